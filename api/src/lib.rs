@@ -1,0 +1,12 @@
+//! Pure vocabulary of the Kubernetes API: no IO lives here.
+//!
+//! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]), what an
+//! answer of failure looks like ([`status`]), and the time ([`clock`]).
+
+pub mod attributes;
+pub mod clock;
+pub mod identity;
+pub mod status;
+
+pub use k8s_openapi;
+pub use kube::core as kube_core;

@@ -1,0 +1,285 @@
+//! Failure as Kubernetes tells it: `meta/v1 Status` with upstream's codes, reasons and message forms.
+
+use serde::{Deserialize, Serialize};
+
+/// A failed call: everything that goes into a `Status` object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP status code.
+    pub code: u16,
+    /// Machine-readable reason, for instance `NotFound`; empty where upstream leaves it empty.
+    pub reason: String,
+    /// What was attempted, on what, and why it failed.
+    pub message: String,
+    /// What it was about.
+    pub details: Option<Details>,
+}
+
+/// `meta/v1 StatusDetails`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Details {
+    /// Name of the object.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// API group.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Kind for invalid objects, plural resource otherwise, as upstream does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// UID of the object.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Each thing that was wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+    /// Seconds after which to try again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retry_after_seconds: u32,
+}
+
+/// `meta/v1 StatusCause`: one thing that was wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cause {
+    /// For instance `FieldValueInvalid`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// For people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Path of the field, for instance `spec.containers[0].name`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Group and plural name of a resource, as messages write it: `deployments.apps`, `pods`.
+#[must_use]
+pub fn qualified(group: &str, resource: &str) -> String {
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+}
+
+impl ApiError {
+    /// A failure without details.
+    #[must_use]
+    pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
+        Self { code, reason: reason.to_owned(), message: message.into(), details: None }
+    }
+
+    fn about(code: u16, reason: &str, message: String, group: &str, kind: &str, name: &str) -> Self {
+        let details = Details { name: name.into(), group: group.into(), kind: kind.into(), ..Details::default() };
+        Self { code, reason: reason.to_owned(), message, details: Some(details) }
+    }
+
+    /// 404: `pods "x" not found`.
+    #[must_use]
+    pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", qualified(group, resource));
+        Self::about(404, "NotFound", message, group, resource, name)
+    }
+
+    /// 404 for a path that no route serves.
+    #[must_use]
+    pub fn no_such_route() -> Self {
+        let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
+        error.details = Some(Details::default());
+        error
+    }
+
+    /// 409: `pods "x" already exists`.
+    #[must_use]
+    pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
+        let message = format!("{} {name:?} already exists", qualified(group, resource));
+        Self::about(409, "AlreadyExists", message, group, resource, name)
+    }
+
+    /// 409: `Operation cannot be fulfilled on pods "x": why`.
+    #[must_use]
+    pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        Self::about(409, "Conflict", message, group, resource, name)
+    }
+
+    /// 403: `pods "x" is forbidden: why`, or `pods is forbidden: why` for a collection.
+    #[must_use]
+    pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Self {
+        let qualified = qualified(group, resource);
+        let message = match (qualified.is_empty(), name.is_empty()) {
+            (true, _) => format!("forbidden: {why}"),
+            (false, true) => format!("{qualified} is forbidden: {why}"),
+            (false, false) => format!("{qualified} {name:?} is forbidden: {why}"),
+        };
+        Self::about(403, "Forbidden", message, group, resource, name)
+    }
+
+    /// 422: `Pod "x" is invalid: …`, with a cause per error. `kind` may carry no group in the message for the core group.
+    #[must_use]
+    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+        let mut lines: Vec<String> = Vec::with_capacity(causes.len());
+        for cause in &causes {
+            let line = format!("{}: {}", cause.field, cause.message);
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        let listed = match lines.as_slice() {
+            [] => String::new(),
+            [one] => format!(": {one}"),
+            many => format!(": [{}]", many.join(", ")),
+        };
+        let message = format!("{} {name:?} is invalid{listed}", qualified(group, kind));
+        let mut error = Self::about(422, "Invalid", message, group, kind, name);
+        if let Some(details) = &mut error.details {
+            details.causes = causes;
+        }
+        error
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 401.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 405.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        let mut error =
+            Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
+        error.details = Some(Details::default());
+        error
+    }
+
+    /// 410: the resource version asked for is no longer kept.
+    #[must_use]
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// 413.
+    #[must_use]
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// 415.
+    #[must_use]
+    pub fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 500: `Internal error occurred: why`.
+    #[must_use]
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        let mut error = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
+        error.details = Some(Details {
+            causes: vec![Cause { message: why.to_string(), ..Cause::default() }],
+            ..Details::default()
+        });
+        error
+    }
+
+    /// 503.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// The `Status` object of this failure.
+    #[must_use]
+    pub fn to_status(&self) -> serde_json::Value {
+        let mut status = serde_json::json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "code": self.code,
+        });
+        if let Some(map) = status.as_object_mut() {
+            if !self.reason.is_empty() {
+                map.insert("reason".into(), self.reason.clone().into());
+            }
+            if let Some(details) = &self.details {
+                map.insert("details".into(), serde_json::json!(details));
+            }
+        }
+        status
+    }
+}
+
+impl Cause {
+    /// A cause of this reason at `field`; `message` is what follows the path in the message.
+    #[must_use]
+    pub fn new(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into(), field: field.into() }
+    }
+
+    /// `Required value[: why]`.
+    #[must_use]
+    pub fn required(field: impl Into<String>, why: &str) -> Self {
+        let message = if why.is_empty() { "Required value".to_owned() } else { format!("Required value: {why}") };
+        Self::new("FieldValueRequired", field, message)
+    }
+
+    /// `Invalid value: <value>: why`; `value` is written as JSON, as upstream does for strings and numbers.
+    #[must_use]
+    pub fn invalid(field: impl Into<String>, value: &serde_json::Value, why: &str) -> Self {
+        Self::new("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"))
+    }
+
+    /// `Unsupported value: "x": supported values: "a", "b"`.
+    #[must_use]
+    pub fn not_supported(field: impl Into<String>, value: &serde_json::Value, supported: &[&str]) -> Self {
+        let listed: Vec<String> = supported.iter().map(|one| format!("{one:?}")).collect();
+        let message = format!("Unsupported value: {value}: supported values: {}", listed.join(", "));
+        Self::new("FieldValueNotSupported", field, message)
+    }
+
+    /// `Forbidden: why`.
+    #[must_use]
+    pub fn forbidden(field: impl Into<String>, why: &str) -> Self {
+        Self::new("FieldValueForbidden", field, format!("Forbidden: {why}"))
+    }
+
+    /// `Duplicate value: "x"`.
+    #[must_use]
+    pub fn duplicate(field: impl Into<String>, value: &serde_json::Value) -> Self {
+        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {value}"))
+    }
+
+    /// `Too long: may not be more than N bytes`.
+    #[must_use]
+    pub fn too_long(field: impl Into<String>, limit: usize) -> Self {
+        Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_upstreams_form() {
+        assert_eq!(ApiError::not_found("apps", "deployments", "web").message, "deployments.apps \"web\" not found");
+        assert_eq!(ApiError::forbidden("", "pods", "", "no").message, "pods is forbidden: no");
+        let causes = vec![Cause::required("a", ""), Cause::required("b.c", "give one")];
+        assert_eq!(
+            ApiError::invalid("", "Pod", "x", causes).message,
+            "Pod \"x\" is invalid: [a: Required value, b.c: Required value: give one]"
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Secret types, envelope encryption, key generations and custody of the root key.

@@ -1,0 +1,1 @@
+//! Certificate authorities, issuance profiles, identities that reload themselves, and tokens.

@@ -1,0 +1,1 @@
+//! Authorization and admission decided by Cedar.

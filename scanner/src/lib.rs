@@ -1,0 +1,1 @@
+//! Images in, inventories out: registry, layers, SBOM.

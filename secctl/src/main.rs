@@ -1,0 +1,3 @@
+//! `secctl`: server, node agent and operator's tool in one binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The cluster harness and everything that is tested from outside.
