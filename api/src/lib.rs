@@ -6,6 +6,7 @@
 pub mod attributes;
 pub mod clock;
 pub mod identity;
+pub mod resource;
 pub mod status;
 
 pub use k8s_openapi;
