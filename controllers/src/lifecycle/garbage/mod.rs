@@ -1,0 +1,254 @@
+//! Garbage collection: dependents go after their owners, or with them, or are let go, as the deleter asked.
+
+pub mod graph;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, Preconditions, PropagationPolicy},
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::graph::{Action, Graph, ORPHAN, Object, Uid};
+use super::{Deletable, deletable};
+use crate::runtime::{Attempt, Queue, RequestError, patch, work};
+
+const WORKERS: usize = 4;
+/// Delay before resources are discovered again after a failure.
+const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
+
+type Meta = PartialObjectMeta<DynamicObject>;
+
+pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let (client, shutdown) = (client.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let run = async {
+            let resources = loop {
+                match deletable(&client).await {
+                    Ok(resources) => break resources.into_iter().filter(|resource| resource.watchable).collect(),
+                    Err(error) => {
+                        tracing::warn!(error = %crate::runtime::describe(&error), "garbage collection waits for discovery");
+                        tokio::time::sleep(DISCOVERY_RETRY).await;
+                    }
+                }
+            };
+            collect(client.clone(), resources, shutdown.clone()).await;
+        };
+        shutdown.run_until_cancelled(run).await;
+    });
+}
+
+/// Follows every resource and works on what is to go, until `shutdown`.
+async fn collect(client: Client, resources: Vec<Deletable>, shutdown: CancellationToken) {
+    let collector = Collector {
+        client,
+        resources: Arc::new(resources),
+        graph: Arc::default(),
+        queue: Queue::new(),
+        listed: watch::Sender::new(0),
+    };
+    let mut tasks = JoinSet::new();
+    for index in 0..collector.resources.len() {
+        let (collector, shutdown) = (collector.clone(), shutdown.clone());
+        tasks.spawn(async move { collector.follow(index, &shutdown).await });
+    }
+    let worker = collector.clone();
+    work(&mut tasks, "garbage-collector", &collector.queue, WORKERS, &shutdown, move |uid| {
+        let collector = worker.clone();
+        async move { collector.reconcile(&uid).await }
+    });
+    while tasks.join_next().await.is_some() {}
+}
+
+#[derive(Clone)]
+struct Collector {
+    client: Client,
+    resources: Arc<Vec<Deletable>>,
+    graph: Arc<Mutex<Graph>>,
+    queue: Queue<Uid>,
+    /// How many resources have been listed: nothing is deleted before all have.
+    listed: watch::Sender<usize>,
+}
+
+impl Collector {
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn follow(&self, index: usize, shutdown: &CancellationToken) {
+        let Some(kind) = self.resources.get(index) else { return };
+        let api: Api<Meta> = Api::all_with(self.client.clone(), &kind.resource);
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let (mut seen, mut first) = (HashSet::new(), true);
+        while let Some(Some(event)) = shutdown.run_until_cancelled(events.next()).await {
+            match event {
+                Ok(Event::Init) => seen.clear(),
+                Ok(Event::InitApply(object)) => {
+                    seen.extend(object.metadata.uid.clone());
+                    self.observe(index, object);
+                }
+                Ok(Event::InitDone) => {
+                    let gone: Vec<Uid> =
+                        self.graph().of_resource(index).into_iter().filter(|uid| !seen.contains(uid)).collect();
+                    gone.iter().for_each(|uid| self.forget(uid));
+                    if std::mem::take(&mut first) {
+                        self.listed.send_modify(|count| *count += 1);
+                    }
+                }
+                Ok(Event::Apply(object)) => self.observe(index, object),
+                Ok(Event::Delete(object)) => {
+                    if let Some(uid) = &object.metadata.uid {
+                        self.forget(uid);
+                    }
+                }
+                Err(error) => tracing::warn!(resource = kind.resource.plural, %error, "watch broke off, will go on"),
+            }
+        }
+    }
+
+    fn observe(&self, resource: usize, object: Meta) {
+        let Some(uid) = object.metadata.uid.clone() else { return };
+        let mut metadata = object.metadata;
+        metadata.managed_fields = None;
+        metadata.annotations = None;
+        metadata.labels = None;
+        let look = self.graph().observe(&uid, Object { resource, metadata });
+        look.into_iter().for_each(|uid| self.queue.add(uid));
+    }
+
+    fn forget(&self, uid: &str) {
+        let look = self.graph().forget(uid);
+        look.into_iter().for_each(|uid| self.queue.add(uid));
+    }
+
+    async fn reconcile(&self, uid: &str) -> Result<(), RequestError> {
+        let mut listed = self.listed.subscribe();
+        if listed.wait_for(|count| *count >= self.resources.len()).await.is_err() {
+            return Ok(());
+        }
+        let Some(object) = self.graph().get(uid).cloned() else { return Ok(()) };
+        let unknown = self.graph().unknown_owners(uid);
+        let existing = if object.metadata.deletion_timestamp.is_none() {
+            self.existing(&object, unknown).await?
+        } else {
+            HashSet::new()
+        };
+        let action = self.graph().plan(uid, &existing);
+        match action {
+            Action::Keep => Ok(()),
+            Action::Delete(policy) => self.delete(&object, policy).await,
+            Action::Drop(owners) => self.drop_owners(&object, &owners).await,
+            Action::Finalize(finalizer) => self.finalize(&object, finalizer).await,
+            Action::Await(dependents) => {
+                dependents.into_iter().for_each(|dependent| self.queue.add(dependent));
+                Ok(())
+            }
+            Action::Orphan(dependents) => {
+                for dependent in dependents {
+                    let Some(object) = self.graph().get(&dependent).cloned() else { continue };
+                    self.drop_owners(&object, &[uid.to_owned()]).await?;
+                }
+                self.finalize(&object, ORPHAN).await
+            }
+        }
+    }
+
+    /// Which of the owners that the graph does not hold exist all the same. An owner of a kind that is not served
+    /// counts as existing: nothing is deleted on a guess.
+    async fn existing(&self, object: &Object, owners: Vec<OwnerReference>) -> Result<HashSet<Uid>, RequestError> {
+        let mut existing = HashSet::new();
+        for owner in owners {
+            let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+            let served =
+                self.resources.iter().find(|kind| kind.resource.group == group && kind.resource.kind == owner.kind);
+            let Some(kind) = served else {
+                tracing::debug!(owner = owner.kind, version, "owner is of a kind that is not served");
+                existing.insert(owner.uid);
+                continue;
+            };
+            let namespace = object.metadata.namespace.as_deref().filter(|_| kind.namespaced);
+            if kind.namespaced && namespace.is_none() {
+                existing.insert(owner.uid);
+                continue;
+            }
+            let api = self.api::<Meta>(kind, namespace);
+            let found = api.get(&owner.name).await;
+            let found = found.attempt_unless_gone(|| format!("look for owner {} {}", owner.kind, owner.name))?;
+            if found.is_some_and(|found| found.metadata.uid.as_deref() == Some(&owner.uid)) {
+                existing.insert(owner.uid);
+            }
+        }
+        Ok(existing)
+    }
+
+    fn api<K>(&self, kind: &Deletable, namespace: Option<&str>) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = kube::core::ApiResource, Scope = kube::core::DynamicResourceScope>,
+    {
+        match namespace {
+            Some(namespace) if kind.namespaced => Api::namespaced_with(self.client.clone(), namespace, &kind.resource),
+            _ => Api::all_with(self.client.clone(), &kind.resource),
+        }
+    }
+
+    fn target(&self, object: &Object) -> Option<(Api<DynamicObject>, String, String)> {
+        let kind = self.resources.get(object.resource)?;
+        let name = object.metadata.name.clone()?;
+        let namespace = object.metadata.namespace.as_deref();
+        let called = format!("{} {}/{name}", kind.resource.plural, namespace.unwrap_or_default());
+        Some((self.api(kind, namespace), name, called))
+    }
+
+    async fn delete(&self, object: &Object, policy: &str) -> Result<(), RequestError> {
+        let Some((api, name, called)) = self.target(object) else { return Ok(()) };
+        let params = DeleteParams {
+            propagation_policy: Some(match policy {
+                "Foreground" => PropagationPolicy::Foreground,
+                "Orphan" => PropagationPolicy::Orphan,
+                _ => PropagationPolicy::Background,
+            }),
+            preconditions: Some(Preconditions {
+                uid: object.metadata.uid.clone(),
+                resource_version: object.metadata.resource_version.clone(),
+            }),
+            ..DeleteParams::default()
+        };
+        api.delete(&name, &params).await.attempt_unless_gone(|| format!("delete {called}, whose owner is gone"))?;
+        Ok(())
+    }
+
+    async fn drop_owners(&self, object: &Object, owners: &[Uid]) -> Result<(), RequestError> {
+        let Some((api, name, called)) = self.target(object) else { return Ok(()) };
+        let kept: Vec<&OwnerReference> =
+            object.metadata.owner_references.iter().flatten().filter(|owner| !owners.contains(&owner.uid)).collect();
+        let kept = if kept.is_empty() { serde_json::Value::Null } else { json!(kept) };
+        let body = json!({"metadata": {"resourceVersion": object.metadata.resource_version, "ownerReferences": kept}});
+        let patched = api.patch(&name, &patch(), &Patch::Merge(body)).await;
+        patched.attempt_unless_gone(|| format!("take owner references from {called}"))?;
+        Ok(())
+    }
+
+    async fn finalize(&self, object: &Object, finalizer: &str) -> Result<(), RequestError> {
+        let Some((api, name, called)) = self.target(object) else { return Ok(()) };
+        let kept: Vec<&String> = object.metadata.finalizers.iter().flatten().filter(|own| *own != finalizer).collect();
+        let kept = if kept.is_empty() { serde_json::Value::Null } else { json!(kept) };
+        let body = json!({"metadata": {"resourceVersion": object.metadata.resource_version, "finalizers": kept}});
+        let patched = api.patch(&name, &patch(), &Patch::Merge(body)).await;
+        patched.attempt_unless_gone(|| format!("take finalizer {finalizer} from {called}"))?;
+        Ok(())
+    }
+}

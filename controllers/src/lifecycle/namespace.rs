@@ -1,0 +1,198 @@
+//! A namespace that is being deleted: everything in it goes first, then the namespace.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Namespace, NamespaceCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams},
+    core::PartialObjectMeta,
+};
+use martello_api::clock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Deletable, deletable};
+use crate::{
+    Caches,
+    runtime::{Attempt, Key, Queue, RequestError, post, work},
+};
+
+const FINALIZER: &str = "kubernetes";
+/// Pods take their grace period to go: how often to look whether something is left.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue: Queue<String> = Queue::new();
+    let on_namespace = queue.clone();
+    caches.namespaces.on_change(move |_, after| {
+        if let Some(namespace) = after.filter(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+            on_namespace.add(namespace.name_any());
+        }
+    });
+    let (client, caches, again) = (client.clone(), Arc::clone(caches), queue.clone());
+    work(tasks, "namespace", &queue, 4, shutdown, move |name| {
+        let (client, caches, again) = (client.clone(), Arc::clone(&caches), again.clone());
+        async move {
+            if !reconcile(&client, &caches, &name).await? {
+                again.add_after(name, LOOK_AGAIN);
+            }
+            Ok(())
+        }
+    });
+}
+
+/// What is still in a namespace.
+#[derive(Debug, Default, PartialEq)]
+struct Remaining {
+    /// Resources that hold objects, as `pods.` or `deployments.apps`, with their number.
+    content: Vec<(String, usize)>,
+    /// Finalizers that hold objects back, with the number of objects.
+    finalizers: std::collections::BTreeMap<String, usize>,
+}
+
+/// Whether the namespace is done with.
+async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool, RequestError> {
+    let Some(namespace) = caches.namespaces.get(&Key::new("", name)) else { return Ok(true) };
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
+    if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
+        return Ok(true);
+    }
+    let mut remaining = Remaining::default();
+    for resource in deletable(client).await?.iter().filter(|resource| resource.namespaced) {
+        empty(client, name, resource, &mut remaining).await?;
+    }
+    let api: Api<Namespace> = Api::all(client.clone());
+    if remaining.content.is_empty() {
+        let mut finalized = namespace.as_ref().clone();
+        finalized.metadata.resource_version = None;
+        finalized.spec.get_or_insert_default().finalizers =
+            Some(finalizers.into_iter().filter(|own| own != FINALIZER).collect());
+        let done = api.replace_subresource("finalize", name, &post(), &finalized).await;
+        done.attempt_unless_gone(|| format!("finalize namespace {name}"))?;
+        return Ok(true);
+    }
+    let conditions = conditions(&remaining, clock::now());
+    let present = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    if !says_the_same(&present, &conditions) {
+        let body = serde_json::json!({"status": {"conditions": conditions}});
+        let written = api.patch_status(name, &crate::runtime::patch(), &kube::api::Patch::Merge(body)).await;
+        written.attempt_unless_gone(|| format!("write the status of namespace {name}"))?;
+    }
+    Ok(false)
+}
+
+/// Deletes what is there of one resource, and counts what stays.
+async fn empty(
+    client: &Client,
+    namespace: &str,
+    kind: &Deletable,
+    remaining: &mut Remaining,
+) -> Result<(), RequestError> {
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(client.clone(), namespace, &kind.resource);
+    let attempted = |what: &str| format!("{what} {} in namespace {namespace}", kind.resource.plural);
+    let list = || async { api.list(&ListParams::default()).await.attempt_unless_gone(|| attempted("list")) };
+    let Some(present) = list().await? else { return Ok(()) };
+    if present.items.is_empty() {
+        return Ok(());
+    }
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource);
+    if kind.collection {
+        let deleted = objects.delete_collection(&DeleteParams::background(), &ListParams::default()).await;
+        deleted.attempt_unless_gone(|| attempted("delete"))?;
+    } else {
+        for object in &present.items {
+            let deleted = objects.delete(&object.name_any(), &DeleteParams::background()).await;
+            deleted.attempt_unless_gone(|| attempted("delete"))?;
+        }
+    }
+    let Some(left) = list().await?.filter(|left| !left.items.is_empty()) else { return Ok(()) };
+    remaining.content.push((format!("{}.{}", kind.resource.plural, kind.resource.group), left.items.len()));
+    for finalizer in left.items.iter().flat_map(|object| object.finalizers()) {
+        *remaining.finalizers.entry(finalizer.clone()).or_default() += 1;
+    }
+    Ok(())
+}
+
+fn conditions(remaining: &Remaining, now: Timestamp) -> Vec<NamespaceCondition> {
+    let condition = |type_: &str, status: bool, reason: &str, message: String| NamespaceCondition {
+        type_: type_.to_owned(),
+        status: if status { "True" } else { "False" }.to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        last_transition_time: Some(Time(now)),
+    };
+    let content: Vec<String> = remaining
+        .content
+        .iter()
+        .map(|(resource, count)| format!("{resource} has {count} resource instances"))
+        .collect();
+    let mut all = vec![
+        condition(
+            "NamespaceDeletionDiscoveryFailure",
+            false,
+            "ResourcesDiscovered",
+            "All resources successfully discovered".into(),
+        ),
+        condition(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            false,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed".into(),
+        ),
+        condition(
+            "NamespaceDeletionContentFailure",
+            false,
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization".into(),
+        ),
+        condition(
+            "NamespaceContentRemaining",
+            true,
+            "SomeResourcesRemain",
+            format!("Some resources are remaining: {}", content.join(", ")),
+        ),
+    ];
+    let finalizers: Vec<String> =
+        remaining.finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
+    all.push(if finalizers.is_empty() {
+        condition(
+            "NamespaceFinalizersRemaining",
+            false,
+            "ContentHasNoFinalizers",
+            "All content-preserving finalizers finished".into(),
+        )
+    } else {
+        let message = format!("Some content in the namespace has finalizers remaining: {}", finalizers.join(", "));
+        condition("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", message)
+    });
+    all
+}
+
+fn says_the_same(present: &[NamespaceCondition], wanted: &[NamespaceCondition]) -> bool {
+    let said = |all: &[NamespaceCondition]| -> Vec<_> {
+        all.iter().map(|one| (one.type_.clone(), one.status.clone(), one.message.clone())).collect()
+    };
+    said(present) == said(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_remains_is_named() {
+        let remaining =
+            Remaining { content: vec![("pods.".into(), 2)], finalizers: [("example.com/hold".to_owned(), 1)].into() };
+        let conditions = conditions(&remaining, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            conditions[3].message.as_deref(),
+            Some("Some resources are remaining: pods. has 2 resource instances")
+        );
+        assert_eq!(conditions[4].status, "True");
+    }
+}

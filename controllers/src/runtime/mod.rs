@@ -1,0 +1,95 @@
+//! What every controller stands on: a cache that follows the API server, and a queue of keys to look at.
+
+mod events;
+mod informer;
+mod queue;
+
+pub use events::EventSink;
+pub use informer::{Informer, Watch};
+pub use queue::{Queue, work};
+
+use kube::{Resource, ResourceExt, api::PostParams};
+
+/// Name under which the controllers' writes appear in managed fields, as upstream's do.
+pub const FIELD_MANAGER: &str = "kube-controller-manager";
+
+/// Namespace and name of an object; the namespace of a cluster-scoped object is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of `object`.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+
+    /// A key in a namespace.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// A request of a controller that failed: what was attempted, and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempted}")]
+pub struct RequestError {
+    attempted: String,
+    #[source]
+    source: kube::Error,
+}
+
+impl RequestError {
+    /// Whether the object (or its revision) was gone: the next look at the cache will tell more, so trying again is enough.
+    pub fn is_stale(&self) -> bool {
+        matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+    }
+}
+
+/// An error and all its causes in one line, for a condition's message.
+#[must_use]
+pub fn describe(error: &RequestError) -> String {
+    queue::Chain(error).to_string()
+}
+
+/// Adds what was attempted to a client's error.
+pub trait Attempt<T> {
+    /// `attempted` reads like "create pod of ReplicaSet a/b".
+    fn attempt(self, attempted: impl FnOnce() -> String) -> Result<T, RequestError>;
+    /// As [`Attempt::attempt`], where an object that is already gone is no failure.
+    fn attempt_unless_gone(self, attempted: impl FnOnce() -> String) -> Result<Option<T>, RequestError>;
+}
+
+impl<T> Attempt<T> for Result<T, kube::Error> {
+    fn attempt(self, attempted: impl FnOnce() -> String) -> Result<T, RequestError> {
+        self.map_err(|source| RequestError { attempted: attempted(), source })
+    }
+
+    fn attempt_unless_gone(self, attempted: impl FnOnce() -> String) -> Result<Option<T>, RequestError> {
+        match self {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            other => other.map(Some).attempt(attempted),
+        }
+    }
+}
+
+/// Parameters of a create or update by the controllers.
+#[must_use]
+pub fn post() -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) }
+}
+
+/// Parameters of a patch by the controllers.
+#[must_use]
+pub fn patch() -> kube::api::PatchParams {
+    kube::api::PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..kube::api::PatchParams::default() }
+}
+
+/// The revision of an object that the API server returned; 0 where it gave none.
+pub fn revision<K: Resource>(object: &K) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}

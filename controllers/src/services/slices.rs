@@ -1,0 +1,264 @@
+//! EndpointSlices: the pods behind a Service, at most a hundred to a slice.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Endpoints, Pod, Service},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+
+use super::backends;
+use crate::workloads::controller_reference;
+
+/// Label with the name of a slice's Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Label with who keeps a slice.
+pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`] for slices of Services with a selector.
+pub const CONTROLLER: &str = "endpointslice-controller.k8s.io";
+/// Value of [`MANAGED_BY`] for slices that mirror Endpoints made by hand.
+pub const MIRRORING: &str = "endpointslicemirroring-controller.k8s.io";
+/// Label of Endpoints that are not to be mirrored.
+const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+/// Annotation with the time of the change that led to a slice.
+pub const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// As upstream's default: a change rewrites one slice, so a slice must stay small.
+const PER_SLICE: usize = 100;
+
+/// Changes that lead from the present slices to the wanted ones.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// To be made.
+    pub create: Vec<EndpointSlice>,
+    /// To be overwritten.
+    pub update: Vec<EndpointSlice>,
+    /// To be deleted, by name.
+    pub delete: Vec<String>,
+}
+
+/// Matches `wanted` with the slices of this controller that are there, so that few are rewritten.
+#[must_use]
+pub fn plan(controller: &str, present: &[Arc<EndpointSlice>], wanted: Vec<EndpointSlice>) -> Plan {
+    let mut own: Vec<&Arc<EndpointSlice>> =
+        present.iter().filter(|slice| slice.labels().get(MANAGED_BY).map(String::as_str) == Some(controller)).collect();
+    own.retain(|slice| slice.metadata.deletion_timestamp.is_none());
+    let mut plan = Plan::default();
+    let mut open = Vec::new();
+    for slice in wanted {
+        match own.iter().position(|present| same(present, &slice)) {
+            Some(index) => drop(own.remove(index)),
+            None => open.push(slice),
+        }
+    }
+    for mut slice in open {
+        if let Some(index) = own.iter().position(|present| present.address_type == slice.address_type) {
+            let present = own.remove(index);
+            slice.metadata.name.clone_from(&present.metadata.name);
+            slice.metadata.generate_name.clone_from(&present.metadata.generate_name);
+            slice.metadata.resource_version.clone_from(&present.metadata.resource_version);
+            plan.update.push(slice);
+        } else {
+            plan.create.push(slice);
+        }
+    }
+    plan.delete = own.into_iter().map(|slice| slice.name_any()).collect();
+    plan
+}
+
+/// Whether two slices say the same, whatever they are called and whenever they were made.
+fn same(a: &EndpointSlice, b: &EndpointSlice) -> bool {
+    let listed = |endpoints: &Option<Vec<Endpoint>>| endpoints.clone().unwrap_or_default();
+    let ports = |ports: &Option<Vec<EndpointPort>>| ports.clone().unwrap_or_default();
+    a.address_type == b.address_type
+        && listed(&a.endpoints) == listed(&b.endpoints)
+        && ports(&a.ports) == ports(&b.ports)
+        && a.metadata.labels == b.metadata.labels
+        && a.metadata.owner_references == b.metadata.owner_references
+}
+
+/// The slices of a Service with a selector, given the pods that it selects.
+#[must_use]
+pub fn of_service(service: &Service, pods: &[Arc<Pod>], now: &str) -> Vec<EndpointSlice> {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.clone()).unwrap_or_default();
+    // Pods may give one named port different numbers: each set of numbers has slices of its own.
+    let mut groups: BTreeMap<Vec<Option<i32>>, Vec<Endpoint>> = BTreeMap::new();
+    for pod in pods {
+        let Some(backend) = backends::of_pod(service, pod) else { continue };
+        let numbers: Vec<Option<i32>> = ports.iter().map(|port| backends::target_port(pod, port)).collect();
+        if !ports.is_empty() && numbers.iter().all(Option::is_none) {
+            continue;
+        }
+        groups.entry(numbers).or_default().push(endpoint(backend));
+    }
+    if groups.is_empty() {
+        groups.insert(Vec::new(), Vec::new());
+    }
+    let mut slices = Vec::new();
+    for (numbers, mut endpoints) in groups {
+        endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
+        let slice_ports: Vec<EndpointPort> = ports
+            .iter()
+            .zip(&numbers)
+            .filter_map(|(port, number)| {
+                Some(EndpointPort {
+                    name: Some(port.name.clone().unwrap_or_default()),
+                    port: Some((*number)?),
+                    protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+                    app_protocol: port.app_protocol.clone(),
+                })
+            })
+            .collect();
+        let chunks: Vec<&[Endpoint]> =
+            if endpoints.is_empty() { vec![&[]] } else { endpoints.chunks(PER_SLICE).collect() };
+        for chunk in chunks {
+            let mut slice = make(service, CONTROLLER, chunk.to_vec(), slice_ports.clone());
+            slice.metadata.annotations = Some([(TRIGGER.to_owned(), now.to_owned())].into());
+            slices.push(slice);
+        }
+    }
+    slices
+}
+
+fn endpoint(backend: backends::Backend) -> Endpoint {
+    Endpoint {
+        addresses: vec![backend.address],
+        conditions: Some(EndpointConditions {
+            ready: Some(backend.ready),
+            serving: Some(backend.serving),
+            terminating: Some(backend.terminating),
+        }),
+        hostname: backend.hostname,
+        node_name: backend.node,
+        target_ref: Some(backend.target),
+        ..Endpoint::default()
+    }
+}
+
+fn make(service: &Service, controller: &str, endpoints: Vec<Endpoint>, ports: Vec<EndpointPort>) -> EndpointSlice {
+    let mut labels = service.labels().clone();
+    labels.insert(SERVICE_NAME.to_owned(), service.name_any());
+    labels.insert(MANAGED_BY.to_owned(), controller.to_owned());
+    let headless = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None");
+    if headless {
+        labels.insert(HEADLESS.to_owned(), String::new());
+    }
+    EndpointSlice {
+        metadata: ObjectMeta {
+            namespace: service.namespace(),
+            generate_name: Some(format!("{}-", service.name_any())),
+            labels: Some(labels),
+            owner_references: Some(vec![controller_reference(service)]),
+            ..ObjectMeta::default()
+        },
+        address_type: "IPv4".to_owned(),
+        endpoints: (!endpoints.is_empty()).then_some(endpoints),
+        ports: (!ports.is_empty()).then_some(ports),
+    }
+}
+
+/// Slices that say what Endpoints made by hand say, for a Service without selector.
+#[must_use]
+pub fn mirror(service: &Service, by_hand: &Endpoints) -> Vec<EndpointSlice> {
+    if by_hand.labels().get(SKIP_MIRROR).is_some_and(|value| value == "true") {
+        return Vec::new();
+    }
+    let mut slices = Vec::new();
+    for subset in by_hand.subsets.iter().flatten() {
+        let ports: Vec<EndpointPort> = subset
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| EndpointPort {
+                name: Some(port.name.clone().unwrap_or_default()),
+                port: Some(port.port),
+                protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+                app_protocol: port.app_protocol.clone(),
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        let mut endpoints = Vec::new();
+        for (addresses, ready) in [(&subset.addresses, true), (&subset.not_ready_addresses, false)] {
+            for address in addresses.iter().flatten().filter(|address| seen.insert(address.ip.clone())) {
+                endpoints.push(Endpoint {
+                    addresses: vec![address.ip.clone()],
+                    conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
+                    hostname: address.hostname.clone(),
+                    node_name: address.node_name.clone(),
+                    target_ref: address.target_ref.clone(),
+                    ..Endpoint::default()
+                });
+            }
+        }
+        for chunk in endpoints.chunks(PER_SLICE) {
+            let mut slice = make(service, MIRRORING, chunk.to_vec(), ports.clone());
+            let mut labels = by_hand.labels().clone();
+            labels.insert(SERVICE_NAME.to_owned(), service.name_any());
+            labels.insert(MANAGED_BY.to_owned(), MIRRORING.to_owned());
+            slice.metadata.labels = Some(labels);
+            slice.metadata.annotations = by_hand.metadata.annotations.clone();
+            slice.metadata.owner_references = Some(vec![controller_reference(by_hand)]);
+            slices.push(slice);
+        }
+    }
+    slices
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service() -> Service {
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"},
+            "spec": {"selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http"}]}}))
+        .unwrap()
+    }
+
+    fn pod(name: &str, ip: &str, port: i32, ready: bool) -> Arc<Pod> {
+        let status = if ready { "True" } else { "False" };
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n", "uid": name},
+                "spec": {"nodeName": "node", "containers": [{"name": "c", "ports": [{"name": "http", "containerPort": port}]}]},
+                "status": {"podIP": ip, "phase": "Running", "conditions": [{"type": "Ready", "status": status}]}}))
+            .unwrap(),
+        )
+    }
+
+    #[test]
+    fn pods_that_number_a_named_port_differently_are_kept_apart() {
+        let slices =
+            of_service(&service(), &[pod("a", "10.0.0.1", 3000, true), pod("b", "10.0.0.2", 4000, false)], "t");
+        assert_eq!(slices.len(), 2);
+        let conditions = |index: usize| slices[index].endpoints.as_ref().unwrap()[0].conditions.as_ref().unwrap().ready;
+        assert_eq!((conditions(0), conditions(1)), (Some(true), Some(false)));
+    }
+
+    #[test]
+    fn an_unchanged_slice_is_left_alone_and_a_changed_one_keeps_its_name() {
+        let mut present = of_service(&service(), &[pod("a", "10.0.0.1", 3000, true)], "t").remove(0);
+        present.metadata.name = Some("web-1".into());
+        let present = [Arc::new(present)];
+        let same = of_service(&service(), &[pod("a", "10.0.0.1", 3000, true)], "later");
+        assert_eq!(plan(CONTROLLER, &present, same), Plan::default());
+        let other = of_service(&service(), &[pod("a", "10.0.0.9", 3000, true)], "later");
+        assert_eq!(plan(CONTROLLER, &present, other).update[0].name_any(), "web-1");
+        assert_eq!(plan(CONTROLLER, &present, Vec::new()).delete, ["web-1"]);
+    }
+
+    #[test]
+    fn a_service_without_pods_has_one_empty_slice() {
+        let slices = of_service(&service(), &[], "t");
+        assert_eq!(slices.len(), 1);
+        assert_eq!((slices[0].endpoints.as_ref(), slices[0].ports.as_ref()), (None, None));
+    }
+}

@@ -1,0 +1,205 @@
+//! Deployment: a template rolled out through ReplicaSets, one per version of the template.
+
+mod plan;
+mod progress;
+mod replica_set;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, Preconditions},
+    runtime::events::EventType,
+};
+use martello_api::clock;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Plan, Scale, plan};
+
+use super::{claim::claim, controller_reference, rollout::REVISION, selector};
+use crate::{
+    Caches,
+    runtime::{Attempt, EventSink, FIELD_MANAGER, Key, Queue, RequestError, patch, post, revision, work},
+};
+
+const WORKERS: usize = 4;
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    let on_deployment = queue.clone();
+    caches.deployments.on_change(move |before, after| {
+        if let Some(deployment) = after.or(before) {
+            on_deployment.add(Key::of(deployment.as_ref()));
+        }
+    });
+    let (on_set, deployments) = (queue.clone(), caches.deployments.clone());
+    caches.replica_sets.on_change(move |before, after| {
+        for set in [before, after].into_iter().flatten() {
+            let namespace = set.namespace().unwrap_or_default();
+            match super::controller_of(set.as_ref()) {
+                Some(owner) if owner.kind == "Deployment" => on_set.add(Key::new(namespace, &owner.name)),
+                Some(_) => {}
+                None => {
+                    for deployment in deployments.in_namespace(&namespace) {
+                        on_set.add(Key::of(deployment.as_ref()));
+                    }
+                }
+            }
+        }
+    });
+    let events = EventSink::new(client, "deployment-controller");
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
+    work(tasks, "deployment", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+    events: EventSink,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.deployments.synced().await;
+        self.caches.replica_sets.synced().await;
+        let Some(deployment) = self.caches.deployments.get(&key) else { return Ok(()) };
+        let Some(selects) = deployment.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(()) };
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
+        let deleted = deployment.metadata.deletion_timestamp.is_some();
+        let candidates = self.caches.replica_sets.in_namespace(&key.namespace);
+        let owner = controller_reference(deployment.as_ref());
+        let (owned, claimed) = claim(&sets, candidates, &owner, deleted, &selects).await?;
+        let now = clock::now();
+        let plan = plan(&deployment, &owned, now);
+        let written = self.execute(&deployment, &sets, &plan).await?.max(claimed);
+        self.caches.replica_sets.caught_up(written).await;
+        self.write_deployment(&deployment, &plan, now).await?;
+        if let Some(seconds) = plan.look_again_after_seconds {
+            self.queue.add_after(key, Duration::from_secs(seconds));
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, deployment: &Deployment, api: &Api<ReplicaSet>, plan: &Plan) -> Result<u64, RequestError> {
+        let mut last = 0;
+        if let Some(set) = &plan.create {
+            last = last.max(self.create(deployment, api, set).await?);
+        }
+        for scale in &plan.scale {
+            last = last.max(self.scale(deployment, api, scale).await?);
+        }
+        for (name, uid) in &plan.delete {
+            let preconditions = Some(Preconditions { uid: Some(uid.clone()), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::background() };
+            api.delete(name, &params).await.attempt_unless_gone(|| format!("delete ReplicaSet {name}"))?;
+        }
+        Ok(last)
+    }
+
+    async fn create(
+        &self,
+        deployment: &Deployment,
+        api: &Api<ReplicaSet>,
+        set: &ReplicaSet,
+    ) -> Result<u64, RequestError> {
+        let name = set.name_any();
+        let attempted = || format!("create ReplicaSet {name} of Deployment {}", deployment.name_any());
+        match api.create(&post(), set).await {
+            Ok(created) => {
+                let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+                if replicas > 0 {
+                    self.tell_scaled(deployment, &name, 0, replicas).await;
+                }
+                Ok(revision(&created))
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+                let present = api.get(&name).await.attempt(attempted)?;
+                let ours = super::controller_of(&present)
+                    .is_some_and(|owner| Some(&owner.uid) == deployment.metadata.uid.as_ref());
+                if ours && replica_set::same_template(deployment, &present) {
+                    return Ok(revision(&present));
+                }
+                self.count_collision(deployment).await?;
+                Ok(0)
+            }
+            Err(error) => {
+                let note = format!("Failed to create new replica set {name:?}: {error}");
+                self.events
+                    .publish(&deployment.object_ref(&()), EventType::Warning, "ReplicaSetCreateError", note)
+                    .await;
+                Err(error).attempt(attempted)
+            }
+        }
+    }
+
+    /// Another object has the name that the template's hash gives: the next hash counts the collision in.
+    async fn count_collision(&self, deployment: &Deployment) -> Result<(), RequestError> {
+        let mut status = deployment.status.clone().unwrap_or_default();
+        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        self.write_status(deployment, status).await
+    }
+
+    async fn scale(&self, deployment: &Deployment, api: &Api<ReplicaSet>, scale: &Scale) -> Result<u64, RequestError> {
+        let body = json!({
+            "metadata": {"resourceVersion": scale.resource_version, "annotations": scale.annotations},
+            "spec": {"replicas": scale.to, "minReadySeconds": scale.min_ready_seconds},
+        });
+        let scaled = api.patch(&scale.name, &patch(), &Patch::Merge(body)).await;
+        let scaled = scaled.attempt(|| format!("scale ReplicaSet {} to {}", scale.name, scale.to))?;
+        if scale.from != scale.to {
+            self.tell_scaled(deployment, &scale.name, scale.from, scale.to).await;
+        }
+        Ok(revision(&scaled))
+    }
+
+    async fn tell_scaled(&self, deployment: &Deployment, set: &str, from: i32, to: i32) {
+        let direction = if to > from { "up" } else { "down" };
+        let note = format!("Scaled {direction} replica set {set} from {from} to {to}");
+        self.events.publish(&deployment.object_ref(&()), EventType::Normal, "ScalingReplicaSet", note).await;
+    }
+
+    async fn write_deployment(&self, deployment: &Deployment, plan: &Plan, now: Timestamp) -> Result<(), RequestError> {
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        let mut current = deployment.clone();
+        if let Some(number) =
+            plan.revision.as_ref().filter(|number| deployment.annotations().get(REVISION) != Some(number))
+        {
+            let body = json!({"metadata": {"annotations": {REVISION: number}}});
+            let annotated = api.patch(&name, &patch(), &Patch::Merge(body)).await;
+            match annotated.attempt_unless_gone(|| format!("annotate Deployment {namespace}/{name}"))? {
+                Some(annotated) => current = annotated,
+                None => return Ok(()),
+            }
+        }
+        // The sets are read anew: the status is to tell what the plan has led to, not what it started from.
+        let owned = self.caches.replica_sets.controlled_by(deployment.metadata.uid.as_deref().unwrap_or_default());
+        let status = progress::status(&current, &owned, now);
+        self.write_status(&current, status).await
+    }
+
+    async fn write_status(&self, deployment: &Deployment, status: DeploymentStatus) -> Result<(), RequestError> {
+        if deployment.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = Deployment { status: Some(status), ..deployment.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let written = written
+            .attempt_unless_gone(|| format!("write the status of Deployment {namespace}/{name} as {FIELD_MANAGER}"))?;
+        if let Some(written) = written {
+            self.caches.deployments.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! Controllers of workloads: what keeps the asked-for pods there.
+
+pub mod claim;
+pub mod deployment;
+pub mod pods;
+pub mod replicaset;
+pub mod rollout;
+
+use k8s_openapi::{
+    api::core::v1::PodTemplateSpec,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+};
+use kube::{Resource, core::Selector};
+
+/// The label by which a ReplicaSet and its pods carry the hash of their template.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
+/// A selector that can be asked; one that does not parse selects nothing.
+#[must_use]
+pub fn selector(selector: &LabelSelector) -> Option<Selector> {
+    let empty = selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
+        && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
+    if empty { None } else { Selector::try_from(selector.clone()).ok() }
+}
+
+/// The reference of a controlling owner that blocks its owner's foreground deletion.
+#[must_use]
+pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
+    OwnerReference {
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: owner.meta().name.clone().unwrap_or_default(),
+        uid: owner.meta().uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// The controlling owner of an object, if it has one.
+pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object.meta().owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
+}
+
+/// Metadata of a pod that is made from `template` for an owner.
+fn pod_metadata(template: &PodTemplateSpec, namespace: &str, owner: OwnerReference) -> ObjectMeta {
+    let from = template.metadata.clone().unwrap_or_default();
+    ObjectMeta {
+        namespace: Some(namespace.to_owned()),
+        generate_name: Some(format!("{}-", owner.name)),
+        labels: from.labels,
+        annotations: from.annotations,
+        finalizers: from.finalizers,
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
