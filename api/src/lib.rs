@@ -1,12 +1,14 @@
 //! Pure vocabulary of the Kubernetes API: no IO lives here.
 //!
-//! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]), what an
-//! answer of failure looks like ([`status`]), and the time ([`clock`]).
+//! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
+//! are made of ([`schema`]), what an answer of failure looks like ([`status`]), and the time ([`clock`]).
 
 pub mod attributes;
 pub mod clock;
 pub mod identity;
+pub mod quantity;
 pub mod resource;
+pub mod schema;
 pub mod status;
 
 pub use k8s_openapi;

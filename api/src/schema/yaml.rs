@@ -1,0 +1,187 @@
+//! Reads YAML into the same tree as JSON, and notes duplicate keys as upstream's YAML reader words them.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+use std::rc::Rc;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
+
+use super::json::{MAX_DEPTH, Raw};
+
+/// A parsed YAML document: its value, and a line for each key that was given twice.
+#[derive(Debug)]
+pub struct Yaml {
+    /// The value.
+    pub value: Raw<'static>,
+    /// For instance `line 7: key "k" already set in map`.
+    pub duplicates: Vec<String>,
+}
+
+/// Parses one YAML document.
+///
+/// # Errors
+/// Why the text is not one YAML document, with the line.
+pub fn parse(bytes: &[u8]) -> Result<Yaml, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    let duplicates = Rc::new(RefCell::new(Vec::new()));
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        with_snippet: false,
+    };
+    let seed = Node { duplicates: Rc::clone(&duplicates), depth: 0 };
+    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader));
+    let value = value.map_err(|error| format!("yaml: {error}"))?;
+    let duplicates = duplicates.take();
+    Ok(Yaml { value, duplicates })
+}
+
+#[derive(Clone)]
+struct Node {
+    duplicates: Rc<RefCell<Vec<String>>>,
+    depth: usize,
+}
+
+impl Node {
+    fn below<E: serde::de::Error>(&self) -> Result<Self, E> {
+        if self.depth >= MAX_DEPTH {
+            return Err(E::custom("exceeded max depth"));
+        }
+        Ok(Self { duplicates: Rc::clone(&self.duplicates), depth: self.depth + 1 })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node {
+    type Value = Raw<'static>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node {
+    type Value = Raw<'static>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Raw::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Raw::Number(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Raw::Number(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        let number = serde_json::Number::from_f64(value);
+        Ok(number.map_or(Raw::Null, |number| Raw::Number(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Raw::String(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
+        Ok(Raw::String(Cow::Owned(value)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(self.below()?)? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
+        while let Some(key) = access.next_key::<Spanned<Key>>()? {
+            let line = key.referenced.line();
+            let Key(key) = key.value;
+            let value = access.next_value_seed(self.below()?)?;
+            if seen.insert(key.clone()) {
+                entries.push((Cow::Owned(key), value));
+            } else {
+                self.duplicates.borrow_mut().push(format!("line {line}: key {key:?} already set in map"));
+                entries.retain(|(other, _)| *other != key);
+                entries.push((Cow::Owned(key), value));
+            }
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+/// A key: text, or a scalar written as text.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_string(KeyVisitor).map(Self)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<String, E> {
+        Ok(value.to_owned())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<String, E> {
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_is_read_like_json() {
+        let yaml = parse(b"a: 1\nb: [x, \"1\", null, true, 1.5]\nc:\n  d: |\n    text\n1: z\n").unwrap();
+        let value = yaml.value.into_value();
+        assert_eq!(
+            value,
+            serde_json::json!({"a": 1, "b": ["x", "1", null, true, 1.5], "c": {"d": "text\n"}, "1": "z"})
+        );
+    }
+
+    #[test]
+    fn a_key_given_twice_is_noted_with_its_line_and_the_last_wins() {
+        let yaml = parse(b"data:\n  k: \"1\"\n  k: \"2\"\n").unwrap();
+        assert_eq!(yaml.duplicates, ["line 3: key \"k\" already set in map"]);
+        assert_eq!(yaml.value.into_value(), serde_json::json!({"data": {"k": "2"}}));
+    }
+
+    #[test]
+    fn malformed_yaml_is_refused() {
+        assert!(parse(b"a: [b").is_err());
+    }
+}
