@@ -6,9 +6,11 @@
 pub mod attributes;
 pub mod clock;
 pub mod identity;
+pub mod names;
 pub mod quantity;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
 
 pub use k8s_openapi;
