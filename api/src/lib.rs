@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod clock;
 pub mod identity;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

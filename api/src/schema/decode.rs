@@ -38,6 +38,8 @@ pub enum FieldIssue {
     Duplicate(String),
     /// Keys that were given twice in YAML, one line each.
     Yaml(Vec<String>),
+    /// Of an operation of a JSON patch.
+    Patch(String),
 }
 
 impl std::fmt::Display for FieldIssue {
@@ -45,6 +47,7 @@ impl std::fmt::Display for FieldIssue {
         match self {
             Self::Unknown(path) => write!(f, "unknown field {path:?}"),
             Self::Duplicate(path) => write!(f, "duplicate field {path:?}"),
+            Self::Patch(issue) => write!(f, "json patch {issue}"),
             Self::Yaml(lines) => {
                 f.write_str("yaml: unmarshal errors:")?;
                 lines.iter().try_for_each(|line| write!(f, "\n  {line}"))

@@ -1,0 +1,182 @@
+//! The three patches that need no owner: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge patch.
+
+mod json;
+mod strategic;
+
+use serde_json::{Map as JsonMap, Value};
+
+use crate::schema::{FieldIssue, JsonError, Raw, Schema, parse_json};
+use crate::status::{ApiError, Cause, Details};
+
+/// Upstream refuses longer JSON patches.
+pub const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that the copy operations of one JSON patch may add up to: as much as a request body may have.
+pub const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
+
+/// Why a patch can't be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The body is no patch of its type.
+    #[error("{0}")]
+    Malformed(String),
+    /// More operations than [`MAX_OPERATIONS`].
+    #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
+    TooMany(usize),
+    /// An operation of a JSON patch failed; says which and why, though clients of upstream are not told.
+    #[error("operation {at} ({op}) of the patch failed: {why}")]
+    Operation {
+        /// Its place in the patch, from 0.
+        at: usize,
+        /// Its kind.
+        op: String,
+        /// What was wrong.
+        why: String,
+    },
+    /// A strategic merge patch that does not fit the schema, in upstream's words.
+    #[error("{0}")]
+    Strategy(String),
+    /// A value where a map or a list was needed: what the patch was, and what was wrong, in upstream's words.
+    #[error("{why}")]
+    Shape {
+        /// The patch, as Go prints it.
+        patch: String,
+        /// What was wrong.
+        why: String,
+    },
+}
+
+impl PatchError {
+    /// The failure as the API answers it.
+    #[must_use]
+    pub fn to_api_error(&self) -> ApiError {
+        match self {
+            Self::Malformed(why) => ApiError::bad_request(why.clone()),
+            Self::TooMany(_) => ApiError::too_large(self.to_string()),
+            Self::Operation { .. } => {
+                let mut error =
+                    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request");
+                error.details = Some(Details::default());
+                error
+            }
+            Self::Strategy(why) => ApiError::new(500, "", why.clone()),
+            Self::Shape { patch, why } => invalid_patch(patch, why),
+        }
+    }
+}
+
+/// 422 for a patch whose result can't be decoded: `patch: Invalid value: "…": why`.
+#[must_use]
+pub fn invalid_patch(shown: &str, why: &str) -> ApiError {
+    let cause = Cause::invalid("patch", &Value::String(shown.to_owned()), why);
+    let mut error = ApiError::new(422, "Invalid", format!(" \"\" is invalid: patch: {}", cause.message));
+    error.details = Some(Details { causes: vec![cause], ..Details::default() });
+    error
+}
+
+/// A patched object, not yet decoded and defaulted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patched {
+    /// The result.
+    pub value: Value,
+    /// What strict validation refuses in the patch itself.
+    pub issues: Vec<FieldIssue>,
+}
+
+/// Applies a JSON patch.
+///
+/// # Errors
+/// A malformed patch, too many operations, or the first operation that fails.
+pub fn json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
+    let (operations, issues) = json::parse(patch)?;
+    let value = json::apply(target.clone(), operations)?;
+    Ok(Patched { value, issues })
+}
+
+/// Applies a merge patch.
+///
+/// # Errors
+/// A patch that is no JSON object.
+pub fn merge_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
+    let (patch, issues) = object(patch, "error decoding patch: ")?;
+    let mut value = target.clone();
+    merge(&mut value, Value::Object(patch));
+    Ok(Patched { value, issues })
+}
+
+/// Applies a strategic merge patch, led by the merge keys and strategies of `schema`.
+///
+/// # Errors
+/// A patch that is no JSON object, a list item without its merge key, or an unknown directive.
+pub fn strategic_merge_patch(schema: &Schema, target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
+    let (patch, issues) = object(patch, "")?;
+    let Value::Object(original) = target.clone() else {
+        return Err(PatchError::Malformed("only objects can be patched".into()));
+    };
+    strategic::check_shape(schema, &patch)?;
+    let value = Value::Object(strategic::merge_map(Some(schema), original, patch)?);
+    Ok(Patched { value, issues })
+}
+
+fn object(patch: &[u8], prefix: &str) -> Result<(JsonMap<String, Value>, Vec<FieldIssue>), PatchError> {
+    let raw = parse_json(patch).map_err(|error: JsonError| PatchError::Malformed(format!("{prefix}{error}")))?;
+    let mut issues = Vec::new();
+    duplicates(&raw, "", &mut issues);
+    match raw.into_value() {
+        Value::Object(map) => Ok((map, issues)),
+        other => {
+            let found = match other {
+                Value::Null => return Ok((JsonMap::new(), issues)),
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) | Value::Object(_) => "bool",
+            };
+            let why = format!("{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+            Err(PatchError::Malformed(why))
+        }
+    }
+}
+
+fn duplicates(raw: &Raw<'_>, path: &str, issues: &mut Vec<FieldIssue>) {
+    match raw {
+        Raw::Map(entries) => {
+            let mut seen = std::collections::HashSet::with_capacity(entries.len());
+            for (key, value) in entries {
+                let here = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+                duplicates(value, &here, issues);
+                if !seen.insert(key) {
+                    issues.push(FieldIssue::Duplicate(here));
+                }
+            }
+        }
+        Raw::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                duplicates(item, &format!("{path}[{at}]"), issues);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// RFC 7386: null removes, objects merge, the rest replaces.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(JsonMap::new());
+    }
+    let Value::Object(map) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            map.remove(&key);
+        } else {
+            merge(map.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "patch/tests.rs"]
+mod tests;

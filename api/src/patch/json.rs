@@ -1,0 +1,205 @@
+//! JSON patch, RFC 6902.
+
+use serde_json::Value;
+
+use super::{MAX_COPIED_BYTES, MAX_OPERATIONS, PatchError};
+use crate::schema::{FieldIssue, JsonError, Raw, parse_json};
+
+/// One operation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Operation {
+    op: String,
+    path: Option<String>,
+    from: Option<String>,
+    value: Option<Value>,
+}
+
+/// The operations of a patch, and the fields of them that do not exist.
+pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), PatchError> {
+    let malformed = |why: String| PatchError::Malformed(format!("error decoding patch: {why}"));
+    let raw = parse_json(patch).map_err(|error: JsonError| malformed(error.to_string()))?;
+    let Raw::List(items) = raw else {
+        return Err(malformed("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp".into()));
+    };
+    if items.len() > MAX_OPERATIONS {
+        return Err(PatchError::TooMany(items.len()));
+    }
+    let (mut operations, mut issues) = (Vec::with_capacity(items.len()), Vec::new());
+    for (at, item) in items.into_iter().enumerate() {
+        let Raw::Map(entries) = item else {
+            return Err(malformed(
+                "json: cannot unmarshal a value that is no object into Go value of type handlers.jsonPatchOp".into(),
+            ));
+        };
+        let mut operation = Operation::default();
+        for (key, value) in entries {
+            let text = |value: Raw<'_>| match value {
+                Raw::String(text) => Ok(Some(text.into_owned())),
+                Raw::Null => Ok(None),
+                _ => Err(malformed(format!(
+                    "json: cannot unmarshal a value that is no string into Go struct field jsonPatchOp.{key} of type string"
+                ))),
+            };
+            match &*key {
+                "op" => operation.op = text(value)?.unwrap_or_default(),
+                "path" => operation.path = text(value)?,
+                "from" => operation.from = text(value)?,
+                "value" => operation.value = Some(value.into_value()),
+                _ => issues.push(FieldIssue::Patch(format!("unknown field \"[{at}].{key}\""))),
+            }
+        }
+        operations.push(operation);
+    }
+    Ok((operations, issues))
+}
+
+/// `target` after all operations.
+pub(super) fn apply(mut target: Value, operations: Vec<Operation>) -> Result<Value, PatchError> {
+    let mut copied = 0;
+    for (at, operation) in operations.into_iter().enumerate() {
+        let op = operation.op.clone();
+        step(&mut target, operation, &mut copied).map_err(|why| PatchError::Operation { at, op, why })?;
+    }
+    Ok(target)
+}
+
+fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<(), String> {
+    let path = operation.path.ok_or("it has no path")?;
+    let from = || operation.from.as_deref().ok_or("it has no from");
+    let value = || operation.value.clone().ok_or("it has no value");
+    match operation.op.as_str() {
+        "add" => add(target, &path, value()?),
+        "remove" => remove(target, &path).map(drop),
+        "replace" => {
+            *find(target, &path).ok_or_else(|| missing(&path))? = value()?;
+            Ok(())
+        }
+        "move" => {
+            let from = from()?;
+            if path.strip_prefix(from).is_some_and(|rest| rest.starts_with('/')) {
+                return Err(format!("{from:?} can't move into itself"));
+            }
+            let moved = remove(target, from)?;
+            add(target, &path, moved)
+        }
+        "copy" => {
+            let from = from()?;
+            let found = find(target, from).ok_or_else(|| missing(from))?.clone();
+            *copied += size_bytes(&found);
+            if *copied > MAX_COPIED_BYTES {
+                return Err(format!("the patch copies more than {MAX_COPIED_BYTES} bytes"));
+            }
+            add(target, &path, found)
+        }
+        "test" => {
+            let expected = operation.value.unwrap_or(Value::Null);
+            let found = find(target, &path).map_or(&Value::Null, |found| &*found);
+            if same(found, &expected) { Ok(()) } else { Err(format!("the value at {path:?} is another")) }
+        }
+        other => Err(format!("{other:?} is no operation")),
+    }
+}
+
+fn missing(path: &str) -> String {
+    format!("there is nothing at {path:?}")
+}
+
+/// Numbers are the same by value.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+fn size_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| 1 + size_bytes(item)).sum::<usize>(),
+        Value::Object(map) => 2 + map.iter().map(|(key, value)| key.len() + 4 + size_bytes(value)).sum::<usize>(),
+    }
+}
+
+/// The steps of a pointer, unescaped; nothing where it is malformed.
+fn steps(path: &str) -> Option<Vec<String>> {
+    if path.is_empty() {
+        return Some(Vec::new());
+    }
+    let unescaped = |step: &str| step.replace("~1", "/").replace("~0", "~");
+    Some(path.strip_prefix('/')?.split('/').map(unescaped).collect())
+}
+
+/// An index below `length`; upstream's library counts negative ones from the end.
+fn index(step: &str, length: usize) -> Option<usize> {
+    if step.len() > 1 && step.starts_with('0') {
+        return None;
+    }
+    let at: i64 = step.parse().ok()?;
+    let length_signed = i64::try_from(length).ok()?;
+    let at = if at < 0 { at.checked_add(length_signed)? } else { at };
+    usize::try_from(at).ok().filter(|at| *at < length)
+}
+
+fn descend<'v>(mut here: &'v mut Value, steps: &[String]) -> Option<&'v mut Value> {
+    for step in steps {
+        here = match here {
+            Value::Object(map) => map.get_mut(step)?,
+            Value::Array(items) => {
+                let at = index(step, items.len())?;
+                items.get_mut(at)?
+            }
+            _ => return None,
+        };
+    }
+    Some(here)
+}
+
+fn find<'v>(target: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+    descend(target, &steps(path)?)
+}
+
+fn parent<'v>(target: &'v mut Value, path: &str) -> Result<(&'v mut Value, String), String> {
+    let mut steps = steps(path).ok_or_else(|| format!("{path:?} is no JSON pointer"))?;
+    let last = steps.pop().ok_or_else(|| "the whole object can't be added or removed".to_owned())?;
+    let holder = descend(target, &steps).ok_or_else(|| format!("the parent of {path:?} does not exist"))?;
+    Ok((holder, last))
+}
+
+fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    if path.is_empty() {
+        *target = value;
+        return Ok(());
+    }
+    match parent(target, path)? {
+        (Value::Object(map), key) => {
+            map.insert(key, value);
+            Ok(())
+        }
+        (Value::Array(items), key) if key == "-" => {
+            items.push(value);
+            Ok(())
+        }
+        (Value::Array(items), key) => {
+            let at = index(&key, items.len() + 1).ok_or_else(|| format!("{path:?} is beyond the list"))?;
+            items.insert(at, value);
+            Ok(())
+        }
+        _ => Err(format!("the parent of {path:?} is neither an object nor a list")),
+    }
+}
+
+fn remove(target: &mut Value, path: &str) -> Result<Value, String> {
+    match parent(target, path)? {
+        (Value::Object(map), key) => map.remove(&key).ok_or_else(|| missing(path)),
+        (Value::Array(items), key) => {
+            let at = index(&key, items.len()).ok_or_else(|| missing(path))?;
+            Ok(items.remove(at))
+        }
+        _ => Err(missing(path)),
+    }
+}

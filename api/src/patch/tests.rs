@@ -1,0 +1,185 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::schema::Schemas;
+
+fn strategic(kind: &str, target: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let schema = Schemas::builtin().named(kind).unwrap();
+    strategic_merge_patch(schema, target, patch.to_string().as_bytes()).map(|patched| patched.value)
+}
+
+const POD: &str = "io.k8s.api.core.v1.PodSpec";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+fn containers(names: &[&str]) -> Value {
+    json!({"containers": names.iter().map(|name| json!({"name": name, "image": "i"})).collect::<Vec<_>>()})
+}
+
+fn names(spec: &Value) -> Vec<&str> {
+    spec["containers"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn containers_merge_by_name_and_new_ones_come_first() {
+    let merged =
+        strategic(POD, &containers(&["a", "b"]), &json!({"containers": [{"name": "c"}, {"name": "b", "image": "j"}]}))
+            .unwrap();
+    assert_eq!(names(&merged), ["c", "a", "b"]);
+    assert_eq!(merged["containers"][2], json!({"name": "b", "image": "j"}));
+}
+
+#[test]
+fn items_are_deleted_replaced_and_ordered_by_directives() {
+    let target = containers(&["a", "b", "c"]);
+    let deleted = strategic(POD, &target, &json!({"containers": [{"name": "b", "$patch": "delete"}]})).unwrap();
+    assert_eq!(names(&deleted), ["a", "c"]);
+    let replaced = strategic(POD, &target, &json!({"containers": [{"$patch": "replace"}, {"name": "x"}]})).unwrap();
+    assert_eq!(names(&replaced), ["x"]);
+    let order = json!({"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}], "containers": [{"name": "a", "image": "k"}]});
+    assert_eq!(names(&strategic(POD, &target, &order).unwrap()), ["b", "c", "a"]);
+}
+
+#[test]
+fn maps_are_replaced_deleted_and_retained_by_directives() {
+    let target = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}], "nodeSelector": {"a": "1"}});
+    let retained =
+        json!({"volumes": [{"name": "v", "$retainKeys": ["name", "secret"], "secret": {"secretName": "s"}}]});
+    assert_eq!(
+        strategic(POD, &target, &retained).unwrap()["volumes"],
+        json!([{"name": "v", "secret": {"secretName": "s"}}])
+    );
+    let replaced = strategic(POD, &target, &json!({"nodeSelector": {"$patch": "replace", "b": "2"}})).unwrap();
+    assert_eq!(replaced["nodeSelector"], json!({"b": "2"}));
+    let deleted = strategic(POD, &target, &json!({"nodeSelector": {"$patch": "delete"}})).unwrap();
+    assert_eq!(deleted["nodeSelector"], json!({}));
+    let nulled = strategic(POD, &target, &json!({"nodeSelector": {"a": null, "c": "3"}})).unwrap();
+    assert_eq!(nulled["nodeSelector"], json!({"c": "3"}));
+}
+
+#[test]
+fn lists_of_values_merge_as_sets() {
+    let target = json!({"finalizers": ["x/a"]});
+    let merged = |patch: Value| strategic(META, &target, &patch).unwrap()["finalizers"].clone();
+    assert_eq!(merged(json!({"finalizers": ["x/b"]})), json!(["x/b", "x/a"]));
+    assert_eq!(merged(json!({"$deleteFromPrimitiveList/finalizers": ["x/a"]})), json!([]));
+    assert_eq!(
+        merged(json!({"$setElementOrder/finalizers": ["x/b", "x/c", "x/a"], "finalizers": ["x/c"]})),
+        json!(["x/c", "x/a"])
+    );
+}
+
+#[test]
+fn strategic_errors_read_as_upstream_words_them() {
+    let error = |kind: &str, patch: Value| strategic(kind, &containers(&["a"]), &patch).unwrap_err().to_api_error();
+    let missing = error(POD, json!({"containers": [{"image": "z"}]}));
+    assert_eq!(
+        (missing.code, missing.message.as_str()),
+        (500, "map: map[image:z] does not contain declared merge key: name")
+    );
+    let unknown = error(POD, json!({"containers": [{"name": "a", "$patch": "frob"}]}));
+    assert_eq!(unknown.message, "unknown patch type: frob in map: map[$patch:frob name:a]");
+    let shape = error("io.k8s.api.core.v1.ConfigMap", json!({"data": ["x"]}));
+    assert_eq!(
+        shape.message,
+        " \"\" is invalid: patch: Invalid value: \"map[data:[x]]\": cannot restore map from slice"
+    );
+}
+
+#[test]
+fn json_patches_that_fail_are_refused_without_a_word() {
+    let target = json!({"data": {"a": "1"}, "list": [1]});
+    for patch in [
+        json!([{"op": "remove", "path": "/data/z"}]),
+        json!([{"op": "add", "path": "/none/k", "value": 1}]),
+        json!([{"op": "replace", "path": "/list/7", "value": 1}]),
+        json!([{"op": "frob", "path": "/data/a"}]),
+        json!([{"op": "test", "path": "/data/a", "value": "2"}]),
+        json!([{"op": "add", "path": "/list/01", "value": 1}]),
+        json!([{"op": "move", "from": "/data", "path": "/data/x"}]),
+    ] {
+        let error = json_patch(&target, patch.to_string().as_bytes()).unwrap_err().to_api_error();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (422, "the server rejected our request due to an error in our request")
+        );
+    }
+}
+
+#[test]
+fn json_patches_tell_unknown_fields_of_operations() {
+    let patched = json_patch(&json!({}), br#"[{"op":"add","path":"/a","value":1,"frob":1}]"#).unwrap();
+    assert_eq!(patched.issues.first().unwrap().to_string(), "json patch unknown field \"[0].frob\"");
+}
+
+#[test]
+fn json_patches_are_bounded() {
+    let many = format!("[{}]", vec![r#"{"op":"test","path":"/x"}"#; MAX_OPERATIONS + 1].join(","));
+    assert_eq!(json_patch(&json!({}), many.as_bytes()), Err(PatchError::TooMany(MAX_OPERATIONS + 1)));
+    let bomb = format!("[{}]", vec![r#"{"op":"copy","from":"/a","path":"/a/-"}"#; 64].join(","));
+    assert!(json_patch(&json!({"a": ["x"]}), bomb.as_bytes()).is_err());
+}
+
+#[test]
+fn malformed_merge_patches_are_refused_in_upstreams_words() {
+    let error = |patch: &str| merge_patch(&json!({}), patch.as_bytes()).unwrap_err().to_string();
+    assert_eq!(error("{\"data\":"), "error decoding patch: unexpected end of JSON input");
+    assert_eq!(
+        error("[]"),
+        "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+    );
+}
+
+fn tree() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..4_i64).prop_map(Value::from),
+        "[a-c]{0,2}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn object_tree() -> impl Strategy<Value = Value> {
+    proptest::collection::btree_map("[a-d]", tree(), 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+proptest! {
+    #[test]
+    fn merge_patches_do_what_the_reference_crate_does(target in object_tree(), patch in object_tree()) {
+        let mut theirs = target.clone();
+        json_patch::merge(&mut theirs, &patch);
+        prop_assert_eq!(merge_patch(&target, patch.to_string().as_bytes()).unwrap().value, theirs);
+    }
+
+    #[test]
+    fn json_patches_do_what_the_reference_crate_does(
+        target in object_tree(), value in tree(), path in "(/[a-d0-2]){1,3}", from in "(/[a-d0-2]){1,3}", op in "(add|remove|replace|move|copy)"
+    ) {
+        let patch = json!([{"op": op, "path": path, "from": from, "value": value}]);
+        let mut theirs = target.clone();
+        let outcome = json_patch::patch(&mut theirs, &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap());
+        let ours = json_patch(&target, patch.to_string().as_bytes());
+        prop_assert_eq!(ours.is_ok(), outcome.is_ok());
+        if let Ok(ours) = ours {
+            prop_assert_eq!(ours.value, theirs);
+        }
+    }
+
+    #[test]
+    fn no_patch_panics(target in object_tree(), patch in tree(), path in "(/[a-d0-9~-]{0,2}){0,3}", op in "(add|remove|replace|move|copy|test)") {
+        let bytes = patch.to_string();
+        let operations = json!([{"op": op, "path": path, "from": "/a", "value": patch}]).to_string();
+        let _outcomes = (
+            json_patch(&target, operations.as_bytes()),
+            merge_patch(&target, bytes.as_bytes()),
+            strategic(POD, &target, &patch),
+        );
+    }
+}
