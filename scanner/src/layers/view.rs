@@ -1,0 +1,394 @@
+//! The merged tree of the layers read so far: a pure state machine from entries to operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Entry, EntryKind, LayerError, LayerPath, Meta};
+use crate::Digest;
+
+/// Prefix of a name that stands for "removed here" (OCI image spec, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+/// Name that stands for "nothing of the layers below shows in this directory".
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Symbolic links followed in one path: what Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// What has to be done in the directory of the layer that is being read, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Make the directory, or, where this layer has made it already, give it other metadata.
+    Dir {
+        /// Where; may be the root.
+        path: LayerPath,
+        /// Its metadata.
+        meta: Meta,
+        /// Nothing of the layers below shows in it.
+        opaque: bool,
+    },
+    /// Make a regular file from the entry's content.
+    File {
+        /// Where.
+        path: LayerPath,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// Make a symbolic link.
+    Symlink {
+        /// Where.
+        path: LayerPath,
+        /// To what.
+        target: Vec<u8>,
+        /// Its metadata (a link has no mode).
+        meta: Meta,
+    },
+    /// Give a file of this layer another name.
+    Hardlink {
+        /// The new name.
+        path: LayerPath,
+        /// The file.
+        to: LayerPath,
+    },
+    /// Make a named pipe.
+    Fifo {
+        /// Where.
+        path: LayerPath,
+        /// Its metadata.
+        meta: Meta,
+    },
+    /// Hide what the layers below have there.
+    Whiteout {
+        /// Where.
+        path: LayerPath,
+    },
+    /// Take back what this layer put there before: a whiteout, or an earlier entry of the same name.
+    Remove {
+        /// Where.
+        path: LayerPath,
+    },
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File {
+        /// Its length.
+        size: u64,
+        /// The digest of its content, once it was read.
+        digest: Option<Digest>,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// To what.
+        target: Vec<u8>,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+/// One place of the merged tree.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What stands there.
+    pub kind: NodeKind,
+    /// Its metadata.
+    pub meta: Meta,
+    /// The last layer that holds it, counted from 1.
+    layer: usize,
+}
+
+/// The merged tree, and what the current layer has done to it.
+#[derive(Debug)]
+pub struct View {
+    nodes: BTreeMap<LayerPath, Node>,
+    layer: usize,
+    /// Paths whose whiteout stands in the current layer's directory.
+    whiteouts: BTreeSet<LayerPath>,
+    /// Directories that the current layer has made opaque: a second time would find nothing to hide.
+    opaque: BTreeSet<LayerPath>,
+}
+
+impl View {
+    /// A tree without layers: an empty root.
+    pub fn new() -> Self {
+        let root = Node { kind: NodeKind::Dir, meta: Meta::implicit_dir(), layer: 0 };
+        Self {
+            nodes: BTreeMap::from([(LayerPath::root(), root)]),
+            layer: 0,
+            whiteouts: BTreeSet::new(),
+            opaque: BTreeSet::new(),
+        }
+    }
+
+    /// Begins the next layer.
+    pub fn next_layer(&mut self) {
+        self.layer += 1;
+        self.whiteouts.clear();
+        self.opaque.clear();
+    }
+
+    /// Every place with what stands there, sorted by path.
+    pub fn nodes(&self) -> impl Iterator<Item = (&LayerPath, &Node)> {
+        self.nodes.iter()
+    }
+
+    /// What stands at `path`, symbolic links followed in its last component too.
+    pub fn lookup(&self, path: &LayerPath) -> Option<(LayerPath, &Node)> {
+        let at = self.walk(path.components().map(<[u8]>::to_vec).collect(), false, true).ok()?;
+        self.nodes.get(&at).map(|node| (at.clone(), node))
+    }
+
+    /// Notes the digest of a file's content.
+    pub fn set_digest(&mut self, path: &LayerPath, content: Digest) {
+        if let Some(Node { kind: NodeKind::File { digest, .. }, .. }) = self.nodes.get_mut(path) {
+            *digest = Some(content);
+        }
+    }
+
+    /// Judges an entry, merges it into the tree, and says what that means for the layer's directory.
+    /// The operation that takes the entry's content, if any, is the last one.
+    ///
+    /// # Errors
+    /// If the entry has no honest meaning.
+    pub fn apply(&mut self, entry: Entry) -> Result<Vec<Op>, LayerError> {
+        let mut ops = Vec::new();
+        let written = entry.path.clone();
+        let Some((parent, name)) = written.split_last() else {
+            return self.apply_root(entry);
+        };
+        if parent.components().any(|c| c.starts_with(WHITEOUT)) {
+            return Err(refused(&written, "a directory bears a whiteout's name"));
+        }
+        let parent = self.resolve_dir(&written, &parent)?;
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            if !matches!(entry.kind, EntryKind::File { size: 0 }) {
+                return Err(refused(&written, "a whiteout must be an empty file"));
+            }
+            match hidden {
+                _ if name == OPAQUE => self.make_opaque(&parent, &mut ops),
+                b"" | b"." | b".." => return Err(refused(&written, "a whiteout of nothing")),
+                special if special.starts_with(WHITEOUT) => {
+                    return Err(refused(&written, "a whiteout of a whiteout has no meaning"));
+                }
+                hidden => self.white_out(parent.join(hidden), &mut ops),
+            }
+            return Ok(ops);
+        }
+        let path = parent.join(name);
+        self.ensure_dir(&parent, &mut ops);
+        self.place(&written, path, entry, &mut ops)?;
+        Ok(ops)
+    }
+
+    fn apply_root(&mut self, entry: Entry) -> Result<Vec<Op>, LayerError> {
+        if entry.kind != EntryKind::Dir {
+            return Err(refused(&entry.path, "the root of an image must be a directory"));
+        }
+        let node = Node { kind: NodeKind::Dir, meta: entry.meta.clone(), layer: self.layer };
+        self.nodes.insert(LayerPath::root(), node);
+        Ok(vec![Op::Dir { path: LayerPath::root(), meta: entry.meta, opaque: false }])
+    }
+
+    /// Puts what is no whiteout at its place, whose directory exists.
+    fn place(
+        &mut self,
+        written: &LayerPath,
+        path: LayerPath,
+        entry: Entry,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), LayerError> {
+        let here = self.nodes.get(&path).filter(|node| node.layer == self.layer).map(|node| node.kind.clone());
+        let meta = entry.meta;
+        match (&here, &entry.kind) {
+            (Some(NodeKind::Dir), EntryKind::Dir) | (None, _) => {}
+            (Some(old), new) if same_kind(old, new) => ops.push(Op::Remove { path: path.clone() }),
+            (Some(_), _) => return Err(refused(written, "the layer holds two different things of this name")),
+        }
+        let hidden_below = self.whiteouts.remove(&path);
+        if hidden_below {
+            ops.push(Op::Remove { path: path.clone() });
+        }
+        if entry.kind != EntryKind::Dir {
+            self.remove_below(&path, |_| true);
+        }
+        let (kind, op) = match entry.kind {
+            EntryKind::Dir => (NodeKind::Dir, Op::Dir { path: path.clone(), meta: meta.clone(), opaque: hidden_below }),
+            EntryKind::File { size } => {
+                (NodeKind::File { size, digest: None }, Op::File { path: path.clone(), meta: meta.clone() })
+            }
+            EntryKind::Symlink { target } => (
+                NodeKind::Symlink { target: target.clone() },
+                Op::Symlink { path: path.clone(), target, meta: meta.clone() },
+            ),
+            EntryKind::Fifo => (NodeKind::Fifo, Op::Fifo { path: path.clone(), meta: meta.clone() }),
+            EntryKind::Hardlink { to } => {
+                let (to, node) = self.link_target(written, &to)?;
+                if to == path {
+                    return Err(refused(written, "a hard link to itself"));
+                }
+                self.nodes.insert(path.clone(), node);
+                ops.push(Op::Hardlink { path, to });
+                return Ok(());
+            }
+        };
+        self.nodes.insert(path, Node { kind, meta, layer: self.layer });
+        ops.push(op);
+        Ok(())
+    }
+
+    /// The file that a hard link names: one that this very layer holds.
+    fn link_target(&self, written: &LayerPath, to: &LayerPath) -> Result<(LayerPath, Node), LayerError> {
+        let (parent, name) = to.split_last().ok_or_else(|| refused(written, "a hard link to nothing"))?;
+        let to = self.resolve_dir(written, &parent)?.join(name);
+        match self.nodes.get(&to) {
+            Some(node) if node.kind == NodeKind::Dir => Err(refused(written, "a hard link to a directory")),
+            Some(node) if node.layer == self.layer => Ok((to, node.clone())),
+            _ => Err(refused(written, "a hard link to a file that is not in its layer")),
+        }
+    }
+
+    /// Hides what lower layers have at `path`. What this layer itself has there stays (OCI image spec:
+    /// whiteouts apply to lower layers only, in whatever order they stand).
+    fn white_out(&mut self, path: LayerPath, ops: &mut Vec<Op>) {
+        let layer = self.layer;
+        match self.nodes.get(&path) {
+            None => {}
+            Some(node) if node.layer < layer => {
+                self.remove_below(&path, |_| true);
+                self.nodes.remove(&path);
+                if let Some((parent, _)) = path.split_last() {
+                    self.ensure_dir(&parent, ops);
+                }
+                self.whiteouts.insert(path.clone());
+                ops.push(Op::Whiteout { path });
+            }
+            Some(node) if node.kind == NodeKind::Dir => self.make_opaque(&path, ops),
+            // A file of this layer hides the lower one already.
+            Some(_) => {}
+        }
+    }
+
+    fn make_opaque(&mut self, dir: &LayerPath, ops: &mut Vec<Op>) {
+        let layer = self.layer;
+        if !self.opaque.insert(dir.clone()) {
+            return;
+        }
+        if dir.is_root() {
+            // Overlayfs merges the roots of its layers whatever they bear: hide one by one.
+            let lower = self.nodes.iter().filter(|(path, node)| node.layer < layer && path.components().count() == 1);
+            let lower: Vec<LayerPath> = lower.map(|(path, _)| path.clone()).collect();
+            let here = self.nodes.iter().filter(|(path, node)| node.layer == layer && path.components().count() == 1);
+            let dirs = here.filter(|(_, node)| node.kind == NodeKind::Dir).map(|(path, _)| path.clone());
+            for dir in dirs.collect::<Vec<_>>() {
+                self.make_opaque(&dir, ops);
+            }
+            for path in lower {
+                self.white_out(path, ops);
+            }
+            return;
+        }
+        self.ensure_dir(dir, ops);
+        self.remove_below(dir, |node| node.layer < layer);
+        if let Some(node) = self.nodes.get(dir) {
+            ops.push(Op::Dir { path: dir.clone(), meta: node.meta.clone(), opaque: true });
+        }
+    }
+
+    /// Sees to it that `dir`, which is canonical, and everything above it stands in this layer's
+    /// directory. A directory that only lower layers have is repeated with its own metadata.
+    fn ensure_dir(&mut self, dir: &LayerPath, ops: &mut Vec<Op>) {
+        if self.nodes.get(dir).is_some_and(|node| node.layer == self.layer) || dir.is_root() {
+            return;
+        }
+        if let Some((parent, _)) = dir.split_last() {
+            self.ensure_dir(&parent, ops);
+        }
+        let opaque = self.whiteouts.remove(dir);
+        if opaque {
+            ops.push(Op::Remove { path: dir.clone() });
+        }
+        let new = || Node { kind: NodeKind::Dir, meta: Meta::implicit_dir(), layer: 0 };
+        let node = self.nodes.entry(dir.clone()).or_insert_with(new);
+        node.layer = self.layer;
+        ops.push(Op::Dir { path: dir.clone(), meta: node.meta.clone(), opaque });
+    }
+
+    fn remove_below(&mut self, path: &LayerPath, which: impl Fn(&Node) -> bool) {
+        let (from, to) = path.below();
+        let doomed: Vec<LayerPath> = match to {
+            Some(to) => self.nodes.range(from..to).filter(|(_, n)| which(n)).map(|(p, _)| p.clone()).collect(),
+            None => self.nodes.range(from..).filter(|(_, n)| which(n)).map(|(p, _)| p.clone()).collect(),
+        };
+        for path in doomed {
+            self.nodes.remove(&path);
+        }
+    }
+
+    /// The canonical place of a directory as written, following links of lower layers.
+    fn resolve_dir(&self, written: &LayerPath, dir: &LayerPath) -> Result<LayerPath, LayerError> {
+        self.walk(dir.components().map(<[u8]>::to_vec).collect(), true, true).map_err(|why| refused(written, why))
+    }
+
+    /// Walks components from the root, following symbolic links inside the image only: `..` stops at the
+    /// root. When `writing`, a link of the current layer is refused, and every component must be a
+    /// directory or absent.
+    fn walk(&self, components: Vec<Vec<u8>>, writing: bool, follow_last: bool) -> Result<LayerPath, &'static str> {
+        let mut todo: Vec<Vec<u8>> = components.into_iter().rev().collect();
+        let mut at = LayerPath::root();
+        let mut links = 0;
+        while let Some(component) = todo.pop() {
+            match component.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    at = at.split_last().map_or_else(LayerPath::root, |(parent, _)| parent);
+                    continue;
+                }
+                _ => {}
+            }
+            let next = at.join(&component);
+            match self.nodes.get(&next) {
+                Some(Node { kind: NodeKind::Symlink { target }, layer, .. }) if follow_last || !todo.is_empty() => {
+                    if writing && *layer == self.layer {
+                        return Err("it passes through a symbolic link of its own layer");
+                    }
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err("it passes through more than 40 symbolic links");
+                    }
+                    if target.starts_with(b"/") {
+                        at = LayerPath::root();
+                    }
+                    todo.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
+                }
+                Some(node) if node.kind != NodeKind::Dir && (writing || !todo.is_empty()) => {
+                    return Err("it passes through something that is no directory");
+                }
+                _ => at = next,
+            }
+        }
+        if at.as_bytes().len() > 4095 {
+            return Err("its place, with links followed, is longer than 4095 bytes");
+        }
+        Ok(at)
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn same_kind(old: &NodeKind, new: &EntryKind) -> bool {
+    matches!(
+        (old, new),
+        (NodeKind::File { .. }, EntryKind::File { .. } | EntryKind::Hardlink { .. })
+            | (NodeKind::Symlink { .. }, EntryKind::Symlink { .. })
+            | (NodeKind::Fifo, EntryKind::Fifo)
+    )
+}
+
+fn refused(path: &LayerPath, why: impl Into<String>) -> LayerError {
+    LayerError::Refused { path: super::printable(path.as_bytes()), why: why.into() }
+}
