@@ -1,0 +1,18 @@
+//! A pod's life on this node: what it wants, what is known, what to do next, and what clients see of it.
+
+pub mod adopt;
+pub mod backoff;
+pub mod downward;
+pub mod env;
+pub mod fact;
+pub mod model;
+pub mod phase;
+pub mod plan;
+pub mod probe;
+pub mod qos;
+pub mod quantity;
+pub mod spec;
+pub mod status;
+
+#[cfg(test)]
+mod simulation;
