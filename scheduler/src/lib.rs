@@ -1,1 +1,15 @@
 //! Placement of pods on nodes.
+//!
+//! [`cycle::place`] decides, and is pure; [`run`] follows the API server, asks it for each pending pod and binds.
+
+pub mod cycle;
+pub mod filters;
+mod placing;
+pub mod resources;
+pub mod scores;
+pub mod snapshot;
+
+pub use placing::run;
+
+/// Name of this scheduler in `spec.schedulerName`, as upstream's default one.
+pub const SCHEDULER_NAME: &str = "default-scheduler";

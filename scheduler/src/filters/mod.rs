@@ -1,0 +1,84 @@
+//! What rules a node out for a pod; each filter gives its reasons in upstream's words.
+
+mod fit;
+mod node_affinity;
+mod pod_affinity;
+mod ports;
+mod spread;
+mod taints;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+pub(crate) use node_affinity::matches_term as node_matches_term;
+pub(crate) use pod_affinity::Term;
+pub(crate) use taints::tolerates;
+
+use crate::{
+    resources::{self, Resources},
+    snapshot::{NodeInfo, Snapshot},
+};
+
+/// A pod that is to be placed, with what is worked out once for all nodes.
+pub struct Request<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Its spec.
+    pub spec: PodSpec,
+    /// What it asks for.
+    pub resources: Resources,
+    pub(crate) affinity: pod_affinity::Prepared,
+    pub(crate) spread: Vec<spread::Prepared>,
+}
+
+impl<'a> Request<'a> {
+    /// Prepares `pod` against `snapshot`.
+    #[must_use]
+    pub fn new(pod: &'a Pod, snapshot: &Snapshot) -> Self {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let mut request = Self {
+            pod,
+            resources: resources::of_pod(pod),
+            affinity: pod_affinity::Prepared::new(pod, &spec, snapshot),
+            spread: Vec::new(),
+            spec,
+        };
+        request.spread = spread::prepare(&request, snapshot);
+        request
+    }
+}
+
+/// All reasons why `node` will not do; none if it will.
+#[must_use]
+pub fn check(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
+    let filters: [fn(&Request<'_>, &NodeInfo) -> Vec<String>; 7] = [
+        unschedulable,
+        taints::check,
+        node_affinity::check,
+        ports::check,
+        fit::check,
+        spread::check,
+        pod_affinity::check,
+    ];
+    // As upstream, the first filter that fails speaks for the node.
+    filters.iter().map(|filter| filter(request, node)).find(|reasons| !reasons.is_empty()).unwrap_or_default()
+}
+
+fn unschedulable(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
+    let cordoned = node.node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    let tolerated = request.spec.tolerations.iter().flatten().any(|toleration| {
+        let taint = k8s_openapi::api::core::v1::Taint {
+            key: "node.kubernetes.io/unschedulable".to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..Default::default()
+        };
+        tolerates(toleration, &taint)
+    });
+    if cordoned && !tolerated { vec!["node(s) were unschedulable".to_owned()] } else { Vec::new() }
+}
+
+/// The labels of an object, be there any or not.
+pub(crate) fn labels(pod: &Pod) -> BTreeMap<String, String> {
+    pod.metadata.labels.clone().unwrap_or_default()
+}
