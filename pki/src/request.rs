@@ -1,0 +1,185 @@
+//! Public keys that ask for a certificate: certificate signing requests (PKCS#10, RFC 2986) and bare keys.
+
+use rcgen::SubjectPublicKeyInfo;
+use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::public_key::PublicKey as ParsedKey;
+use x509_parser::x509::X509Name;
+
+/// Longest request that is read; one with an RSA-4096 key and many names has 4 KiB.
+pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+/// Smallest RSA key: 112 bits of strength (NIST SP 800-57 part 1, table 2).
+const MIN_RSA_BITS: usize = 2048;
+/// Largest RSA key, so that verifying stays cheap.
+const MAX_RSA_BITS: usize = 8192;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It is too long.
+    #[error("the certificate signing request has {length} bytes; the limit is {MAX_REQUEST_BYTES}")]
+    TooLong {
+        /// How long it is.
+        length: usize,
+    },
+    /// It can't be read.
+    #[error("the certificate signing request is malformed: {0}")]
+    Malformed(&'static str),
+    /// Whoever sent it does not hold the private key.
+    #[error("the signature of the certificate signing request is wrong")]
+    Signature,
+    /// The key is of a kind that is not certified.
+    #[error("the public key is not accepted: {0}")]
+    Key(&'static str),
+}
+
+/// A public key that may be certified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey(SubjectPublicKeyInfo);
+
+impl PublicKey {
+    /// The key in a DER `SubjectPublicKeyInfo`.
+    ///
+    /// # Errors
+    /// When it is malformed, or of a kind or size that is not certified.
+    pub fn from_spki(der: &[u8]) -> Result<Self, RequestError> {
+        let (rest, parsed) = x509_parser::x509::SubjectPublicKeyInfo::from_der(der)
+            .map_err(|_| RequestError::Malformed("its key is not a public key"))?;
+        if !rest.is_empty() {
+            return Err(RequestError::Malformed("bytes follow its key"));
+        }
+        match parsed.parsed() {
+            Ok(ParsedKey::RSA(rsa)) if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&rsa.key_size()) => {
+                return Err(RequestError::Key("an RSA key has 2048 to 8192 bits"));
+            }
+            Ok(ParsedKey::RSA(_) | ParsedKey::EC(_)) => {}
+            // Ed25519 is unknown to the parser; the list below decides.
+            Ok(ParsedKey::Unknown(_)) => {}
+            _ => return Err(RequestError::Key("use ECDSA P-256 or P-384, Ed25519, or RSA")),
+        }
+        SubjectPublicKeyInfo::from_der(der)
+            .map(Self)
+            .map_err(|_| RequestError::Key("use ECDSA P-256 or P-384, Ed25519, or RSA"))
+    }
+
+    pub(crate) fn info(&self) -> &SubjectPublicKeyInfo {
+        &self.0
+    }
+}
+
+/// A request whose signature was verified: the sender holds the key. What it asks for is only asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRequest {
+    /// The key to be certified.
+    pub key: PublicKey,
+    /// The common name it asks for.
+    pub common_name: String,
+    /// The organizations it asks for.
+    pub organizations: Vec<String>,
+}
+
+impl CertificateRequest {
+    /// Reads and verifies a request in PEM.
+    ///
+    /// # Errors
+    /// When it is too long or malformed, its signature is wrong, or its key is not accepted.
+    pub fn from_pem(pem: &str) -> Result<Self, RequestError> {
+        check_length(pem.len())?;
+        let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| RequestError::Malformed("it is not PEM with a CERTIFICATE REQUEST"))?;
+        Self::from_der(&der)
+    }
+
+    /// Reads and verifies a request in DER.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`].
+    pub fn from_der(der: &[u8]) -> Result<Self, RequestError> {
+        check_length(der.len())?;
+        let (rest, request) =
+            X509CertificationRequest::from_der(der).map_err(|_| RequestError::Malformed("it is not PKCS#10"))?;
+        if !rest.is_empty() {
+            return Err(RequestError::Malformed("bytes follow it"));
+        }
+        let info = &request.certification_request_info;
+        let key = PublicKey::from_spki(info.subject_pki.raw)?;
+        request.verify_signature().map_err(|_| RequestError::Signature)?;
+        Ok(Self {
+            key,
+            common_name: common_name(&info.subject).ok_or(RequestError::Malformed("it has not one common name"))?,
+            organizations: organizations(&info.subject)
+                .ok_or(RequestError::Malformed("an organization is not text"))?,
+        })
+    }
+}
+
+fn check_length(length: usize) -> Result<(), RequestError> {
+    if length > MAX_REQUEST_BYTES { Err(RequestError::TooLong { length }) } else { Ok(()) }
+}
+
+/// The one common name of a subject; `None` when there is none, more than one, or it is not text.
+pub(crate) fn common_name(subject: &X509Name<'_>) -> Option<String> {
+    let mut names = subject.iter_common_name();
+    match (names.next(), names.next()) {
+        (Some(name), None) => Some(name.as_str().ok()?.to_owned()),
+        _ => None,
+    }
+}
+
+/// The organizations of a subject; `None` when one is not text.
+pub(crate) fn organizations(subject: &X509Name<'_>) -> Option<Vec<String>> {
+    subject.iter_organization().map(|name| Some(name.as_str().ok()?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn request() -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "jane");
+        params.distinguished_name.push(DnType::OrganizationName, "dev");
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_request_says_who_asks_and_proves_its_key() {
+        let read = CertificateRequest::from_der(&request()).unwrap();
+        assert_eq!((read.common_name.as_str(), read.organizations), ("jane", vec!["dev".to_owned()]));
+    }
+
+    #[test]
+    fn a_request_with_a_wrong_signature_is_refused() {
+        let mut der = request();
+        let last = der.len() - 1;
+        der[last] ^= 1;
+        assert!(matches!(CertificateRequest::from_der(&der), Err(RequestError::Signature)));
+    }
+
+    #[test]
+    fn requests_that_are_too_long_are_not_parsed() {
+        let long = "A".repeat(MAX_REQUEST_BYTES + 1);
+        assert!(matches!(CertificateRequest::from_pem(&long), Err(RequestError::TooLong { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "\\PC{0,200}") {
+            prop_assert!(CertificateRequest::from_der(&bytes).is_err());
+            prop_assert!(CertificateRequest::from_pem(&text).is_err());
+            prop_assert!(PublicKey::from_spki(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_changed_byte_is_read_or_refused(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+            let mut der = request();
+            let at = at.index(der.len());
+            der[at] = to;
+            drop(CertificateRequest::from_der(&der));
+        }
+    }
+}
