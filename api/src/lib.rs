@@ -6,6 +6,7 @@
 pub mod attributes;
 pub mod clock;
 pub mod identity;
+pub mod managed_fields;
 pub mod names;
 pub mod patch;
 pub mod quantity;

@@ -1,0 +1,201 @@
+//! Who set which field: `metadata.managedFields`, kept on every write, and server-side apply, which rests on it.
+//!
+//! [`track_update`] is for create, update and the patches without an owner: call it on the decoded and defaulted
+//! object, before admission and before the server fills anything in. [`apply`] is for apply patches.
+
+mod apply;
+mod check;
+mod compare;
+mod element;
+mod entries;
+mod merge;
+mod set;
+mod shape;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clock::rfc3339_seconds;
+use crate::schema::{Kind, Link, Schema, zero};
+use crate::status::{ApiError, Cause, Details};
+
+pub use apply::apply;
+pub use set::FieldSet;
+
+use compare::{Changes, compare_objects};
+use entries::Managed;
+
+/// Who writes, by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// `fieldManager`, or what stands before the first `/` of the user agent.
+    pub manager: &'a str,
+    /// Of the request, for instance `apps/v1`.
+    pub api_version: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// Paths that this endpoint ignores, for instance `["status"]` for the object, `["spec"]` for its status.
+    pub reset_fields: &'a [&'a [&'a str]],
+    /// The time of the write.
+    pub now: Timestamp,
+}
+
+/// What an apply patch came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The object, not yet decoded and defaulted, with its `managedFields`.
+    pub value: Value,
+    /// Whether the object stays as it was, its `managedFields` aside.
+    pub unchanged: bool,
+}
+
+/// Why an apply patch can't be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The patch brings `managedFields` of its own.
+    #[error("metadata.managedFields must be nil")]
+    ManagedFields,
+    /// The patch does not fit the schema, in upstream's words.
+    #[error("failed to create typed patch object ({object}): {why}")]
+    Untyped {
+        /// `namespace/name; group/version, Kind=kind`
+        object: String,
+        /// Which field, and what is wrong with it.
+        why: String,
+    },
+    /// Others own fields that the patch changes.
+    #[error("{}", conflict_message(.conflicts))]
+    Conflict {
+        /// One per field.
+        conflicts: Vec<Conflict>,
+    },
+}
+
+/// A field that another manager owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Who, as upstream prints it: `"kubectl" using apps/v1`.
+    pub manager: String,
+    /// Which, for instance `.spec.replicas`.
+    pub path: String,
+}
+
+fn conflict_message(conflicts: &[Conflict]) -> String {
+    if let [one] = conflicts {
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path);
+    }
+    let mut managers: Vec<&str> = conflicts.iter().map(|one| one.manager.as_str()).collect();
+    managers.sort_unstable();
+    managers.dedup();
+    let mut lines = Vec::new();
+    for manager in managers {
+        lines.push(format!("conflicts with {manager}:"));
+        lines.extend(conflicts.iter().filter(|one| one.manager == manager).map(|one| format!("- {}", one.path)));
+    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
+}
+
+impl ApplyError {
+    /// The failure as the API answers it.
+    #[must_use]
+    pub fn to_api_error(&self) -> ApiError {
+        match self {
+            Self::ManagedFields => ApiError::bad_request(self.to_string()),
+            Self::Untyped { .. } => ApiError::new(500, "", self.to_string()),
+            Self::Conflict { conflicts } => {
+                let cause = |one: &Conflict| {
+                    Cause::new("FieldManagerConflict", one.path.clone(), format!("conflict with {}", one.manager))
+                };
+                let mut error = ApiError::new(409, "Conflict", self.to_string());
+                error.details = Some(Details { causes: conflicts.iter().map(cause).collect(), ..Details::default() });
+                error
+            }
+        }
+    }
+}
+
+/// Notes in `new.metadata.managedFields` what `writer` changed from `live` (nothing: on create).
+pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+    let given = take_managed(new);
+    let kept = live.and_then(|live| live.pointer("/metadata/managedFields"));
+    let mut managed = match given.as_ref().filter(|_| writer.subresource.is_empty()) {
+        Some(given) if entries::is_reset(given) => Managed::default(),
+        Some(given) => Managed::decode(given)
+            .filter(|found| !found.is_empty())
+            .or_else(|| kept.and_then(Managed::decode))
+            .unwrap_or_default(),
+        None => kept.and_then(Managed::decode).unwrap_or_default(),
+    };
+    let exists =
+        live.and_then(|live| live.pointer("/metadata/uid")).and_then(Value::as_str).is_some_and(|uid| !uid.is_empty());
+    if managed.is_empty() && exists {
+        return;
+    }
+    managed.update(changes(schema, live, new, writer), writer);
+    put_managed(new, managed.encode());
+}
+
+/// Whether `new` is `live`, but for the times in their `managedFields`: such a write is kept from the store.
+#[must_use]
+pub fn same_but_for_times(live: &Value, new: &Value) -> bool {
+    fn same(live: &Value, new: &Value, path: &[&str]) -> bool {
+        match (live, new, path) {
+            (Value::Object(live), Value::Object(new), [here, below @ ..]) => {
+                live.len() == new.len()
+                    && live.iter().all(|(name, ours)| match new.get(name) {
+                        Some(_) if name == here && below.is_empty() => true,
+                        Some(theirs) if name == here => same(ours, theirs, below),
+                        Some(theirs) => ours == theirs,
+                        None => false,
+                    })
+            }
+            (Value::Array(live), Value::Array(new), _) => {
+                live.len() == new.len() && live.iter().zip(new).all(|(ours, theirs)| same(ours, theirs, path))
+            }
+            _ => live == new,
+        }
+    }
+    same(live, new, &["metadata", "managedFields", "time"])
+}
+
+/// What changed, without what has no owner.
+fn changes(schema: &Schema, live: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Changes {
+    let blank;
+    let live = match live {
+        Some(live) => live,
+        None => {
+            blank = empty_object(schema);
+            &blank
+        }
+    };
+    let mut changes = compare_objects(schema, live, new);
+    changes.exclude(writer.reset_fields);
+    changes
+}
+
+/// An object of the kind before anything is set, as a typed struct would be written.
+fn empty_object(schema: &Schema) -> Value {
+    let mut value = Value::Object(serde_json::Map::new());
+    crate::schema::normalize(schema, &mut value);
+    value
+}
+
+fn take_managed(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields").filter(|found| !found.is_null())
+}
+
+fn put_managed(object: &mut Value, managed: Vec<Value>) {
+    if managed.is_empty() {
+        return;
+    }
+    if let Value::Object(map) = object {
+        let metadata = map.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if let Value::Object(metadata) = metadata {
+            metadata.insert("managedFields".into(), Value::Array(managed));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "managed_fields/tests.rs"]
+mod tests;

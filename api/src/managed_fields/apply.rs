@@ -1,0 +1,105 @@
+//! Server-side apply.
+
+use serde_json::Value;
+
+use super::check::objections;
+use super::compare::{compare_objects, strip};
+use super::entries::{Managed, Operation};
+use super::merge::{merge_objects, remove_items, set_of, with_named_fields};
+use super::set::FieldSet;
+use super::{
+    Applied, ApplyError, Conflict, Schema, Writer, changes, empty_object, put_managed, rfc3339_seconds, take_managed,
+};
+
+/// The owner of what was there before anyone's fields were tracked.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Applies `config` to `live` (nothing: creates) as `writer`, taking over conflicting fields where `force`.
+///
+/// # Errors
+/// A config that does not fit the schema, or conflicts.
+pub fn apply(
+    schema: &Schema,
+    live: Option<&Value>,
+    config: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<Applied, ApplyError> {
+    if config.pointer("/metadata/managedFields").is_some_and(|found| !found.is_null()) {
+        return Err(ApplyError::ManagedFields);
+    }
+    fits(schema, config)?;
+    let mut base = live.cloned().unwrap_or_else(|| empty_object(schema));
+    let kept = take_managed(&mut base);
+    let mut managed = kept.as_ref().and_then(Managed::decode).unwrap_or_default();
+    if managed.is_empty() && live.is_some() {
+        let first = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", ..*writer };
+        managed.update(changes(schema, None, &base, &first), &first);
+    }
+    let before = managed.applied_set(writer).cloned();
+    let mut own = set_of(schema, config);
+    writer.reset_fields.iter().for_each(|path| own.prune(path));
+    strip(&mut own);
+    {
+        let entry = managed.entry(Operation::Apply, writer);
+        entry.set = own;
+        writer.api_version.clone_into(&mut entry.api_version);
+    }
+    let merged = merge_objects(schema, &base, config);
+    let mut value = match before {
+        Some(before) if !before.is_empty() => prune(schema, merged, &managed, &before),
+        _ => merged,
+    };
+    let mut changed = compare_objects(schema, &base, &value);
+    let unchanged = changed.is_empty();
+    changed.exclude(writer.reset_fields);
+    let touched = changed.modified.union(changed.added);
+    let mut conflicts = Vec::new();
+    for entry in managed.others_mut(writer) {
+        let contested = entry.set.intersection(&touched);
+        let manager = entry.display();
+        conflicts.extend(contested.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
+        entry.set.subtract(&contested);
+        entry.set.subtract(&changed.removed);
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(ApplyError::Conflict { conflicts });
+    }
+    if !unchanged {
+        managed.entry(Operation::Apply, writer).time = Some(rfc3339_seconds(writer.now));
+    }
+    put_managed(&mut value, managed.encode());
+    Ok(Applied { value, unchanged })
+}
+
+fn fits(schema: &Schema, config: &Value) -> Result<(), ApplyError> {
+    let found = objections(schema, config);
+    let why = match found.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let version = text("/apiVersion");
+    let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
+    let object =
+        format!("{}/{}; {version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"));
+    Err(ApplyError::Untyped { object, why })
+}
+
+/// Takes out what this applier set before and no longer does, unless someone else owns it.
+fn prune(schema: &Schema, merged: Value, managed: &Managed, before: &FieldSet) -> Value {
+    let named = |set: &FieldSet| with_named_fields(schema, set);
+    let before = named(before);
+    let pruned = remove_items(schema, &merged, &before);
+    let all = named(&set_of(schema, &merged));
+    let owned = managed.entries().iter().fold(FieldSet::default(), |owned, entry| owned.union(entry.set.clone()));
+    // Back comes what anyone owns …
+    let mut gone = all.clone();
+    gone.subtract(&named(&set_of(schema, &pruned)).union(named(&owned)));
+    let pruned = remove_items(schema, &merged, &gone);
+    // … and what was lost only because what held it was.
+    let mut gone = all;
+    gone.subtract(&named(&set_of(schema, &pruned)));
+    remove_items(schema, &merged, &gone.intersection(&before))
+}

@@ -1,0 +1,71 @@
+//! Path elements: fields, items of lists by key or by value, places.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::zero;
+use crate::resource::Text;
+use crate::schema::{Kind, List, ListMerge, Presence};
+
+/// The element of an item of a list that merges; nothing where none of its keys is set.
+pub(super) fn of_item(list: &List, item: &Value) -> Option<String> {
+    match &list.merge {
+        ListMerge::Atomic => None,
+        ListMerge::Set => Some(format!("v:{item}")),
+        ListMerge::Keys(keys) => of_keys(&list.item, keys, item),
+    }
+}
+
+fn of_keys(kind: &Kind, keys: &[Text], item: &Value) -> Option<String> {
+    let map = item.as_object()?;
+    let mut sorted: Vec<&Text> = keys.iter().collect();
+    sorted.sort();
+    let mut text = String::from("k:{");
+    let mut given = false;
+    for key in sorted {
+        let default;
+        let value = match map.get(&**key) {
+            Some(value) => {
+                given = true;
+                value
+            }
+            None => match key_default(kind, key) {
+                Some(value) => {
+                    default = value;
+                    &default
+                }
+                None => continue,
+            },
+        };
+        let comma = if text.len() > 3 { "," } else { "" };
+        let _infallible = write!(text, "{comma}\"{key}\":{value}");
+    }
+    text.push('}');
+    given.then_some(text)
+}
+
+fn key_default(kind: &Kind, key: &str) -> Option<Value> {
+    let Kind::Message(link) = kind else { return None };
+    let field = link.get().field(key)?;
+    match &field.default {
+        Some(default) => Some(default.clone()),
+        None if field.presence == Presence::Always => Some(zero(&field.kind)),
+        None => None,
+    }
+}
+
+/// As upstream prints it: `.name`, `[name="c"]`, `[="v"]`, `[0]`.
+pub(super) fn display(element: &str) -> String {
+    match element.split_once(':') {
+        Some(("f", name)) => format!(".{name}"),
+        Some(("v", value)) => format!("[={value}]"),
+        Some(("k", keys)) => {
+            let keys: serde_json::Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let shown: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            format!("[{}]", shown.join(","))
+        }
+        Some((_, place)) => format!("[{place}]"),
+        None => element.to_owned(),
+    }
+}

@@ -1,0 +1,232 @@
+//! The entries of `metadata.managedFields`: read, changed, ordered and written.
+
+use serde_json::{Value, json};
+
+use super::compare::Changes;
+use super::set::FieldSet;
+use super::{Writer, rfc3339_seconds};
+
+/// Entries of updates that are kept apart; older ones are joined, as upstream does.
+const MAX_UPDATE_ENTRIES: usize = 10;
+/// Whose entry the joined ones become.
+const ANCIENT: &str = "ancient-changes";
+
+/// By what an entry came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Apply,
+    Update,
+}
+
+/// What one manager owns.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub(super) manager: String,
+    pub(super) operation: Operation,
+    pub(super) api_version: String,
+    pub(super) subresource: String,
+    pub(super) time: Option<String>,
+    pub(super) set: FieldSet,
+}
+
+impl Entry {
+    /// Appliers are told apart without their version.
+    fn is(&self, operation: Operation, manager: &str, api_version: &str, subresource: &str) -> bool {
+        self.operation == operation
+            && self.manager == manager
+            && self.subresource == subresource
+            && (operation == Operation::Apply || self.api_version == api_version)
+    }
+
+    /// `"kubectl" using apps/v1`, as upstream prints it.
+    pub(super) fn display(&self) -> String {
+        let mut text = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            text.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == Operation::Update {
+            text.push_str(&format!(" using {}", self.api_version));
+        }
+        text
+    }
+
+    /// What upstream sorts managers by when it lists conflicts.
+    fn rank(&self) -> (&str, Operation, &str, &str) {
+        (&self.manager, self.operation, &self.api_version, &self.subresource)
+    }
+}
+
+/// All entries of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Managed {
+    entries: Vec<Entry>,
+}
+
+/// Whether a client asks to forget all owners: a list of one empty entry.
+pub(super) fn is_reset(value: &Value) -> bool {
+    matches!(value.as_array().map(Vec::as_slice), Some([Value::Object(entry)]) if entry.values().all(|field| field.as_str().is_none_or(str::is_empty)))
+}
+
+impl Managed {
+    /// Nothing where any entry is malformed.
+    pub(super) fn decode(value: &Value) -> Option<Self> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for entry in value.as_array()? {
+            let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let operation = match text("operation").as_str() {
+                "Apply" => Operation::Apply,
+                "Update" => Operation::Update,
+                _ => return None,
+            };
+            if text("fieldsType") != "FieldsV1" {
+                return None;
+            }
+            let set = FieldSet::decode(entry.get("fieldsV1")?);
+            let found = Entry {
+                manager: text("manager"),
+                operation,
+                api_version: text("apiVersion"),
+                subresource: text("subresource"),
+                time: Some(text("time")).filter(|time| !time.is_empty()),
+                set,
+            };
+            entries.push(found);
+        }
+        Some(Self { entries })
+    }
+
+    /// In upstream's order: appliers first, then by time, by manager, by version, by subresource.
+    pub(super) fn encode(mut self) -> Vec<Value> {
+        self.entries.retain(|entry| !entry.set.is_empty());
+        self.entries.sort_by(|a, b| {
+            (a.operation, &a.time, &a.manager, &a.api_version, &a.subresource).cmp(&(
+                b.operation,
+                &b.time,
+                &b.manager,
+                &b.api_version,
+                &b.subresource,
+            ))
+        });
+        self.entries.into_iter().map(encode_entry).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Gives the writer what it changed, and takes that, and what is gone, from the others.
+    pub(super) fn update(&mut self, changes: Changes, writer: &Writer<'_>) {
+        if changes.is_empty() {
+            return;
+        }
+        for entry in &mut self.entries {
+            entry.set.subtract(&changes.modified);
+            entry.set.subtract(&changes.added);
+            entry.set.subtract(&changes.removed);
+        }
+        self.entries.retain(|entry| !entry.set.is_empty());
+        let own = changes.added.union(changes.modified);
+        if !own.is_empty() {
+            let now = rfc3339_seconds(writer.now);
+            let entry = self.entry(Operation::Update, writer);
+            entry.set = std::mem::take(&mut entry.set).union(own);
+            entry.time = Some(now);
+        }
+        self.cap();
+    }
+
+    /// The writer's entry, made where there is none.
+    pub(super) fn entry(&mut self, operation: Operation, writer: &Writer<'_>) -> &mut Entry {
+        let (manager, version, subresource) = (writer.manager, writer.api_version, writer.subresource);
+        let found = self.entries.iter().position(|entry| entry.is(operation, manager, version, subresource));
+        let at = found.unwrap_or(self.entries.len());
+        if found.is_none() {
+            self.entries.push(Entry {
+                manager: manager.to_owned(),
+                operation,
+                api_version: version.to_owned(),
+                subresource: subresource.to_owned(),
+                time: None,
+                set: FieldSet::default(),
+            });
+        }
+        let fallback = self.entries.len() - 1;
+        let at = at.min(fallback);
+        #[allow(clippy::indexing_slicing, reason = "an entry was found or pushed just above")]
+        &mut self.entries[at]
+    }
+
+    /// The set of the writer's entry for apply.
+    pub(super) fn applied_set(&self, writer: &Writer<'_>) -> Option<&FieldSet> {
+        let is_own =
+            |entry: &&Entry| entry.is(Operation::Apply, writer.manager, writer.api_version, writer.subresource);
+        self.entries.iter().find(is_own).map(|entry| &entry.set)
+    }
+
+    /// Entries of others than the applying writer, in the order in which conflicts are told.
+    pub(super) fn others_mut(&mut self, writer: &Writer<'_>) -> Vec<&mut Entry> {
+        let is_own = |entry: &Entry| entry.is(Operation::Apply, writer.manager, writer.api_version, writer.subresource);
+        let mut others: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| !is_own(entry)).collect();
+        others.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        others
+    }
+
+    /// Joins the oldest updates, per version, where there are too many.
+    fn cap(&mut self) {
+        let is_update = |entry: &Entry| entry.operation == Operation::Update;
+        let count = self.entries.iter().filter(|entry| is_update(entry)).count();
+        if count <= MAX_UPDATE_ENTRIES {
+            return;
+        }
+        self.entries.sort_by(|a, b| (a.operation, &a.time, &a.manager).cmp(&(b.operation, &b.time, &b.manager)));
+        let mut surplus = count - MAX_UPDATE_ENTRIES;
+        let mut kept: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        for mut entry in std::mem::take(&mut self.entries) {
+            let ancient = |other: &&mut Entry| other.manager == ANCIENT && other.api_version == entry.api_version;
+            if !is_update(&entry) || (surplus == 0 && entry.manager != ANCIENT) {
+                kept.push(entry);
+                continue;
+            }
+            match kept.iter_mut().find(ancient) {
+                Some(bucket) => {
+                    bucket.set = std::mem::take(&mut bucket.set).union(entry.set);
+                    bucket.time = entry.time.max(bucket.time.take());
+                    surplus = surplus.saturating_sub(1);
+                }
+                None => {
+                    entry.manager = ANCIENT.to_owned();
+                    entry.subresource.clear();
+                    kept.push(entry);
+                }
+            }
+        }
+        self.entries = kept;
+    }
+}
+
+fn encode_entry(entry: Entry) -> Value {
+    let operation = match entry.operation {
+        Operation::Apply => "Apply",
+        Operation::Update => "Update",
+    };
+    let mut value = json!({
+        "manager": entry.manager,
+        "operation": operation,
+        "apiVersion": entry.api_version,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": entry.set.encode(),
+    });
+    if let Value::Object(map) = &mut value {
+        if let Some(time) = entry.time {
+            map.insert("time".into(), Value::String(time));
+        }
+        if !entry.subresource.is_empty() {
+            map.insert("subresource".into(), Value::String(entry.subresource));
+        }
+    }
+    value
+}

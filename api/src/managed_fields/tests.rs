@@ -1,0 +1,233 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::schema::{Schemas, apply_defaults, decode_value};
+
+fn schema(name: &str) -> &'static Schema {
+    Schemas::builtin().named(name).unwrap()
+}
+
+const CONFIG_MAP: &str = "io.k8s.api.core.v1.ConfigMap";
+const POD: &str = "io.k8s.api.core.v1.Pod";
+
+fn writer(manager: &str, second: i64) -> Writer<'_> {
+    let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
+    Writer { manager, api_version: "v1", subresource: "", reset_fields: &[&["status"]], now }
+}
+
+fn decoded(kind: &str, value: Value) -> Value {
+    let mut value = decode_value(schema(kind), value).unwrap().value;
+    apply_defaults(schema(kind), &mut value);
+    value
+}
+
+fn created(kind: &str, value: Value, manager: &str) -> Value {
+    let mut value = decoded(kind, value);
+    track_update(schema(kind), None, &mut value, &writer(manager, 0));
+    value["metadata"]["uid"] = json!("u");
+    value
+}
+
+fn owners(object: &Value) -> Vec<(String, String, Value)> {
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    entries.iter().map(|entry| (text(entry, "manager"), text(entry, "operation"), entry["fieldsV1"].clone())).collect()
+}
+
+fn owner(manager: &str, operation: &str, fields: Value) -> (String, String, Value) {
+    (manager.to_owned(), operation.to_owned(), fields)
+}
+
+#[test]
+fn a_create_owns_what_it_set_and_what_was_defaulted() {
+    let object = created(CONFIG_MAP, json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "data": {"k": "v"}}), "m");
+    assert_eq!(
+        owners(&object),
+        [owner(
+            "m",
+            "Update",
+            json!({"f:metadata": {"f:labels": {".": {}, "f:x": {}}}, "f:data": {".": {}, "f:k": {}}})
+        )]
+    );
+    let pod = created(
+        POD,
+        json!({"spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}]}]}}),
+        "m",
+    );
+    assert_eq!(
+        owners(&pod),
+        [owner(
+            "m",
+            "Update",
+            json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {
+                ".": {}, "f:image": {}, "f:name": {}, "f:resources": {},
+                "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}},
+            }}}})
+        )]
+    );
+}
+
+#[test]
+fn env_given_twice_is_owned_as_one() {
+    let env = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+    let pod = created(POD, json!({"spec": {"containers": [{"name": "c", "env": env}]}}), "m");
+    let (_, _, fields) = owners(&pod).remove(0);
+    assert_eq!(
+        fields["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"],
+        json!({".": {}, "k:{\"name\":\"A\"}": {}})
+    );
+}
+
+#[test]
+fn an_update_takes_what_it_changes_from_its_owner() {
+    let live = created(CONFIG_MAP, json!({"data": {"k": "v", "l": "v"}}), "m1");
+    let mut new = decoded(CONFIG_MAP, json!({"data": {"k": "w", "n": "x"}}));
+    track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1));
+    assert_eq!(
+        owners(&new),
+        [
+            owner("m1", "Update", json!({"f:data": {}})),
+            owner("m2", "Update", json!({"f:data": {"f:k": {}, "f:n": {}}})),
+        ]
+    );
+    let mut same = new.clone();
+    track_update(schema(CONFIG_MAP), Some(&new), &mut same, &writer("m3", 2));
+    assert_eq!(same, new, "an update that changes nothing leaves no trace");
+}
+
+#[test]
+fn owners_are_forgotten_when_a_client_asks_and_then_no_longer_tracked() {
+    let live = created(CONFIG_MAP, json!({"data": {"k": "v"}}), "m1");
+    let mut cleared = decoded(CONFIG_MAP, json!({"metadata": {"managedFields": [{}]}, "data": {"k": "w"}}));
+    track_update(schema(CONFIG_MAP), Some(&live), &mut cleared, &writer("m2", 1));
+    assert_eq!(owners(&cleared), []);
+}
+
+#[test]
+fn many_updates_are_joined() {
+    let mut live = created(CONFIG_MAP, json!({"data": {"k0": "v"}}), "m0");
+    for at in 1..14 {
+        let mut new = live.clone();
+        new["data"][format!("k{at}")] = json!("v");
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer(&format!("m{at:02}"), at));
+        live = new;
+    }
+    let owners = owners(&live);
+    assert_eq!(owners.len(), 10);
+    assert_eq!(owners.first().unwrap().0, "ancient-changes");
+}
+
+fn applied(live: Option<&Value>, config: &Value, manager: &str, force: bool) -> Result<Value, ApplyError> {
+    let applied = apply(schema(CONFIG_MAP), live, config, &writer(manager, 5), force)?;
+    let mut value = decoded(CONFIG_MAP, applied.value);
+    value["metadata"]["uid"] = json!("u");
+    Ok(value)
+}
+
+fn config(data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data})
+}
+
+#[test]
+fn what_an_applier_drops_goes_unless_another_owns_it() {
+    let one = applied(None, &config(json!({"k": "v", "l": "w"})), "m1", false).unwrap();
+    assert_eq!(owners(&one), [owner("m1", "Apply", json!({"f:data": {"f:k": {}, "f:l": {}}}))]);
+    let two = applied(Some(&one), &config(json!({"k": "v"})), "m2", false).unwrap();
+    assert_eq!(owners(&two).iter().map(|(manager, ..)| manager.as_str()).collect::<Vec<_>>(), ["m2", "m1"]);
+    let three = applied(Some(&two), &config(json!({})), "m1", false).unwrap();
+    assert_eq!(three["data"], json!({"k": "v"}));
+    let four = applied(
+        Some(&three),
+        &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}),
+        "m2",
+        false,
+    )
+    .unwrap();
+    assert_eq!(four.get("data"), None);
+}
+
+#[test]
+fn conflicts_read_as_upstream_words_them_and_force_overrides() {
+    let one = applied(None, &config(json!({"k": "v", "l": "v"})), "m1", false).unwrap();
+    let both = config(json!({"k": "w", "l": "w"}));
+    let error = applied(Some(&one), &both, "m2", false).unwrap_err();
+    assert_eq!(error.to_string(), "Apply failed with 2 conflicts: conflicts with \"m1\":\n- .data.k\n- .data.l");
+    assert_eq!(error.to_api_error().details.unwrap().causes.first().unwrap().reason, "FieldManagerConflict");
+    let single =
+        applied(Some(&created(CONFIG_MAP, config(json!({"k": "v"})), "upd")), &config(json!({"k": "w"})), "m1", false);
+    assert_eq!(
+        single.unwrap_err().to_string(),
+        "Apply failed with 1 conflict: conflict with \"upd\" using v1: .data.k"
+    );
+    let forced = applied(Some(&one), &both, "m2", true).unwrap();
+    assert_eq!(owners(&forced), [owner("m2", "Apply", json!({"f:data": {"f:k": {}, "f:l": {}}}))]);
+}
+
+#[test]
+fn configs_that_do_not_fit_are_refused_in_upstreams_words() {
+    let error = |config: Value| applied(None, &config, "m", false).unwrap_err().to_string();
+    assert_eq!(
+        error(config(json!({"k": 5}))),
+        "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .data.k: expected string, got &value.valueUnstructured{Value:5}"
+    );
+    let mut twice = config(json!({}));
+    twice["metadata"]["finalizers"] = json!(["e/a", "e/a"]);
+    assert!(error(twice).ends_with(".metadata.finalizers: duplicate entries for key [=\"e/a\"]"));
+    let mut managed = config(json!({}));
+    managed["metadata"]["managedFields"] = json!([]);
+    assert_eq!(error(managed), "metadata.managedFields must be nil");
+}
+
+#[test]
+fn a_write_that_only_touches_times_is_told_from_one_that_changes_something() {
+    let live = created(CONFIG_MAP, json!({"data": {"k": "v"}}), "m1");
+    let mut new = live.clone();
+    new["metadata"]["managedFields"][0]["time"] = json!("2030-01-01T00:00:00Z");
+    assert!(same_but_for_times(&live, &new));
+    new["data"]["k"] = json!("w");
+    assert!(!same_but_for_times(&live, &new));
+}
+
+fn data() -> impl Strategy<Value = Value> {
+    proptest::collection::btree_map("[a-d]", "[x-y]", 1..4).prop_map(|map| json!(map))
+}
+
+proptest! {
+    #[test]
+    fn applying_again_changes_nothing(first in data(), second in data()) {
+        let one = applied(None, &config(first.clone()), "m1", false).unwrap();
+        let two = applied(Some(&one), &config(second), "m2", true).unwrap();
+        let back = applied(Some(&two), &config(first.clone()), "m1", true).unwrap();
+        let again = apply(schema(CONFIG_MAP), Some(&back), &config(first.clone()), &writer("m1", 9), false).unwrap();
+        prop_assert!(again.unchanged);
+        for (key, value) in first.as_object().unwrap() {
+            prop_assert_eq!(&back["data"][key], value);
+        }
+    }
+
+    #[test]
+    fn every_field_that_is_set_has_an_owner(first in data(), second in data()) {
+        let live = created(CONFIG_MAP, config(first), "m1");
+        let mut new = decoded(CONFIG_MAP, config(second.clone()));
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1));
+        let owned = owners(&new);
+        for key in second.as_object().unwrap().keys() {
+            let count = owned.iter().filter(|(_, _, fields)| fields["f:data"].get(format!("f:{key}")).is_some()).count();
+            prop_assert_eq!(count, 1);
+        }
+    }
+
+    #[test]
+    fn sets_read_back_as_they_were_written(keys in proptest::collection::vec("[a-c]", 0..6)) {
+        let mut set = FieldSet::default();
+        for pair in keys.chunks(2) {
+            let mut child = FieldSet::leaf();
+            if let [_, below] = pair {
+                child.attach(format!("f:{below}"), FieldSet::leaf());
+            }
+            set.attach(format!("f:{}", pair[0]), child);
+        }
+        prop_assert_eq!(FieldSet::decode(&set.encode()), set);
+    }
+}
