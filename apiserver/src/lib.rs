@@ -1,1 +1,2 @@
 //! The Kubernetes API server: HTTP, registry, store.
+pub mod store;
