@@ -14,7 +14,7 @@ mod key;
 pub mod memory;
 pub mod mvcc;
 mod object;
-//pub mod raft;
+pub mod raft;
 mod shared;
 mod splice;
 
@@ -23,7 +23,7 @@ pub use command::{Expect, MAX_COMMIT_BYTES, MAX_COMMIT_OPS, Op};
 pub use key::{Key, Resource, Scope};
 pub use memory::MemoryStore;
 pub use object::{Body, Entry, Event, EventKind, Object, Pairs};
-//pub use raft::RaftStore;
+pub use raft::RaftStore;
 
 /// Where objects are kept, by whatever backend.
 ///
@@ -191,9 +191,9 @@ pub enum StoreError {
         /// The record, and what is wrong with it.
         what: String,
     },
-    /// The data directory can't be used.
-    #[error("opening the store: {what}")]
-    Open {
+    /// The disk failed.
+    #[error("the store's disk: {what}")]
+    Disk {
         /// What was attempted.
         what: String,
         /// Why it failed.
