@@ -4,12 +4,14 @@
 //! beside its log, which it would not sync. sled's `flush` leaves the file's metadata and the device's cache to
 //! chance on Linux, so the data file is synced here once more.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sled::Tree;
+use tokio::sync::oneshot;
 
 use super::super::StoreError;
 use super::super::cipher::{Cipher, CipherError};
@@ -31,7 +33,12 @@ pub(super) struct Disk {
     log: Tree,
     image: Tree,
     facts: Tree,
+    /// Dropped after the files, which tells whoever waits for that.
+    _open: oneshot::Sender<Infallible>,
 }
+
+/// Fails when the files are closed.
+pub(super) type Closed = oneshot::Receiver<Infallible>;
 
 /// A kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +79,8 @@ impl From<Fact> for u64 {
 }
 
 impl Disk {
-    /// Opens or makes the files in `dir`.
-    pub(super) fn open(dir: &Path, cipher: Arc<dyn Cipher>) -> Result<Self, StoreError> {
+    /// Opens or makes the files in `dir`. The receiver fails when they are closed again.
+    pub(super) fn open(dir: &Path, cipher: Arc<dyn Cipher>) -> Result<(Self, Closed), StoreError> {
         drop_half_written_index(dir)?;
         let db = sled::Config::new()
             .path(dir)
@@ -85,7 +92,8 @@ impl Disk {
         let (log, image, facts) = (tree(Kind::Log)?, tree(Kind::Image)?, tree(Kind::Fact)?);
         let path = dir.join("db");
         let data = File::open(&path).map_err(|source| StoreError::Disk { what: path.display().to_string(), source })?;
-        Ok(Self { db, data, cipher, log, image, facts })
+        let (open, closed) = oneshot::channel();
+        Ok((Self { db, data, cipher, log, image, facts, _open: open }, closed))
     }
 
     /// Whether nothing was ever written.

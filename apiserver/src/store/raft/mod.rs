@@ -22,7 +22,7 @@ use super::object::Entry;
 use super::shared::Shared;
 use super::{Committed, ListAt, Listed, Page, Status, Store, StoreError, Watch};
 use batcher::{Batcher, SaveWhen};
-use disk::{Disk, Fact, Kind};
+use disk::{Closed, Disk, Fact, Kind};
 use log::Log;
 use machine::Machine;
 use mark::{Mark, MarkError};
@@ -87,6 +87,7 @@ pub struct RaftStore {
 struct Threads {
     log: JoinHandle<()>,
     batcher: tokio::task::JoinHandle<()>,
+    files: Closed,
 }
 
 struct Opened {
@@ -95,6 +96,7 @@ struct Opened {
     head: image::Head,
     log: Log,
     thread: JoinHandle<()>,
+    closed: Closed,
 }
 
 impl RaftStore {
@@ -107,7 +109,7 @@ impl RaftStore {
             let what = format!("reading the files ended in a panic: {}", panic_text(error));
             Err(StoreError::Damaged { what })
         })?;
-        let Opened { disk, state, head, log, thread } = opened;
+        let Opened { disk, state, head, log, thread, closed } = opened;
         let shared = Shared::new(state);
         let (alone, starting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
         let machine = Machine {
@@ -133,7 +135,7 @@ impl RaftStore {
             saving: Arc::default(),
         };
         let (batcher, task) = Batcher::start(raft.clone(), save);
-        Ok(Self { shared, raft, batcher, log, alone, threads: Threads { log: thread, batcher: task } })
+        Ok(Self { shared, raft, batcher, log, alone, threads: Threads { log: thread, batcher: task, files: closed } })
     }
 
     /// Stops the member and waits until its files are closed.
@@ -144,14 +146,16 @@ impl RaftStore {
         raft.shutdown().await.map_err(unavailable)?;
         drop((raft, log));
         let joined = tokio::task::spawn_blocking(move || threads.log.join()).await.map_err(unavailable)?;
-        joined.map_err(|_| StoreError::Unavailable { reason: "the log's thread panicked".to_owned() })
+        joined.map_err(|_| StoreError::Unavailable { reason: "the log's thread panicked".to_owned() })?;
+        // It ends in an error, as nothing is ever sent.
+        threads.files.await.map_or(Ok(()), |never| match never {})
     }
 }
 
 fn open_files(config: &RaftConfig, cipher: Arc<dyn Cipher>) -> Result<Opened, StoreError> {
     let files = config.dir.join("sled");
     let mark = open_mark(config, &files, Arc::clone(&cipher))?;
-    let disk = Disk::open(&files, cipher)?;
+    let (disk, closed) = Disk::open(&files, cipher)?;
     if disk.is_new() {
         if mark.index() > 0 {
             return Err(StoreError::Damaged { what: format!("log records 1 to {}: all are missing", mark.index()) });
@@ -167,7 +171,7 @@ fn open_files(config: &RaftConfig, cipher: Arc<dyn Cipher>) -> Result<Opened, St
     let (state, head) = machine::initial(&disk, config.window)?;
     let disk = Arc::new(disk);
     let (log, thread) = Log::open(Arc::clone(&disk), mark, head.last_applied)?;
-    Ok(Opened { disk, state, head, log, thread })
+    Ok(Opened { disk, state, head, log, thread, closed })
 }
 
 fn open_mark(config: &RaftConfig, files: &std::path::Path, cipher: Arc<dyn Cipher>) -> Result<Mark, StoreError> {
