@@ -13,7 +13,7 @@ use martello_apiserver::store::{Body, Expect, Key, ListAt, Object, Op, Page, Raf
 use ring_cipher::RingCipher;
 use tokio::runtime::Runtime;
 
-#[path = "../tests/store_crash/ring_cipher.rs"]
+#[path = "../tests/store_cipher/ring_cipher.rs"]
 mod ring_cipher;
 
 const OBJECTS: usize = 5000;

@@ -13,7 +13,7 @@ use martello_apiserver::store::{
 };
 use ring_cipher::RingCipher;
 
-#[path = "store_crash/ring_cipher.rs"]
+#[path = "store_cipher/ring_cipher.rs"]
 mod ring_cipher;
 
 fn pods() -> Resource {

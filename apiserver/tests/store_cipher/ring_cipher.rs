@@ -11,8 +11,8 @@ pub(crate) struct RingCipher {
 
 impl RingCipher {
     pub(crate) fn new(key: u8) -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, &[key; 32]).expect("a key of the right length");
-        Self { key: LessSafeKey::new(key), random: SystemRandom::new() }
+        let key = UnboundKey::new(&AES_256_GCM, &[key; 32]).map(LessSafeKey::new);
+        Self { key: key.unwrap_or_else(|_| std::process::abort()), random: SystemRandom::new() }
     }
 }
 
