@@ -36,8 +36,6 @@ mod log;
 mod machine;
 mod mark;
 mod network;
-#[cfg(test)]
-mod tests;
 mod types;
 
 /// How long a group of one may take to find that it leads, and to replay its log.
