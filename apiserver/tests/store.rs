@@ -4,12 +4,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use martello_apiserver::store::raft::RaftConfig;
 use martello_apiserver::store::{
-    Body, EventKind, Expect, Key, ListAt, MAX_COMMIT_BYTES, MemoryStore, Object, Op, Page, Pairs, RaftStore, Resource,
-    Scope, Store, StoreError,
+    Body, Cipher, CipherError, EventKind, Expect, Key, ListAt, MAX_COMMIT_BYTES, MemoryStore, Object, Op, Page, Pairs,
+    RaftStore, Resource, Scope, Store, StoreError,
 };
 use ring_cipher::RingCipher;
 
@@ -259,4 +260,80 @@ async fn a_list_waits_for_its_revision() {
     tokio::task::yield_now().await;
     store.commit(put("a/x", "1", Expect::Any)).await.unwrap();
     assert_eq!(list.await.unwrap().unwrap().items.len(), 1);
+}
+
+/// Takes a new key, or loses it, at any time.
+struct Changing {
+    keys: [RingCipher; 2],
+    newest: AtomicUsize,
+    lost: AtomicBool,
+    forgotten: AtomicBool,
+}
+
+impl Changing {
+    fn new() -> Arc<Self> {
+        let keys = [RingCipher::new(1), RingCipher::new(2)];
+        Arc::new(Self { keys, newest: 0.into(), lost: false.into(), forgotten: false.into() })
+    }
+}
+
+impl Cipher for Changing {
+    fn seal(&self, place: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, CipherError> {
+        if self.lost.load(Ordering::SeqCst) {
+            return Err(CipherError::Unavailable);
+        }
+        self.keys[self.newest.load(Ordering::SeqCst)].seal(place, plaintext)
+    }
+
+    fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CipherError> {
+        let oldest = usize::from(self.forgotten.load(Ordering::SeqCst));
+        let opened = self.keys[oldest..].iter().map(|key| key.open(place, sealed));
+        opened.reduce(Result::or).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_key_can_be_forgotten_once_all_is_sealed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cipher = Changing::new();
+    let store = RaftStore::open(RaftConfig::new(dir.path()), Arc::clone(&cipher) as _).await.unwrap();
+    store.commit(put("a/x", "1", Expect::Absent)).await.unwrap();
+    store.snapshot().await.unwrap();
+    store.commit(put("a/y", "2", Expect::Absent)).await.unwrap();
+    cipher.newest.store(1, Ordering::SeqCst);
+    store.reseal().await.unwrap();
+    store.commit(put("a/z", "3", Expect::Absent)).await.unwrap();
+    store.close().await.unwrap();
+    cipher.forgotten.store(true, Ordering::SeqCst);
+    let store = RaftStore::open(RaftConfig::new(dir.path()), cipher as _).await.unwrap();
+    assert_eq!(store.status().objects, 3);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_is_not_acknowledged_and_stops_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cipher = Changing::new();
+    let store = RaftStore::open(RaftConfig::new(dir.path()), Arc::clone(&cipher) as _).await.unwrap();
+    let good = store.commit(put("a/x", "1", Expect::Absent)).await.unwrap();
+    cipher.lost.store(true, Ordering::SeqCst);
+    assert!(matches!(store.commit(put("a/y", "2", Expect::Absent)).await, Err(StoreError::Unavailable { .. })));
+    cipher.lost.store(false, Ordering::SeqCst);
+    assert!(matches!(store.commit(put("a/z", "3", Expect::Absent)).await, Err(StoreError::Unavailable { .. })));
+    assert!(store.status().failure.is_some());
+    assert_eq!(store.get(&key("a/x")).await.unwrap().unwrap().revision, good.revision);
+    assert!(store.get(&key("a/y")).await.unwrap().is_none());
+    store.close().await.unwrap();
+    let store = RaftStore::open(RaftConfig::new(dir.path()), cipher as _).await.unwrap();
+    assert!(store.get(&key("a/x")).await.unwrap().is_some());
+    store.commit(put("a/y", "2", Expect::Absent)).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_opened_once_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await.unwrap();
+    assert!(matches!(open(dir.path()).await.map(drop), Err(StoreError::Disk { .. })));
+    store.close().await.unwrap();
 }

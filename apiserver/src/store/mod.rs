@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 pub mod cipher;
 mod codec;
 mod command;
+mod compactor;
 mod key;
 pub mod memory;
 pub mod mvcc;
@@ -20,6 +21,7 @@ mod splice;
 
 pub use cipher::{Cipher, CipherError};
 pub use command::{Expect, MAX_COMMIT_BYTES, MAX_COMMIT_OPS, Op};
+pub use compactor::{KEEP_HISTORY, keep_history};
 pub use key::{Key, Resource, Scope};
 pub use memory::MemoryStore;
 pub use object::{Body, Entry, Event, EventKind, Object, Pairs};

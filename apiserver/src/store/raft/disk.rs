@@ -25,6 +25,9 @@ const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 /// The state is in memory already; sled's pages are read at start only.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How often sled collects its garbage. It syncs then as well, needed or not.
+const TIDY_EVERY_MS: u64 = 2000;
+
 /// Sealed records, by kind and number.
 pub(super) struct Disk {
     db: sled::Db,
@@ -86,6 +89,7 @@ impl Disk {
             .path(dir)
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(TIDY_EVERY_MS))
             .open()
             .map_err(|error| failure("opening", error))?;
         let tree = |kind: Kind| db.open_tree(kind.name()).map_err(|error| failure("opening", error));
@@ -123,6 +127,13 @@ impl Disk {
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.db.flush().map_err(|error| failure("flushing", error))?;
         self.data.sync_data().map_err(|error| failure("syncing", error.into()))
+    }
+
+    /// Makes durable that there are files at all in `dir`.
+    pub(super) fn sync_directory(&self, dir: &Path) -> Result<(), StoreError> {
+        self.sync()?;
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| StoreError::Disk { what: format!("syncing {}", dir.display()), source })
     }
 
     /// The record `number`, if there is one.

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -17,9 +16,7 @@ use super::super::StoreError;
 use super::disk::{Disk, Fact, Kind};
 use super::mark::Mark;
 use super::types::{LogEntry, Types, decode_entry, encode_entry};
-
-/// Entries that stay in memory after they are on disk: far more than are waiting to be applied at any time.
-const RECENT_ENTRIES: usize = 64;
+use super::writer::{Job, Writer};
 
 /// The log of this member. Clones share it.
 #[derive(Clone)]
@@ -34,16 +31,9 @@ pub(super) struct Log {
 /// What is in memory of the log.
 #[derive(Default)]
 pub(super) struct Recent {
-    entries: BTreeMap<u64, LogEntry>,
+    pub(super) entries: BTreeMap<u64, LogEntry>,
     purged: Option<LogId<u64>>,
     last: Option<LogId<u64>>,
-}
-
-/// What the writing thread does, in this order and one at a time.
-enum Job {
-    Append { entries: Vec<LogEntry>, done: LogFlushed<Types> },
-    Vote { vote: Vote<u64>, done: oneshot::Sender<Result<(), StoreError>> },
-    Truncate { from: u64, done: oneshot::Sender<Result<(), StoreError>> },
 }
 
 impl Log {
@@ -108,17 +98,15 @@ impl Log {
             .collect()
     }
 
-    async fn ask(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Job,
-    ) -> Result<(), StorageError<u64>> {
+    /// Seals again, with the key of now, what isn't written again in the course of things.
+    pub(super) async fn reseal(&self) -> Result<(), StoreError> {
+        self.ask(|done| Job::Reseal { done }).await
+    }
+
+    async fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Job) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
-        let sent = self.jobs.send(job(done)).map_err(|_| gone());
-        let answer = match sent {
-            Ok(()) => answer.await.map_err(|_| gone()),
-            Err(error) => Err(error),
-        };
-        answer.and_then(|result| result).map_err(|error| StorageIOError::write(AnyError::new(&error)).into())
+        self.jobs.send(job(done)).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 
@@ -179,69 +167,6 @@ fn read_vote(disk: &Disk) -> Result<Option<Vote<u64>>, StoreError> {
     vote.map(Some).map_err(|error| StoreError::Damaged { what: format!("vote record: {error}") })
 }
 
-struct Writer {
-    disk: Arc<Disk>,
-    mark: Mark,
-    recent: Arc<Mutex<Recent>>,
-    size_bytes: Arc<AtomicU64>,
-}
-
-impl Writer {
-    fn run(mut self, queue: &mpsc::Receiver<Job>) {
-        for job in queue {
-            // Whoever asked may be gone; then nobody needs the answer.
-            match job {
-                Job::Append { entries, done } => {
-                    done.log_io_completed(self.append(&entries).map_err(io::Error::other));
-                }
-                Job::Vote { vote, done } => drop(done.send(self.vote(&vote))),
-                Job::Truncate { from, done } => drop(done.send(self.truncate(from))),
-            }
-        }
-        if let Err(error) = self.mark.sync() {
-            tracing::warn!(%error, "the store's high-water mark was not synced");
-        }
-    }
-
-    fn append(&mut self, entries: &[LogEntry]) -> Result<(), StoreError> {
-        let mut size_bytes = 0;
-        for entry in entries {
-            size_bytes += self.disk.put(Kind::Log, entry.log_id.index, &encode_entry(entry))?;
-        }
-        self.disk.sync()?;
-        let Some(last) = entries.last().map(|entry| entry.log_id.index) else { return Ok(()) };
-        self.advance(last)?;
-        self.size_bytes.fetch_add(size_bytes, Ordering::Relaxed);
-        let mut recent = self.recent.lock();
-        while recent.entries.len() > RECENT_ENTRIES {
-            recent.entries.pop_first();
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, index: u64) -> Result<(), StoreError> {
-        let what = "writing the high-water mark".to_owned();
-        self.mark.advance(index).map_err(|error| StoreError::Disk { what, source: io::Error::other(error) })
-    }
-
-    fn vote(&self, vote: &Vote<u64>) -> Result<(), StoreError> {
-        let record = serde_json::to_vec(vote)
-            .map_err(|error| StoreError::Disk { what: "encoding the vote".to_owned(), source: error.into() })?;
-        self.disk.put(Kind::Fact, Fact::Vote.into(), &record)?;
-        self.disk.sync()
-    }
-
-    fn truncate(&mut self, from: u64) -> Result<(), StoreError> {
-        if self.mark.index() >= from {
-            self.advance(from.saturating_sub(1))?;
-            let what = "syncing the high-water mark".to_owned();
-            self.mark.sync().map_err(|source| StoreError::Disk { what, source })?;
-        }
-        self.disk.remove(Kind::Log, from..=u64::MAX)?;
-        self.disk.sync()
-    }
-}
-
 impl RaftLogReader<Types> for Log {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
@@ -265,7 +190,8 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> Result<(), StorageError<u64>> {
         let vote = *vote;
-        self.ask(|done| Job::Vote { vote, done }).await
+        let saved = self.ask(|done| Job::Vote { vote, done }).await;
+        saved.map_err(|error| StorageIOError::write_vote(AnyError::new(&error)).into())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<u64>>, StorageError<u64>> {
@@ -290,7 +216,8 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn truncate(&mut self, log_id: LogId<u64>) -> Result<(), StorageError<u64>> {
-        self.ask(|done| Job::Truncate { from: log_id.index, done }).await?;
+        let cut = self.ask(|done| Job::Truncate { from: log_id.index, done }).await;
+        cut.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
         let before = log_id.index.checked_sub(1);
         let last = match before {
             Some(before) => {

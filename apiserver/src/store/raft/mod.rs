@@ -1,7 +1,7 @@
 //! The store that outlives its process: a log agreed on by a group of members, on disk before it is acknowledged,
 //! and the state that it leads to, in memory.
 //!
-//! A write takes this way: [`batcher`] makes an entry of whatever waits, `log` seals and syncs it and moves the
+//! A write takes this way: `batcher` makes an entry of whatever waits, `log` seals and syncs it and moves the
 //! high-water `mark`, the group commits it, `machine` applies it, the writers learn of it. A start reads the last
 //! `image` of the state and the log after it; whatever is not as it was written stops the start by name.
 
@@ -22,30 +22,29 @@ use super::object::Entry;
 use super::shared::Shared;
 use super::{Committed, ListAt, Listed, Page, Status, Store, StoreError, Watch};
 use batcher::{Batcher, SaveWhen};
-use disk::{Closed, Disk, Fact, Kind};
+use disk::Closed;
+use files::Opened;
 use log::Log;
 use machine::Machine;
-use mark::{Mark, MarkError};
 use network::Alone;
 use types::{Member, Types};
 
 mod batcher;
 mod disk;
+mod files;
 mod image;
 mod log;
 mod machine;
 mod mark;
 mod network;
 mod types;
+mod writer;
 
 /// How long a group of one may take to find that it leads, and to replay its log.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long saving the state may take before whoever asked gives up waiting.
 const SAVE_LIMIT: Duration = Duration::from_secs(120);
-
-/// The way records are written.
-const FORMAT: &[u8] = b"martello store 1";
 
 /// Where and as whom a store runs.
 #[derive(Clone, Debug)]
@@ -88,25 +87,10 @@ struct Threads {
     files: Closed,
 }
 
-struct Opened {
-    disk: Arc<Disk>,
-    state: Mvcc,
-    head: image::Head,
-    log: Log,
-    thread: JoinHandle<()>,
-    closed: Closed,
-}
-
 impl RaftStore {
     /// Opens the store, or makes a new group of one. Returns when everything that was acknowledged can be read.
     pub async fn open(config: RaftConfig, cipher: Arc<dyn Cipher>) -> Result<Self, StoreError> {
-        let files = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open_files(&files, cipher)).await;
-        // sled panics on some damage.
-        let opened = opened.unwrap_or_else(|error| {
-            let what = format!("reading the files ended in a panic: {}", panic_text(error));
-            Err(StoreError::Damaged { what })
-        })?;
+        let opened = files::open(config.clone(), cipher).await?;
         let Opened { disk, state, head, log, thread, closed } = opened;
         let shared = Shared::new(state);
         let (alone, starting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
@@ -136,6 +120,14 @@ impl RaftStore {
         Ok(Self { shared, raft, batcher, log, alone, threads: Threads { log: thread, batcher: task, files: closed } })
     }
 
+    /// Writes everything again that is on disk, so that no record is left that an older key of the cipher sealed.
+    pub async fn reseal(&self) -> Result<(), StoreError> {
+        self.log.reseal().await?;
+        // Something new in the log, so that there is something to save.
+        self.compact(0).await?;
+        save(&self.raft).await.map(drop)
+    }
+
     /// Stops the member and waits until its files are closed.
     pub async fn close(self) -> Result<(), StoreError> {
         let Self { raft, batcher, log, threads, .. } = self;
@@ -148,46 +140,6 @@ impl RaftStore {
         // It ends in an error, as nothing is ever sent.
         threads.files.await.map_or(Ok(()), |never| match never {})
     }
-}
-
-fn open_files(config: &RaftConfig, cipher: Arc<dyn Cipher>) -> Result<Opened, StoreError> {
-    let files = config.dir.join("sled");
-    let mark = open_mark(config, &files, Arc::clone(&cipher))?;
-    let (disk, closed) = Disk::open(&files, cipher)?;
-    if disk.is_new() {
-        if mark.index() > 0 {
-            return Err(StoreError::Damaged { what: format!("log records 1 to {}: all are missing", mark.index()) });
-        }
-        disk.put(Kind::Fact, Fact::Format.into(), FORMAT)?;
-        disk.sync()?;
-    }
-    match disk.get(Kind::Fact, Fact::Format.into())? {
-        Some(format) if format == FORMAT => {}
-        Some(_) => return Err(StoreError::Damaged { what: "format record: another version wrote it".to_owned() }),
-        None => return Err(StoreError::Damaged { what: "format record: it is missing".to_owned() }),
-    }
-    let (state, head) = machine::initial(&disk, config.window)?;
-    let disk = Arc::new(disk);
-    let (log, thread) = Log::open(Arc::clone(&disk), mark, head.last_applied)?;
-    Ok(Opened { disk, state, head, log, thread, closed })
-}
-
-fn open_mark(config: &RaftConfig, files: &std::path::Path, cipher: Arc<dyn Cipher>) -> Result<Mark, StoreError> {
-    let path = config.dir.join("mark");
-    let disk = |what: &str, source| StoreError::Disk { what: format!("{what} {}", path.display()), source };
-    let mark = if path.exists() {
-        Mark::open(&path, cipher)
-    } else if files.exists() {
-        return Err(StoreError::Damaged { what: format!("{} is missing", path.display()) });
-    } else {
-        std::fs::create_dir_all(&config.dir).map_err(|source| disk("making the directory of", source))?;
-        Mark::create(&path, cipher)
-    };
-    mark.map_err(|error| match error {
-        MarkError::Io(source) => disk("opening", source),
-        MarkError::Key => StoreError::Unavailable { reason: format!("{}: {error}", path.display()) },
-        MarkError::Damaged => StoreError::Damaged { what: format!("{}: {error}", path.display()) },
-    })
 }
 
 fn raft_config() -> Result<openraft::Config, StoreError> {
@@ -230,17 +182,6 @@ async fn save(raft: &Raft<Types>) -> Result<u64, StoreError> {
 
 fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable { reason: error.to_string() }
-}
-
-fn panic_text(error: tokio::task::JoinError) -> String {
-    match error.try_into_panic() {
-        Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => (*text).to_owned(),
-            (_, Some(text)) => text.clone(),
-            _ => "no text".to_owned(),
-        },
-        Err(error) => error.to_string(),
-    }
 }
 
 impl RaftStore {
