@@ -17,7 +17,7 @@ pub struct Attributes {
 }
 
 /// What a call is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// An object or a collection of objects.
     Resource(ResourceTarget),
@@ -26,7 +26,7 @@ pub enum Target {
 }
 
 /// An object or a collection; empty strings stand for "none", as in Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ResourceTarget {
     /// API group; empty for the core group.
     pub group: String,
@@ -38,8 +38,11 @@ pub struct ResourceTarget {
     pub subresource: String,
     /// Empty for cluster-scoped resources and for all namespaces.
     pub namespace: String,
-    /// Empty for collections.
+    /// Empty for collections, unless a field selector on `metadata.name` limits them to one object.
     pub name: String,
+    /// What the field selector of a list, watch or deletecollection demands by equality, for instance
+    /// `("spec.nodeName", "worker-1")`; other demands are not listed.
+    pub selected_fields: Vec<(String, String)>,
 }
 
 impl Attributes {
