@@ -1,5 +1,10 @@
 //! Pods and containers on this node: one shim process per pod, rootless, adopted again after a restart of the agent.
 
+pub mod capabilities;
+mod cgroup;
+mod oci;
+mod seccomp;
+pub mod shim;
 mod spec;
 
 use std::future::Future;

@@ -1,0 +1,79 @@
+//! What the agent and a shim say to each other.
+//!
+//! One connection carries one request and its answers: most requests have one, `Exec` has a second one when the
+//! process ends, `Subscribe` has one per event.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::spec::{ContainerSpec, ContainerStatus, ExecSpec, Exit, PodEvent, PodSandboxSpec, Usage};
+
+/// The first message to a new shim, over its standard input. File descriptors: the listening control socket, the
+/// node's user namespace, and, where there is one, the mount of unpacked layers with this slot's owners.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Init {
+    /// The pod.
+    pub(crate) spec: PodSandboxSpec,
+    /// First id of the pod's range, in the node's user namespace.
+    pub(crate) first_id: u32,
+    /// Count of ids.
+    pub(crate) ids: u32,
+    /// The pod's directory that belongs to the shim.
+    pub(crate) directory: PathBuf,
+    /// Unpacked layers, if they are not given as a mount.
+    pub(crate) layers: PathBuf,
+    /// Path of the pod's cgroup below every hierarchy; none where limits can't be enforced.
+    pub(crate) cgroup: Option<String>,
+}
+
+/// What the agent asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// The pod has (or has not) got an address: write its files.
+    Configure { ip: Option<Ipv4Addr> },
+    /// Make and start a container.
+    Start(Box<ContainerSpec>),
+    /// TERM, and KILL after the grace period. Answered when the container has ended.
+    Stop { id: String, grace_millis: u64 },
+    /// Forget an ended container.
+    Remove { id: String },
+    /// Every container.
+    List,
+    /// Run a process. File descriptors without a terminal: stdin, stdout, stderr.
+    Exec { id: String, spec: ExecSpec },
+    /// Follow the streams of a container. File descriptors: where stdout and stderr go.
+    Attach { id: String },
+    /// Every event from now on.
+    Subscribe,
+    /// Connect to a port on the pod's loopback.
+    Dial { port: u16 },
+    /// Use of resources.
+    Usage,
+    /// Kill everything and end.
+    Shutdown,
+}
+
+/// What a shim answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// The namespaces exist.
+    Ready { pid: i32 },
+    /// It is done.
+    Done,
+    /// One container.
+    Container(ContainerStatus),
+    /// Every container.
+    Containers(Vec<ContainerStatus>),
+    /// The process runs. A terminal comes as a file descriptor.
+    Running,
+    /// The process has ended.
+    Exited(Exit),
+    /// Something happened.
+    Event(PodEvent),
+    /// Use of resources, by container id.
+    Usage(Vec<(String, Usage)>),
+    /// It failed, and why.
+    Failed { message: String },
+}
