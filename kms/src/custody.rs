@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 pub use self::key_file::KeyFile;
 pub use self::passphrase::{MIN_PASSPHRASE_BYTES, Passphrase};
-use crate::aead::Cipher;
+use crate::aead::RootCipher;
 use crate::file::FileError;
 use crate::secret::{RandomError, RootKey};
 
@@ -120,6 +120,9 @@ pub enum CustodyError {
     /// The keyring was changed or cut.
     #[error("the keyring is damaged: it does not decrypt with its root key; restore it from your backup")]
     DamagedKeyring,
+    /// The keyring could not be encrypted.
+    #[error("could not encrypt the keyring: {0}")]
+    Wrapping(String),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -133,7 +136,8 @@ impl KeyringSeal for RootKey {
         let mut wrapped = MAGIC.to_vec();
         wrapped.extend_from_slice(&self.fingerprint());
         let header = wrapped.clone();
-        self.keyring_cipher().seal_into(keyring, &header, &mut wrapped)?;
+        let sealed = self.keyring_cipher().seal_into(keyring, &header, &mut wrapped);
+        sealed.map_err(|error| CustodyError::Wrapping(error.to_string()))?;
         Ok(wrapped)
     }
 
@@ -149,8 +153,8 @@ impl KeyringSeal for RootKey {
 }
 
 impl RootKey {
-    fn keyring_cipher(&self) -> Cipher {
-        Cipher::new(&self.key().derive(&[b"martello keyring v1"]))
+    fn keyring_cipher(&self) -> RootCipher {
+        RootCipher::new(&self.key().derive(&[b"martello keyring v1"]))
     }
 
     /// Tells root keys apart without saying anything about them.

@@ -47,6 +47,12 @@ pub enum EnvelopeError {
     /// The key service refused.
     #[error("the sealed object's data key could not be had")]
     Key(#[from] KmsError),
+    /// The plaintext could not be encrypted.
+    #[error("{length} bytes could not be sealed: too long, or the operating system gave no random bytes")]
+    NotSealed {
+        /// How many bytes there are.
+        length: usize,
+    },
     /// The ciphertext does not match its key and place.
     #[error("the sealed object does not open: it was changed, or was sealed for another place")]
     NotOpened,
@@ -64,7 +70,9 @@ pub fn seal(kms: &Kms, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, E
     let data_key = Key::random()?;
     let mut sealed = Vec::with_capacity(OVERHEAD_BYTES + plaintext.len());
     push_header(&mut sealed, &kms.wrap(&data_key, &aad)?);
-    Cipher::new(&data_key).seal_into(plaintext, &aad, &mut sealed)?;
+    Cipher::new(&data_key)
+        .and_then(|cipher| cipher.seal_into(plaintext, &aad, &mut sealed).ok())
+        .ok_or(EnvelopeError::NotSealed { length: plaintext.len() })?;
     Ok(sealed)
 }
 
@@ -76,7 +84,7 @@ pub fn open(kms: &Kms, place: &Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec
     let (wrapped, body) = parse(sealed)?;
     let aad = place.encode();
     let data_key = kms.unwrap(&wrapped, &aad)?;
-    Cipher::new(&data_key).open(body, &aad).ok_or(EnvelopeError::NotOpened)
+    Cipher::new(&data_key).and_then(|cipher| cipher.open(body, &aad)).ok_or(EnvelopeError::NotOpened)
 }
 
 /// Which generation the object's data key is wrapped under.

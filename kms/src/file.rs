@@ -56,31 +56,37 @@ pub enum FileError {
 /// When the file or its directory can't be written or flushed to the disk.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |source| FileError::Write { path: path.to_owned(), source };
-    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-    let directory = directory_of(path);
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(".new");
-    let temporary = directory.join(temporary_name);
-
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let mut file = private_file().create_new(true).open(&temporary).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let temporary = write_beside(path, bytes).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
-    sync_dir(directory).map_err(failed)
+    sync_dir(directory_of(path)).map_err(failed)
 }
 
-/// Writes a new file at `path`, and fails when there is one already.
+/// Writes `bytes` to a new file in the directory of `path`, and to the disk.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
+    name.push(".new");
+    let temporary = directory_of(path).join(name);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).mode(PRIVATE_FILE_MODE).create_new(true).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+/// Writes a new file at `path`, whole or not at all, and fails when there is one already.
 ///
 /// # Errors
 /// When the file exists, or it or its directory can't be written or flushed to the disk.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let failed = |source| FileError::Write { path: path.to_owned(), source };
-    let mut file = private_file().create_new(true).open(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let temporary = write_beside(path, bytes).map_err(failed)?;
+    // Unlike renaming, linking never replaces a file.
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary).and(linked).map_err(failed)?;
     sync_dir(directory_of(path)).map_err(failed)
 }
 
@@ -116,12 +122,6 @@ pub fn create_private_dir(path: &Path) -> Result<(), FileError> {
         .mode(PRIVATE_DIR_MODE)
         .create(path)
         .map_err(|source| FileError::CreateDir { path: path.to_owned(), source })
-}
-
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(PRIVATE_FILE_MODE);
-    options
 }
 
 fn directory_of(path: &Path) -> &Path {

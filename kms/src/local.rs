@@ -92,7 +92,10 @@ impl Ready {
     fn new(keyring: Keyring) -> Self {
         let ciphers = keyring
             .generations()
-            .map(|generation| (generation.id, Cipher::new(&generation.secret.derive(&[b"key encryption key v1"]))))
+            .filter_map(|generation| {
+                let key = generation.secret.derive(&[b"key encryption key v1"]);
+                Some((generation.id, Cipher::new(&key)?))
+            })
             .collect();
         Self { cluster: keyring.cluster(), keyring, ciphers }
     }
@@ -107,8 +110,9 @@ impl KeyService for LocalKeys {
         let ready = self.ready.load();
         let generation = ready.keyring.active().id;
         let mut wrapped = Vec::with_capacity(WRAPPED_BYTES);
-        ready.cipher(generation)?.seal_into(data_key.expose(), aad, &mut wrapped)?;
-        let bytes = wrapped.try_into().map_err(|_| KmsError::NotUnwrapped)?;
+        let sealed = ready.cipher(generation)?.seal_into(data_key.expose(), aad, &mut wrapped);
+        sealed.map_err(|_| KmsError::NotWrapped)?;
+        let bytes = wrapped.try_into().map_err(|_| KmsError::NotWrapped)?;
         Ok(WrappedKey { generation, bytes })
     }
 

@@ -90,6 +90,9 @@ pub enum KmsError {
     /// The generation is not in the keyring.
     #[error("key generation {0} is not in this cluster's keyring")]
     UnknownGeneration(GenerationId),
+    /// A data key could not be wrapped.
+    #[error("a data key could not be wrapped: the operating system gave no random bytes")]
+    NotWrapped,
     /// A data key does not unwrap.
     #[error("the data key does not open: it was wrapped for another place, by another cluster, or was changed")]
     NotUnwrapped,

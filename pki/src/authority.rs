@@ -88,7 +88,7 @@ pub(crate) struct AuthorityKey {
 /// A certificate and how long it holds.
 #[derive(Clone, Debug)]
 pub struct Issued {
-    /// The leaf first, then the authority that signed it.
+    /// The leaf; for an API server also the authority that signed it.
     pub chain: Vec<CertificateDer<'static>>,
     /// Begin of its validity.
     pub not_before: Timestamp,
@@ -158,8 +158,12 @@ pub(crate) fn issue(
     let subject = der::distinguished_name(&profile.common_name(), profile.organizations());
     let tbs = der::with_subject(unsigned.der(), &subject).ok_or(AuthorityError::Unreadable)?;
     let leaf = CertificateDer::from(der::certificate(&tbs, &material.key.sign(&tbs)?));
-    // The authority goes along, so that a machine that joins can compare it with the fingerprint it was given.
-    Ok(Issued { chain: vec![leaf, material.certificate.clone()], not_before, not_after })
+    let mut chain = vec![leaf];
+    if matches!(profile, Profile::Server { .. }) {
+        // So that a machine that joins can compare the authority with the fingerprint it was given.
+        chain.push(material.certificate.clone());
+    }
+    Ok(Issued { chain, not_before, not_after })
 }
 
 fn alternative_name(name: ServerName) -> Result<SanType, AuthorityError> {

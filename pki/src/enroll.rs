@@ -3,28 +3,25 @@
 //! The transport is the caller's: a request with a join token over [`crate::joining_config`] at first, over the node's
 //! own identity from then on.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+mod node;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use martello_api::identity::User;
+use martello_kms::KmsError;
 use martello_kms::sealed_file::SealedFileError;
-use martello_kms::{KeyFile, Kms, KmsError, SealedFile};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
 
-use crate::ec::Pkcs8;
-use crate::identity::{Identity, IdentityError, Leaf, LeafKey};
+pub use self::node::{NodeIdentity, NodeTransport, NodeVault, PendingNode};
+use crate::Pki;
+use crate::identity::IdentityError;
 use crate::join::{JoinError, JoinToken};
 use crate::profile::{Profile, ServerName};
 use crate::request::{CertificateRequest, RequestError};
 use crate::signer::SignError;
-use crate::trust::{Bundles, Trust, TrustError, to_pem};
-use crate::{Pki, verify};
+use crate::trust::{TrustError, to_pem};
 
 /// Most addresses of one node.
 const MAX_ADDRESSES: usize = 32;
@@ -61,6 +58,9 @@ pub enum EnrollError {
     /// The bundles in the answer can't be used.
     #[error("the authorities that the server named can't be used")]
     Trust(#[from] TrustError),
+    /// The server can't be reached, or refused.
+    #[error("the server did not answer the node's request: {0}")]
+    Transport(String),
     /// The answer can't be read.
     #[error("the server's answer is malformed: {0}")]
     Answer(&'static str),
@@ -172,178 +172,6 @@ impl RequestedKeys {
             serving: CertificateRequest::from_pem(&request.serving_request)?,
         })
     }
-}
-
-/// Two keys that wait for their certificates.
-#[derive(Clone, Debug)]
-pub struct PendingNode {
-    request: EnrollRequest,
-    client: LeafKey,
-    serving: LeafKey,
-}
-
-impl PendingNode {
-    /// New keys for `node`.
-    ///
-    /// # Errors
-    /// When no key could be made.
-    pub fn new(node: &str, addresses: Vec<IpAddr>) -> Result<Self, EnrollError> {
-        let (client, serving) = (LeafKey::generate()?, LeafKey::generate()?);
-        let name = Profile::NodeClient { node: node.to_owned() }.common_name();
-        let request = EnrollRequest {
-            node: node.to_owned(),
-            client_request: client.request_pem(&name)?,
-            serving_request: serving.request_pem(&name)?,
-            addresses,
-        };
-        Ok(Self { request, client, serving })
-    }
-
-    /// What is to be sent. Sending it again is safe.
-    #[must_use]
-    pub fn request(&self) -> &EnrollRequest {
-        &self.request
-    }
-
-    fn accept(self, response: &EnrollResponse) -> Result<(Leaf, Leaf, Bundles), EnrollError> {
-        let bundles = Bundles::from_pem(&response.servers, &response.clients, &response.nodes)?;
-        let client = self.client.with_chain(read_chain(&response.client_certificate)?)?;
-        let serving = self.serving.with_chain(read_chain(&response.serving_certificate)?)?;
-        Ok((client, serving, bundles))
-    }
-}
-
-/// The identity of a node: as a client of the API server, as a server to it, and whom it trusts. Clones share it.
-#[derive(Clone, Debug)]
-pub struct NodeIdentity {
-    /// Its name.
-    pub node: String,
-    /// As a client.
-    pub client: Identity,
-    /// As a server.
-    pub serving: Identity,
-    /// Whom it trusts.
-    pub trust: Trust,
-}
-
-impl NodeIdentity {
-    /// The identity of a machine whose request was answered.
-    ///
-    /// # Errors
-    /// When the answer does not fit the request.
-    pub fn new(pending: PendingNode, response: &EnrollResponse) -> Result<Self, EnrollError> {
-        let node = pending.request.node.clone();
-        let (client, serving, bundles) = pending.accept(response)?;
-        Ok(Self { node, client: Identity::new(client), serving: Identity::new(serving), trust: Trust::new(bundles) })
-    }
-
-    /// Takes over the answer to a renewal; every TLS configuration made from this identity uses it from now on.
-    ///
-    /// # Errors
-    /// When the answer does not fit the request; nothing has changed then.
-    pub fn renew(&self, pending: PendingNode, response: &EnrollResponse) -> Result<(), EnrollError> {
-        let (client, serving, bundles) = pending.accept(response)?;
-        self.trust.replace(bundles);
-        self.client.replace(client);
-        self.serving.replace(serving);
-        Ok(())
-    }
-
-    /// When it is to be renewed.
-    #[must_use]
-    pub fn renew_at(&self) -> Timestamp {
-        self.client.load().renew_at().min(self.serving.load().renew_at())
-    }
-
-    /// Whether the client certificate holds at `now`; if not, the machine has to join again.
-    #[must_use]
-    pub fn holds(&self, now: Timestamp) -> bool {
-        verify::expires(self.client.load().chain()).is_some_and(|expires| expires > now)
-    }
-}
-
-/// Where a node keeps its identity between runs: encrypted, with the root key outside of its data directory.
-#[derive(Clone, Debug)]
-pub struct NodeVault(SealedFile);
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stored {
-    node: String,
-    client_key: String,
-    serving_key: String,
-    response: EnrollResponse,
-}
-
-impl Drop for Stored {
-    fn drop(&mut self) {
-        self.client_key.zeroize();
-        self.serving_key.zeroize();
-    }
-}
-
-impl NodeVault {
-    /// Opens the vault in `data_dir`, whose root key is in the file `root_key`.
-    ///
-    /// # Errors
-    /// When the root key is missing, unsafe or wrong.
-    pub fn open(data_dir: &Path, root_key: impl Into<PathBuf>, now: Timestamp) -> Result<Self, EnrollError> {
-        let kms = Kms::open(data_dir, &KeyFile::new(root_key), now)?;
-        Ok(Self(kms.sealed_file(data_dir.join("identity"), "node identity")))
-    }
-
-    /// The identity that was kept; `None` when this machine has not joined.
-    ///
-    /// # Errors
-    /// When it can't be read.
-    pub fn load(&self) -> Result<Option<NodeIdentity>, EnrollError> {
-        let Some(content) = self.0.read()? else { return Ok(None) };
-        let stored: Stored = serde_json::from_slice(&content).map_err(EnrollError::Stored)?;
-        let key = |text: &str| -> Result<LeafKey, EnrollError> {
-            let bytes = STANDARD.decode(text).map_err(|_| EnrollError::Answer("a stored key is not base64"))?;
-            Ok(LeafKey::from_pkcs8(Pkcs8::from_bytes(bytes))?)
-        };
-        let pending = PendingNode {
-            request: EnrollRequest {
-                node: stored.node.clone(),
-                client_request: String::new(),
-                serving_request: String::new(),
-                addresses: Vec::new(),
-            },
-            client: key(&stored.client_key)?,
-            serving: key(&stored.serving_key)?,
-        };
-        NodeIdentity::new(pending, &stored.response).map(Some)
-    }
-
-    /// Keeps the identity.
-    ///
-    /// # Errors
-    /// When it can't be written to the disk.
-    pub fn store(&self, identity: &NodeIdentity) -> Result<(), EnrollError> {
-        let (client, serving, bundles) = (identity.client.load(), identity.serving.load(), identity.trust.load());
-        let stored = Stored {
-            node: identity.node.clone(),
-            client_key: STANDARD.encode(client.key().pkcs8().expose()),
-            serving_key: STANDARD.encode(serving.key().pkcs8().expose()),
-            response: EnrollResponse {
-                client_certificate: client.chain_pem(),
-                serving_certificate: serving.chain_pem(),
-                servers: bundles.servers.pem().to_owned(),
-                clients: bundles.clients.pem().to_owned(),
-                nodes: bundles.nodes.pem().to_owned(),
-            },
-        };
-        let content = Zeroizing::new(serde_json::to_vec(&stored).map_err(EnrollError::Stored)?);
-        Ok(self.0.write(&content)?)
-    }
-}
-
-fn read_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, EnrollError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .take(verify::MAX_CHAIN)
-        .collect::<Result<_, _>>()
-        .map_err(|_| EnrollError::Answer("a chain is not PEM"))
 }
 
 #[cfg(test)]

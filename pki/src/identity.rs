@@ -185,11 +185,11 @@ pub fn renew_at(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
 }
 
 /// How long to wait at `now`: until it is time to renew, or after a failure a tenth of what is left.
-fn pause(leaf: &Leaf, failed: bool, now: Timestamp) -> Duration {
+pub(crate) fn pause(renew_at: Timestamp, not_after: Timestamp, failed: bool, now: Timestamp) -> Duration {
     let until = |time: Timestamp| Duration::try_from(time.duration_since(now)).unwrap_or(Duration::ZERO);
-    let wanted = until(leaf.renew_at());
+    let wanted = until(renew_at);
     if failed && wanted.is_zero() {
-        return (until(leaf.not_after) / 10).clamp(MIN_RETRY, MAX_SLEEP);
+        return (until(not_after) / 10).clamp(MIN_RETRY, MAX_SLEEP);
     }
     wanted.min(MAX_SLEEP)
 }
@@ -246,7 +246,8 @@ impl Identity {
     pub async fn run(&self, source: &dyn LeafSource, clock: impl Fn() -> Timestamp, shutdown: CancellationToken) {
         let mut failed = false;
         loop {
-            let pause = pause(&self.load(), failed, clock());
+            let leaf = self.load();
+            let pause = pause(leaf.renew_at(), leaf.not_after, failed, clock());
             if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }

@@ -40,7 +40,7 @@ pub enum JoinError {
     #[error("a join token has the form abcdef.0123456789abcdef")]
     Malformed,
     /// The token is unknown, used up, or its secret is wrong: which of these is not told.
-    #[error("the join token is not valid: unknown, expired or used up; make a new one with `secctl node token`")]
+    #[error("the join token is not valid: unknown, expired or used up; make a new one on the server")]
     NotValid,
     /// The token is for another node.
     #[error("the join token is for another node than {node:?}")]

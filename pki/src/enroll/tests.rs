@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+use martello_kms::Kms;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::authority::AuthorityKind;
+use crate::identity::{BoxFuture, Identity, LeafKey};
 use crate::join::JoinTokenSpec;
 use crate::tests::{at, handshake, pki};
 use crate::{ClientCertificates, client_config, joining_config, server_config};
@@ -85,6 +90,43 @@ fn a_node_renews_its_own_certificates_only() {
     assert!(matches!(pki.renew_node(&user, other.request(), later), Err(EnrollError::NotTheNode { .. })));
     let jane = User::authenticated("system:node:n1", ["dev"]);
     assert!(pki.renew_node(&jane, PendingNode::new("n1", Vec::new()).unwrap().request(), later).is_err());
+}
+
+/// Answers as the server would, and tells that it was asked.
+struct Direct {
+    pki: Pki,
+    at: Timestamp,
+    asked: tokio::sync::mpsc::UnboundedSender<()>,
+}
+
+impl NodeTransport for Direct {
+    fn renew<'a>(&'a self, request: &'a EnrollRequest) -> BoxFuture<'a, Result<EnrollResponse, String>> {
+        self.asked.send(()).unwrap();
+        let answer = self.pki.renew_node(&User::node("n1"), request, self.at).map_err(|error| error.to_string());
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn a_node_renews_itself_when_it_is_due_and_keeps_what_it_got() {
+    let (_dir, pki) = pki();
+    let node = join(&pki, "n1", at(0));
+    let root = tempfile::tempdir().unwrap();
+    let vault = NodeVault::open(&root.path().join("data"), root.path().join("keys/node.key"), at(0)).unwrap();
+    let (due, before) = (node.renew_at(), node.client.load());
+    let (asked, mut renewed) = tokio::sync::mpsc::unbounded_channel();
+    let transport = Direct { pki, at: due, asked };
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn({
+        let (node, vault, shutdown) = (node.clone(), vault.clone(), shutdown.clone());
+        async move { node.run(&transport, Some(&vault), Vec::new(), || due, shutdown).await }
+    });
+    renewed.recv().await.unwrap();
+    shutdown.cancel();
+    task.await.unwrap();
+    assert!(node.renew_at() > due + SignedDuration::from_hours(24));
+    assert_ne!(node.client.load().chain(), before.chain());
+    assert_eq!(vault.load().unwrap().unwrap().client.load().chain(), node.client.load().chain());
 }
 
 #[test]

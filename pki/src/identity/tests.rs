@@ -14,11 +14,11 @@ fn renewal_is_due_after_two_thirds_of_a_life() {
 fn a_failed_renewal_is_tried_again_ever_sooner() {
     let (_dir, pki) = pki();
     let leaf = pki.user_certificate("jane", &[], Some(SignedDuration::from_hours(1)), at(0)).unwrap();
-    assert_eq!(pause(&leaf, false, at(0)), MAX_SLEEP);
-    let due = leaf.renew_at();
-    assert_eq!(pause(&leaf, false, due), Duration::ZERO);
-    assert_eq!(pause(&leaf, true, due), Duration::from_secs(130));
-    assert_eq!(pause(&leaf, true, leaf.not_after), MIN_RETRY);
+    let (due, end) = (leaf.renew_at(), leaf.not_after);
+    assert_eq!(pause(due, end, false, at(0)), MAX_SLEEP);
+    assert_eq!(pause(due, end, false, due), Duration::ZERO);
+    assert_eq!(pause(due, end, true, due), Duration::from_secs(130));
+    assert_eq!(pause(due, end, true, end), MIN_RETRY);
 }
 
 /// Tells when it was asked.
