@@ -83,6 +83,7 @@ NULL_TIMES = {"lastTransitionTime", "lastUpdateTime", "lastProbeTime", "lastHear
 # Have a default in OpenAPI and yet vanish when empty: Go writes them with omitempty (or omitzero).
 OMITTED = """
 ScaleSpec.replicas ReplicationControllerSpec.minReadySeconds SelfSubjectReviewStatus.userInfo
+ValidatingAdmissionPolicyBindingSpec.validationActions
 """.split()
 
 SCALARS = {
