@@ -142,6 +142,10 @@ impl RegistryConfig {
 
     fn client(&self) -> Result<oci_client::Client, RegistryError> {
         self.validate()?;
+        // The HTTP client aborts without a provider; if the process has chosen one already, that one stays.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            rustls::crypto::ring::default_provider().install_default().ok();
+        }
         let authority = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
         oci_client::Client::try_from(ClientConfig {
             protocol: ClientProtocol::HttpsExcept(self.plain_http.clone()),

@@ -65,28 +65,57 @@ pub enum UnpackError {
 
 /// Why one operation failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing} {path:?} failed")]
+#[error("{doing} {path:?} failed{hint}")]
 struct OpError {
     doing: &'static str,
     path: LayerPath,
+    hint: String,
     #[source]
     source: io::Error,
 }
 
-/// Unpacks the layers of an image below `into`, each into the directory that bears its chain id's
-/// hexadecimal digits; a directory that is there already is complete and left alone. A lock file keeps
-/// processes that unpack into the same place apart; one that is killed leaves only a directory whose
-/// name starts with `.unpacking-`, which the next call clears away.
+/// A layer with its blob, opened while the process may still read the store.
+#[derive(Debug)]
+pub struct Source {
+    layer: LayerRef,
+    blob: File,
+}
+
+impl Source {
+    /// Opens the layer's blob. The store belongs to the agent's user and is closed to everybody else, the
+    /// ids of pods included: open first, then enter the pod's user namespace.
+    ///
+    /// # Errors
+    /// If the blob can't be opened.
+    pub fn open(layer: &LayerRef) -> Result<Self, UnpackError> {
+        let blob = File::open(&layer.blob).map_err(failed("opening", &layer.blob))?;
+        Ok(Self { layer: layer.clone(), blob })
+    }
+}
+
+/// [`unpack_open`] for a process that may read the store itself.
+///
+/// # Errors
+/// As [`unpack_open`], and if a blob can't be opened.
+pub fn unpack(layers: &[LayerRef], into: &Path, limits: &Limits, owners: Owners) -> Result<Unpacked, UnpackError> {
+    unpack_open(layers.iter().map(Source::open).collect::<Result<_, _>>()?, into, limits, owners)
+}
+
+/// Unpacks the layers of an image, lowest first, below `into`, each into the directory that bears its
+/// chain id's hexadecimal digits; a directory that is there already is complete and left alone. A lock
+/// file keeps processes that unpack into the same place apart; one that is killed leaves only a directory
+/// whose name starts with `.unpacking-`, which the next call clears away.
 ///
 /// # Errors
 /// If a layer is refused or the system fails; the failed layer leaves nothing behind.
-pub fn unpack(layers: &[LayerRef], into: &Path, limits: &Limits, owners: Owners) -> Result<Unpacked, UnpackError> {
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| UnpackError::Io { doing, path, source }
-    };
+pub fn unpack_open(
+    sources: Vec<Source>,
+    into: &Path,
+    limits: &Limits,
+    owners: Owners,
+) -> Result<Unpacked, UnpackError> {
     std::fs::create_dir_all(into).map_err(failed("making", into))?;
-    let directories: Vec<PathBuf> = layers.iter().map(|layer| into.join(layer.chain_id.hex())).collect();
+    let directories: Vec<PathBuf> = sources.iter().map(|source| directory_of(&source.layer, into)).collect();
     if directories.iter().all(|directory| directory.is_dir()) {
         return Ok(Unpacked { directories, made: 0 });
     }
@@ -100,8 +129,7 @@ pub fn unpack(layers: &[LayerRef], into: &Path, limits: &Limits, owners: Owners)
     let mut made = 0;
     // Layers above the last missing one need not be read.
     let missing = directories.iter().rposition(|directory| !directory.is_dir()).map_or(0, |last| last + 1);
-    for (layer, directory) in layers.iter().zip(&directories).take(missing) {
-        let blob = File::open(&layer.blob).map_err(failed("opening", &layer.blob))?;
+    for (Source { layer, blob }, directory) in sources.into_iter().zip(&directories).take(missing) {
         let refused = |source| UnpackError::Layer { layer: layer.digest, source };
         view.next_layer();
         if directory.is_dir() {
@@ -113,17 +141,7 @@ pub fn unpack(layers: &[LayerRef], into: &Path, limits: &Limits, owners: Owners)
             continue;
         }
         let unfinished = into.join(format!(".unpacking-{}", layer.chain_id.hex()));
-        std::fs::create_dir(&unfinished).map_err(failed("making", &unfinished))?;
-        let written =
-            Writer::open(&unfinished, owners).map_err(failed("opening", &unfinished)).and_then(|mut writer| {
-                layers::read(blob, layer.compression, &layer.diff_id, &mut budget, &mut |entry, content| {
-                    let ops = view.apply(entry)?;
-                    writer.perform(ops, content)
-                })
-                .and_then(|()| writer.finish())
-                .map_err(refused)
-            });
-        if let Err(error) = written {
+        if let Err(error) = unpack_layer(&layer, blob, &unfinished, &mut view, &mut budget, owners) {
             // The error is what matters; a leftover is cleared by the next call.
             std::fs::remove_dir_all(&unfinished).ok();
             return Err(error);
@@ -134,6 +152,34 @@ pub fn unpack(layers: &[LayerRef], into: &Path, limits: &Limits, owners: Owners)
         made += 1;
     }
     Ok(Unpacked { directories, made })
+}
+
+/// Where [`unpack`] puts a layer.
+pub fn directory_of(layer: &LayerRef, into: &Path) -> PathBuf {
+    into.join(layer.chain_id.hex())
+}
+
+fn unpack_layer(
+    layer: &LayerRef,
+    blob: File,
+    directory: &Path,
+    view: &mut View,
+    budget: &mut Budget,
+    owners: Owners,
+) -> Result<(), UnpackError> {
+    std::fs::create_dir(directory).map_err(failed("making", directory))?;
+    let mut writer = Writer::open(directory, owners, view.root().clone()).map_err(failed("opening", directory))?;
+    layers::read(blob, layer.compression, &layer.diff_id, budget, &mut |entry, content| {
+        let ops = view.apply(entry)?;
+        writer.perform(ops, content)
+    })
+    .and_then(|()| writer.finish())
+    .map_err(|source| UnpackError::Layer { layer: layer.digest, source })
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UnpackError + use<> {
+    let path = path.to_owned();
+    move |source| UnpackError::Io { doing, path, source }
 }
 
 fn clear_leftovers(into: &Path) -> io::Result<()> {
@@ -157,10 +203,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn open(directory: &Path, owners: Owners) -> io::Result<Self> {
+    fn open(directory: &Path, owners: Owners, root_meta: Meta) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let root = fs::open(directory, flags, Mode::empty())?;
-        Ok(Self { root, owners, parent: None, directories: BTreeMap::new() })
+        let directories = BTreeMap::from([(LayerPath::root(), root_meta)]);
+        Ok(Self { root, owners, parent: None, directories })
     }
 
     fn perform(&mut self, ops: Vec<Op>, content: &mut dyn Read) -> Result<(), LayerError> {
@@ -199,8 +246,7 @@ impl Writer {
                     io::ErrorKind::StorageFull => sink_error("writing", &path, error),
                     _ => layers::unreadable(error),
                 })?;
-                self.owners_of_open_file(&file, &meta)
-                    .map_err(|errno| sink_error("giving owner and mode to", &path, errno.into()))
+                self.owners_of_open_file(&file, &meta).map_err(|errno| owner_error(&path, &meta, errno))
             }
             Op::Symlink { path, target, meta } => self.at(&path, "making link", |dir, name, owners| {
                 fs::symlinkat(OsStr::from_bytes(&target), dir, name)?;
@@ -218,7 +264,9 @@ impl Writer {
             }
             Op::Fifo { path, meta } => self.at(&path, "making pipe", |dir, name, owners| {
                 fs::mknodat(dir, name, FileType::Fifo, Mode::from_raw_mode(meta.mode & 0o777), 0)?;
-                chown_at(dir, name, owners, &meta)
+                chown_at(dir, name, owners, &meta)?;
+                // Just made by us, so no link; and the process's umask may have taken bits away.
+                fs::chmodat(dir, name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
             }),
             Op::Whiteout { path } => self.at(&path, "making whiteout", |dir, name, _| {
                 fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
@@ -266,7 +314,7 @@ impl Writer {
                 let own = fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
                 self.owners_of_open_file(&File::from(own), meta)
             });
-            attempt.map_err(|errno| sink_error("giving owner and mode to", path, errno.into()))?;
+            attempt.map_err(|errno| owner_error(path, meta, errno))?;
         }
         Ok(())
     }
@@ -293,5 +341,19 @@ fn times(meta: &Meta) -> Timestamps {
 }
 
 fn sink_error(doing: &'static str, path: &LayerPath, source: io::Error) -> LayerError {
-    LayerError::Sink(Box::new(OpError { doing, path: path.clone(), source }))
+    LayerError::Sink(Box::new(OpError { doing, path: path.clone(), hint: String::new(), source }))
+}
+
+/// An id that the user namespace does not map is "invalid argument", which alone explains nothing.
+fn owner_error(path: &LayerPath, meta: &Meta, errno: Errno) -> LayerError {
+    let hint = match errno {
+        Errno::INVAL => format!(": it belongs to {}:{}, beyond the ids of this pod's range", meta.uid, meta.gid),
+        _ => String::new(),
+    };
+    LayerError::Sink(Box::new(OpError {
+        doing: "giving owner and mode to",
+        path: path.clone(),
+        hint,
+        source: errno.into(),
+    }))
 }

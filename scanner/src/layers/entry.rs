@@ -30,7 +30,7 @@ pub struct Meta {
 
 impl Meta {
     /// What a directory gets that no layer describes.
-    pub(super) fn implicit_dir() -> Self {
+    pub(super) const fn implicit_dir() -> Self {
         Self { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() }
     }
 }

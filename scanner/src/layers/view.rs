@@ -128,6 +128,12 @@ impl View {
         self.opaque.clear();
     }
 
+    /// The root's metadata.
+    pub fn root(&self) -> &Meta {
+        static IMPLICIT: Meta = Meta::implicit_dir();
+        self.nodes.get(&LayerPath::root()).map_or(&IMPLICIT, |node| &node.meta)
+    }
+
     /// Every place with what stands there, sorted by path.
     pub fn nodes(&self) -> impl Iterator<Item = (&LayerPath, &Node)> {
         self.nodes.iter()
