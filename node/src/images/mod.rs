@@ -137,6 +137,8 @@ pub const NOT_INVENTORIED: &str = "ImageNotInventoried";
 
 /// What the agent needs of the image side.
 pub trait Images: Send + Sync {
+    /// Whether [`Images::ensure`] would have to ask a registry.
+    fn will_pull<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, bool>;
     /// Fetches, verifies, inventories and unpacks an image, or finds all that done.
     fn ensure(&self, request: Request) -> BoxFuture<'_, Result<Ready, ImageError>>;
     /// Asked before every start: whether these exact bytes were inventoried and judged; otherwise why not.

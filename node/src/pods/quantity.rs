@@ -46,6 +46,12 @@ impl Amount {
         Self { milli: i128::from(units) * 1000 }
     }
 
+    /// This many thousandths of a unit.
+    #[must_use]
+    pub fn of_milli(milli: u64) -> Self {
+        Self { milli: i128::from(milli) }
+    }
+
     /// Whether it's nothing.
     #[must_use]
     pub fn is_zero(self) -> bool {

@@ -1,0 +1,316 @@
+//! WebSockets as remote commands and port-forwards use them: one byte of channel, then data (RFC 6455 below it).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::{
+    SinkExt as _, StreamExt as _,
+    stream::{SplitSink, SplitStream},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::streams::{BUFFER, Streams, Wanted};
+
+/// The channel protocol that can end single channels.
+pub const V5: &str = "v5.channel.k8s.io";
+/// The channel protocol before it.
+pub const V4: &str = "v4.channel.k8s.io";
+/// SPDY bytes inside a WebSocket.
+pub const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// Ends the channel that its data names.
+const CLOSE: u8 = 255;
+
+/// No message is longer; clients send at most 32 KiB at once.
+const LONGEST_MESSAGE: usize = 4 << 20;
+/// What is sent at once.
+const CHUNK: usize = 32 << 10;
+/// Messages that wait to be sent.
+const MOST_WAITING: usize = 16;
+/// So often a quiet connection is shown to be alive, for whatever stands between.
+const PING: Duration = Duration::from_secs(30);
+
+/// Whether single channels can be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// They can.
+    V5,
+    /// They can't.
+    V4,
+}
+
+async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default().max_message_size(Some(LONGEST_MESSAGE)).max_frame_size(Some(LONGEST_MESSAGE));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
+/// Serves the channels of a remote command on `io`: hands back this side's streams and what moves their bytes.
+pub async fn command<S>(io: S, version: Version, wanted: Wanted) -> (Streams, impl Future<Output = ()> + Send)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut peers = BTreeMap::new();
+    let mut channel = |number: u8, is_wanted: bool| {
+        is_wanted.then(|| {
+            let (own, peer) = tokio::io::duplex(BUFFER);
+            peers.insert(number, peer);
+            own
+        })
+    };
+    let stdin = channel(STDIN, wanted.stdin);
+    let stdout = channel(STDOUT, wanted.stdout);
+    let stderr = channel(STDERR, wanted.stderr && !wanted.tty);
+    let resize = channel(RESIZE, wanted.tty);
+    let (error, peer) = tokio::io::duplex(BUFFER);
+    peers.insert(ERROR, peer);
+    let streams = Streams { stdin, stdout, stderr, error, resize };
+    (streams, move_channels(socket(io).await, peers, &[STDOUT, STDERR, ERROR], version))
+}
+
+/// Serves the channels of a port-forward on `io`: two per port, the second of which tells errors.
+pub async fn ports<S>(io: S, ports: &[u16]) -> (Vec<(u16, DuplexStream, DuplexStream)>, impl Future<Output = ()> + Send)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut peers = BTreeMap::new();
+    let mut forwards = Vec::new();
+    for (port, number) in ports.iter().zip((0u8..=254).step_by(2)) {
+        let (mut data, data_peer) = tokio::io::duplex(BUFFER);
+        let (mut error, error_peer) = tokio::io::duplex(BUFFER);
+        // Each channel begins with its port; the buffers are larger than that.
+        data.write_all(&port.to_le_bytes()).await.ok();
+        error.write_all(&port.to_le_bytes()).await.ok();
+        peers.insert(number, data_peer);
+        peers.insert(number + 1, error_peer);
+        forwards.push((*port, data, error));
+    }
+    let outputs: Vec<u8> = peers.keys().copied().collect();
+    (forwards, move_channels(socket(io).await, peers, &outputs, Version::V4))
+}
+
+/// Carries bytes inside a WebSocket: hands back the byte stream and what moves it.
+pub async fn tunnel<S>(io: S) -> (DuplexStream, impl Future<Output = ()> + Send)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (own, peer) = tokio::io::duplex(BUFFER);
+    let (sink, mut source) = socket(io).await.split();
+    let (mut output, mut input) = tokio::io::split(peer);
+    let (messages, waiting) = mpsc::channel(MOST_WAITING);
+    let receive = async move {
+        while let Some(Ok(message)) = source.next().await {
+            let data = match message {
+                Message::Binary(data) => data,
+                Message::Close(_) => break,
+                _ => continue,
+            };
+            if input.write_all(&data).await.is_err() {
+                break;
+            }
+        }
+        input.shutdown().await.ok();
+    };
+    let read = async move {
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            if output.read_buf(&mut chunk).await.unwrap_or(0) == 0 {
+                return;
+            }
+            if messages.send(Message::Binary(chunk.freeze())).await.is_err() {
+                return;
+            }
+        }
+    };
+    (own, async move {
+        tokio::join!(receive, read, send_all(sink, waiting));
+    })
+}
+
+/// Moves bytes between channels and the socket until all outputs have ended or the peer has gone.
+async fn move_channels<S>(
+    socket: WebSocketStream<S>,
+    peers: BTreeMap<u8, DuplexStream>,
+    outputs: &[u8],
+    version: Version,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sink, source) = socket.split();
+    let (messages, waiting) = mpsc::channel(MOST_WAITING);
+    let mut inputs = BTreeMap::new();
+    let mut readers = JoinSet::new();
+    for (number, peer) in peers {
+        let (output, input) = tokio::io::split(peer);
+        inputs.insert(number, input);
+        if outputs.contains(&number) {
+            readers.spawn(send_channel(number, output, messages.clone(), version));
+        }
+    }
+    drop(messages);
+    let ended = async move { while readers.join_next().await.is_some() {} };
+    let send = send_all(sink, waiting);
+    let receive = receive_all(source, inputs);
+    tokio::pin!(receive);
+    tokio::select! {
+        // Ends when every output has: the reader of the socket then has nobody to read for.
+        ((), ()) = async { tokio::join!(ended, send) } => {}
+        () = async { (&mut receive).await; futures::future::pending::<()>().await } => {}
+    }
+}
+
+/// Sends what a channel has to say, and its first, empty message, which shows that it's there.
+async fn send_channel(number: u8, mut output: ReadHalf<DuplexStream>, messages: mpsc::Sender<Message>, version: Version) {
+    loop {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        chunk.extend_from_slice(&[number]);
+        let read = output.read_buf(&mut chunk).await.unwrap_or(0);
+        if read == 0 {
+            if version == Version::V5 {
+                messages.send(Message::Binary(Bytes::from(vec![CLOSE, number]))).await.ok();
+            }
+            return;
+        }
+        if messages.send(Message::Binary(chunk.freeze())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn send_all<S>(mut sink: SplitSink<WebSocketStream<S>, Message>, mut waiting: mpsc::Receiver<Message>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let message = match tokio::time::timeout(PING, waiting.recv()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(_) => Message::Ping(Bytes::new()),
+        };
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
+    // A peer that has gone needs no farewell.
+    sink.send(Message::Close(None)).await.ok();
+    sink.close().await.ok();
+}
+
+async fn receive_all<S>(mut source: SplitStream<WebSocketStream<S>>, mut inputs: BTreeMap<u8, WriteHalf<DuplexStream>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = source.next().await {
+        let data = match message {
+            Message::Binary(data) => data,
+            Message::Text(text) => Bytes::from(text),
+            Message::Close(_) => break,
+            _ => continue,
+        };
+        match data.split_first() {
+            Some((&CLOSE, [number, ..])) => end(&mut inputs, *number).await,
+            Some((number, data)) if !data.is_empty() => {
+                if let Some(input) = inputs.get_mut(number)
+                    && input.write_all(data).await.is_err()
+                {
+                    inputs.remove(number);
+                }
+            }
+            _ => {}
+        }
+    }
+    let open: Vec<u8> = inputs.keys().copied().collect();
+    for number in open {
+        end(&mut inputs, number).await;
+    }
+}
+
+async fn end(inputs: &mut BTreeMap<u8, WriteHalf<DuplexStream>>, number: u8) {
+    if let Some(mut input) = inputs.remove(&number) {
+        // Whoever reads it has gone already if this fails.
+        input.shutdown().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::streams::Outcome;
+
+    async fn client(io: DuplexStream) -> WebSocketStream<DuplexStream> {
+        WebSocketStream::from_raw_socket(io, Role::Client, None).await
+    }
+
+    #[tokio::test]
+    async fn channels_carry_a_command_and_its_end() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
+        let (mut streams, pump) = command(here, Version::V5, wanted).await;
+        let pump = tokio::spawn(pump);
+        let mut client = client(there).await;
+        client.send(Message::Binary(Bytes::from_static(b"\x00hello"))).await.unwrap();
+        client.send(Message::Binary(Bytes::from_static(b"\xff\x00"))).await.unwrap();
+        let mut typed = String::new();
+        streams.stdin.take().unwrap().read_to_string(&mut typed).await.unwrap();
+        assert_eq!(typed, "hello");
+        streams.stdout.take().unwrap().write_all(b"out").await.unwrap();
+        streams.finish(&Outcome::Exited(0)).await;
+        let mut got = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            if let Message::Binary(data) = message {
+                got.push(data);
+            }
+        }
+        assert!(got.contains(&Bytes::from_static(b"\x01out")));
+        assert!(got.contains(&Bytes::from_static(b"\x03{\"metadata\":{},\"status\":\"Success\"}")));
+        assert!(got.contains(&Bytes::from_static(b"\xff\x01")));
+        pump.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_ends_what_it_typed() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let wanted = Wanted { stdin: true, ..Wanted::default() };
+        let (mut streams, pump) = command(here, Version::V4, wanted).await;
+        let pump = tokio::spawn(pump);
+        drop(there);
+        let mut typed = Vec::new();
+        streams.stdin.take().unwrap().read_to_end(&mut typed).await.unwrap();
+        assert!(typed.is_empty());
+        drop(streams);
+        pump.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_carries_bytes_both_ways() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let (mut bytes, pump) = tunnel(here).await;
+        let pump = tokio::spawn(pump);
+        let mut client = client(there).await;
+        client.send(Message::Binary(Bytes::from_static(b"abc"))).await.unwrap();
+        let mut got = [0; 3];
+        bytes.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"abc");
+        bytes.write_all(b"xyz").await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"xyz")));
+        drop(bytes);
+        client.close(None).await.ok();
+        while let Some(Ok(_)) = client.next().await {}
+        pump.await.unwrap();
+    }
+}
