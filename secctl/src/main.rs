@@ -1,3 +1,78 @@
 //! `secctl`: server, node agent and operator's tool in one binary.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line tool: its output is its answer")]
+
+mod admin;
+mod audit;
+mod image;
+mod kubeconfig;
+mod logging;
+mod node;
+mod server;
+mod settings;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Martello: a security-hardened orchestrator that speaks Kubernetes' API.
+#[derive(Debug, Parser)]
+#[command(name = "secctl", version, about, args_override_self = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the API server, the controllers and the scheduler.
+    #[command(args_override_self = true)]
+    Server(server::Flags),
+    /// Print an administrator's kubeconfig with a short-lived certificate.
+    Kubeconfig(kubeconfig::Flags),
+    /// Tokens by which machines join the cluster.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The audit trail: verify it, look at it.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Run the node agent of this machine.
+    #[command(args_override_self = true)]
+    Node(node::Flags),
+    /// The images of this node.
+    #[command(subcommand)]
+    Image(image::Command),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("secctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let arguments = settings::arguments(&Cli::command(), std::env::args_os(), std::env::vars_os())?;
+    let cli = match Cli::command().try_get_matches_from(arguments).and_then(|found| Cli::from_arg_matches(&found)) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match cli.command {
+        Command::Server(flags) => server::run(flags).map(|()| ExitCode::SUCCESS),
+        Command::Node(flags) => node::run(flags).map(|()| ExitCode::SUCCESS),
+        Command::Kubeconfig(flags) => kubeconfig::run(flags).map(|()| ExitCode::SUCCESS),
+        Command::Token(command) => token::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Audit(command) => audit::run(command),
+        Command::Image(command) => image::run(command).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// The asynchronous runtime of a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    use anyhow::Context as _;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the asynchronous runtime")
+}

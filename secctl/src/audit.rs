@@ -1,0 +1,121 @@
+//! `secctl audit`: the trail of every request, verified and shown.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use martello_api::clock;
+use martello_audit::VerifyError;
+use martello_kms::{KeyFile, Kms};
+use serde_json::Value;
+
+/// What to do with the trail.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Check that no record was edited, removed, moved or cut off; the exit status is 1 if one was.
+    Verify(Place),
+    /// Show the last records.
+    Tail(Tail),
+}
+
+/// Where the trail and its keys are.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    #[command(flatten)]
+    admin: crate::admin::Flags,
+    /// File with the root key [default: the data directory's name with `.root-key`].
+    #[arg(long, value_name = "FILE")]
+    root_key_file: Option<PathBuf>,
+}
+
+/// What to show.
+#[derive(Clone, Debug, Args)]
+pub struct Tail {
+    #[command(flatten)]
+    place: Place,
+    /// How many records.
+    #[arg(long, short = 'n', default_value_t = 10, value_name = "COUNT")]
+    count: usize,
+    /// Whole events as JSON lines, instead of a line for people.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Place {
+    fn directory(&self) -> PathBuf {
+        self.admin.data_dir.join(crate::server::AUDIT)
+    }
+
+    fn keys(&self) -> anyhow::Result<martello_audit::Keys> {
+        let data_dir = &self.admin.data_dir;
+        let key_file = self.root_key_file.clone().unwrap_or_else(|| crate::server::root_key_beside(data_dir));
+        if !data_dir.join("kms").exists() {
+            anyhow::bail!("{} holds no server's data; --data-dir says where it is", data_dir.display());
+        }
+        let kms = Kms::open(data_dir, &KeyFile::new(key_file), clock::now()).context("open the keyring")?;
+        crate::server::keys::audit_keys(&kms)
+    }
+}
+
+/// Carries the command out.
+pub fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Verify(place) => verify(&place),
+        Command::Tail(flags) => tail(&flags).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn verify(place: &Place) -> anyhow::Result<ExitCode> {
+    let keys = place.keys()?;
+    match martello_audit::verify(&place.directory(), keys.authenticator.as_ref()) {
+        Ok(report) => {
+            println!("{} records in {} files: whole", report.records, report.segments);
+            for gap in &report.gaps {
+                println!("record {} closes off {} bytes that a crash left behind", gap.closed_by, gap.bytes);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(VerifyError::Found(finding)) => {
+            println!("TAMPERED: {finding}");
+            Ok(ExitCode::FAILURE)
+        }
+        Err(error) => Err(error).context("verify the audit trail"),
+    }
+}
+
+fn tail(flags: &Tail) -> anyhow::Result<()> {
+    let keys = flags.place.keys()?;
+    let entries = martello_audit::tail(&flags.place.directory(), flags.count, keys.cipher.as_deref())?;
+    for entry in entries {
+        match entry.event {
+            Ok(event) if flags.json => println!("{event}"),
+            Ok(event) => println!("{:>8}  {}", entry.number, line(&event)),
+            Err(why) => println!("{:>8}  cannot be shown: {why}", entry.number),
+        }
+    }
+    Ok(())
+}
+
+/// `2026-…Z ResponseComplete admin create pods default/web 201 allow`, for people.
+fn line(event: &Value) -> String {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or("");
+    let resource = match (text("/objectRef/resource"), text("/objectRef/subresource")) {
+        ("", _) => text("/requestURI").to_owned(),
+        (resource, "") => resource.to_owned(),
+        (resource, subresource) => format!("{resource}/{subresource}"),
+    };
+    let name = [text("/objectRef/namespace"), text("/objectRef/name")].join("/");
+    let code = event.pointer("/responseStatus/code").map(ToString::to_string).unwrap_or_default();
+    let decision = event.pointer("/annotations/authorization.k8s.io~1decision").and_then(Value::as_str).unwrap_or("");
+    let words = [
+        text("/stageTimestamp"),
+        text("/stage"),
+        text("/user/username"),
+        text("/verb"),
+        &resource,
+        name.trim_matches('/'),
+        &code,
+        decision,
+    ];
+    words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,61 @@
+//! `secctl kubeconfig`: an administrator's kubeconfig, printed and kept nowhere.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Args;
+use http::Method;
+use jiff::SignedDuration;
+use martello_api::identity::GROUP_MASTERS;
+use serde_json::json;
+
+use crate::admin;
+
+/// For whom, and for how long.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    #[command(flatten)]
+    admin: admin::Flags,
+    /// How long the certificate holds, as 8h or 30m.
+    #[arg(long, default_value = "8h", value_name = "DURATION")]
+    ttl: SignedDuration,
+    /// Name of the user.
+    #[arg(long, default_value = "admin", value_name = "NAME")]
+    user: String,
+    /// Groups of the user; may be given again [default: system:masters, which may do anything].
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// Address of the API server [default: the one that the server advertises].
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+}
+
+/// Prints the kubeconfig.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    if flags.ttl.as_secs() <= 0 {
+        anyhow::bail!("--ttl must be longer than nothing, as 8h");
+    }
+    let groups = if flags.group.is_empty() { vec![GROUP_MASTERS.to_owned()] } else { flags.group };
+    let request = json!({
+        "apiVersion": "martello.dev/v1alpha1", "kind": "ClientCertificate", "metadata": {},
+        "spec": {"user": flags.user, "groups": groups, "ttlSeconds": flags.ttl.as_secs()},
+    });
+    let path = "/apis/martello.dev/v1alpha1/clientcertificates";
+    let answer = crate::runtime()?.block_on(admin::ask(&flags.admin.data_dir, Method::POST, path, Some(&request)))?;
+    let status = |key: &str| admin::text(&answer, &format!("/status/{key}"));
+    let server = flags.server.map_or_else(|| status("server").map(str::to_owned), Ok)?;
+    let user = format!("{}@martello", flags.user);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "martello", "cluster": {
+            "server": server,
+            "certificate-authority-data": STANDARD.encode(status("certificateAuthority")?)}}],
+        "users": [{"name": user, "user": {
+            "client-certificate-data": STANDARD.encode(status("certificate")?),
+            "client-key-data": STANDARD.encode(status("key")?)}}],
+        "contexts": [{"name": "martello", "context": {"cluster": "martello", "user": user}}],
+        "current-context": "martello",
+    });
+    eprintln!("# holds until {}", status("expirationTimestamp")?);
+    print!("{}", serde_saphyr::to_string(&config)?);
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Structured logs on standard error, as text or JSON.
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// How to log.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Form of the log: text for people, json for machines.
+    #[arg(long = "log-format", value_enum, default_value = "text", value_name = "FORMAT")]
+    pub format: Format,
+    /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,martello_node=debug`.
+    #[arg(long = "log-level", default_value = "info", value_name = "LEVEL")]
+    pub level: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Starts logging.
+pub fn start(flags: &Flags) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    let filter = EnvFilter::try_new(&flags.level).with_context(|| format!("--log-level {:?}", flags.level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match flags.format {
+        Format::Text => builder.with_ansi(false).init(),
+        Format::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

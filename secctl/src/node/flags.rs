@@ -1,0 +1,69 @@
+//! The settings of `secctl node`.
+
+use std::{io::Read as _, net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use ipnet::Ipv4Net;
+use martello_pki::Fingerprint;
+use zeroize::Zeroizing;
+
+/// A join token is 23 characters.
+const MAX_TOKEN_BYTES: u64 = 256;
+
+/// Settings of the node agent. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Settings file (YAML, with the names of these flags).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the node keeps its data.
+    #[arg(long, default_value = "/var/lib/martello-node", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// URL of the API server.
+    #[arg(long, default_value = "https://127.0.0.1:6443", value_name = "URL")]
+    pub server: String,
+    /// Fingerprint of the authority that the server must show on the first contact, as `secctl token create` prints it; may be given again.
+    #[arg(long, value_name = "sha256:HEX")]
+    pub ca_fingerprint: Vec<Fingerprint>,
+    /// File with the token by which this machine joins; `-` reads it from standard input. Needed once.
+    #[arg(long, value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// Name of this node [default: this machine's host name].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Address and port at which the API server reaches this agent (logs, exec).
+    #[arg(long, default_value = "127.0.0.1:10250", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Addresses of this node's pods.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub pod_cidr: Ipv4Net,
+    /// Addresses of Services.
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    pub service_cidr: Ipv4Net,
+    /// The user that the agent becomes when it is started as root; made if it is missing.
+    #[arg(long, default_value = "martello", value_name = "USER")]
+    pub user: String,
+    /// Registries on this machine's loopback that speak plain HTTP, as `127.0.0.1:5000`; may be given again.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub plain_http_registry: Vec<String>,
+    /// The log.
+    #[command(flatten)]
+    pub log: crate::logging::Flags,
+}
+
+impl Flags {
+    /// The join token, if one was given.
+    pub fn join_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let Some(path) = &self.join_token_file else { return Ok(None) };
+        let mut text = Zeroizing::new(String::new());
+        let what = || format!("read the join token from {}", path.display());
+        if path.as_os_str() == "-" {
+            std::io::stdin().lock().take(MAX_TOKEN_BYTES).read_to_string(&mut text).with_context(what)?;
+        } else {
+            let file = std::fs::File::open(path).with_context(what)?;
+            file.take(MAX_TOKEN_BYTES).read_to_string(&mut text).with_context(what)?;
+        }
+        Ok(Some(Zeroizing::new(text.trim().to_owned())).filter(|token| !token.is_empty()))
+    }
+}

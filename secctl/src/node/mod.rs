@@ -1,0 +1,18 @@
+//! `secctl node`: the node agent of this machine.
+
+mod client;
+mod flags;
+mod join;
+
+use anyhow::Context as _;
+
+pub use flags::Flags;
+
+/// Directory of the node's images in its data directory.
+pub const IMAGES: &str = "images";
+
+/// The host name of this machine, as a node's name: in lower case.
+pub fn own_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("read this machine's host name")?;
+    Ok(name.to_string_lossy().to_lowercase())
+}

@@ -1,0 +1,100 @@
+//! The settings of `secctl server`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use ipnet::Ipv4Net;
+
+/// Settings of the server. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Settings file (YAML, with the names of these flags).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the server keeps its data, all of it encrypted.
+    #[arg(long, default_value = "/var/lib/martello", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Address and port to serve the API on.
+    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Address by which nodes and pods reach this server [default: the listening address, or this machine's own].
+    #[arg(long, value_name = "IP")]
+    pub advertise: Option<IpAddr>,
+    /// Run the node agent of this machine too, as a process of its own.
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub node: bool,
+    /// Where that node agent keeps its data [default: the data directory's name with `-node`].
+    #[arg(long, value_name = "DIR")]
+    pub node_dir: Option<PathBuf>,
+    /// Name of that node [default: this machine's host name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Port of that node agent's own server (logs, exec).
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    pub node_port: u16,
+    /// Registries on this machine's loopback that speak plain HTTP, as `127.0.0.1:5000`; may be given again.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub plain_http_registry: Vec<String>,
+    /// File with the root key, outside the data directory; made on the first boot [default: the data directory's name with `.root-key`].
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    pub root_key_file: Option<PathBuf>,
+    /// File with the passphrase that guards the keys instead of a key file; `-` reads it from standard input.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Addresses of Services.
+    #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
+    pub service_cidr: Ipv4Net,
+    /// Addresses of pods; each node takes a part.
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub pod_cidr: Ipv4Net,
+    /// The log.
+    #[command(flatten)]
+    pub log: crate::logging::Flags,
+}
+
+impl Flags {
+    /// Where the root key lies.
+    pub fn root_key_path(&self) -> PathBuf {
+        self.root_key_file.clone().unwrap_or_else(|| root_key_beside(&self.data_dir))
+    }
+
+    /// Where the node agent of this machine keeps its data.
+    pub fn node_path(&self) -> PathBuf {
+        self.node_dir.clone().unwrap_or_else(|| beside(&self.data_dir, "-node"))
+    }
+
+    /// Where nodes and pods reach the server that listens on `address`.
+    pub fn advertised(&self, address: SocketAddr) -> (IpAddr, u16) {
+        let ip = self.advertise.unwrap_or_else(|| {
+            if address.ip().is_unspecified() { own_address().unwrap_or_else(|| address.ip()) } else { address.ip() }
+        });
+        (ip, address.port())
+    }
+
+    /// The address of the Service `kubernetes`: the first of the range.
+    pub fn service_address(&self) -> IpAddr {
+        self.service_cidr.hosts().next().unwrap_or(Ipv4Addr::LOCALHOST).into()
+    }
+}
+
+/// A path beside `directory`.
+fn beside(directory: &Path, suffix: &str) -> PathBuf {
+    let mut path = directory.components().as_path().as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
+}
+
+/// Where the root key of the data in `data_dir` lies, if nothing else was said.
+pub fn root_key_beside(data_dir: &Path) -> PathBuf {
+    beside(data_dir, ".root-key")
+}
+
+/// The address from which this machine would send to the outside. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}

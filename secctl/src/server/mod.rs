@@ -1,0 +1,153 @@
+//! `secctl server`: the composition root of the API server and what runs beside it.
+
+mod components;
+mod credentials;
+mod custody;
+mod dialer;
+mod flags;
+pub mod keys;
+
+use std::{os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use martello_api::clock;
+use martello_apiserver::{
+    Config, Server,
+    store::{KEEP_HISTORY, RaftConfig, RaftStore, Store, keep_history},
+};
+use martello_kms::Kms;
+use martello_pki::{ClientCertificates, Pki, ServerName};
+use martello_policy::Authorizer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use flags::{Flags, root_key_beside};
+
+/// Directory of the audit trail in the data directory.
+pub const AUDIT: &str = "audit";
+
+/// Runs the server until it is told to stop.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    crate::logging::start(&flags.log)?;
+    crate::runtime()?.block_on(serve(flags))
+}
+
+async fn serve(flags: Flags) -> anyhow::Result<()> {
+    let started = std::time::Instant::now();
+    let shutdown = stop_on_signal()?;
+    private_directory(&flags.data_dir)?;
+    let _lock = lock(&flags.data_dir)?;
+    let listener =
+        TcpListener::bind(flags.listen).await.with_context(|| format!("listen on {} (--listen)", flags.listen))?;
+    let address = listener.local_addr().context("read the listening address")?;
+    let now = clock::now();
+    let kms = Kms::open(&flags.data_dir, custody::provider(&flags)?.as_ref(), now).context("open the keyring")?;
+    let pki = Pki::load_or_create(&flags.data_dir, &kms, now).context("open the certificate authorities")?;
+    let (log, opened) =
+        martello_audit::Log::open(&flags.data_dir.join(AUDIT), &keys::audit_keys(&kms)?, &martello_audit::Config::default(), now)
+            .context("open the audit trail")?;
+    if let Some(gap) = opened.gap {
+        tracing::warn!(bytes = gap.bytes, "the last run broke off while it wrote an audit record; a record tells of it");
+    }
+    let cipher = Arc::new(keys::StoreCipher::new(&kms)?);
+    let store = RaftStore::open(RaftConfig::new(flags.data_dir.join("store")), cipher).await;
+    let store = Arc::new(store.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
+
+    let advertise = flags.advertised(address);
+    let names = [ServerName::from(advertise.0), ServerName::from(address.ip()), ServerName::from(flags.service_address())];
+    let (identity, renewal) = pki.server_identity(names, now).context("issue the server's certificate")?;
+    let tls = martello_pki::server_config(&identity, pki.trust(), ClientCertificates::ProvenOnly).context("set up TLS")?;
+
+    let server = Server::build(Config {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        authorizer: Authorizer::new(),
+        kms: kms.clone(),
+        credentials: Arc::new(credentials::PkiCredentials::new(pki.clone())),
+        audit: martello_apiserver::server::audit::Audit::new(log),
+        nodes: Arc::new(dialer::TlsDialer::new(&pki, now)?),
+        service_network: flags.service_cidr,
+        node_ports: (30000, 32767),
+        advertise,
+        product_version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let serving = tokio::spawn({
+        let (server, shutdown) = (server.clone(), shutdown.clone());
+        async move { server.serve(listener, tls, shutdown).await }
+    });
+    server.start().await.context("make what every cluster has")?;
+    let local = server.serve_local(&flags.data_dir.join(crate::admin::SOCKET), shutdown.clone()).context("open the local socket")?;
+    tracing::info!(%address, milliseconds = started.elapsed().as_millis() as u64, "ready");
+
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn({
+        let (identity, shutdown) = (identity.clone(), shutdown.clone());
+        async move { identity.run(&renewal, clock::now, shutdown).await }
+    });
+    tasks.spawn({
+        let (pki, shutdown) = (pki.clone(), shutdown.clone());
+        async move { pki.run(clock::now, shutdown).await }
+    });
+    let history = tokio::spawn(keep_history(Arc::clone(&store) as Arc<dyn Store>, KEEP_HISTORY));
+    components::spawn(&server, &pki, &shutdown, &mut tasks);
+    let node = if flags.node { Some(components::LocalNode::start(&flags, &pki, advertise)?) } else { None };
+
+    let served = serving.await.context("the listener ended abnormally")?;
+    shutdown.cancel();
+    if let Some(node) = node {
+        node.stop(Duration::from_secs(10)).await;
+    }
+    if tokio::time::timeout(Duration::from_secs(10), async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("some controllers were still at work when the server stopped");
+    }
+    history.abort();
+    local.abort();
+    drop(server);
+    match Arc::try_unwrap(store) {
+        Ok(store) => store.close().await,
+        Err(_) => tracing::debug!("the store is still in use; it needs no goodbye"),
+    }
+    tracing::info!("stopped");
+    served.context("serve")
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let shutdown = CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("told to stop by SIGTERM"),
+            _ = int.recv() => tracing::info!("told to stop by SIGINT"),
+        }
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+/// A directory that only its owner can enter.
+fn private_directory(path: &Path) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make the data directory {}", path.display()))?;
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("close the data directory {} to others", path.display()))
+}
+
+/// Holds the data directory for this process alone.
+fn lock(data_dir: &Path) -> anyhow::Result<nix::fcntl::Flock<std::fs::File>> {
+    let path = data_dir.join("lock");
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("another server uses the data directory {}", data_dir.display()))
+}
