@@ -1,2 +1,14 @@
 //! The Kubernetes API server: HTTP, registry, store.
+//!
+//! Every request takes one way ([`http::door`]): identity, audit opened, authorization, decoding and defaults,
+//! admission, validation, sealing, commit, audit closed.
+
+pub mod admission;
+pub mod authn;
+pub mod http;
+pub mod metrics;
+pub mod registry;
+pub mod server;
 pub mod store;
+
+pub use server::{Config, Server};

@@ -1,0 +1,108 @@
+//! A pod acts as a service account: the account is filled in, must exist, and its token is mounted.
+
+use std::sync::Arc;
+
+use martello_api::status::ApiError;
+use serde_json::{Value, json};
+
+use crate::{
+    registry::{call::Call, kind::Kind, meta, object},
+    server::Core,
+};
+
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME_PREFIX: &str = "kube-api-access-";
+/// Seconds after which the token is made anew, as upstream's: an hour, and the time clients may be late.
+const TOKEN_SECONDS: i64 = 3607;
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
+
+/// Fills in the service account of a new pod.
+pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -> Result<(), ApiError> {
+    if object::at(pod, &["metadata", "annotations", MIRROR]).is_some() {
+        return Ok(());
+    }
+    let legacy = object::text(pod, &["spec", "serviceAccount"]).to_owned();
+    if object::text(pod, &["spec", "serviceAccountName"]).is_empty() {
+        let name = if legacy.is_empty() { "default" } else { &legacy };
+        object::set(pod, &["spec"], "serviceAccountName", name);
+    }
+    let name = object::text(pod, &["spec", "serviceAccountName"]).to_owned();
+    object::set(pod, &["spec"], "serviceAccount", name.as_str());
+    let Some(accounts) = core.registry.find("", "v1", "serviceaccounts") else { return Ok(()) };
+    let Some(entry) = core.find(accounts, call.namespace(), &name).await? else {
+        let namespace = call.namespace();
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        return Err(kind.forbidden(object::name(pod), &why));
+    };
+    let account = core.value(accounts, &entry).await?;
+    if object::list(pod, &["spec", "imagePullSecrets"]).is_empty() {
+        let secrets = object::list(&account, &["imagePullSecrets"]).to_vec();
+        if !secrets.is_empty() {
+            object::set(pod, &["spec"], "imagePullSecrets", secrets);
+        }
+    }
+    if automounts(pod, &account) {
+        mount(pod);
+    }
+    Ok(())
+}
+
+fn automounts(pod: &Value, account: &Value) -> bool {
+    let own = object::at(pod, &["spec", "automountServiceAccountToken"]).and_then(Value::as_bool);
+    let of_account = object::at(account, &["automountServiceAccountToken"]).and_then(Value::as_bool);
+    own.or(of_account).unwrap_or(true)
+}
+
+fn mount(pod: &mut Value) {
+    let mut volume = None;
+    for list in CONTAINERS {
+        let Some(containers) = object::list_mut(pod, &["spec", list]) else { continue };
+        for container in containers {
+            let mounted = object::list(container, &["volumeMounts"])
+                .iter()
+                .any(|mount| object::text(mount, &["mountPath"]) == MOUNT_PATH);
+            if mounted {
+                continue;
+            }
+            let name = volume.get_or_insert_with(|| meta::generate_name(VOLUME_PREFIX)).clone();
+            let mut mounts = object::list(container, &["volumeMounts"]).to_vec();
+            mounts.push(json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH}));
+            object::set(container, &[], "volumeMounts", mounts);
+        }
+    }
+    let Some(name) = volume else { return };
+    let mut volumes = object::list(pod, &["spec", "volumes"]).to_vec();
+    volumes.push(json!({
+        "name": name,
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [
+                    {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+                ]}},
+            ],
+            "defaultMode": 420,
+        },
+    }));
+    object::set(pod, &["spec"], "volumes", volumes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_mounted_where_nothing_else_is() {
+        let mut pod = json!({"spec": {"containers": [
+            {"name": "a"},
+            {"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]},
+        ]}});
+        mount(&mut pod);
+        let volume = pod["spec"]["volumes"][0]["name"].as_str().unwrap();
+        assert!(volume.starts_with(VOLUME_PREFIX));
+        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], volume);
+        assert_eq!(pod["spec"]["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+    }
+}

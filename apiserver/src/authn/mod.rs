@@ -1,0 +1,125 @@
+//! Who asks: a client certificate, a token, or nobody known.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use martello_api::{
+    attributes::{Attributes, ResourceTarget, Target},
+    identity::{GROUP_AUTHENTICATED, GROUP_UNAUTHENTICATED, User},
+    status::ApiError,
+};
+use martello_policy::Decision;
+
+use crate::{http::query::decode, server::Core};
+
+pub mod credentials;
+
+/// What a connection proved, once for all of its requests.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// Nothing.
+    Unknown,
+    /// A client certificate of this user.
+    Certificate(Arc<User>),
+    /// It is one of our own components in this process.
+    Internal(Arc<User>),
+}
+
+/// Longest token that is looked at.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Finds out who asks. A wrong token is refused, whatever else was proved.
+pub async fn authenticate(core: &Arc<Core>, peer: &Peer, headers: &HeaderMap, now: Timestamp) -> Result<Arc<User>, ApiError> {
+    match peer {
+        Peer::Internal(user) | Peer::Certificate(user) => Ok(Arc::clone(user)),
+        Peer::Unknown => match bearer(headers) {
+            None => Ok(Arc::new(User::anonymous())),
+            Some(token) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => Err(ApiError::unauthorized()),
+            Some(token) => match credentials::token_user(core, token, &[], now).await {
+                Ok(accepted) => Ok(Arc::new(accepted.user)),
+                Err(why) => {
+                    tracing::debug!(why, "a token was refused");
+                    Err(ApiError::unauthorized())
+                }
+            },
+        },
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let value = value.to_str().ok()?;
+        let (scheme, token) = value.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
+    }
+    None
+}
+
+const USER: &str = "impersonate-user";
+const GROUP: &str = "impersonate-group";
+const UID: &str = "impersonate-uid";
+const EXTRA: &str = "impersonate-extra-";
+
+/// The user as whom a request acts, if it asks to act as another: each part of the other is authorized by itself.
+pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, ApiError> {
+    let all = |name: &'static str| {
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (name, groups, uid) = (all(USER), all(GROUP), all(UID));
+    let extras: Vec<(String, String)> = headers
+        .iter()
+        .filter_map(|(key, value)| Some((decode(key.as_str().strip_prefix(EXTRA)?, false), value.to_str().ok()?.to_owned())))
+        .collect();
+    if name.is_empty() && groups.is_empty() && uid.is_empty() && extras.is_empty() {
+        return Ok(user);
+    }
+    let Some(name) = name.into_iter().next().filter(|name| !name.is_empty()) else {
+        return Err(ApiError::internal("requested [] without impersonating a user"));
+    };
+    let allowed = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
+        let target = ResourceTarget {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..ResourceTarget::default()
+        };
+        let attributes =
+            Attributes { user: Arc::clone(&user), verb: "impersonate".to_owned(), target: Target::Resource(target) };
+        match core.authorizer.authorize(&attributes) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(denial) => Err(denial.to_api_error()),
+        }
+    };
+    let mut other = User { name: name.clone(), ..User::default() };
+    match other.as_service_account() {
+        Some((namespace, account)) => {
+            allowed("", "serviceaccounts", "", namespace, account)?;
+            other.groups = User::service_account(namespace, account).groups;
+        }
+        None => allowed("", "users", "", "", &name)?,
+    }
+    for group in groups {
+        allowed("", "groups", "", "", &group)?;
+        other.groups.push(group);
+    }
+    for uid in uid {
+        allowed("authentication.k8s.io", "uids", "", "", &uid)?;
+        other.uid = Some(uid);
+    }
+    for (key, value) in extras {
+        allowed("authentication.k8s.io", "userextras", &key, "", &value)?;
+        other.extra.entry(key).or_default().push(value);
+    }
+    if name != martello_api::identity::ANONYMOUS {
+        if !other.is_in(GROUP_AUTHENTICATED) && !other.is_in(GROUP_UNAUTHENTICATED) {
+            other.groups.push(GROUP_AUTHENTICATED.to_owned());
+        }
+    } else if !other.is_in(GROUP_UNAUTHENTICATED) {
+        other.groups.push(GROUP_UNAUTHENTICATED.to_owned());
+    }
+    Ok(Arc::new(other))
+}

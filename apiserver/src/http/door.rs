@@ -1,0 +1,244 @@
+//! The one door: every request, our own components' included, passes here and nowhere else.
+
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http_body_util::{BodyExt as _, Limited};
+use martello_api::{
+    attributes::{Attributes, Target},
+    clock,
+    identity::User,
+    status::ApiError,
+};
+use martello_policy::{Decision, Permit};
+use parking_lot::Mutex;
+
+use super::{
+    body::BoxError,
+    compress::compress,
+    info::RequestInfo,
+    negotiate::{Accepted, accept, content_type},
+    query::Query,
+    reply::{self, Reply},
+    routes,
+    track::is_long_running,
+};
+use crate::{
+    authn::{self, Peer},
+    metrics::Observed,
+    registry::{call::Call, select::equalities, verbs},
+    server::Core,
+};
+
+/// Largest body of a request, as upstream's.
+const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+/// Longest path and query.
+const MAX_URI_BYTES: usize = 16 * 1024;
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request that is no stream may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Body of a request, wherever it comes from.
+pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+
+/// Who sent a request, and how.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What the connection proved.
+    pub peer: Peer,
+    /// From where; none for our own components in this process.
+    pub address: Option<SocketAddr>,
+}
+
+/// Serves one request. Never fails and never panics: a bug answers 500.
+pub async fn serve(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> Reply {
+    let observed = Observed::start(&core.metrics);
+    let is_head = request.method() == Method::HEAD;
+    let served = AssertUnwindSafe(pass(&core, origin, request, observed)).catch_unwind().await;
+    let mut reply = served.unwrap_or_else(|_| {
+        tracing::error!("a request handler panicked; the request was answered with 500");
+        reply::failure(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
+    });
+    if is_head {
+        *reply.body_mut() = super::body::ReplyBody::empty();
+    }
+    reply
+}
+
+async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody>, mut observed: Observed) -> Reply {
+    if request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > MAX_URI_BYTES {
+        return reply::failure(&ApiError::new(414, "", "the request's path and query are too long"));
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+    observed.about(&info);
+    let now = clock::now();
+    let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
+        Ok(user) => user,
+        Err(error) => return observed.done(reply::failure(&error)),
+    };
+    let user = match authn::impersonate(core, user, request.headers()) {
+        Ok(user) => user,
+        Err(error) => return observed.done(reply::failure(&error)),
+    };
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let record = match core.audit.open(&origin, &user, &info, &request, now) {
+        Ok(record) => record,
+        Err(error) => return observed.done(reply::failure(&error)),
+    };
+    let headers = request.headers().clone();
+    let permit = match authorize(core, &user, &info, &query) {
+        Ok(permit) => permit,
+        Err(error) => {
+            let error = *error;
+            record.close(error.code, &[]);
+            return observed.done(reply::failure(&error));
+        }
+    };
+    let record = record.allowed(&permit);
+    let passed = Passed { user, info, query, headers, permit, upgrade, now };
+    let served = handle(core, passed, request).await;
+    let reply = served.unwrap_or_else(|(error, warnings)| {
+        let mut reply = reply::failure(&error);
+        reply::warn(&mut reply, &warnings);
+        reply
+    });
+    match record.close_reply(reply).await {
+        Ok(reply) | Err(reply) => observed.done(reply),
+    }
+}
+
+/// What got through identity and authorization.
+struct Passed {
+    user: Arc<User>,
+    info: RequestInfo,
+    query: Query,
+    headers: HeaderMap,
+    permit: Permit,
+    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    now: jiff::Timestamp,
+}
+
+/// A failure, and what the client is told besides.
+type Refused = (ApiError, Vec<String>);
+
+fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -> Result<Permit, Box<ApiError>> {
+    let mut target = info.target.clone();
+    if let Target::Resource(target) = &mut target
+        && query.has("fieldSelector")
+        && matches!(info.verb, "list" | "watch" | "deletecollection")
+    {
+        target.selected_fields = equalities(query.get("fieldSelector"));
+    }
+    let attributes = Attributes { user: Arc::clone(user), verb: info.verb.to_owned(), target };
+    match core.authorizer.authorize(&attributes) {
+        Decision::Allow(permit) => Ok(permit),
+        Decision::Deny(denial) => {
+            tracing::debug!(user = user.name, denied = denial.message(), hint = denial.hint(), "denied");
+            Err(Box::new(denial.to_api_error()))
+        }
+    }
+}
+
+async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
+    let plain = |error: ApiError| (error, Vec::new());
+    let Passed { user, info, query, headers, permit, upgrade, now } = passed;
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let method = request.method().clone();
+    let Target::Resource(target) = info.target.clone() else {
+        let body = if method == Method::GET { Bytes::new() } else { read_body(request).await.map_err(plain)? };
+        let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
+        return Ok(compress(&headers, reply));
+    };
+    let Some(kind) = core.registry.find(&target.group, &target.version, &target.resource).cloned() else {
+        return Err(plain(ApiError::no_such_route()));
+    };
+    if method == Method::HEAD || info.verb.is_empty() {
+        return Err(plain(ApiError::method_not_allowed()));
+    }
+    let accepted = accepted(text(header::ACCEPT), &target.subresource).map_err(plain)?;
+    let long = is_long_running(&info);
+    let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
+    let user_agent = text(header::USER_AGENT).to_owned();
+    let body = if method == Method::GET || upgrade_wanted(&headers) {
+        Bytes::new()
+    } else {
+        read_body(request).await.map_err(plain)?
+    };
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let call = Call {
+        user,
+        verb: info.verb,
+        target,
+        rest: info.rest,
+        query,
+        accepted,
+        content_type,
+        body,
+        user_agent,
+        now,
+        permit,
+        warnings: Arc::clone(&warnings),
+        upgrade: Mutex::new(upgrade),
+        headers: headers.clone(),
+        method,
+    };
+    let work = verbs::serve(Arc::clone(core), kind, call);
+    let served = if long {
+        work.await
+    } else {
+        tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
+            Err(ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
+        })
+    };
+    let told = std::mem::take(&mut *warnings.lock());
+    match served {
+        Ok(mut reply) => {
+            reply::warn(&mut reply, &told);
+            Ok(compress(&headers, reply))
+        }
+        Err(error) => Err((error, told)),
+    }
+}
+
+fn upgrade_wanted(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+}
+
+fn accepted(header: &str, subresource: &str) -> Result<Accepted, ApiError> {
+    if matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy") {
+        return Ok(accept(header).unwrap_or_default());
+    }
+    accept(header).ok_or_else(|| {
+        let mut error = ApiError::new(
+            406,
+            "NotAcceptable",
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        );
+        error.details = Some(martello_api::status::Details::default());
+        error
+    })
+}
+
+/// Reads a body, bounded in bytes and in time.
+async fn read_body(request: Request<RequestBody>) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(request.into_body(), MAX_BODY_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")))
+        }
+        Ok(Err(error)) => Err(ApiError::bad_request(format!("reading the request's body: {error}"))),
+        Err(_) => Err(ApiError::new(408, "Timeout", "the request's body did not arrive in time")),
+    }
+}
+
+/// `Audit-Id`, which names the request in the audit log.
+pub fn set_audit_id(reply: &mut Reply, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        reply.headers_mut().insert("audit-id", value);
+    }
+}

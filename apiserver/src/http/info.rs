@@ -1,0 +1,174 @@
+//! What a request is about, read from its method, path and query: upstream's `RequestInfo`.
+
+use http::Method;
+use martello_api::attributes::{ResourceTarget, Target};
+
+use super::query::{Query, decode};
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for paths the method in lower case.
+    pub verb: &'static str,
+    /// The decoded path.
+    pub path: String,
+    /// A resource, or a path outside the API.
+    pub target: Target,
+    /// Path segments that follow the subresource (of `proxy`).
+    pub rest: String,
+    /// Number of segments of the path behind the version; 0 asks for the group's discovery.
+    pub depth: usize,
+}
+
+const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
+
+impl RequestInfo {
+    /// Reads a request.
+    #[must_use]
+    pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
+        let path = decode(path, false);
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let (group, version, parts) = match segments.as_slice() {
+            ["api", version, parts @ ..] if !parts.is_empty() => ("", *version, parts),
+            ["apis", group, version, parts @ ..] if !parts.is_empty() => (*group, *version, parts),
+            _ => {
+                let target = Target::Path(path.clone());
+                return Self { verb: lower(method), target, path, rest: String::new(), depth: 0 };
+            }
+        };
+        let mut target =
+            ResourceTarget { group: group.to_owned(), version: version.to_owned(), ..ResourceTarget::default() };
+        let mut verb = verb_of(method);
+        let mut parts = parts;
+        if let ["watch", tail @ ..] = parts
+            && !tail.is_empty()
+        {
+            verb = "watch";
+            parts = tail;
+        }
+        let depth = parts.len();
+        let parts = strip_namespace(parts, &mut target);
+        let mut rest = String::new();
+        if let [resource, tail @ ..] = parts {
+            target.resource = (*resource).to_owned();
+            if let [name, tail @ ..] = tail {
+                target.name = (*name).to_owned();
+                if let [subresource, tail @ ..] = tail {
+                    target.subresource = (*subresource).to_owned();
+                    rest = tail.join("/");
+                }
+            }
+        }
+        let verb = collection_verb(verb, &mut target, query);
+        let target = Target::Resource(target);
+        Self { verb, path: path.clone(), target, rest, depth }
+    }
+
+    /// The resource asked for, if it is one.
+    #[must_use]
+    pub fn resource(&self) -> Option<&ResourceTarget> {
+        match &self.target {
+            Target::Resource(target) => Some(target),
+            Target::Path(_) => None,
+        }
+    }
+}
+
+/// `namespaces/{ns}/…` names the namespace of what follows, except where a namespace itself is meant.
+fn strip_namespace<'a>(parts: &'a [&'a str], target: &mut ResourceTarget) -> &'a [&'a str] {
+    match parts {
+        ["namespaces", name, tail @ ..] => {
+            target.namespace = (*name).to_owned();
+            match tail {
+                [next, ..] if !NAMESPACE_SUBRESOURCES.contains(next) => tail,
+                _ => parts,
+            }
+        }
+        _ => parts,
+    }
+}
+
+/// A verb on an object becomes the one on its collection where no name is given.
+fn collection_verb(verb: &'static str, target: &mut ResourceTarget, query: &Query) -> &'static str {
+    if target.subresource.is_empty() && verb == "get" && (target.name.is_empty() || query.has("watch")) {
+        let watches = query.flag("watch").unwrap_or(false);
+        if target.name.is_empty() {
+            if let Some(name) = single_name(query.get("fieldSelector")) {
+                target.name = name;
+            }
+            return if watches { "watch" } else { "list" };
+        }
+        return if watches { "watch" } else { "get" };
+    }
+    if verb == "delete" && target.name.is_empty() { "deletecollection" } else { verb }
+}
+
+/// The name that a field selector pins, so that rules on names hold for lists and watches of one object.
+fn single_name(selector: &str) -> Option<String> {
+    selector.split(',').find_map(|term| {
+        let name = term.strip_prefix("metadata.name=")?;
+        let name = name.strip_prefix('=').unwrap_or(name);
+        (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
+    })
+}
+
+fn verb_of(method: &Method) -> &'static str {
+    match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::GET | Method::HEAD => "get",
+        _ => "",
+    }
+}
+
+fn lower(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(method: &Method, uri: &str) -> (String, ResourceTarget) {
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let info = RequestInfo::parse(method, path, &Query::parse(query));
+        (info.verb.to_owned(), info.resource().cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn paths_are_read_as_upstream_reads_them() {
+        let (verb, target) = parse(&Method::GET, "/api/v1/namespaces/shop/pods/web/log");
+        assert_eq!((verb.as_str(), target.namespace.as_str(), target.resource.as_str()), ("get", "shop", "pods"));
+        assert_eq!((target.name.as_str(), target.subresource.as_str()), ("web", "log"));
+        let (verb, target) = parse(&Method::PUT, "/api/v1/namespaces/shop/finalize");
+        assert_eq!((verb.as_str(), target.resource.as_str(), target.name.as_str()), ("update", "namespaces", "shop"));
+        assert_eq!(target.subresource, "finalize");
+        let (verb, target) = parse(&Method::GET, "/apis/apps/v1/watch/namespaces/shop/deployments");
+        assert_eq!((verb.as_str(), target.resource.as_str(), target.namespace.as_str()), ("watch", "deployments", "shop"));
+        let (verb, _) = parse(&Method::DELETE, "/api/v1/namespaces/shop/pods");
+        assert_eq!(verb, "deletecollection");
+        let (verb, target) = parse(&Method::GET, "/api/v1/pods?watch=1&fieldSelector=metadata.name%3Dx");
+        assert_eq!((verb.as_str(), target.name.as_str()), ("watch", "x"));
+        let (verb, target) = parse(&Method::GET, "/api/v1/namespaces/shop");
+        assert_eq!((verb.as_str(), target.namespace.as_str(), target.name.as_str()), ("get", "shop", "shop"));
+    }
+
+    #[test]
+    fn a_path_outside_the_api_is_no_resource() {
+        let info = RequestInfo::parse(&Method::GET, "/healthz", &Query::default());
+        assert_eq!(info.target, Target::Path("/healthz".into()));
+        let info = RequestInfo::parse(&Method::GET, "/apis/apps/v1", &Query::default());
+        assert_eq!(info.resource(), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP: reading requests, the one door they pass, and answering them.
+
+pub mod body;
+pub mod compress;
+pub mod documents;
+pub mod door;
+pub mod health;
+pub mod info;
+pub mod negotiate;
+pub mod proxy;
+pub mod query;
+pub mod reply;
+pub mod routes;
+pub mod track;

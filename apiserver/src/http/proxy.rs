@@ -1,0 +1,160 @@
+//! Passing a call on to the agent of a node: an answer that streams, or a connection that both ends take over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, BodyStream, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use martello_api::status::ApiError;
+
+use super::{
+    body::{BoxError, ReplyBody},
+    reply::Reply,
+};
+use crate::{
+    registry::{call::Call, core::node_proxy::NodeAddress},
+    server::Core,
+};
+
+/// Most bytes of an agent's failure that are read.
+const MAX_FAILURE_BYTES: usize = 64 * 1024;
+/// Headers of an upgrade that go to the agent.
+const PASSED: [&str; 9] = [
+    "upgrade",
+    "connection",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+    "x-stream-protocol-version",
+    "origin",
+    "user-agent",
+];
+
+type Sender = http1::SendRequest<Empty<Bytes>>;
+
+async fn connect(core: &Arc<Core>, node: &NodeAddress) -> Result<Sender, ApiError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        ApiError::internal(format!("error dialing backend: node {:?} at {}:{}: {error}", node.name, node.host, node.port))
+    };
+    let io = core.nodes.dial(&node.name, &node.host, node.port).await.map_err(|error| failed(&error))?;
+    let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| failed(&error))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to a node ended");
+        }
+    });
+    Ok(sender)
+}
+
+async fn send(
+    core: &Arc<Core>,
+    node: &NodeAddress,
+    method: &http::Method,
+    path: &str,
+    headers: HeaderMap,
+) -> Result<Response<Incoming>, ApiError> {
+    let mut sender = connect(core, node).await?;
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Empty::new())
+        .map_err(|error| ApiError::internal(format!("asking node {:?}: {error}", node.name)))?;
+    *request.headers_mut() = headers;
+    if let Ok(host) = HeaderValue::from_str(&format!("{}:{}", node.host, node.port)) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    sender
+        .send_request(request)
+        .await
+        .map_err(|error| ApiError::internal(format!("error dialing backend: node {:?}: {error}", node.name)))
+}
+
+/// Asks the agent, and passes its answer on as it comes.
+pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, _call: &Call) -> Result<Reply, ApiError> {
+    let answer = send(core, node, &http::Method::GET, path, HeaderMap::new()).await?;
+    if !answer.status().is_success() {
+        return Err(failure(answer).await);
+    }
+    let content_type = answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .cloned()
+        .unwrap_or(HeaderValue::from_static("text/plain"));
+    Ok(super::reply::reply(200, content_type, frames(answer.into_body())))
+}
+
+fn frames(body: Incoming) -> ReplyBody {
+    let frames = BodyStream::new(body)
+        .map_err(|error| -> BoxError { error.into() })
+        .try_filter_map(|frame| std::future::ready(Ok(frame.into_data().ok())));
+    ReplyBody::Stream(Box::pin(frames))
+}
+
+/// What the agent says is wrong, as the client is told.
+async fn failure(answer: Response<Incoming>) -> ApiError {
+    let code = answer.status().as_u16();
+    let body = http_body_util::Limited::new(answer.into_body(), MAX_FAILURE_BYTES).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let reason = match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "Conflict",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        _ => "",
+    };
+    let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let said = parsed.as_ref().and_then(|status| status.get("message")).and_then(serde_json::Value::as_str);
+    ApiError::new(code, reason, said.map_or(text.clone(), str::to_owned))
+}
+
+/// Lets the agent take over the connection: WebSocket and SPDY bytes pass unread.
+pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call) -> Result<Reply, ApiError> {
+    let client = call.upgrade.lock().take();
+    let wants = call.headers.contains_key(header::UPGRADE);
+    let (Some(client), true) = (client, wants) else {
+        return Err(ApiError::bad_request("Upgrade request required"));
+    };
+    let mut headers = HeaderMap::new();
+    for name in PASSED {
+        for value in call.headers.get_all(name) {
+            headers.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    let answer = send(core, node, &call.method, path, headers).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(failure(answer).await);
+    }
+    let mut reply = Response::new(ReplyBody::empty());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in answer.headers() {
+        reply.headers_mut().append(name.clone(), value.clone());
+    }
+    let drain = core.drain.clone();
+    let name = node.name.clone();
+    tokio::spawn(async move {
+        let (agent, client) = match tokio::try_join!(hyper::upgrade::on(answer), client) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, node = name, "a stream was not taken over");
+                return;
+            }
+        };
+        let (mut agent, mut client) = (TokioIo::new(agent), TokioIo::new(client));
+        tokio::select! {
+            copied = tokio::io::copy_bidirectional(&mut client, &mut agent) => {
+                if let Err(error) = copied {
+                    tracing::debug!(%error, node = name, "a stream ended");
+                }
+            }
+            () = drain.cancelled() => {}
+        }
+    });
+    Ok(reply)
+}

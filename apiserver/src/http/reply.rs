@@ -1,0 +1,108 @@
+//! Answers: built in one place, so that every one has its headers.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use martello_api::status::ApiError;
+use serde_json::Value;
+
+use super::{
+    body::ReplyBody,
+    negotiate::{Accepted, Encoding},
+};
+
+/// An answer on its way out.
+pub type Reply = Response<ReplyBody>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+/// Answers depend on who asks; no cache may keep them.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-cache, private");
+
+/// `body` under `code`, as `content_type`.
+#[must_use]
+pub fn reply(code: u16, content_type: HeaderValue, body: ReplyBody) -> Reply {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// JSON that is ready.
+#[must_use]
+pub fn json(code: u16, bytes: impl Into<Bytes>) -> Reply {
+    reply(code, JSON, ReplyBody::full(bytes))
+}
+
+/// JSON frames that are sent one after the other.
+#[must_use]
+pub fn json_body(code: u16, body: ReplyBody) -> Reply {
+    reply(code, JSON, body)
+}
+
+/// Plain text.
+#[must_use]
+pub fn text(code: u16, text: impl Into<Bytes>) -> Reply {
+    let mut response = reply(code, TEXT, ReplyBody::full(text));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A value in the encoding that was asked for.
+#[must_use]
+pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
+    match accepted.encoding {
+        Encoding::Json => json(code, serde_json::to_vec(value).unwrap_or_default()),
+        Encoding::Yaml => yaml(code, value),
+    }
+}
+
+/// A value as YAML.
+#[must_use]
+pub fn yaml(code: u16, value: &Value) -> Reply {
+    match serde_saphyr::to_string(value) {
+        Ok(text) => reply(code, YAML, ReplyBody::full(text)),
+        Err(error) => failure(&ApiError::internal(format!("encoding the answer as YAML: {error}"))),
+    }
+}
+
+/// A failure as `Status`.
+#[must_use]
+pub fn failure(error: &ApiError) -> Reply {
+    let mut response = json(error.code, serde_json::to_vec(&error.to_status()).unwrap_or_default());
+    let retry = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
+    }
+    response
+}
+
+/// 404 for a path that is no part of the API.
+#[must_use]
+pub fn page_not_found() -> Reply {
+    text(404, "404 page not found\n")
+}
+
+/// Longest text of one warning, as upstream's.
+const MAX_WARNING_CHARS: usize = 256;
+
+/// Adds a `Warning` header per message (RFC 9111, 5.5).
+pub fn warn(response: &mut Reply, messages: &[String]) {
+    for message in messages {
+        let mut line = String::from("299 - \"");
+        for character in message.chars().take(MAX_WARNING_CHARS) {
+            match character {
+                '"' => line.push_str("\\\""),
+                '\\' => line.push_str("\\\\"),
+                other if other.is_control() => line.push(' '),
+                other => line.push(other),
+            }
+        }
+        line.push('"');
+        if let Ok(header) = HeaderValue::from_bytes(line.as_bytes()) {
+            response.headers_mut().append(header::WARNING, header);
+        }
+    }
+}

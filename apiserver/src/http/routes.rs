@@ -1,0 +1,103 @@
+//! Paths outside the objects: health, version, figures, discovery, schemas, keys of tokens.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use martello_api::{identity::User, status::ApiError};
+use serde_json::json;
+
+use super::{
+    body::ReplyBody,
+    health,
+    info::RequestInfo,
+    query::Query,
+    reply::{self, Reply},
+};
+use crate::{registry::object, server::Core};
+
+/// The Kubernetes version whose API this server speaks.
+const KUBERNETES_MINOR: &str = "36";
+
+/// Serves a path.
+pub async fn serve(
+    core: &Arc<Core>,
+    _user: &User,
+    method: &Method,
+    info: &RequestInfo,
+    query: &Query,
+    headers: &HeaderMap,
+    _body: Bytes,
+) -> Reply {
+    let path = info.path.trim_end_matches('/');
+    if let Some(reply) = health::serve(core, path, query) {
+        return reply;
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return reply::failure(&ApiError::method_not_allowed());
+    }
+    match path {
+        "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths()})),
+        "/version" => reply::value(200, &super::negotiate::Accepted::default(), &version(core)),
+        "/metrics" => metrics(core),
+        "/.well-known/openid-configuration" => openid(core),
+        "/openid/v1/jwks" => {
+            let body = serde_json::to_vec(&core.credentials.jwks()).unwrap_or_default();
+            reply::reply(200, HeaderValue::from_static("application/jwk-set+json"), ReplyBody::full(body))
+        }
+        _ => super::documents::serve(core, path, query, headers),
+    }
+}
+
+fn paths() -> Vec<&'static str> {
+    vec![
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+}
+
+fn version(core: &Core) -> serde_json::Value {
+    json!({
+        "major": "1",
+        "minor": KUBERNETES_MINOR,
+        "emulationMajor": "1",
+        "emulationMinor": KUBERNETES_MINOR,
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": format!("v1.{KUBERNETES_MINOR}.0+martello-{}", core.product_version),
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": "none",
+        "compiler": "rustc",
+        "platform": "linux/amd64",
+    })
+}
+
+fn metrics(core: &Core) -> Reply {
+    let text = core.metrics.render(&core.store.status());
+    reply::reply(200, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), ReplyBody::full(text))
+}
+
+fn openid(core: &Core) -> Reply {
+    let issuer = core.credentials.issuer();
+    let (host, port) = core.advertise;
+    let mut document = json!({
+        "issuer": issuer,
+        "jwks_uri": format!("https://{}/openid/v1/jwks", std::net::SocketAddr::new(host, port)),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+    });
+    object::set(&mut document, &[], "id_token_signing_alg_values_supported", vec!["ES256"]);
+    reply::value(200, &super::negotiate::Accepted::default(), &document)
+}

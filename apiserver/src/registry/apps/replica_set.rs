@@ -1,0 +1,89 @@
+//! ReplicaSets.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::workload;
+use crate::registry::{
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+};
+
+/// ReplicaSets.
+pub struct ReplicaSets;
+
+impl Strategy for ReplicaSets {
+    fn resource(&self) -> Resource {
+        resource("apps", "v1", "ReplicaSet", "replicasets").short(&["rs"]).categories(&["all"]).status().scale().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        workload::default_template(object);
+        object::set_default(object, &["spec"], "replicas", 1);
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({"replicas": 0}));
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        workload::check(object, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        workload::check_selector(object, old, causes);
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        let keys = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+        workload::check_counts(object, &keys, causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let path = ["spec", "template", "spec"];
+        crate::registry::validation::pod::warnings(object, old, &path, "spec.template.spec")
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["status.replicas"]
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        let found = crate::registry::kind::plain_field(object, path);
+        if found.is_empty() { "0".to_owned() } else { found }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 8] = [
+            Column::name(),
+            Column::text("Desired", "spec.replicas").integer(),
+            Column::text("Current", "status.replicas").integer(),
+            Column::text("Ready", "status.readyReplicas").integer(),
+            Column::age(),
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+            Column::text("Selector", "spec.selector").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let count = |key: &str| object::int(object, &["status", key]).unwrap_or(0);
+        let [names, images] = workload::containers(object);
+        vec![
+            object::name(object).into(),
+            object::int(object, &["spec", "replicas"]).unwrap_or(0).into(),
+            count("replicas").into(),
+            count("readyReplicas").into(),
+            table::age(object, now),
+            names,
+            images,
+            table::selector_text(object::at(object, &["spec", "selector"])).into(),
+        ]
+    }
+}

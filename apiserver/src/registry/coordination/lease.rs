@@ -1,0 +1,54 @@
+//! Leases.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+};
+
+/// Leases.
+pub struct Leases;
+
+impl Strategy for Leases {
+    fn resource(&self) -> Resource {
+        resource("coordination.k8s.io", "v1", "Lease", "leases").build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        object::set_default(object, &[], "spec", json!({}));
+    }
+
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        if let Some(seconds) = object::int(object, &["spec", "leaseDurationSeconds"])
+            && seconds <= 0
+        {
+            causes.push(Cause::invalid("spec.leaseDurationSeconds", &json!(seconds), "must be greater than 0"));
+        }
+        if let Some(transitions) = object::int(object, &["spec", "leaseTransitions"])
+            && transitions < 0
+        {
+            causes.push(Cause::invalid("spec.leaseTransitions", &json!(transitions), "must be greater than or equal to 0"));
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Holder", "spec.holderIdentity"), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let holder = object::text(object, &["spec", "holderIdentity"]);
+        vec![object::name(object).into(), holder.into(), table::age(object, now)]
+    }
+}

@@ -1,0 +1,129 @@
+//! Binding a pod to a node: the scheduler's one write.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use martello_api::{
+    clock::rfc3339_seconds,
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    http::reply::Reply,
+    registry::{
+        call::Call,
+        codec,
+        kind::{Connect, Kind, Strategy, resource},
+        object,
+        verbs::{
+            answer,
+            change::{Part, Plan, change},
+        },
+    },
+    server::Core,
+};
+
+/// The legacy collection of bindings; its objects are not kept.
+pub struct Bindings;
+
+impl Strategy for Bindings {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "Binding", "bindings").verbs(&["create"]).build()
+    }
+
+    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, object: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        Some(Box::pin(async move {
+            let pods = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
+            bind(core, pods, call, object::name(&object), &object).await
+        }))
+    }
+}
+
+/// `pods/binding`.
+pub struct PodBinding;
+
+impl Connect for PodBinding {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move {
+            let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&Value::Null)?;
+            let status = bind(core, kind, &call, call.name(), &body).await?;
+            Ok(answer::encoded(&call, 201, &status))
+        })
+    }
+}
+
+async fn bind(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, pod: &str, binding: &Value) -> Result<Value, ApiError> {
+    let dry_run = call.dry_run("CreateOptions")?;
+    let name = object::name(binding);
+    if !name.is_empty() && name != pod {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
+    check_target(binding)?;
+    let node = object::text(binding, &["target", "name"]);
+    if call.target.name.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    let plan = Plan {
+        part: Part::Whole("binding"),
+        dry_run,
+        creates: false,
+        unconditional: true,
+        transform: &|current| {
+            let Some(current) = current else { return Err(kind.not_found(pod)) };
+            assign(current, binding, node, &rfc3339_seconds(call.now))
+        },
+    };
+    change(core, kind, call, &plan).await?;
+    Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
+}
+
+fn check_target(binding: &Value) -> Result<(), ApiError> {
+    let kind = object::text(binding, &["target", "kind"]);
+    let cause = if !matches!(kind, "Node" | "") {
+        Cause::not_supported("target.kind", &json!(kind), &["Node", "<empty>"])
+    } else if object::text(binding, &["target", "name"]).is_empty() {
+        Cause::required("target.name", "")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::new(500, "", format!("{}: {}", cause.field, cause.message)))
+}
+
+fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, ApiError> {
+    let name = object::name(pod);
+    let refuse = |why: String| Err(ApiError::conflict("", "pods/binding", name, &why));
+    if object::is_terminating(pod) {
+        return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let on = object::text(pod, &["spec", "nodeName"]);
+    if !on.is_empty() {
+        return refuse(format!("pod {name} is already assigned to node {on:?}"));
+    }
+    if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
+        return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let uid = object::uid(binding);
+    if !uid.is_empty() && uid != object::uid(pod) {
+        return refuse(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(pod)));
+    }
+    let mut new = pod.clone();
+    object::set(&mut new, &["spec"], "nodeName", node);
+    for (key, value) in object::at(binding, &["metadata", "annotations"]).and_then(Value::as_object).into_iter().flatten() {
+        object::set(&mut new, &["metadata", "annotations"], key, value.clone());
+    }
+    let mut conditions: Vec<Value> = object::list(&new, &["status", "conditions"])
+        .iter()
+        .filter(|condition| object::text(condition, &["type"]) != "PodScheduled")
+        .cloned()
+        .collect();
+    let scheduled = json!({
+        "type": "PodScheduled", "observedGeneration": object::int(pod, &["metadata", "generation"]),
+        "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
+    });
+    conditions.push(scheduled);
+    object::set(&mut new, &["status"], "conditions", conditions);
+    object::remove(&mut new, &["metadata"], "resourceVersion");
+    Ok(new)
+}

@@ -1,0 +1,79 @@
+//! ConfigMaps.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::text,
+};
+
+/// Most bytes of all values together, as upstream's.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// ConfigMaps.
+pub struct ConfigMaps;
+
+impl Strategy for ConfigMaps {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "ConfigMap", "configmaps").short(&["cm"]).build()
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let data = object.get("data").and_then(Value::as_object);
+        let binary = object.get("binaryData").and_then(Value::as_object);
+        let mut bytes = 0;
+        for (key, value) in data.into_iter().flatten() {
+            check_key("data", key, causes);
+            if binary.is_some_and(|binary| binary.contains_key(key)) {
+                causes.push(Cause::invalid(format!("data[{key}]"), &json!(key), "duplicate of key present in binaryData"));
+            }
+            bytes += value.as_str().map_or(0, str::len);
+        }
+        for (key, value) in binary.into_iter().flatten() {
+            check_key("binaryData", key, causes);
+            bytes += value.as_str().map_or(0, |text| text.len() / 4 * 3);
+        }
+        if bytes > MAX_BYTES {
+            causes.push(Cause::too_long("", MAX_BYTES));
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        immutable(object, old, &["data", "binaryData"], causes);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Data", "data"), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let count = |key: &str| object.get(key).and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        vec![object::name(object).into(), (count("data") + count("binaryData")).into(), table::age(object, now)]
+    }
+}
+
+fn check_key(field: &str, key: &str, causes: &mut Vec<Cause>) {
+    for fault in text::config_map_key(key) {
+        causes.push(Cause::invalid(format!("{field}[{key}]"), &json!(key), &fault));
+    }
+}
+
+/// What was once immutable stays as it is. Of Secrets too.
+pub fn immutable(object: &Value, old: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
+    const WHY: &str = "field is immutable when `immutable` is set";
+    if !object::flag(old, &["immutable"]) {
+        return;
+    }
+    if !object::flag(object, &["immutable"]) {
+        causes.push(Cause::forbidden("immutable", WHY));
+    }
+    for field in fields {
+        if !object::semantically_equal(object.get(field), old.get(field)) {
+            causes.push(Cause::forbidden(*field, WHY));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Kinds of the core group.
+
+use super::kind::Kind;
+
+pub mod binding;
+pub mod configmap;
+pub mod endpoints;
+pub mod eviction;
+pub mod namespace;
+pub mod node;
+pub mod node_proxy;
+pub mod pod;
+pub mod pod_columns;
+pub mod pod_defaults;
+pub mod pod_parts;
+pub mod pod_update;
+pub mod secret;
+pub mod service;
+pub mod service_account;
+pub mod service_rules;
+pub mod token;
+
+/// All of them.
+#[must_use]
+pub fn kinds() -> Vec<Kind> {
+    vec![
+        Kind::new(binding::Bindings),
+        Kind::new(configmap::ConfigMaps),
+        Kind::new(endpoints::Endpoints),
+        Kind::new(super::events::core::Events),
+        Kind::new(namespace::Namespaces),
+        Kind::new(node::Nodes),
+        Kind::new(pod::Pods),
+        Kind::new(secret::Secrets),
+        Kind::new(service_account::ServiceAccounts),
+        Kind::new(service::Services),
+    ]
+}

@@ -1,0 +1,178 @@
+//! Namespaces: deleted in two steps, so that what is in them goes first.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    http::reply::Reply,
+    registry::{
+        call::Call,
+        codec,
+        kind::{Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
+        object, table,
+        verbs::{
+            answer,
+            change::{Part, Plan, change},
+        },
+    },
+    server::Core,
+};
+
+const FINALIZER: &str = "kubernetes";
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+/// Namespaces that stay.
+const PROTECTED: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Namespaces.
+pub struct Namespaces;
+
+impl Strategy for Namespaces {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "Namespace", "namespaces")
+            .cluster_scoped()
+            .short(&["ns"])
+            .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
+            .status()
+            .subresource("finalize", &["update"])
+            .build()
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label
+    }
+
+    fn default(&self, object: &mut Value) {
+        let name = object::name(object).to_owned();
+        if !name.is_empty() {
+            object::set(object, &["metadata", "labels"], NAME_LABEL, name);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        let name = object::name(object).to_owned();
+        object::set(object, &["metadata", "labels"], NAME_LABEL, name);
+        let mut finalizers: Vec<Value> = object::list(object, &["spec", "finalizers"]).to_vec();
+        if !finalizers.contains(&json!(FINALIZER)) {
+            finalizers.push(json!(FINALIZER));
+        }
+        object::set(object, &["spec"], "finalizers", finalizers);
+        object::set(object, &[], "status", json!({"phase": "Active"}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        match object::at(old, &["spec", "finalizers"]).cloned() {
+            Some(finalizers) => object::set(object, &["spec"], "finalizers", finalizers),
+            None => {
+                object::remove(object, &["spec"], "finalizers");
+            }
+        }
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        let phase = object::text(object, &["status", "phase"]);
+        let deleting = object::is_terminating(object);
+        if deleting && phase != "Terminating" {
+            causes.push(Cause::invalid("status.Phase", &json!(phase), "may only be 'Terminating' if `deletionTimestamp` is not empty"));
+        }
+        if !deleting && phase == "Terminating" {
+            causes.push(Cause::invalid("status.Phase", &json!(phase), "may only be 'Active' if `deletionTimestamp` is empty"));
+        }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
+    }
+
+    fn holds_back(&self, object: &Value) -> bool {
+        !object::list(object, &["spec", "finalizers"]).is_empty()
+    }
+
+    fn mark_deleted(&self, object: &mut Value) {
+        object::set(object, &["status"], "phase", "Terminating");
+        object::remove(object, &["metadata"], "deletionGracePeriodSeconds");
+    }
+
+    fn before_delete(&self, _call: &Call, object: &Value) -> Result<(), ApiError> {
+        let name = object::name(object);
+        if PROTECTED.contains(&name) {
+            return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+        }
+        if object::is_terminating(object) && self.holds_back(object) {
+            return Err(ApiError::conflict(
+                "",
+                "namespaces",
+                name,
+                "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.",
+            ));
+        }
+        Ok(())
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["status.phase", "name"]
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        let path = if path == "name" { "metadata.name" } else { path };
+        crate::registry::kind::plain_field(object, path)
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Status", "status"), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        vec![object::name(object).into(), object::text(object, &["status", "phase"]).into(), table::age(object, now)]
+    }
+
+    fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
+        (name == "finalize").then_some(&Finalize as &dyn Connect)
+    }
+}
+
+/// `finalize`: the one way to change `spec.finalizers`.
+struct Finalize;
+
+impl Connect for Finalize {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move {
+            let dry_run = call.dry_run("UpdateOptions")?;
+            let body = codec::decode(kind, &call, "UpdateOptions")?;
+            let plan = Plan {
+                part: Part::Whole("finalize"),
+                dry_run,
+                creates: false,
+                unconditional: true,
+                transform: &|current| {
+                    let Some(current) = current else { return Err(kind.not_found(call.name())) };
+                    let mut new = current.clone();
+                    let finalizers = object::list(&body, &["spec", "finalizers"]).to_vec();
+                    if finalizers.is_empty() {
+                        object::remove(&mut new, &["spec"], "finalizers");
+                    } else {
+                        object::set(&mut new, &["spec"], "finalizers", finalizers);
+                    }
+                    for key in ["name", "uid", "resourceVersion"] {
+                        match object::at(&body, &["metadata", key]).cloned() {
+                            Some(value) => object::set(&mut new, &["metadata"], key, value),
+                            None => {
+                                object::remove(&mut new, &["metadata"], key);
+                            }
+                        }
+                    }
+                    Ok(new)
+                },
+            };
+            let (written, _) = change(core, kind, &call, &plan).await?;
+            answer::stored(core, kind, &call, 200, written).await
+        })
+    }
+}

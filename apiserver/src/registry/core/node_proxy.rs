@@ -1,0 +1,141 @@
+//! Streams of pods (logs, exec, attach, port-forward): authorized here, served by the agent of the pod's node.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use martello_api::status::ApiError;
+use serde_json::Value;
+
+use crate::{
+    http::{proxy, reply::Reply},
+    registry::{
+        call::Call,
+        kind::{Connect, Kind},
+        object,
+    },
+    server::Core,
+};
+
+/// One of the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodStream {
+    /// `pods/log`.
+    Log,
+    /// `pods/exec`.
+    Exec,
+    /// `pods/attach`.
+    Attach,
+    /// `pods/portforward`.
+    PortForward,
+}
+
+/// Subresources that are known and not served.
+pub struct Unserved;
+
+impl Connect for Unserved {
+    fn serve<'a>(&'a self, _: &'a Arc<Core>, _: &'a Arc<Kind>, _: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async { Err(ApiError::new(501, "", "this subresource is not served")) })
+    }
+}
+
+impl Connect for PodStream {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move {
+            let entry = core.get(kind, call.namespace(), call.name()).await?;
+            let pod = core.value(kind, &entry).await?;
+            let path = self.path(&call, &pod)?;
+            let node = node_address(core, &pod).await?;
+            match self {
+                Self::Log => proxy::stream(core, &node, &path, &call).await,
+                _ => proxy::tunnel(core, &node, &path, call).await,
+            }
+        })
+    }
+}
+
+impl PodStream {
+    /// Path and query at the node's agent.
+    fn path(self, call: &Call, pod: &Value) -> Result<String, ApiError> {
+        let (namespace, name) = (call.namespace(), call.name());
+        let raw = call.raw_query();
+        if self == Self::PortForward {
+            return Ok(with_query(format!("/portForward/{namespace}/{name}"), raw));
+        }
+        let container = container(call.query.get("container"), name, pod, self)?;
+        let phase = object::text(pod, &["status", "phase"]);
+        if self != Self::Log && matches!(phase, "Succeeded" | "Failed") {
+            return Err(ApiError::bad_request(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
+        }
+        let root = match self {
+            Self::Log => "containerLogs",
+            Self::Exec => "exec",
+            Self::Attach | Self::PortForward => "attach",
+        };
+        Ok(with_query(format!("/{root}/{namespace}/{name}/{container}"), raw))
+    }
+}
+
+fn with_query(path: String, raw: &str) -> String {
+    if raw.is_empty() { path } else { format!("{path}?{raw}") }
+}
+
+/// The container that is meant: the one that is named, the only one, or the one that an annotation names.
+fn container(asked: &str, pod_name: &str, pod: &Value, stream: PodStream) -> Result<String, ApiError> {
+    let names = |list: &str| -> Vec<&str> {
+        object::list(pod, &["spec", list]).iter().map(|container| object::text(container, &["name"])).collect()
+    };
+    let (main, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let preferred = object::text(pod, &["metadata", "annotations", "kubectl.kubernetes.io/default-container"]);
+    if asked.is_empty() {
+        return match main.as_slice() {
+            [only] => Ok((*only).to_owned()),
+            _ if main.contains(&preferred) => Ok(preferred.to_owned()),
+            many => {
+                let mut why = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", many.join(" "));
+                if !init.is_empty() {
+                    why = format!("{why} or one of the init containers: [{}]", init.join(" "));
+                }
+                Err(ApiError::bad_request(why))
+            }
+        };
+    }
+    let known = main.iter().chain(&init).chain(&ephemeral).any(|name| *name == asked);
+    if known {
+        return Ok(asked.to_owned());
+    }
+    Err(match stream {
+        PodStream::Log => ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}")),
+        _ => ApiError::bad_request(format!("container {asked} not found in pod {pod_name}")),
+    })
+}
+
+/// Where the agent of the pod's node listens.
+pub struct NodeAddress {
+    /// The node's name.
+    pub name: String,
+    /// Its address.
+    pub host: String,
+    /// Its agent's port.
+    pub port: u16,
+}
+
+async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, ApiError> {
+    let name = object::text(pod, &["spec", "nodeName"]);
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", object::name(pod))));
+    }
+    let kind = core.registry.find("", "v1", "nodes").ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, "", name).await?;
+    let node = core.value(kind, &entry).await?;
+    let port = object::int(&node, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(0);
+    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
+        ApiError::internal(format!("node {name:?} does not tell the port of its agent (status.daemonEndpoints.kubeletEndpoint.Port)"))
+    })?;
+    let addresses = object::list(&node, &["status", "addresses"]);
+    let host = ["InternalIP", "ExternalIP", "Hostname"].iter().find_map(|wanted| {
+        let found = addresses.iter().find(|address| object::text(address, &["type"]) == *wanted)?;
+        Some(object::text(found, &["address"]).to_owned())
+    });
+    let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found for node {name:?}")))?;
+    Ok(NodeAddress { name: name.to_owned(), host, port })
+}

@@ -1,0 +1,160 @@
+//! Pods.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::{GroupVersionKind, Resource},
+    status::{ApiError, Cause},
+};
+use martello_policy::Change as PolicyChange;
+use serde_json::{Value, json};
+
+use super::{binding::PodBinding, eviction::Evictions, node_proxy, pod_columns, pod_defaults, pod_update};
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Change, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
+        object,
+        validation::pod as rules,
+    },
+    server::Core,
+};
+
+/// Pods.
+pub struct Pods;
+
+const STREAM_VERBS: &[&str] = &["create", "get"];
+const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
+const FIELDS: &[&str] = &[
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.nominatedNodeName",
+];
+
+impl Strategy for Pods {
+    fn resource(&self) -> Resource {
+        let core = |kind| GroupVersionKind::new("", "v1", kind);
+        resource("", "v1", "Pod", "pods")
+            .short(&["po"])
+            .categories(&["all"])
+            .status()
+            .subresource_of("attach", core("PodAttachOptions"), STREAM_VERBS)
+            .subresource_of("binding", core("Binding"), &["create"])
+            .subresource("ephemeralcontainers", STATUS_VERBS)
+            .subresource_of("eviction", GroupVersionKind::new("policy", "v1", "Eviction"), &["create"])
+            .subresource_of("exec", core("PodExecOptions"), STREAM_VERBS)
+            .subresource("log", &["get"])
+            .subresource_of("portforward", core("PodPortForwardOptions"), STREAM_VERBS)
+            .subresource_of("proxy", core("PodProxyOptions"), PROXY_VERBS)
+            .subresource("resize", STATUS_VERBS)
+            .build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        pod_defaults::spec(object, &["spec"], true);
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        let class = rules::qos_class(object);
+        object::set(object, &[], "status", json!({"phase": "Pending", "qosClass": class}));
+        object::set_default(object, &["spec"], "priority", 0);
+        object::set_default(object, &["spec"], "preemptionPolicy", "PreemptLowerPriority");
+        if !object::list(object, &["spec", "schedulingGates"]).is_empty() {
+            let condition = json!({
+                "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
+                "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
+            });
+            object::set(object, &["status"], "conditions", json!([condition]));
+        }
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        if object::text(object, &["status", "qosClass"]).is_empty()
+            && let Some(class) = object::at(old, &["status", "qosClass"]).cloned()
+        {
+            object::set(object, &["status"], "qosClass", class);
+        }
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        rules::spec(object, &["spec"], "spec", causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        pod_update::check(object, old, causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        rules::warnings(object, old, &["spec"], "spec")
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
+    }
+
+    fn grace(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
+        let unscheduled = object::text(object, &["spec", "nodeName"]).is_empty();
+        let ended = matches!(object::text(object, &["status", "phase"]), "Succeeded" | "Failed");
+        if unscheduled || ended {
+            return Some(0);
+        }
+        let seconds = asked.or_else(|| object::int(object, &["spec", "terminationGracePeriodSeconds"])).unwrap_or(30);
+        // A negative period is met as one second: it was meant as "at once", and the agent still has to act.
+        Some(if seconds < 0 { 1 } else { seconds })
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        FIELDS
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        let found = crate::registry::kind::plain_field(object, path);
+        if path == "spec.hostNetwork" && found.is_empty() { "false".to_owned() } else { found }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        &pod_columns::COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        pod_columns::row(object, now)
+    }
+
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+        let _ = core;
+        let checked = PolicyChange::written(change.object).map(|_| ()).map_err(|error| {
+            ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {}", error.cause))
+        });
+        Box::pin(async move { checked })
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        crate::server::bootstrap::tell_authorizer(core, object, old);
+    }
+
+    fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
+        match name {
+            "binding" => Some(&PodBinding),
+            "eviction" => Some(&Evictions),
+            "log" => Some(&node_proxy::PodStream::Log),
+            "exec" => Some(&node_proxy::PodStream::Exec),
+            "attach" => Some(&node_proxy::PodStream::Attach),
+            "portforward" => Some(&node_proxy::PodStream::PortForward),
+            "ephemeralcontainers" => Some(&super::pod_parts::EphemeralContainers),
+            "resize" => Some(&super::pod_parts::Resize),
+            "proxy" => Some(&node_proxy::Unserved),
+            _ => None,
+        }
+    }
+}

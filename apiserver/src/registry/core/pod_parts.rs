@@ -1,0 +1,106 @@
+//! `pods/ephemeralcontainers` and `pods/resize`: the two parts of a running pod's spec that may change.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use martello_api::status::ApiError;
+use serde_json::Value;
+
+use super::pod_defaults;
+use crate::{
+    http::reply::Reply,
+    registry::{
+        call::Call,
+        codec,
+        kind::{Connect, Kind},
+        object,
+        verbs::{
+            answer,
+            change::{Part, Plan, change},
+            get,
+        },
+    },
+    server::Core,
+};
+
+/// `pods/ephemeralcontainers`.
+pub struct EphemeralContainers;
+
+impl Connect for EphemeralContainers {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move {
+            part(core, kind, &call, "ephemeralcontainers", &|new, current| {
+                let containers = object::list(new, &["spec", "ephemeralContainers"]).to_vec();
+                let mut changed = current.clone();
+                object::set(&mut changed, &["spec"], "ephemeralContainers", containers);
+                changed
+            })
+            .await
+        })
+    }
+}
+
+/// `pods/resize`.
+pub struct Resize;
+
+impl Connect for Resize {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move {
+            part(core, kind, &call, "resize", &|new, current| {
+                let mut changed = current.clone();
+                for list in ["containers", "initContainers"] {
+                    let from = object::list(new, &["spec", list]).to_vec();
+                    for container in object::list_mut(&mut changed, &["spec", list]).into_iter().flatten() {
+                        let same = from.iter().find(|other| other.get("name") == container.get("name"));
+                        if let Some(other) = same {
+                            object::copy_key(container, other, "resources");
+                            object::copy_key(container, other, "resizePolicy");
+                        }
+                    }
+                }
+                changed
+            })
+            .await
+        })
+    }
+}
+
+type Take<'a> = &'a (dyn Fn(&Value, &Value) -> Value + Send + Sync);
+
+/// Changes one part of the spec: `take` moves it from what was sent into the current pod.
+async fn part(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, name: &'static str, take: Take<'_>) -> Result<Reply, ApiError> {
+    if call.verb == "get" {
+        return get::get(core, kind, call).await;
+    }
+    let updates = call.verb == "update";
+    let dry_run = call.dry_run(if updates { "UpdateOptions" } else { "PatchOptions" })?;
+    let body = if updates { Some(codec::decode(kind, call, "UpdateOptions")?) } else { None };
+    let patch = if updates { None } else { Some(codec::Patch::read(kind, call)?) };
+    let plan = Plan {
+        part: Part::Whole(name),
+        dry_run,
+        creates: false,
+        unconditional: true,
+        transform: &|current| {
+            let Some(current) = current else { return Err(kind.not_found(call.name())) };
+            let new = match (&body, &patch) {
+                (Some(body), _) => body.clone(),
+                (None, Some(patch)) => patch.apply(kind, call, current, name)?,
+                (None, None) => return Err(ApiError::method_not_allowed()),
+            };
+            let mut changed = take(&new, current);
+            pod_defaults::spec(&mut changed, &["spec"], true);
+            if changed.get("spec") != current.get("spec")
+                && let Some(generation) = object::int(current, &["metadata", "generation"])
+            {
+                object::set(&mut changed, &["metadata"], "generation", generation + 1);
+            }
+            if let Some(version) = object::at(&new, &["metadata", "resourceVersion"]).cloned() {
+                object::set(&mut changed, &["metadata"], "resourceVersion", version);
+            }
+            Ok(changed)
+        },
+    };
+    let (written, _) = change(core, kind, call, &plan).await?;
+    answer::stored(core, kind, call, 200, written).await
+}

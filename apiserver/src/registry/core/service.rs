@@ -1,0 +1,241 @@
+//! Services.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use serde_json::{Value, json};
+
+use super::{node_proxy::Unserved, service_rules};
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Change, Column, Connect, Deleted, NameRule, Strategy, resource},
+        object, table,
+    },
+    server::{Core, services::AllocationError},
+};
+
+/// Services.
+pub struct Services;
+
+const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
+/// Seconds that a client stays with one endpoint, where that is asked for: three hours.
+const AFFINITY_SECONDS: i64 = 10_800;
+
+impl Strategy for Services {
+    fn resource(&self) -> Resource {
+        let proxy = martello_api::resource::GroupVersionKind::new("", "v1", "ServiceProxyOptions");
+        resource("", "v1", "Service", "services")
+            .short(&["svc"])
+            .categories(&["all"])
+            .status()
+            .subresource_of("proxy", proxy, PROXY_VERBS)
+            .build()
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label1035
+    }
+
+    fn default(&self, object: &mut Value) {
+        object::set_default(object, &["spec"], "sessionAffinity", "None");
+        object::set_default(object, &["spec"], "type", "ClusterIP");
+        if object::text(object, &["spec", "sessionAffinity"]) == "ClientIP" {
+            object::set_default(object, &["spec", "sessionAffinityConfig", "clientIP"], "timeoutSeconds", AFFINITY_SECONDS);
+        }
+        for port in object::list_mut(object, &["spec", "ports"]).into_iter().flatten() {
+            object::set_default(port, &[], "protocol", "TCP");
+            let target = port.get("targetPort");
+            if target.is_none_or(object::is_zero) {
+                let number = object::int(port, &["port"]).unwrap_or(0);
+                object::set(port, &[], "targetPort", number);
+            }
+        }
+        let kind = object::text(object, &["spec", "type"]).to_owned();
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            object::set_default(object, &["spec"], "externalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            object::set_default(object, &["spec"], "allocateLoadBalancerNodePorts", true);
+        }
+        if kind != "ExternalName" {
+            object::set_default(object, &["spec"], "internalTrafficPolicy", "Cluster");
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({"loadBalancer": {}}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        service_rules::carry_over(object, old);
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        service_rules::check(object, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        service_rules::check_update(object, old, causes);
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["spec.clusterIP", "spec.type"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 7] = [
+            Column::name(),
+            Column::text("Type", "spec.type"),
+            Column::text("Cluster-IP", "spec.clusterIP"),
+            Column::text("External-IP", "spec.externalIPs"),
+            Column::text("Port(s)", "spec.ports"),
+            Column::age(),
+            Column::text("Selector", "spec.selector").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let or_none = |text: &str| Value::from(if text.is_empty() { "<none>" } else { text });
+        vec![
+            object::name(object).into(),
+            object::text(object, &["spec", "type"]).into(),
+            or_none(object::text(object, &["spec", "clusterIP"])),
+            service_rules::external(object).into(),
+            service_rules::ports(object).into(),
+            table::age(object, now),
+            table::labels_text(object::at(object, &["spec", "selector"])).into(),
+        ]
+    }
+
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+        let done = allocate(core, change);
+        Box::pin(async move { done })
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        if let Some(any) = object.or(old) {
+            release_but(core, any, object);
+        }
+    }
+
+    fn abandon(&self, core: &Arc<Core>, object: &Value, old: Option<&Value>) {
+        release_but(core, object, old);
+    }
+
+    fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
+        (name == "proxy").then_some(&Unserved as &dyn Connect)
+    }
+}
+
+fn owner(service: &Value) -> String {
+    format!("{}/{}", object::namespace(service), object::name(service))
+}
+
+/// Takes back what the Service has beyond what `kept` says.
+fn release_but(core: &Arc<Core>, service: &Value, kept: Option<&Value>) {
+    let (addresses, ports) = kept.map(|kept| (addresses_of(kept), ports_of(kept))).unwrap_or_default();
+    core.services.keep_only(&owner(service), &addresses, &ports);
+}
+
+/// Notes what a stored Service has.
+pub fn learn(core: &Arc<Core>, service: &Value) {
+    let owner = owner(service);
+    for address in addresses_of(service) {
+        if let Err(error) = core.services.address(&owner, Some(address), true) {
+            tracing::warn!(service = owner, %address, %error, "a stored Service has an address that can't be its own");
+        }
+    }
+    for port in ports_of(service) {
+        if let Err(error) = core.services.port(&owner, Some(port), true) {
+            tracing::warn!(service = owner, port, %error, "a stored Service has a node port that can't be its own");
+        }
+    }
+}
+
+fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
+    object::text(service, &["spec", "clusterIP"]).parse().into_iter().collect()
+}
+
+fn ports_of(service: &Value) -> Vec<u16> {
+    object::list(service, &["spec", "ports"])
+        .iter()
+        .filter_map(|port| object::int(port, &["nodePort"]))
+        .chain(object::int(service, &["spec", "healthCheckNodePort"]))
+        .filter_map(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+        .collect()
+}
+
+/// Gives the Service its address and node ports.
+fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+    let Change { object, old, dry_run } = change;
+    let owner = owner(object);
+    let keep = !dry_run;
+    let mut causes = Vec::new();
+    let kind = object::text(object, &["spec", "type"]).to_owned();
+    if kind == "ExternalName" {
+        return Ok(());
+    }
+    let asked = object::text(object, &["spec", "clusterIP"]).to_owned();
+    if asked != "None" {
+        match core.services.address(&owner, asked.parse().ok(), keep) {
+            Ok(address) => {
+                object::set(object, &["spec"], "clusterIP", address.to_string());
+                object::set(object, &["spec"], "clusterIPs", vec![address.to_string()]);
+            }
+            Err(error) => causes.push(failed("spec.clusterIPs", json!([asked]), &error)),
+        }
+    } else {
+        object::set(object, &["spec"], "clusterIPs", vec!["None"]);
+    }
+    object::set_default(object, &["spec"], "ipFamilies", vec!["IPv4"]);
+    object::set_default(object, &["spec"], "ipFamilyPolicy", "SingleStack");
+    let on_nodes = kind == "NodePort"
+        || (kind == "LoadBalancer" && object::flag(object, &["spec", "allocateLoadBalancerNodePorts"]));
+    if on_nodes {
+        let ports = object::list_mut(object, &["spec", "ports"]);
+        for (index, port) in ports.into_iter().flatten().enumerate() {
+            let asked = object::int(port, &["nodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+            match core.services.port(&owner, asked, keep) {
+                Ok(given) => object::set(port, &[], "nodePort", given),
+                Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
+            }
+        }
+    }
+    if kind == "LoadBalancer" && object::text(object, &["spec", "externalTrafficPolicy"]) == "Local" {
+        let asked = object::int(object, &["spec", "healthCheckNodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        match core.services.port(&owner, asked, keep) {
+            Ok(given) => object::set(object, &["spec"], "healthCheckNodePort", given),
+            Err(error) => causes.push(failed("spec.healthCheckNodePort", json!(asked), &error)),
+        }
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    release_but(core, object, old);
+    Err(ApiError::invalid("", "Service", object::name(object), causes))
+}
+
+fn failed(path: &str, value: Value, error: &AllocationError) -> Cause {
+    let why = match error {
+        AllocationError::OutOfRange { .. } if path.starts_with("spec.clusterIP") => {
+            format!("failed to allocate IP {}: {error}", value.get(0).and_then(Value::as_str).unwrap_or_default())
+        }
+        AllocationError::Taken("IP") => {
+            format!("failed to allocate IP {}: provided IP is already allocated", value.get(0).and_then(Value::as_str).unwrap_or_default())
+        }
+        other => other.to_string(),
+    };
+    Cause::invalid(path, &value, &why)
+}

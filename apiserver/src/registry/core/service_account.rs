@@ -1,0 +1,44 @@
+//! ServiceAccounts.
+
+use jiff::Timestamp;
+use martello_api::resource::{GroupVersionKind, Resource};
+use serde_json::Value;
+
+use super::token::TokenRequests;
+use crate::registry::{
+    kind::{Column, Connect, Deleted, Strategy, resource},
+    object, table,
+};
+
+/// ServiceAccounts.
+pub struct ServiceAccounts;
+
+impl Strategy for ServiceAccounts {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "ServiceAccount", "serviceaccounts")
+            .short(&["sa"])
+            .subresource_of("token", GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest"), &["create"])
+            .build()
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::remove(object, &[], "secrets");
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 2] = [Column::name(), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        vec![object::name(object).into(), table::age(object, now)]
+    }
+
+    fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
+        (name == "token").then_some(&TokenRequests as &dyn Connect)
+    }
+}

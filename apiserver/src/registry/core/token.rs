@@ -1,0 +1,148 @@
+//! `serviceaccounts/token`: tokens that are bound to a pod, for an audience and a time.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use martello_api::{
+    clock::rfc3339_seconds,
+    status::{ApiError, Cause},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    authn::credentials::Claims,
+    http::reply::Reply,
+    registry::{
+        call::Call,
+        codec,
+        kind::{Connect, Kind},
+        object,
+        verbs::answer,
+    },
+    server::Core,
+};
+
+const MIN_SECONDS: i64 = 600;
+const MAX_SECONDS: i64 = 1 << 32;
+const DEFAULT_SECONDS: i64 = 3600;
+/// No token of a machine lives longer, whatever is asked for; upstream's answer then says so too.
+const LONGEST_SECONDS: i64 = 24 * 3600;
+
+/// The token subresource.
+pub struct TokenRequests;
+
+impl Connect for TokenRequests {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+        Box::pin(async move { request(core, kind, &call).await })
+    }
+}
+
+async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
+    let dry_run = call.dry_run("CreateOptions")?;
+    let mut body = codec::Foreign::read(call, "authentication.k8s.io", "v1", "TokenRequest")?.apply(&Value::Null)?;
+    let account = core.get(kind, call.namespace(), call.name()).await?;
+    let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    check_seconds(call, seconds)?;
+    let mut audiences: Vec<String> =
+        object::list(&body, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    if audiences.is_empty() {
+        audiences = core.credentials.audiences();
+    }
+    let mut claims = Claims {
+        namespace: call.namespace().to_owned(),
+        account: (call.name().to_owned(), account.uid.to_string()),
+        audiences: audiences.clone(),
+        id: uuid::Uuid::new_v4().to_string(),
+        ..Claims::default()
+    };
+    bind(core, call, &body, &mut claims).await?;
+    let granted = seconds.min(LONGEST_SECONDS);
+    let lifetime = Duration::from_secs(u64::try_from(granted).unwrap_or_default());
+    let issued = core.credentials.issue_token(&claims, lifetime, call.now).map_err(ApiError::internal)?;
+    object::set(&mut body, &[], "kind", "TokenRequest");
+    object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
+    object::set(&mut body, &["metadata"], "name", call.name());
+    object::set(&mut body, &["metadata"], "namespace", call.namespace());
+    object::set(&mut body, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
+    object::set(&mut body, &["spec"], "audiences", audiences);
+    object::set(&mut body, &["spec"], "expirationSeconds", granted);
+    object::set_default(&mut body, &["spec"], "boundObjectRef", Value::Null);
+    let token = if dry_run { String::new() } else { issued.token };
+    let status = json!({"token": token, "expirationTimestamp": rfc3339_seconds(issued.expires)});
+    object::set(&mut body, &[], "status", status);
+    Ok(answer::encoded(call, 201, &body))
+}
+
+fn check_seconds(call: &Call, seconds: i64) -> Result<(), ApiError> {
+    const PATH: &str = "spec.expirationSeconds";
+    let why = match seconds {
+        ..MIN_SECONDS => "may not specify a duration less than 10 minutes",
+        seconds if seconds > MAX_SECONDS => "may not specify a duration larger than 2^32 seconds",
+        _ => return Ok(()),
+    };
+    let cause = Cause::invalid(PATH, &json!(seconds), why);
+    Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", call.name(), vec![cause]))
+}
+
+/// Binds the token to the pod or Secret that the request names; a node may ask only for its own pods.
+async fn bind(core: &Arc<Core>, call: &Call, body: &Value, claims: &mut Claims) -> Result<(), ApiError> {
+    let reference = object::at(body, &["spec", "boundObjectRef"]).filter(|reference| !reference.is_null());
+    let node = call.user.node_name();
+    let forbidden = |why: &str| ApiError::forbidden("", "serviceaccounts", call.name(), why);
+    let Some(reference) = reference else {
+        return match node {
+            Some(_) => Err(forbidden("node requested token not bound to a pod")),
+            None => Ok(()),
+        };
+    };
+    let (kind_name, name) = (object::text(reference, &["kind"]), object::text(reference, &["name"]));
+    let version = object::text(reference, &["apiVersion"]);
+    let plural = match (version, kind_name) {
+        ("v1", "Pod") => "pods",
+        ("v1", "Secret") => "secrets",
+        ("v1", "Node") if node.is_none() => "nodes",
+        _ => {
+            let group = version.split_once('/').map_or("", |(group, _)| group);
+            return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {:?} to type {version}, Kind={kind_name}{group}", call.name())));
+        }
+    };
+    let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, call.namespace(), name).await?;
+    let uid = object::text(reference, &["uid"]);
+    if !uid.is_empty() && uid != &*entry.uid {
+        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        return Err(kind.conflict(name, &why));
+    }
+    let bound = Some((name.to_owned(), entry.uid.to_string()));
+    match plural {
+        "pods" => {
+            let pod = core.value(kind, &entry).await?;
+            let account = object::text(&pod, &["spec", "serviceAccountName"]);
+            if account != call.name() {
+                return Err(ApiError::bad_request(format!(
+                    "cannot bind token to pod {name:?}: pod runs as service account {account:?}, not {:?}",
+                    call.name()
+                )));
+            }
+            let on = object::text(&pod, &["spec", "nodeName"]);
+            if node.is_some_and(|node| node != on) {
+                return Err(forbidden("node requested token bound to a pod scheduled on a different node"));
+            }
+            claims.pod = bound;
+            claims.node = node_of(core, on).await?;
+        }
+        "secrets" if node.is_some() => return Err(forbidden("node requested token not bound to a pod")),
+        "secrets" => claims.secret = bound,
+        _ => claims.node = bound,
+    }
+    Ok(())
+}
+
+async fn node_of(core: &Arc<Core>, name: &str) -> Result<Option<(String, String)>, ApiError> {
+    let Some(nodes) = core.registry.find("", "v1", "nodes") else { return Ok(None) };
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let entry = core.find(nodes, "", name).await?;
+    Ok(Some((name.to_owned(), entry.map(|entry| entry.uid.to_string()).unwrap_or_default())))
+}

@@ -1,0 +1,124 @@
+//! EndpointSlices.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    core::endpoints::shortened,
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+};
+
+/// EndpointSlices.
+pub struct EndpointSlices;
+
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_PORTS: usize = 20_000;
+const MAX_ADDRESSES: usize = 100;
+
+impl Strategy for EndpointSlices {
+    fn resource(&self) -> Resource {
+        resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices").build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        for port in object::list_mut(object, &["ports"]).into_iter().flatten() {
+            object::set_default(port, &[], "name", "");
+            object::set_default(port, &[], "protocol", "TCP");
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let kind = object::text(object, &["addressType"]);
+        match kind {
+            "" => causes.push(Cause::required("addressType", "")),
+            "IPv4" | "IPv6" | "FQDN" => {}
+            other => causes.push(Cause::not_supported("addressType", &json!(other), &["FQDN", "IPv4", "IPv6"])),
+        }
+        let endpoints = object::list(object, &["endpoints"]);
+        let too_many = |path: &str, count: usize, limit: usize| {
+            Cause::new("FieldValueTooMany", path, format!("Too many: {count}: must have at most {limit} items"))
+        };
+        if endpoints.len() > MAX_ENDPOINTS {
+            causes.push(too_many("endpoints", endpoints.len(), MAX_ENDPOINTS));
+        }
+        let ports = object::list(object, &["ports"]);
+        if ports.len() > MAX_PORTS {
+            causes.push(too_many("ports", ports.len(), MAX_PORTS));
+        }
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            let path = format!("endpoints[{index}].addresses");
+            let addresses = object::list(endpoint, &["addresses"]);
+            if addresses.is_empty() {
+                causes.push(Cause::required(path, "must contain at least 1 address"));
+                continue;
+            }
+            if addresses.len() > MAX_ADDRESSES {
+                causes.push(too_many(&path, addresses.len(), MAX_ADDRESSES));
+            }
+            for (place, address) in addresses.iter().enumerate() {
+                let text = address.as_str().unwrap_or_default();
+                let faults = match kind {
+                    "IPv4" => crate::registry::validation::text::ipv4(text),
+                    "IPv6" => crate::registry::validation::text::ipv6(text),
+                    _ => Vec::new(),
+                };
+                for fault in faults {
+                    causes.push(Cause::invalid(format!("{path}[{place}]"), address, &fault));
+                }
+            }
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let name = object::text(port, &["name"]);
+            if names.contains(&name) {
+                causes.push(Cause::duplicate(format!("ports[{index}].name"), &json!(name)));
+            }
+            names.push(name);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let new = object.get("addressType");
+        if new != old.get("addressType") {
+            causes.push(Cause::invalid("addressType", new.unwrap_or(&Value::Null), "field is immutable"));
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 5] = [
+            Column::name(),
+            Column::text("AddressType", "addressType"),
+            Column::text("Ports", "ports"),
+            Column::text("Endpoints", "endpoints"),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let ports: Vec<String> = object::list(object, &["ports"])
+            .iter()
+            .map(|port| object::int(port, &["port"]).map_or_else(|| "*".to_owned(), |port| port.to_string()))
+            .collect();
+        let addresses: Vec<String> = object::list(object, &["endpoints"])
+            .iter()
+            .flat_map(|endpoint| object::list(endpoint, &["addresses"]))
+            .filter_map(|address| address.as_str().map(str::to_owned))
+            .collect();
+        let ports = if ports.is_empty() { "<unset>".to_owned() } else { shortened(&ports) };
+        let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { shortened(&addresses) };
+        vec![
+            object::name(object).into(),
+            object::text(object, &["addressType"]).into(),
+            ports.into(),
+            addresses.into(),
+            table::age(object, now),
+        ]
+    }
+}

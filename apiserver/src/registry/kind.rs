@@ -1,0 +1,494 @@
+//! One kind of object, described once: what the verbs need to know about it.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::{Resource, Text},
+    status::{ApiError, Cause},
+};
+use serde_json::Value;
+
+use super::{call::Call, object, validation::text};
+use crate::server::Core;
+
+/// A kind as it is served: its names and its rules.
+pub struct Kind {
+    /// Its names, verbs and subresources.
+    pub resource: Resource,
+    /// Under what its objects are stored; two kinds may share it.
+    pub storage: Text,
+    strategy: Box<dyn Strategy>,
+    head: String,
+}
+
+/// How names of objects are formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// DNS subdomain: most kinds.
+    Subdomain,
+    /// DNS label: Namespaces.
+    Label,
+    /// DNS label that starts with a letter: Services.
+    Label1035,
+    /// Anything without slash and percent: RBAC.
+    PathSegment,
+}
+
+impl NameRule {
+    /// What is wrong with `name`.
+    #[must_use]
+    pub fn faults(self, name: &str) -> text::Faults {
+        match self {
+            Self::Subdomain => text::dns1123_subdomain(name),
+            Self::Label => text::dns1123_label(name),
+            Self::Label1035 => text::dns1035_label(name),
+            Self::PathSegment => text::path_segment(name),
+        }
+    }
+}
+
+/// When `metadata.generation` grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// Never, and what a client writes stays, as upstream's oldest kinds do.
+    Untouched,
+    /// When anything outside `metadata` and `status` changes.
+    Spec,
+}
+
+/// What a delete answers with when the object is gone at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// A `Status` of success.
+    Status,
+    /// The object as it last was.
+    Object,
+}
+
+/// A column of a Table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// Title.
+    pub name: &'static str,
+    /// `string`, `integer`, `date`.
+    pub kind: &'static str,
+    /// `name` for the name, else empty.
+    pub format: &'static str,
+    /// For people.
+    pub description: &'static str,
+    /// 0 is always shown, 1 only when wide.
+    pub priority: i32,
+}
+
+impl Column {
+    /// A column of text that is always shown.
+    #[must_use]
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self { name, kind: "string", format: "", description, priority: 0 }
+    }
+
+    /// The column of names.
+    #[must_use]
+    pub const fn name() -> Self {
+        Self { name: "Name", kind: "string", format: "name", description: NAME_DESCRIPTION, priority: 0 }
+    }
+
+    /// The column of ages.
+    #[must_use]
+    pub const fn age() -> Self {
+        Self::text("Age", AGE_DESCRIPTION)
+    }
+
+    /// Of whole numbers.
+    #[must_use]
+    pub const fn integer(mut self) -> Self {
+        self.kind = "integer";
+        self
+    }
+
+    /// Shown only when wide.
+    #[must_use]
+    pub const fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+}
+
+const NAME_DESCRIPTION: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+const AGE_DESCRIPTION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
+/// What a change is made of, for hooks that keep something beside the object.
+pub struct Change<'a> {
+    /// The object as it is about to be stored; hooks may fill it in.
+    pub object: &'a mut Value,
+    /// The object as it was; none when it is made.
+    pub old: Option<&'a Value>,
+    /// Nothing may be kept.
+    pub dry_run: bool,
+}
+
+/// The rules of a kind. Everything has the default that most kinds share.
+pub trait Strategy: Send + Sync + 'static {
+    /// Its names, verbs and subresources.
+    fn resource(&self) -> Resource;
+
+    /// Under what its objects are stored.
+    fn storage(&self) -> Option<Text> {
+        None
+    }
+
+    /// Whether its objects are envelope-encrypted before they are stored.
+    fn sealed(&self) -> bool {
+        false
+    }
+
+    /// How its objects are named.
+    fn name_rule(&self) -> NameRule {
+        NameRule::Subdomain
+    }
+
+    /// Defaults beyond those that the schema states.
+    fn default(&self, _object: &mut Value) {}
+
+    /// What the server alone decides about a new object.
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        if self.has_status() {
+            object::remove(object, &[], "status");
+        }
+    }
+
+    /// What the server alone decides about a changed object; the status has been restored.
+    fn prepare_update(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
+    /// What the server alone decides about a changed status; all else has been restored.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
+
+    /// What is wrong with a new object, metadata apart.
+    fn validate(&self, _object: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// What is wrong with a changed object, metadata apart. [`Strategy::validate`] is called besides.
+    fn validate_update(&self, _object: &Value, _old: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// What is wrong with a changed status.
+    fn validate_status(&self, _object: &Value, _old: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// What a client is told besides.
+    fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it has a status that only the status subresource changes.
+    fn has_status(&self) -> bool {
+        self.resource().subresources.iter().any(|subresource| subresource.name == "status")
+    }
+
+    /// When its generation grows.
+    fn generation(&self) -> Generation {
+        Generation::Untouched
+    }
+
+    /// Whether a put to a missing name creates.
+    fn creates_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether a put may come without a resourceVersion.
+    fn allows_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// What a delete answers with.
+    fn deleted(&self) -> Deleted {
+        Deleted::Status
+    }
+
+    /// Seconds that a delete leaves the object to end, given what was asked for; none deletes at once.
+    fn grace(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Finalizers that are kept outside `metadata` and hold a deleted object back (of Namespaces).
+    fn holds_back(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// What a delete changes besides (of Namespaces: the phase).
+    fn mark_deleted(&self, _object: &mut Value) {}
+
+    /// Field selectors beside `metadata.name` and `metadata.namespace`.
+    fn selectable(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What a field selector sees.
+    fn field(&self, object: &Value, path: &str) -> String {
+        plain_field(object, path)
+    }
+
+    /// Columns of a Table.
+    fn columns(&self) -> &'static [Column] {
+        const NAME_AND_AGE: [Column; 2] =
+            [Column::name(), Column { name: "Created At", kind: "date", format: "", description: AGE_DESCRIPTION, priority: 0 }];
+        &NAME_AND_AGE
+    }
+
+    /// Cells of a row, by column.
+    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+        vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
+    }
+
+    /// Before a change is stored; may fill in or refuse.
+    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Before a delete is stored; may refuse.
+    fn before_delete(&self, _call: &Call, _object: &Value) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// After an object came, changed or went.
+    fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>) {}
+
+    /// After a change that [`Strategy::before_commit`] saw was not stored after all.
+    fn abandon(&self, _core: &Arc<Core>, _object: &Value, _old: Option<&Value>) {}
+
+    /// A kind that answers without being stored (reviews): what a create answers.
+    fn answer<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _object: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        None
+    }
+
+    /// A subresource with rules of its own.
+    fn subresource(&self, _name: &str) -> Option<&'static dyn Connect> {
+        None
+    }
+
+    /// The form in which another view of the same storage keeps it (events): to what is stored.
+    fn to_stored(&self, _object: &mut Value) {}
+
+    /// And back.
+    fn from_stored(&self, _object: &mut Value) {}
+
+    /// Under which path a field of this view is kept in the stored form.
+    fn stored_field(&self, path: &str) -> Option<&'static str> {
+        let _ = path;
+        None
+    }
+
+    /// The fields of the stored form that selectors of any view may name.
+    fn indexed(&self) -> &'static [&'static str] {
+        self.selectable()
+    }
+
+    /// Whether the stored form differs from this view.
+    fn converts(&self) -> bool {
+        false
+    }
+}
+
+/// A subresource with rules of its own.
+pub trait Connect: Send + Sync {
+    /// Serves a call on it.
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<crate::http::reply::Reply, ApiError>>;
+}
+
+/// The value at a dotted path as text, as field selectors compare it.
+#[must_use]
+pub fn plain_field(object: &Value, path: &str) -> String {
+    let found = path.split('.').try_fold(object, |value, key| value.get(key));
+    match found {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(truth)) => truth.to_string(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+impl Kind {
+    /// A kind of these rules.
+    #[must_use]
+    pub fn new(strategy: impl Strategy) -> Self {
+        let resource = strategy.resource();
+        let storage = strategy.storage().unwrap_or_else(|| {
+            martello_api::status::qualified(&resource.gvk.group, &resource.plural).into()
+        });
+        let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version());
+        Self { resource, storage, strategy: Box::new(strategy), head }
+    }
+
+    /// How every object of this kind begins when it is encoded: kind and version, which items of lists go without.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// Group, for messages.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.resource.gvk.group
+    }
+
+    /// Kind, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.resource.gvk.kind
+    }
+
+    /// 404 for an object of this kind.
+    #[must_use]
+    pub fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(self.group(), &self.resource.plural, name)
+    }
+
+    /// 409 for an object of this kind.
+    #[must_use]
+    pub fn conflict(&self, name: &str, why: &str) -> ApiError {
+        ApiError::conflict(self.group(), &self.resource.plural, name, why)
+    }
+
+    /// 422 for an object of this kind.
+    #[must_use]
+    pub fn invalid(&self, name: &str, causes: Vec<Cause>) -> ApiError {
+        ApiError::invalid(self.group(), self.name(), name, causes)
+    }
+
+    /// 403 for an object of this kind.
+    #[must_use]
+    pub fn forbidden(&self, name: &str, why: &str) -> ApiError {
+        ApiError::forbidden(self.group(), &self.resource.plural, name, why)
+    }
+
+    /// Whether `verb` is offered on objects or collections.
+    #[must_use]
+    pub fn offers(&self, verb: &str) -> bool {
+        self.resource.verbs.iter().any(|own| own == verb)
+    }
+
+    /// What a field selector sees of an object; none if the field can't be selected by.
+    #[must_use]
+    pub fn field(&self, object: &Value, path: &str) -> Option<String> {
+        self.selects(path).then(|| match path {
+            "metadata.name" | "metadata.namespace" => plain_field(object, path),
+            _ => self.strategy.field(object, path),
+        })
+    }
+
+    /// Whether a field can be selected by.
+    #[must_use]
+    pub fn selects(&self, path: &str) -> bool {
+        match path {
+            "metadata.name" => true,
+            "metadata.namespace" => self.resource.namespaced,
+            _ => self.strategy.selectable().contains(&path),
+        }
+    }
+}
+
+impl std::ops::Deref for Kind {
+    type Target = dyn Strategy;
+
+    fn deref(&self) -> &Self::Target {
+        self.strategy.as_ref()
+    }
+}
+
+/// What most served kinds can do.
+pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// What status subresources can do.
+pub const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
+
+/// Builds a [`Resource`] in one expression.
+#[must_use]
+pub fn resource(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> ResourceBuilder {
+    let singular = kind.to_lowercase();
+    ResourceBuilder(Resource {
+        gvk: martello_api::resource::GroupVersionKind::new(group, version, kind),
+        plural: plural.into(),
+        singular: singular.into(),
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        namespaced: true,
+        verbs: ALL_VERBS.iter().map(|verb| Text::from(*verb)).collect(),
+        subresources: Vec::new(),
+    })
+}
+
+/// See [`resource`].
+pub struct ResourceBuilder(Resource);
+
+impl ResourceBuilder {
+    /// Not in namespaces.
+    #[must_use]
+    pub fn cluster_scoped(mut self) -> Self {
+        self.0.namespaced = false;
+        self
+    }
+
+    /// With short names.
+    #[must_use]
+    pub fn short(mut self, names: &[&'static str]) -> Self {
+        self.0.short_names = names.iter().map(|name| Text::from(*name)).collect();
+        self
+    }
+
+    /// In categories.
+    #[must_use]
+    pub fn categories(mut self, names: &[&'static str]) -> Self {
+        self.0.categories = names.iter().map(|name| Text::from(*name)).collect();
+        self
+    }
+
+    /// With only these verbs.
+    #[must_use]
+    pub fn verbs(mut self, verbs: &[&'static str]) -> Self {
+        self.0.verbs = verbs.iter().map(|verb| Text::from(*verb)).collect();
+        self
+    }
+
+    /// With a subresource of the object's own kind.
+    #[must_use]
+    pub fn subresource(self, name: &'static str, verbs: &[&'static str]) -> Self {
+        let gvk = self.0.gvk.clone();
+        self.subresource_of(name, gvk, verbs)
+    }
+
+    /// With a subresource of another kind.
+    #[must_use]
+    pub fn subresource_of(
+        mut self,
+        name: &'static str,
+        gvk: martello_api::resource::GroupVersionKind,
+        verbs: &[&'static str],
+    ) -> Self {
+        let verbs = verbs.iter().map(|verb| Text::from(*verb)).collect();
+        self.0.subresources.push(martello_api::resource::Subresource { name: name.into(), gvk, verbs });
+        self
+    }
+
+    /// With a status.
+    #[must_use]
+    pub fn status(self) -> Self {
+        self.subresource("status", STATUS_VERBS)
+    }
+
+    /// With a scale.
+    #[must_use]
+    pub fn scale(self) -> Self {
+        let gvk = martello_api::resource::GroupVersionKind::new("autoscaling", "v1", "Scale");
+        self.subresource_of("scale", gvk, STATUS_VERBS)
+    }
+
+    /// The resource.
+    #[must_use]
+    pub fn build(mut self) -> Resource {
+        self.0.subresources.sort_by(|left, right| left.name.cmp(&right.name));
+        self.0
+    }
+}

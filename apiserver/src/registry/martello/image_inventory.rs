@@ -1,0 +1,63 @@
+//! ImageInventories: what a node found in an image before it ran it.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::Value;
+
+use crate::registry::{
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+};
+
+/// Summaries of the inventories that nodes made; one per image and node.
+pub struct ImageInventories;
+
+impl Strategy for ImageInventories {
+    fn resource(&self) -> Resource {
+        resource("martello.dev", "v1alpha1", "ImageInventory", "imageinventories").cluster_scoped().short(&["imginv"]).build()
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        for key in ["imageDigest", "node", "sbomDigest"] {
+            if object::text(object, &[key]).is_empty() {
+                causes.push(Cause::required(key, ""));
+            }
+        }
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["imageDigest", "node"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 6] = [
+            Column::name(),
+            Column::text("Image", "The first reference by which the image is known."),
+            Column::text("Node", "The node that made the inventory."),
+            Column::text("Components", "How many components were found.").integer(),
+            Column::text("Digest", "Digest of the image's manifest.").wide(),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let reference = object::list(object, &["references"]).first().and_then(Value::as_str).unwrap_or("<none>");
+        vec![
+            object::name(object).into(),
+            reference.into(),
+            object::text(object, &["node"]).into(),
+            object::int(object, &["componentCount"]).unwrap_or(0).into(),
+            object::text(object, &["imageDigest"]).into(),
+            table::age(object, now),
+        ]
+    }
+}

@@ -1,0 +1,137 @@
+//! `metadata` as the server keeps it: what a client may not decide.
+
+use jiff::Timestamp;
+use martello_api::{clock::rfc3339_seconds, status::ApiError};
+use rand::Rng as _;
+use serde_json::Value;
+
+use super::{call::Call, kind::{Generation, Kind}, object};
+
+/// Longest base of a generated name: with the random part it still fits a label.
+const MAX_GENERATED_BASE: usize = 58;
+/// Random characters of a generated name.
+const RANDOM_CHARS: usize = 5;
+/// Without vowels and what looks alike, so that no words come out.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// A name from its base and random characters.
+#[must_use]
+pub fn generate_name(base: &str) -> String {
+    let mut cut = base.len().min(MAX_GENERATED_BASE);
+    while !base.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut name = base.get(..cut).unwrap_or_default().to_owned();
+    let mut random = rand::rng();
+    name.extend((0..RANDOM_CHARS).filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte))));
+    name
+}
+
+/// Checks that the namespace of a body is that of the path, and fills it in.
+pub fn fit_namespace(kind: &Kind, call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    let own = object::namespace(object);
+    if !kind.resource.namespaced {
+        return Ok(());
+    }
+    if own.is_empty() {
+        object::set(object, &["metadata"], "namespace", call.namespace());
+        return Ok(());
+    }
+    if own == call.namespace() {
+        return Ok(());
+    }
+    Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+}
+
+/// Metadata of a new object.
+pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result<(), ApiError> {
+    let version = object::text(object, &["metadata", "resourceVersion"]);
+    if !matches!(version, "" | "0") {
+        return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    let generated = object::text(object, &["metadata", "generateName"]).to_owned();
+    if !generated.is_empty() && object::name(object).is_empty() {
+        object::set(object, &["metadata"], "name", generate_name(&generated));
+    }
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        object::remove(object, &["metadata"], key);
+    }
+    object::set(object, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
+    object::set(object, &["metadata"], "creationTimestamp", rfc3339_seconds(now));
+    if kind.generation() == Generation::Spec {
+        object::set(object, &["metadata"], "generation", 1);
+    }
+    if !kind.resource.namespaced {
+        object::remove(object, &["metadata"], "namespace");
+    }
+    Ok(())
+}
+
+/// Metadata of a changed object: what only the server changes is as it was.
+pub fn prepare_update(object: &mut Value, old: &Value) {
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        restore(object, old, key);
+    }
+    object::remove(object, &["metadata"], "selfLink");
+    if object::text(object, &["metadata", "generateName"]).is_empty() {
+        restore(object, old, "generateName");
+    }
+}
+
+/// Lets the generation grow where the kind says so.
+pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
+    if kind.generation() == Generation::Untouched {
+        return;
+    }
+    let rest = |value: &Value| {
+        let mut rest = value.clone();
+        for key in ["metadata", "status", "kind", "apiVersion"] {
+            object::remove(&mut rest, &[], key);
+        }
+        rest
+    };
+    if !object::semantically_equal(Some(&rest(object)), Some(&rest(old))) {
+        let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
+        object::set(object, &["metadata"], "generation", generation + 1);
+    }
+}
+
+/// Makes a field of the metadata what it was.
+pub fn restore(object: &mut Value, old: &Value, key: &str) {
+    match object::at(old, &["metadata", key]).cloned() {
+        Some(value) => object::set(object, &["metadata"], key, value),
+        None => {
+            object::remove(object, &["metadata"], key);
+        }
+    }
+}
+
+/// Lists with one owner twice are shown once.
+pub fn dedup_owners(call: &Call, object: &mut Value) {
+    let Some(owners) = object::list_mut(object, &["metadata", "ownerReferences"]) else { return };
+    let mut seen: Vec<Value> = Vec::with_capacity(owners.len());
+    for owner in owners.iter() {
+        if seen.contains(owner) {
+            let uid = object::text(owner, &["uid"]);
+            call.warn(format!(
+                ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uid}"
+            ));
+        } else {
+            seen.push(owner.clone());
+        }
+    }
+    *owners = seen;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_name_is_cut_and_fits_a_label() {
+        let name = generate_name(&"g".repeat(70));
+        assert_eq!(name.len(), 63);
+        assert!(generate_name("web-").starts_with("web-"));
+        assert_ne!(generate_name("web-"), generate_name("web-"));
+    }
+}

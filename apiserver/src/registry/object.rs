@@ -1,0 +1,191 @@
+//! Objects as JSON values: reading and writing by path, without surprises on odd shapes.
+
+use serde_json::{Map, Value};
+
+/// The value at `path`, if all of it is there.
+#[must_use]
+pub fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, key| value.as_object()?.get(*key))
+}
+
+/// The text at `path`; empty where there is none.
+#[must_use]
+pub fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
+    at(value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The whole number at `path`.
+#[must_use]
+pub fn int(value: &Value, path: &[&str]) -> Option<i64> {
+    at(value, path).and_then(Value::as_i64)
+}
+
+/// The truth at `path`; false where there is none.
+#[must_use]
+pub fn flag(value: &Value, path: &[&str]) -> bool {
+    at(value, path).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The list at `path`; empty where there is none.
+#[must_use]
+pub fn list<'a>(value: &'a Value, path: &[&str]) -> &'a [Value] {
+    at(value, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The list at `path`, to change.
+pub fn list_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Vec<Value>> {
+    at_mut(value, path)?.as_array_mut()
+}
+
+/// The value at `path`, to change.
+pub fn at_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, key| value.as_object_mut()?.get_mut(*key))
+}
+
+/// The map at `path`; it and what leads to it are made where they are missing. None where something else is in the way.
+pub fn map_mut<'a>(value: &'a mut Value, path: &[&str]) -> Option<&'a mut Map<String, Value>> {
+    let mut here = value;
+    for key in path {
+        if here.is_null() {
+            *here = Value::Object(Map::new());
+        }
+        here = here.as_object_mut()?.entry(*key).or_insert_with(|| Value::Object(Map::new()));
+        if here.is_null() {
+            *here = Value::Object(Map::new());
+        }
+    }
+    here.as_object_mut()
+}
+
+/// Sets `key` in the map at `path`.
+pub fn set(value: &mut Value, path: &[&str], key: &str, to: impl Into<Value>) {
+    if let Some(map) = map_mut(value, path) {
+        map.insert(key.to_owned(), to.into());
+    }
+}
+
+/// Sets `key` in the map at `path` where it is missing or null.
+pub fn set_default(value: &mut Value, path: &[&str], key: &str, to: impl Into<Value>) {
+    if let Some(map) = map_mut(value, path) {
+        let slot = map.entry(key.to_owned()).or_insert(Value::Null);
+        if slot.is_null() {
+            *slot = to.into();
+        }
+    }
+}
+
+/// Removes `key` from the map at `path`; keeps the order of the others.
+pub fn remove(value: &mut Value, path: &[&str], key: &str) -> Option<Value> {
+    at_mut(value, path)?.as_object_mut()?.shift_remove(key)
+}
+
+/// Makes `key` of `to` what it is in `from`, absence included.
+pub fn copy_key(to: &mut Value, from: &Value, key: &str) {
+    let Some(map) = to.as_object_mut() else { return };
+    match from.get(key) {
+        Some(value) => {
+            map.insert(key.to_owned(), value.clone());
+        }
+        None => {
+            map.shift_remove(key);
+        }
+    }
+}
+
+/// `metadata.name`.
+#[must_use]
+pub fn name(object: &Value) -> &str {
+    text(object, &["metadata", "name"])
+}
+
+/// `metadata.namespace`.
+#[must_use]
+pub fn namespace(object: &Value) -> &str {
+    text(object, &["metadata", "namespace"])
+}
+
+/// `metadata.uid`.
+#[must_use]
+pub fn uid(object: &Value) -> &str {
+    text(object, &["metadata", "uid"])
+}
+
+/// `metadata.finalizers`.
+#[must_use]
+pub fn finalizers(object: &Value) -> Vec<&str> {
+    list(object, &["metadata", "finalizers"]).iter().filter_map(Value::as_str).collect()
+}
+
+/// Whether the object is being deleted.
+#[must_use]
+pub fn is_terminating(object: &Value) -> bool {
+    !text(object, &["metadata", "deletionTimestamp"]).is_empty()
+}
+
+/// Whether a value is what Kubernetes takes as unset: null, empty text, zero, false, an empty list or map.
+#[must_use]
+pub fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(truth) => !truth,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+/// Whether two values say the same, taking null, an empty list and an empty map for absence: Go's semantic equality.
+#[must_use]
+pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {
+    let absent = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Object(map)) => map.values().all(|value| is_absent(value)),
+        _ => false,
+    };
+    match (left, right) {
+        (left, right) if absent(left) && absent(right) => true,
+        (Some(Value::Object(left)), Some(Value::Object(right))) => {
+            left.keys().chain(right.keys()).all(|key| semantically_equal(left.get(key), right.get(key)))
+        }
+        (Some(Value::Array(left)), Some(Value::Array(right))) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| semantically_equal(Some(left), Some(right)))
+        }
+        (left, right) => left == right,
+    }
+}
+
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.values().all(is_absent),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_never_surprise() {
+        let mut object = json!({"metadata": {"name": "a"}, "spec": 5});
+        assert_eq!(text(&object, &["metadata", "name"]), "a");
+        assert_eq!(text(&object, &["spec", "x"]), "");
+        set(&mut object, &["status", "load"], "x", 1);
+        assert_eq!(int(&object, &["status", "load", "x"]), Some(1));
+        set(&mut object, &["spec"], "x", 1);
+        assert_eq!(object["spec"], 5);
+    }
+
+    #[test]
+    fn emptiness_and_absence_are_equal() {
+        assert!(semantically_equal(Some(&json!({"a": {}, "b": [], "c": 1})), Some(&json!({"c": 1, "d": null}))));
+        assert!(!semantically_equal(Some(&json!({"c": 1})), Some(&json!({"c": 2}))));
+        assert!(!semantically_equal(Some(&json!({"c": 1})), None));
+    }
+}

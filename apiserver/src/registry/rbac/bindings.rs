@@ -1,0 +1,152 @@
+//! RoleBindings and ClusterRoleBindings.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use serde_json::{Value, json};
+
+use super::guard;
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Change, Column, NameRule, Strategy, resource},
+        object, table,
+        validation::text,
+    },
+    server::Core,
+};
+
+/// Bindings, of the cluster or of a namespace.
+pub struct Bindings {
+    /// ClusterRoleBindings.
+    pub cluster: bool,
+}
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+impl Strategy for Bindings {
+    fn resource(&self) -> Resource {
+        if self.cluster {
+            resource(GROUP, "v1", "ClusterRoleBinding", "clusterrolebindings").cluster_scoped().build()
+        } else {
+            resource(GROUP, "v1", "RoleBinding", "rolebindings").build()
+        }
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn default(&self, object: &mut Value) {
+        if object::text(object, &["roleRef", "apiGroup"]).is_empty() {
+            object::set(object, &["roleRef"], "apiGroup", GROUP);
+        }
+        for subject in object::list_mut(object, &["subjects"]).into_iter().flatten() {
+            if object::text(subject, &["apiGroup"]).is_empty() && matches!(object::text(subject, &["kind"]), "User" | "Group") {
+                object::set(subject, &[], "apiGroup", GROUP);
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let reference = |key: &str| object::text(object, &["roleRef", key]);
+        if reference("apiGroup") != GROUP {
+            causes.push(Cause::not_supported("roleRef.apiGroup", &json!(reference("apiGroup")), &[GROUP]));
+        }
+        let kinds: &[&str] = if self.cluster { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
+        if !kinds.contains(&reference("kind")) {
+            causes.push(Cause::not_supported("roleRef.kind", &json!(reference("kind")), kinds));
+        }
+        let name = reference("name");
+        if name.is_empty() {
+            causes.push(Cause::required("roleRef.name", ""));
+        } else {
+            for fault in text::path_segment(name) {
+                causes.push(Cause::invalid("roleRef.name", &json!(name), &fault));
+            }
+        }
+        for (index, subject) in object::list(object, &["subjects"]).iter().enumerate() {
+            self.subject(subject, &format!("subjects[{index}]"), causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        if object.get("roleRef") != old.get("roleRef") {
+            let value = object.get("roleRef").unwrap_or(&Value::Null);
+            causes.push(Cause::invalid("roleRef", value, "cannot change roleRef"));
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 6] = [
+            Column::name(),
+            Column::text("Role", "roleRef"),
+            Column::age(),
+            Column::text("Users", "Users in the roleBinding").wide(),
+            Column::text("Groups", "Groups in the roleBinding").wide(),
+            Column::text("ServiceAccounts", "ServiceAccounts in the roleBinding").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let of = |kind: &str| {
+            let names: Vec<String> = object::list(object, &["subjects"])
+                .iter()
+                .filter(|subject| object::text(subject, &["kind"]) == kind)
+                .map(|subject| {
+                    let name = object::text(subject, &["name"]);
+                    if kind == "ServiceAccount" { format!("{}/{name}", object::text(subject, &["namespace"])) } else { name.to_owned() }
+                })
+                .collect();
+            Value::from(names.join(", "))
+        };
+        let role = format!("{}/{}", object::text(object, &["roleRef", "kind"]), object::text(object, &["roleRef", "name"]));
+        vec![object::name(object).into(), role.into(), table::age(object, now), of("User"), of("Group"), of("ServiceAccount")]
+    }
+
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move { guard::check_binding(core, call, change.object, change.old).await })
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        crate::server::bootstrap::tell_authorizer(core, object, old);
+    }
+}
+
+impl Bindings {
+    fn subject(&self, subject: &Value, path: &str, causes: &mut Vec<Cause>) {
+        let of = |key: &str| object::text(subject, &[key]);
+        if of("name").is_empty() {
+            causes.push(Cause::required(format!("{path}.name"), ""));
+        }
+        let group = of("apiGroup");
+        match of("kind") {
+            "ServiceAccount" => {
+                for fault in if of("name").is_empty() { Vec::new() } else { text::dns1123_subdomain(of("name")) } {
+                    causes.push(Cause::invalid(format!("{path}.name"), &json!(of("name")), &fault));
+                }
+                if !group.is_empty() {
+                    causes.push(Cause::not_supported(format!("{path}.apiGroup"), &json!(group), &[""]));
+                }
+                if self.cluster && of("namespace").is_empty() {
+                    causes.push(Cause::required(format!("{path}.namespace"), ""));
+                }
+            }
+            "User" | "Group" => {
+                if group != GROUP {
+                    causes.push(Cause::not_supported(format!("{path}.apiGroup"), &json!(group), &[GROUP]));
+                }
+            }
+            other => {
+                let supported = ["Group", "ServiceAccount", "User"];
+                causes.push(Cause::not_supported(format!("{path}.kind"), &json!(other), &supported));
+            }
+        }
+    }
+}

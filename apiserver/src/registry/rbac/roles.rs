@@ -1,0 +1,108 @@
+//! Roles and ClusterRoles.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use serde_json::Value;
+
+use super::guard;
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Change, Column, NameRule, Strategy, resource},
+        object,
+        validation::selector,
+    },
+    server::Core,
+};
+
+/// Roles, of the cluster or of a namespace.
+pub struct Roles {
+    /// ClusterRoles.
+    pub cluster: bool,
+}
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+impl Strategy for Roles {
+    fn resource(&self) -> Resource {
+        if self.cluster {
+            resource(GROUP, "v1", "ClusterRole", "clusterroles").cluster_scoped().build()
+        } else {
+            resource(GROUP, "v1", "Role", "roles").build()
+        }
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
+    fn default(&self, object: &mut Value) {
+        object::map_mut(object, &[]).map(|map| map.entry("rules").or_insert(Value::Null));
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        for (index, rule) in object::list(object, &["rules"]).iter().enumerate() {
+            check_rule(rule, &format!("rules[{index}]"), self.cluster, causes);
+        }
+        if self.cluster {
+            let selectors = object::list(object, &["aggregationRule", "clusterRoleSelectors"]);
+            if object.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && selectors.is_empty() {
+                causes.push(Cause::required("aggregationRule.clusterRoleSelectors", "at least one clusterRoleSelector required if aggregationRule is non-nil"));
+            }
+            for (index, found) in selectors.iter().enumerate() {
+                selector::check(Some(found), &format!("aggregationRule.clusterRoleSelectors[{index}]"), causes);
+            }
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 2] = [
+            Column::name(),
+            Column { name: "Created At", kind: "date", format: "", description: "metadata.creationTimestamp", priority: 0 },
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+        vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
+    }
+
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+        let checked = guard::check_role(core, call, change.object, change.old);
+        Box::pin(async move { checked })
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        crate::server::bootstrap::tell_authorizer(core, object, old);
+    }
+}
+
+fn check_rule(rule: &Value, path: &str, cluster: bool, causes: &mut Vec<Cause>) {
+    let list = |key: &str| object::list(rule, &[key]);
+    if list("verbs").is_empty() {
+        causes.push(Cause::required(format!("{path}.verbs"), "verbs must contain at least one value"));
+    }
+    let urls = list("nonResourceURLs");
+    if !urls.is_empty() {
+        let urls = Value::Array(urls.to_vec());
+        if !cluster {
+            causes.push(Cause::invalid(format!("{path}.nonResourceURLs"), &urls, "namespaced rules cannot apply to non-resource URLs"));
+        }
+        if ["apiGroups", "resources", "resourceNames"].iter().any(|key| !list(key).is_empty()) {
+            causes.push(Cause::invalid(format!("{path}.nonResourceURLs"), &urls, "rules cannot apply to both regular resources and non-resource URLs"));
+        }
+        return;
+    }
+    if list("apiGroups").is_empty() {
+        causes.push(Cause::required(format!("{path}.apiGroups"), "resource rules must supply at least one api group"));
+    }
+    if list("resources").is_empty() {
+        causes.push(Cause::required(format!("{path}.resources"), "resource rules must supply at least one resource"));
+    }
+}

@@ -1,0 +1,264 @@
+//! Between objects and the store: keys, encoding, sealing, and the views of one storage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use martello_api::status::ApiError;
+use serde_json::Value;
+
+use super::{
+    kind::{Kind, Strategy},
+    object,
+};
+use crate::{
+    server::Core,
+    store::{Body, Committed, Entry, Expect, Key, Object, Op, Pairs, Resource, Scope, StoreError},
+};
+
+/// Fields of every kind that selectors may name.
+const NAME_FIELD: &str = "metadata.name";
+const NAMESPACE_FIELD: &str = "metadata.namespace";
+
+/// What a write is to meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing under this name.
+    Absent,
+    /// This revision.
+    Revision(u64),
+}
+
+/// Why a write did not happen.
+#[derive(Debug)]
+pub enum WriteError {
+    /// There is something else now; none if it is gone.
+    Conflict(Option<Arc<Entry>>),
+    /// Anything else.
+    Failed(ApiError),
+}
+
+impl From<ApiError> for WriteError {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Kind {
+    /// Under what its objects are stored.
+    #[must_use]
+    pub fn stored_as(&self) -> Resource {
+        Resource::from_qualified(&self.storage)
+    }
+
+    /// Where an object is stored.
+    #[must_use]
+    pub fn key(&self, namespace: &str, name: &str) -> Key {
+        Key::new(&self.stored_as(), if self.resource.namespaced { namespace } else { "" }, name)
+    }
+
+    /// The objects of a namespace, or all.
+    #[must_use]
+    pub fn scope(&self, namespace: &str) -> Scope {
+        Scope::namespace(&self.stored_as(), if self.resource.namespaced { namespace } else { "" })
+    }
+
+    /// Encodes an object of this kind: kind and version first, so that lists can leave them out, no revision.
+    #[must_use]
+    pub fn encode(&self, value: &Value) -> Bytes {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(self.head().as_bytes());
+        out.extend_from_slice(b"\"metadata\":{\"resourceVersion\":\"\"");
+        for (key, value) in value.get("metadata").and_then(Value::as_object).into_iter().flatten() {
+            if key != "resourceVersion" && !value.is_null() {
+                member(&mut out, key, value);
+            }
+        }
+        out.push(b'}');
+        for (key, value) in value.as_object().into_iter().flatten() {
+            if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+                member(&mut out, key, value);
+            }
+        }
+        out.push(b'}');
+        Bytes::from(out)
+    }
+}
+
+fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
+    out.push(b',');
+    // Writing into memory does not fail, and keys are text.
+    drop(serde_json::to_writer(&mut *out, key));
+    out.push(b':');
+    drop(serde_json::to_writer(&mut *out, value));
+}
+
+/// What the store says, as clients are told.
+#[must_use]
+pub fn store_failure(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { wanted, oldest } => {
+            ApiError::expired(format!("too old resource version: {wanted} ({oldest})"))
+        }
+        StoreError::Future { wanted, current } => too_large_revision(*wanted, *current),
+        StoreError::TooLarge { .. } => ApiError::too_large(format!("Request entity too large: {error}")),
+        StoreError::Unavailable { .. } => ApiError::unavailable(error.to_string()),
+        other => ApiError::internal(other),
+    }
+}
+
+/// 504 for a revision that is not there yet.
+fn too_large_revision(wanted: u64, current: u64) -> ApiError {
+    use martello_api::status::{Cause, Details};
+    let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+    let mut error = ApiError::new(504, "Timeout", message);
+    let cause = Cause::new("ResourceVersionTooLarge", "", "Too large resource version");
+    error.details = Some(Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() });
+    error
+}
+
+impl Core {
+    /// The object under a name.
+    pub async fn find(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, ApiError> {
+        let key = kind.key(namespace, name);
+        self.store.get(&key).await.map_err(|error| store_failure(&error))
+    }
+
+    /// The object under a name, or 404.
+    pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Arc<Entry>, ApiError> {
+        self.find(kind, namespace, name).await?.ok_or_else(|| kind.not_found(name))
+    }
+
+    /// The JSON of an entry as this kind shows it, revision included. Opens what is sealed.
+    pub async fn json(&self, kind: &Kind, entry: &Entry) -> Result<Bytes, ApiError> {
+        let bytes = if entry.is_sealed() { self.open(entry, entry.revision).await? } else { entry.bytes().clone() };
+        if !kind.converts() {
+            return Ok(bytes);
+        }
+        let mut value = parse(&bytes)?;
+        kind.from_stored(&mut value);
+        Ok(with_revision(&kind.encode(&value), entry.revision))
+    }
+
+    /// The JSON of an entry with another revision in it.
+    pub async fn json_at(&self, kind: &Kind, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
+        if entry.is_sealed() || kind.converts() {
+            let bytes = self.json(kind, entry).await?;
+            return Ok(with_revision(&bytes, revision));
+        }
+        Ok(entry.bytes_at(revision))
+    }
+
+    /// The object of an entry as this kind shows it.
+    pub async fn value(&self, kind: &Kind, entry: &Entry) -> Result<Value, ApiError> {
+        if !kind.converts() {
+            return if entry.is_sealed() { parse(&self.json(kind, entry).await?) } else { parse(entry.bytes()) };
+        }
+        let mut value = parse(entry.bytes())?;
+        kind.from_stored(&mut value);
+        if let Some(map) = value.as_object_mut() {
+            map.insert("kind".into(), kind.name().into());
+            map.insert("apiVersion".into(), kind.resource.gvk.api_version().into());
+        }
+        Ok(value)
+    }
+
+    async fn open(&self, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
+        let opened = self.sealer.open(&entry.key, &entry.uid, entry.bytes())?;
+        Ok(with_revision(&Bytes::copy_from_slice(&opened), revision))
+    }
+
+    /// What is to be stored of an object.
+    pub async fn pack(&self, kind: &Kind, key: &Key, value: &Value) -> Result<Object, ApiError> {
+        let uid: Arc<str> = object::uid(value).into();
+        let labels = labels(value);
+        let (json, fields) = if kind.converts() {
+            let mut stored = value.clone();
+            kind.to_stored(&mut stored);
+            let whole = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
+            (Bytes::from(whole), fields(kind, &stored))
+        } else {
+            (kind.encode(value), fields(kind, value))
+        };
+        let body = if kind.sealed() {
+            Body::Sealed(Bytes::from(self.sealer.seal(key, &uid, &json)?))
+        } else {
+            Body::json(&json).ok_or_else(|| ApiError::internal("encoding the object: it has no metadata"))?
+        };
+        Ok(Object { uid, labels, fields, body })
+    }
+
+    /// Stores an object.
+    pub async fn put(&self, kind: &Kind, value: &Value, expected: Expected) -> Result<Arc<Entry>, WriteError> {
+        let key = kind.key(object::namespace(value), object::name(value));
+        let object = self.pack(kind, &key, value).await?;
+        let expect = match expected {
+            Expected::Absent => Expect::Absent,
+            Expected::Revision(revision) => Expect::Revision(revision),
+        };
+        self.commit_one(Op::Put { key, object, expect }).await
+    }
+
+    /// Removes an object; answers it as it last was, with the revision of its end.
+    pub async fn remove(&self, entry: &Entry) -> Result<Arc<Entry>, WriteError> {
+        let op = Op::Delete { key: entry.key.clone(), expect: Expect::Revision(entry.revision) };
+        self.commit_one(op).await
+    }
+
+    async fn commit_one(&self, op: Op) -> Result<Arc<Entry>, WriteError> {
+        match self.store.commit(vec![op]).await {
+            Ok(Committed { mut entries, .. }) => entries
+                .pop()
+                .flatten()
+                .ok_or_else(|| WriteError::Failed(ApiError::internal("the store answered a commit without its entry"))),
+            Err(StoreError::Conflict { current, .. }) => Err(WriteError::Conflict(current)),
+            Err(error) => Err(WriteError::Failed(store_failure(&error))),
+        }
+    }
+}
+
+/// Parses JSON that the server itself wrote.
+pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| ApiError::internal(format!("reading a stored object: {error}")))
+}
+
+/// JSON of an object with this revision in it.
+#[must_use]
+pub fn with_revision(json: &Bytes, revision: u64) -> Bytes {
+    match Body::json(json) {
+        Some(Body::Json { head, tail }) => {
+            let revision = revision.to_string();
+            let mut out = Vec::with_capacity(head.len() + revision.len() + tail.len());
+            out.extend_from_slice(&head);
+            out.extend_from_slice(revision.as_bytes());
+            out.extend_from_slice(&tail);
+            Bytes::from(out)
+        }
+        _ => json.clone(),
+    }
+}
+
+/// Sets the revision of a value.
+pub fn set_revision(value: &mut Value, revision: u64) {
+    object::set(value, &["metadata"], "resourceVersion", revision.to_string());
+}
+
+fn labels(value: &Value) -> Pairs {
+    let labels = object::at(value, &["metadata", "labels"]).and_then(Value::as_object);
+    Pairs::from_iter(labels.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))))
+}
+
+fn fields(kind: &Kind, value: &Value) -> Pairs {
+    let own: Vec<(&str, String)> =
+        kind.indexed().iter().map(|path| (*path, Strategy::field(&**kind, value, path))).collect();
+    Pairs::from_iter(own.iter().map(|(path, value)| (*path, value.as_str())))
+}
+
+/// What a field selector sees of an entry.
+#[must_use]
+pub fn entry_field<'a>(entry: &'a Entry, path: &str) -> &'a str {
+    match path {
+        NAME_FIELD => entry.key.name(),
+        NAMESPACE_FIELD => entry.key.namespace(),
+        _ => entry.fields.get(path).unwrap_or_default(),
+    }
+}

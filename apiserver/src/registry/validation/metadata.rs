@@ -1,0 +1,169 @@
+//! `metadata`: what holds for every kind.
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use super::text;
+use crate::registry::{kind::Kind, object};
+
+/// Most bytes that the annotations of one object may have, keys and values together.
+const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+/// Finalizers that need no prefix.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+/// Kinds that may not own.
+const NO_OWNERS: [(&str, &str); 1] = [("v1", "Event")];
+
+/// Checks the metadata of a new object.
+pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
+    name(kind, object, causes);
+    common(object, causes);
+}
+
+/// Checks the metadata of an object against what it was.
+pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    common(object, causes);
+    if object::is_terminating(old) {
+        let before = object::finalizers(old);
+        let added: Vec<&str> =
+            object::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
+        if !added.is_empty() {
+            let listed = go_strings(&added);
+            causes.push(Cause::forbidden(
+                "metadata.finalizers",
+                &format!("no new finalizers can be added if the object is being deleted, found new finalizers {listed}"),
+            ));
+        }
+    }
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let (new, was) = (object::at(object, &["metadata", key]), object::at(old, &["metadata", key]));
+        if new != was {
+            causes.push(Cause::invalid(format!("metadata.{key}"), new.unwrap_or(&Value::Null), "field is immutable"));
+        }
+    }
+}
+
+fn go_strings(values: &[&str]) -> String {
+    let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+    format!("[]string{{{}}}", quoted.join(", "))
+}
+
+fn name(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
+    let name = object::name(object);
+    if name.is_empty() {
+        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+    } else {
+        for fault in kind.name_rule().faults(name) {
+            causes.push(Cause::invalid("metadata.name", &json!(name), &fault));
+        }
+    }
+    let namespace = object::namespace(object);
+    if kind.resource.namespaced {
+        if namespace.is_empty() {
+            causes.push(Cause::required("metadata.namespace", ""));
+        } else {
+            for fault in text::dns1123_label(namespace) {
+                causes.push(Cause::invalid("metadata.namespace", &json!(namespace), &fault));
+            }
+        }
+    } else if !namespace.is_empty() {
+        causes.push(Cause::forbidden("metadata.namespace", "not allowed on this type"));
+    }
+    if let Some(generation) = object::int(object, &["metadata", "generation"])
+        && generation < 0
+    {
+        causes.push(Cause::invalid("metadata.generation", &json!(generation), "must be greater than or equal to 0"));
+    }
+}
+
+fn common(object: &Value, causes: &mut Vec<Cause>) {
+    labels(object::at(object, &["metadata", "labels"]), "metadata.labels", causes);
+    annotations(object::at(object, &["metadata", "annotations"]), "metadata.annotations", causes);
+    owners(object::list(object, &["metadata", "ownerReferences"]), causes);
+    finalizers(object, causes);
+}
+
+/// Checks labels at `path`.
+pub fn labels(labels: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    for (key, value) in labels.and_then(Value::as_object).into_iter().flatten() {
+        for fault in text::label_key(key) {
+            causes.push(Cause::invalid(path, &json!(key), &fault));
+        }
+        let value = value.as_str().unwrap_or_default();
+        for fault in text::label_value(value) {
+            causes.push(Cause::invalid(path, &json!(value), &fault));
+        }
+    }
+}
+
+/// Checks annotations at `path`.
+pub fn annotations(annotations: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
+    let mut bytes = 0;
+    for (key, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
+        for fault in text::label_key(&key.to_lowercase()) {
+            causes.push(Cause::invalid(path, &json!(key), &fault));
+        }
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > MAX_ANNOTATION_BYTES {
+        causes.push(Cause::too_long(path, MAX_ANNOTATION_BYTES));
+    }
+}
+
+fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
+    const PATH: &str = "metadata.ownerReferences";
+    let mut controller: Option<String> = None;
+    for owner in owners {
+        let (version, kind) = (object::text(owner, &["apiVersion"]), object::text(owner, &["kind"]));
+        if version.is_empty() || version.matches('/').count() > 1 {
+            causes.push(Cause::invalid(format!("{PATH}.apiVersion"), &json!(version), "version must not be empty"));
+        }
+        for key in ["kind", "name", "uid"] {
+            if object::text(owner, &[key]).is_empty() {
+                let why = if key == "kind" { "must not be empty" } else { "must not be empty" };
+                causes.push(Cause::invalid(format!("{PATH}.{key}"), &json!(""), why));
+            }
+        }
+        if NO_OWNERS.contains(&(version, kind)) {
+            let why = format!("{version}, Kind={kind} is disallowed from being an owner");
+            causes.push(Cause::invalid(PATH, owner, &why));
+        }
+        if object::flag(owner, &["controller"]) {
+            let this = format!("{kind}/{}", object::text(owner, &["name"]));
+            match &controller {
+                Some(first) => {
+                    let why = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                    );
+                    causes.push(Cause::invalid(PATH, &Value::Array(owners.to_vec()), &why));
+                }
+                None => controller = Some(this),
+            }
+        }
+    }
+}
+
+fn finalizers(object: &Value, causes: &mut Vec<Cause>) {
+    let finalizers = object::finalizers(object);
+    let (mut orphan, mut foreground) = (false, false);
+    for (index, finalizer) in finalizers.iter().enumerate() {
+        for fault in text::qualified_name(finalizer) {
+            causes.push(Cause::invalid("metadata.finalizers", &json!(finalizer), &fault));
+        }
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+            causes.push(Cause::invalid(
+                format!("metadata.finalizers[{index}]"),
+                &json!(finalizer),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+        orphan |= *finalizer == "orphan";
+        foreground |= *finalizer == "foregroundDeletion";
+    }
+    if orphan && foreground {
+        causes.push(Cause::invalid(
+            "metadata.finalizers",
+            &json!(finalizers),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
+    }
+}

@@ -1,0 +1,113 @@
+//! One object as an answer, in the form that the client asked for.
+
+use std::sync::Arc;
+
+use martello_api::status::ApiError;
+use serde_json::{Value, json};
+
+use crate::{
+    http::{
+        negotiate::{Encoding, Form},
+        reply::{self, Reply},
+    },
+    registry::{
+        call::Call,
+        kind::Kind,
+        object,
+        storage::{set_revision, with_revision},
+        table,
+    },
+    server::Core,
+    store::Entry,
+};
+
+/// What a write left.
+pub enum Written {
+    /// This entry, of this object.
+    Stored(Arc<Entry>, Value),
+    /// What was there already.
+    Unchanged(Arc<Entry>),
+    /// Nothing: this is what would have been stored.
+    Only(Value),
+}
+
+/// Answers a write.
+pub async fn stored(core: &Arc<Core>, kind: &Kind, call: &Call, code: u16, written: Written) -> Result<Reply, ApiError> {
+    match written {
+        Written::Unchanged(entry) => one(core, kind, call, code, &entry).await,
+        Written::Only(object) => value(kind, call, code, object),
+        Written::Stored(entry, mut object) => {
+            if !is_plain(call) {
+                set_revision(&mut object, entry.revision);
+                return value(kind, call, code, object);
+            }
+            if entry.is_sealed() || kind.converts() {
+                return Ok(reply::json(code, with_revision(&kind.encode(&object), entry.revision)));
+            }
+            Ok(reply::json(code, entry.bytes().clone()))
+        }
+    }
+}
+
+/// Answers with an entry.
+pub async fn one(core: &Arc<Core>, kind: &Kind, call: &Call, code: u16, entry: &Entry) -> Result<Reply, ApiError> {
+    if is_plain(call) {
+        return Ok(reply::json(code, core.json(kind, entry).await?));
+    }
+    value(kind, call, code, core.value(kind, entry).await?)
+}
+
+fn is_plain(call: &Call) -> bool {
+    call.accepted.encoding == Encoding::Json && call.accepted.form == Form::Objects && !call.query.has("pretty")
+}
+
+/// Answers with a value.
+pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply, ApiError> {
+    let shaped = match &call.accepted.form {
+        Form::Objects => value,
+        Form::Table(version) => table::of_one(kind, call, version, &value)?,
+        Form::Metadata(version) => metadata_only(version, &value),
+        Form::MetadataList(_) => {
+            return Err(not_acceptable("you requested PartialObjectMetadataList, but the requested object is not a list"));
+        }
+    };
+    Ok(encoded(call, code, &shaped))
+}
+
+/// 406 where the form does not fit the answer.
+#[must_use]
+pub fn not_acceptable(why: &str) -> ApiError {
+    let mut error = ApiError::new(406, "NotAcceptable", why);
+    error.details = None;
+    error
+}
+
+/// A value in the encoding that was asked for, pretty where that was asked for.
+#[must_use]
+pub fn encoded(call: &Call, code: u16, value: &Value) -> Reply {
+    if call.accepted.encoding == Encoding::Json && call.query.flag("pretty") == Some(true) {
+        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+        text.push(b'\n');
+        return reply::json(code, text);
+    }
+    reply::value(code, &call.accepted, value)
+}
+
+/// `PartialObjectMetadata` of an object.
+#[must_use]
+pub fn metadata_only(version: &str, value: &Value) -> Value {
+    let metadata = value.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
+}
+
+/// `Status` of success, about an object.
+#[must_use]
+pub fn success(kind: &Kind, object: &Value) -> Value {
+    let mut details = json!({"name": object::name(object)});
+    if !kind.group().is_empty() {
+        object::set(&mut details, &[], "group", kind.group());
+    }
+    object::set(&mut details, &[], "kind", kind.resource.plural.as_ref());
+    object::set(&mut details, &[], "uid", object::uid(object));
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}

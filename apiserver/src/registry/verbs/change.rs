@@ -1,0 +1,254 @@
+//! Changing an object: the way of updates and patches, of the object and of its subresources.
+
+use std::sync::Arc;
+
+use martello_api::status::{ApiError, Cause};
+use serde_json::Value;
+
+use super::{answer::Written, create};
+use crate::{
+    admission::{self, Operation},
+    registry::{
+        call::Call,
+        codec,
+        kind::{Change, Kind},
+        meta, object,
+        options::parse_revision,
+        storage::{Expected, WriteError},
+        validation,
+    },
+    server::Core,
+    store::Entry,
+};
+
+/// How often a change is tried anew when another write came between.
+const ATTEMPTS: usize = 20;
+/// Upstream's words for a lost race.
+pub const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+
+/// Which part of the object a call may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All but the status.
+    Main,
+    /// The status, and metadata as far as the kind lets it.
+    Status,
+    /// What the caller's transformation touches, and no rules of the kind (scale, binding, finalize …).
+    Whole(&'static str),
+}
+
+impl Part {
+    /// The subresource that owns the fields.
+    #[must_use]
+    pub fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Whole(name) => name,
+        }
+    }
+}
+
+/// What makes the new object of the current one; none of the current where the object is missing.
+pub type Transform<'a> = &'a (dyn Fn(Option<&Value>) -> Result<Value, ApiError> + Send + Sync);
+
+/// What a change is.
+pub struct Plan<'a> {
+    /// Which part of the object may change.
+    pub part: Part,
+    /// Nothing may be kept.
+    pub dry_run: bool,
+    /// A missing object is made.
+    pub creates: bool,
+    /// A missing resourceVersion is fine although the kind wants one.
+    pub unconditional: bool,
+    /// What makes the new object.
+    pub transform: Transform<'a>,
+}
+
+/// Changes the object that the call names. The flag says whether it was made.
+pub async fn change(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<(Written, bool), ApiError> {
+    for _ in 0..ATTEMPTS {
+        let Some(entry) = core.find(kind, call.namespace(), call.name()).await? else {
+            if !plan.creates {
+                return Err(kind.not_found(call.name()));
+            }
+            return make(core, kind, call, plan).await.map(|written| (written, true));
+        };
+        let current = core.value(kind, &entry).await?;
+        let mut new = (plan.transform)(Some(&current))?;
+        let pinned = check_identity(kind, call, &new, &current, plan)?;
+        shape(kind, call, plan, &mut new, &current);
+        if plan.part == Part::Main {
+            admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
+            meta::prepare_update(&mut new, &current);
+            kind.prepare_update(&mut new, &current, call.now);
+            meta::bump_generation(kind, &mut new, &current);
+        }
+        check(kind, plan, &new, &current)?;
+        kind.warnings(&new, Some(&current)).into_iter().for_each(|warning| call.warn(warning));
+        admission::validate(core, kind, call, Operation::Update, Some(&new), Some(&current)).await?;
+        let change = Change { object: &mut new, old: Some(&current), dry_run: plan.dry_run };
+        kind.before_commit(core, call, change).await?;
+        codec::normalize(kind, &mut new);
+        match commit(core, kind, plan, &entry, new, &current).await {
+            Ok(written) => return Ok((written, false)),
+            Err(WriteError::Conflict(_)) if pinned => return Err(kind.conflict(call.name(), MODIFIED)),
+            Err(WriteError::Conflict(_)) => {}
+            Err(WriteError::Failed(error)) => return Err(error),
+        }
+    }
+    Err(kind.conflict(call.name(), MODIFIED))
+}
+
+async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<Written, ApiError> {
+    let mut new = (plan.transform)(None)?;
+    let uid = object::uid(&new);
+    if !uid.is_empty() {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        return Err(kind.conflict(call.name(), &why));
+    }
+    if !matches!(object::text(&new, &["metadata", "resourceVersion"]), "" | "0") {
+        return Err(kind.not_found(call.name()));
+    }
+    check_name(call, &new)?;
+    object::remove(&mut new, &["metadata"], "resourceVersion");
+    create::create_object(core, kind, call, new, plan.dry_run).await
+}
+
+/// Whether what is to be written names the object that is there. Answers whether it is pinned to a revision.
+fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: &Plan<'_>) -> Result<bool, ApiError> {
+    check_name(call, new)?;
+    let namespace = object::namespace(new);
+    if kind.resource.namespaced && !namespace.is_empty() && namespace != call.namespace() {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let uid = object::uid(new);
+    if !uid.is_empty() && uid != object::uid(current) {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+        return Err(kind.conflict(call.name(), &why));
+    }
+    let wanted = object::text(new, &["metadata", "resourceVersion"]);
+    let revision = parse_revision(wanted)
+        .map_err(|_| ApiError::new(500, "", format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax")))?;
+    match revision {
+        None | Some(0) if kind.allows_unconditional_update() || plan.unconditional => Ok(false),
+        None | Some(0) => {
+            let zero = Value::from(0);
+            let cause = Cause::invalid("metadata.resourceVersion", &zero, "must be specified for an update");
+            Err(kind.invalid(call.name(), vec![cause]))
+        }
+        Some(_) if wanted == object::text(current, &["metadata", "resourceVersion"]) => Ok(call.verb == "update"),
+        Some(_) => Err(kind.conflict(call.name(), MODIFIED)),
+    }
+}
+
+fn check_name(call: &Call, new: &Value) -> Result<(), ApiError> {
+    let name = object::name(new);
+    if name == call.name() {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(if name.is_empty() {
+        "name must be provided".to_owned()
+    } else {
+        format!("the name of the object ({name}) does not match the name on the URL ({})", call.name())
+    }))
+}
+
+/// Restores what this part may not change, and writes down whose fields were set.
+fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &Value) {
+    if kind.resource.namespaced {
+        object::set(new, &["metadata"], "namespace", call.namespace());
+    }
+    match plan.part {
+        Part::Main if kind.has_status() => object::copy_key(new, current, "status"),
+        Part::Main => {}
+        Part::Status => {
+            let mut shaped = current.clone();
+            object::copy_key(&mut shaped, new, "status");
+            object::copy_key(&mut shaped, new, "metadata");
+            kind.prepare_status(&mut shaped, current);
+            *new = shaped;
+            meta::prepare_update(new, current);
+            for key in ["ownerReferences", "finalizers"] {
+                meta::restore(new, current, key);
+            }
+        }
+        Part::Whole(_) => meta::prepare_update(new, current),
+    }
+    meta::dedup_owners(call, new);
+    codec::track(kind, call, Some(current), new, plan.part.subresource());
+}
+
+fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(), ApiError> {
+    let mut causes = Vec::new();
+    validation::metadata::update(new, current, &mut causes);
+    match plan.part {
+        Part::Main => {
+            kind.validate(new, &mut causes);
+            kind.validate_update(new, current, &mut causes);
+        }
+        Part::Status => kind.validate_status(new, current, &mut causes),
+        Part::Whole(_) => {}
+    }
+    if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(new), causes)) }
+}
+
+async fn commit(
+    core: &Arc<Core>,
+    kind: &Kind,
+    plan: &Plan<'_>,
+    entry: &Arc<Entry>,
+    mut new: Value,
+    current: &Value,
+) -> Result<Written, WriteError> {
+    let revision = object::text(current, &["metadata", "resourceVersion"]).to_owned();
+    object::set(&mut new, &["metadata"], "resourceVersion", revision);
+    if same(&mut new, current) {
+        return Ok(Written::Unchanged(Arc::clone(entry)));
+    }
+    if plan.dry_run {
+        return Ok(Written::Only(new));
+    }
+    let ends = object::is_terminating(&new)
+        && object::finalizers(&new).is_empty()
+        && !kind.holds_back(&new)
+        && object::int(current, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0;
+    if ends {
+        let gone = core.remove(entry).await?;
+        kind.after_commit(core, None, Some(current));
+        crate::registry::storage::set_revision(&mut new, gone.revision);
+        return Ok(Written::Only(new));
+    }
+    let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
+    kind.after_commit(core, Some(&new), Some(current));
+    Ok(Written::Stored(stored, new))
+}
+
+/// Whether nothing was changed. Times of managed fields alone are no change; they are set back.
+fn same(new: &mut Value, current: &Value) -> bool {
+    if new == current {
+        return true;
+    }
+    let fields = object::at(new, &["metadata", "managedFields"]).cloned();
+    let old_fields = object::at(current, &["metadata", "managedFields"]).cloned();
+    let without_times = |fields: &Option<Value>| {
+        let mut entries = fields.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+        for entry in &mut entries {
+            object::remove(entry, &[], "time");
+        }
+        entries
+    };
+    if without_times(&fields) != without_times(&old_fields) {
+        return false;
+    }
+    match old_fields {
+        Some(old) => object::set(new, &["metadata"], "managedFields", old),
+        None => {
+            object::remove(new, &["metadata"], "managedFields");
+        }
+    }
+    new == current
+}

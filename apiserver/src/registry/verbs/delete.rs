@@ -1,0 +1,181 @@
+//! Deleting one object: at once, after its grace period, or when its finalizers are done.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use martello_api::{clock::rfc3339_seconds, status::ApiError};
+use serde_json::Value;
+
+use super::answer;
+use crate::{
+    admission::{self, Operation},
+    http::reply::Reply,
+    registry::{
+        call::Call,
+        codec,
+        kind::{Deleted, Kind},
+        object,
+        options::{DeleteOptions, Propagation},
+        storage::{Expected, WriteError, set_revision},
+    },
+    server::Core,
+    store::Entry,
+};
+
+/// How often a delete is tried anew when another write came between.
+const ATTEMPTS: usize = 20;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What a delete did.
+pub struct Outcome {
+    /// The object as it is, or as it last was.
+    pub object: Value,
+    /// Whether it is gone.
+    pub gone: bool,
+}
+
+/// Serves a delete.
+pub async fn delete(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
+    let body = codec::decode_options(call, "DeleteOptions")?;
+    let options = DeleteOptions::read(&call.query, body.as_ref())?;
+    let outcome = delete_object(core, kind, call, call.namespace(), call.name(), &options).await?;
+    if outcome.gone && kind.deleted() == Deleted::Status {
+        return Ok(answer::encoded(call, 200, &answer::success(kind, &outcome.object)));
+    }
+    answer::value(kind, call, 200, outcome.object)
+}
+
+/// Deletes an object as `options` say.
+pub async fn delete_object(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Outcome, ApiError> {
+    for _ in 0..ATTEMPTS {
+        let entry = core.get(kind, namespace, name).await?;
+        let current = core.value(kind, &entry).await?;
+        check_preconditions(kind, &current, options)?;
+        kind.before_delete(call, &current)?;
+        admission::validate(core, kind, call, Operation::Delete, None, Some(&current)).await?;
+        match attempt(core, kind, &entry, current, options, call.now).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(WriteError::Conflict(_)) => {}
+            Err(WriteError::Failed(error)) => return Err(error),
+        }
+    }
+    Err(kind.conflict(name, super::change::MODIFIED))
+}
+
+async fn attempt(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    entry: &Arc<Entry>,
+    current: Value,
+    options: &DeleteOptions,
+    now: Timestamp,
+) -> Result<Outcome, WriteError> {
+    let mut new = current.clone();
+    let grace = kind.grace(&current, options.grace);
+    set_finalizers(&mut new, options.propagation);
+    let held = !object::finalizers(&new).is_empty() || kind.holds_back(&new);
+    let marked = mark(kind, &mut new, &current, grace, held, now);
+    let stays = held || grace.is_some_and(|grace| grace > 0) && marked != Mark::Ended;
+    if !stays {
+        if !options.dry_run {
+            let gone = core.remove(entry).await?;
+            kind.after_commit(core, None, Some(&current));
+            set_revision(&mut new, gone.revision);
+        }
+        return Ok(Outcome { object: new, gone: true });
+    }
+    if new == current || options.dry_run {
+        return Ok(Outcome { object: new, gone: false });
+    }
+    codec::normalize(kind, &mut new);
+    let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
+    kind.after_commit(core, Some(&new), Some(&current));
+    set_revision(&mut new, stored.revision);
+    Ok(Outcome { object: new, gone: false })
+}
+
+#[derive(PartialEq, Eq)]
+enum Mark {
+    /// The object is being deleted now.
+    Deleting,
+    /// Its time is over.
+    Ended,
+}
+
+/// Writes down that the object is being deleted, and since when.
+fn mark(kind: &Kind, new: &mut Value, current: &Value, grace: Option<i64>, held: bool, now: Timestamp) -> Mark {
+    let seconds = grace.unwrap_or(0);
+    let before = object::int(current, &["metadata", "deletionGracePeriodSeconds"]);
+    if object::is_terminating(current) {
+        // A second delete may only shorten the time that is left.
+        let shorter = before.is_some_and(|before| seconds < before);
+        if shorter {
+            set_deletion(new, seconds, now);
+        }
+        return if seconds == 0 || before == Some(0) { Mark::Ended } else { Mark::Deleting };
+    }
+    if grace.is_some() || held {
+        set_deletion(new, seconds, now);
+        kind.mark_deleted(new);
+        if let Some(generation) = object::int(current, &["metadata", "generation"])
+            && generation > 0
+        {
+            object::set(new, &["metadata"], "generation", generation + 1);
+        }
+    }
+    Mark::Deleting
+}
+
+fn set_deletion(new: &mut Value, seconds: i64, now: Timestamp) {
+    let end = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
+    object::set(new, &["metadata"], "deletionTimestamp", rfc3339_seconds(end));
+    object::set(new, &["metadata"], "deletionGracePeriodSeconds", seconds);
+}
+
+/// The garbage collector is told by finalizers what becomes of dependents.
+fn set_finalizers(new: &mut Value, propagation: Option<Propagation>) {
+    let Some(propagation) = propagation else { return };
+    let mut finalizers: Vec<String> = object::finalizers(new)
+        .into_iter()
+        .filter(|finalizer| !matches!(*finalizer, ORPHAN | FOREGROUND))
+        .map(str::to_owned)
+        .collect();
+    match propagation {
+        Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
+        Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
+        Propagation::Background => {}
+    }
+    if finalizers.is_empty() {
+        object::remove(new, &["metadata"], "finalizers");
+    } else {
+        object::set(new, &["metadata"], "finalizers", finalizers);
+    }
+}
+
+fn check_preconditions(kind: &Kind, current: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
+    let name = object::name(current);
+    if let Some(uid) = &options.uid
+        && uid != object::uid(current)
+    {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+        return Err(kind.conflict(name, &why));
+    }
+    let revision = object::text(current, &["metadata", "resourceVersion"]);
+    if let Some(wanted) = &options.resource_version
+        && wanted != revision
+    {
+        let why = format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
+        );
+        return Err(kind.conflict(name, &why));
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Lists: the bytes of the objects, joined.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use martello_api::status::ApiError;
+use serde_json::{Value, json};
+
+use super::answer;
+use crate::{
+    http::{
+        body::ReplyBody,
+        negotiate::{Encoding, Form},
+        reply::{self, Reply},
+    },
+    registry::{
+        call::Call,
+        kind::Kind,
+        options::{Continue, ListOptions, Match},
+        select::Selection,
+        storage::store_failure,
+        table,
+    },
+    server::Core,
+    store::{Entry, ListAt, Page, StoreError},
+};
+
+/// How much is joined into one frame; larger objects are frames of their own and are not copied.
+const FRAME_BYTES: usize = 64 * 1024;
+/// How many objects of the store are looked at in one go when few are selected of many.
+const SCAN_PAGE: usize = 2_000;
+
+/// A page of selected objects.
+pub struct Selected {
+    /// The revision of the state.
+    pub revision: u64,
+    /// The objects.
+    pub items: Vec<Arc<Entry>>,
+    /// Where to go on.
+    pub next: Option<Continue>,
+    /// How many more there are; none where a selector makes that unknown.
+    pub remaining: Option<usize>,
+}
+
+/// Serves a list.
+pub async fn list(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
+    let options = ListOptions::read(&call.query, false)?;
+    let selection = Selection::read(kind, &call.query)?;
+    let selected = select(core, kind, call.namespace(), &selection, &options).await?;
+    render(core, kind, call, &selected).await
+}
+
+/// Finds what is selected.
+pub async fn select(
+    core: &Arc<Core>,
+    kind: &Kind,
+    namespace: &str,
+    selection: &Selection,
+    options: &ListOptions,
+) -> Result<Selected, ApiError> {
+    let namespace = match selection.namespace() {
+        Some(own) if namespace.is_empty() && kind.resource.namespaced => own,
+        _ => namespace,
+    };
+    let scope = match selection.name() {
+        Some(name) if !name.is_empty() && (!namespace.is_empty() || !kind.resource.namespaced) => {
+            crate::store::Scope::object(&kind.key(namespace, name))
+        }
+        _ => kind.scope(namespace),
+    };
+    let mut at = match (&options.from, options.version) {
+        (Some(from), _) => ListAt::Exact(from.revision),
+        (None, Match::Newest | Match::Any) => ListAt::Latest,
+        (None, Match::Exact(revision)) => ListAt::Exact(revision),
+        (None, Match::NotOlderThan(revision)) => ListAt::NotOlderThan(revision),
+    };
+    let mut after: Option<Arc<str>> = options.from.as_ref().map(|from| Arc::from(from.after.as_str()));
+    let mut found = Selected { revision: 0, items: Vec::new(), next: None, remaining: None };
+    loop {
+        let limit = page_limit(selection, options.limit);
+        let page = Page { limit, after: after.clone() };
+        let listed = core.store.list(&scope, at, page).await.map_err(|error| list_failure(&error, options))?;
+        found.revision = listed.revision;
+        let last = listed.items.last().map(|entry| Arc::clone(entry.key.path()));
+        for entry in listed.items {
+            if !selection.selects(&entry) {
+                continue;
+            }
+            if options.limit > 0 && found.items.len() == options.limit {
+                found.next = found.items.last().map(|last| Continue::new(found.revision, last.key.path().to_string()));
+                return Ok(found);
+            }
+            found.items.push(entry);
+        }
+        if listed.remaining == 0 {
+            return Ok(found);
+        }
+        if options.limit > 0 && selection.is_everything() {
+            found.remaining = Some(listed.remaining);
+            found.next = last.map(|last| Continue::new(found.revision, last.to_string()));
+            return Ok(found);
+        }
+        at = ListAt::Exact(found.revision);
+        after = last;
+    }
+}
+
+fn page_limit(selection: &Selection, limit: usize) -> Option<usize> {
+    match (limit, selection.is_everything()) {
+        (0, _) => None,
+        (limit, true) => Some(limit),
+        (limit, false) => Some(SCAN_PAGE.max(limit)),
+    }
+}
+
+fn list_failure(error: &StoreError, options: &ListOptions) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } if options.from.is_some() => ApiError::expired(
+            "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
+        ),
+        StoreError::Compacted { .. } => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        other => store_failure(other),
+    }
+}
+
+/// `metadata` of a list.
+#[must_use]
+pub fn list_metadata(selected: &Selected) -> Value {
+    let mut metadata = json!({"resourceVersion": selected.revision.to_string()});
+    if let (Some(next), Some(map)) = (&selected.next, metadata.as_object_mut()) {
+        map.insert("continue".into(), next.encode().into());
+        if let Some(remaining) = selected.remaining {
+            map.insert("remainingItemCount".into(), remaining.into());
+        }
+    }
+    metadata
+}
+
+/// Answers with what was selected.
+pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selected) -> Result<Reply, ApiError> {
+    let plain = call.accepted.encoding == Encoding::Json && call.query.flag("pretty") != Some(true);
+    if plain && call.accepted.form == Form::Objects {
+        return Ok(reply::json_body(200, joined(core, kind, selected).await?));
+    }
+    let mut values = Vec::with_capacity(selected.items.len());
+    for entry in &selected.items {
+        values.push(core.value(kind, entry).await?);
+    }
+    let shaped = match &call.accepted.form {
+        Form::Objects => {
+            let items: Vec<Value> = values.into_iter().map(without_kind).collect();
+            json!({
+                "kind": format!("{}List", kind.name()),
+                "apiVersion": kind.resource.gvk.api_version(),
+                "metadata": list_metadata(selected),
+                "items": items,
+            })
+        }
+        Form::Table(version) => table::of_list(kind, call, version, list_metadata(selected), &values)?,
+        Form::MetadataList(version) => {
+            let items: Vec<Value> = values.iter().map(|value| answer::metadata_only(version, value)).collect();
+            json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": list_metadata(selected),
+                "items": items,
+            })
+        }
+        Form::Metadata(_) => {
+            return Err(answer::not_acceptable(
+                "you requested PartialObjectMetadata, but the requested object is a list",
+            ));
+        }
+    };
+    Ok(answer::encoded(call, 200, &shaped))
+}
+
+fn without_kind(mut value: Value) -> Value {
+    if let Some(map) = value.as_object_mut() {
+        map.shift_remove("kind");
+        map.shift_remove("apiVersion");
+    }
+    value
+}
+
+/// The list as frames: small objects are copied together, large ones are shared.
+async fn joined(core: &Arc<Core>, kind: &Kind, selected: &Selected) -> Result<ReplyBody, ApiError> {
+    let mut frames = VecDeque::new();
+    let mut open = Vec::with_capacity(FRAME_BYTES.min(256 + selected.items.len() * 512));
+    let head = format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":{:?},\"metadata\":{},\"items\":[",
+        kind.name(),
+        kind.resource.gvk.api_version(),
+        list_metadata(selected),
+    );
+    open.extend_from_slice(head.as_bytes());
+    for (index, entry) in selected.items.iter().enumerate() {
+        let bytes = core.json(kind, entry).await?;
+        open.extend_from_slice(if index == 0 { b"{" } else { b",{" });
+        let rest = match bytes.strip_prefix(kind.head().as_bytes()) {
+            Some(rest) => bytes.slice(bytes.len() - rest.len()..),
+            None => bytes.slice(1.min(bytes.len())..),
+        };
+        if rest.len() >= FRAME_BYTES {
+            frames.push_back(Bytes::from(std::mem::take(&mut open)));
+            frames.push_back(rest);
+        } else {
+            open.extend_from_slice(&rest);
+        }
+        if open.len() >= FRAME_BYTES {
+            frames.push_back(Bytes::from(std::mem::replace(&mut open, Vec::with_capacity(FRAME_BYTES + FRAME_BYTES / 4))));
+        }
+    }
+    open.extend_from_slice(b"]}");
+    frames.push_back(Bytes::from(open));
+    Ok(ReplyBody::Ready(frames))
+}

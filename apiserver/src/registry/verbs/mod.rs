@@ -1,0 +1,91 @@
+//! The verbs, implemented once for all kinds.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use martello_api::status::ApiError;
+
+pub mod answer;
+pub mod change;
+pub mod create;
+pub mod delete;
+pub mod delete_collection;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod scale;
+pub mod update;
+pub mod watch;
+
+use super::{call::Call, codec, kind::Kind};
+use crate::{http::reply::Reply, server::Core};
+use change::Part;
+
+/// Serves an authorized call.
+pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static, Result<Reply, ApiError>> {
+    Box::pin(async move {
+        if call.target.subresource.is_empty() {
+            return main(&core, &kind, call).await;
+        }
+        subresource(&core, &kind, call).await
+    })
+}
+
+async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
+    check_scope(kind, &call)?;
+    if !kind.offers(call.verb) {
+        return Err(ApiError::method_not_allowed());
+    }
+    match call.verb {
+        "create" if !kind.offers("get") => answer_review(core, kind, &call).await,
+        "create" => create::create(core, kind, &call).await,
+        "get" => get::get(core, kind, &call).await,
+        "list" => list::list(core, kind, &call).await,
+        "watch" => watch::watch(core, kind, call).await,
+        "update" => update::update(core, kind, &call, Part::Main).await,
+        "patch" => patch::patch(core, kind, &call, Part::Main).await,
+        "delete" => delete::delete(core, kind, &call).await,
+        "deletecollection" => delete_collection::delete_collection(core, kind, &call).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Writes need the namespace of a namespaced kind; a cluster-scoped kind has none.
+fn check_scope(kind: &Kind, call: &Call) -> Result<(), ApiError> {
+    let namespaced = !call.namespace().is_empty();
+    match (kind.resource.namespaced, namespaced) {
+        (true, false) if !matches!(call.verb, "list" | "watch") => Err(ApiError::method_not_allowed()),
+        (false, true) if kind.resource.plural != "namespaces" => Err(ApiError::no_such_route()),
+        _ => Ok(()),
+    }
+}
+
+async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
+    let object = codec::decode(kind, call, "CreateOptions")?;
+    match kind.answer(core, call, object) {
+        Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
+        None => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
+    let name = call.target.subresource.clone();
+    let Some(subresource) = kind.resource.subresources.iter().find(|own| own.name == name) else {
+        return Err(ApiError::no_such_route());
+    };
+    let special = kind.subresource(&name);
+    let offered = subresource.verbs.iter().any(|own| own == call.verb);
+    if !offered {
+        return Err(ApiError::method_not_allowed());
+    }
+    if let Some(special) = special {
+        return special.serve(core, kind, call).await;
+    }
+    match (name.as_str(), call.verb) {
+        ("scale", _) => scale::serve(core, kind, &call).await,
+        (_, "get") => get::get(core, kind, &call).await,
+        ("status", "update") => update::update(core, kind, &call, Part::Status).await,
+        ("status", "patch") => patch::patch(core, kind, &call, Part::Status).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}

@@ -1,0 +1,107 @@
+//! `scale`: the one number that autoscalers and `kubectl scale` change.
+
+use std::sync::Arc;
+
+use martello_api::status::{ApiError, Cause};
+use serde_json::{Value, json};
+
+use super::{
+    answer,
+    change::{Part, Plan, change},
+};
+use crate::{
+    http::reply::Reply,
+    registry::{call::Call, codec, kind::Kind, object, table},
+    server::Core,
+};
+
+/// Serves a call on the scale of an object.
+pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
+    if call.verb == "get" {
+        let entry = core.get(kind, call.namespace(), call.name()).await?;
+        let object = core.value(kind, &entry).await?;
+        return answer::value(kind, call, 200, scale_of(&object));
+    }
+    let options = if call.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
+    let dry_run = call.dry_run(options)?;
+    let edit = codec::Foreign::read(call, "autoscaling", "v1", "Scale")?;
+    let plan = Plan {
+        part: Part::Whole("scale"),
+        dry_run,
+        creates: false,
+        unconditional: true,
+        transform: &|current| {
+            let Some(current) = current else { return Err(kind.not_found(call.name())) };
+            let scale = edit.apply(&scale_of(current))?;
+            apply(call, current, &scale)
+        },
+    };
+    let (written, _) = change(core, kind, call, &plan).await?;
+    let object = match written {
+        answer::Written::Stored(entry, mut object) => {
+            crate::registry::storage::set_revision(&mut object, entry.revision);
+            object
+        }
+        answer::Written::Unchanged(entry) => core.value(kind, &entry).await?,
+        answer::Written::Only(object) => object,
+    };
+    answer::value(kind, call, 200, scale_of(&object))
+}
+
+/// The object with the scale's number and revision.
+fn apply(call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
+    let name = object::name(scale);
+    if name != call.name() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
+    if replicas < 0 {
+        let cause = Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
+        return Err(ApiError::invalid("autoscaling", "Scale", name, vec![cause]));
+    }
+    let mut new = current.clone();
+    object::set(&mut new, &["spec"], "replicas", replicas);
+    for key in ["resourceVersion", "uid"] {
+        match object::at(scale, &["metadata", key]).cloned() {
+            Some(value) => object::set(&mut new, &["metadata"], key, value),
+            None => {
+                object::remove(&mut new, &["metadata"], key);
+            }
+        }
+    }
+    if let Some(generation) = object::int(current, &["metadata", "generation"])
+        && object::int(current, &["spec", "replicas"]) != Some(replicas)
+    {
+        object::set(&mut new, &["metadata"], "generation", generation + 1);
+    }
+    Ok(new)
+}
+
+/// The scale of an object.
+fn scale_of(value: &Value) -> Value {
+    let mut metadata = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(found) = object::at(value, &["metadata", key]) {
+            object::set(&mut metadata, &[], key, found.clone());
+        }
+    }
+    let replicas = object::int(value, &["spec", "replicas"]).unwrap_or(0);
+    let mut spec = json!({});
+    if replicas != 0 {
+        object::set(&mut spec, &[], "replicas", replicas);
+    }
+    let mut status = json!({"replicas": object::int(value, &["status", "replicas"]).unwrap_or(0)});
+    let selector = match object::at(value, &["spec", "selector"]) {
+        Some(selector) if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() => {
+            table::selector_text(Some(selector))
+        }
+        _ => String::new(),
+    };
+    if !selector.is_empty() {
+        object::set(&mut status, &[], "selector", selector);
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}

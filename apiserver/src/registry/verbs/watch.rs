@@ -1,0 +1,289 @@
+//! Watches: events as they are committed, each encoded once for all who see it unfiltered.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::stream;
+use martello_api::status::ApiError;
+use rand::Rng as _;
+use serde_json::{Value, json};
+
+use super::{answer, list::select};
+use crate::{
+    http::{
+        body::{BoxError, ReplyBody},
+        negotiate::{Encoding, Form},
+        reply::{self, Reply},
+    },
+    registry::{
+        call::Call,
+        kind::Kind,
+        object,
+        options::{ListOptions, Match},
+        select::Selection,
+        storage::{parse, store_failure},
+        table,
+    },
+    server::Core,
+    store::{Entry, Event, EventKind, Scope, Watch},
+};
+
+/// How long a watch without a timeout lasts at least; the random part keeps clients from coming back all at once.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How often a watch tells its progress when nothing happens.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// Bytes of events that are sent as one frame.
+const FRAME_BYTES: usize = 64 * 1024;
+
+struct Watcher {
+    core: Arc<Core>,
+    kind: Arc<Kind>,
+    call: Call,
+    selection: Selection,
+    source: Box<dyn Watch>,
+    bookmarks: bool,
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    initial_end: Option<u64>,
+    columns_sent: bool,
+    last_bookmark: u64,
+    deadline: tokio::time::Instant,
+    done: bool,
+}
+
+/// Serves a watch.
+pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
+    let options = ListOptions::read(&call.query, true)?;
+    let selection = Selection::read(kind, &call.query)?;
+    let scope = scope_of(kind, &call, &selection);
+    let starts_with_state = options.initial_events.unwrap_or(matches!(options.version, Match::Newest | Match::Any));
+    let (initial, from) = if starts_with_state {
+        let whole = ListOptions { limit: 0, from: None, ..options.clone() };
+        let selected = select(core, kind, call.namespace(), &selection, &whole).await?;
+        (selected.items, selected.revision)
+    } else {
+        let from = match options.version {
+            Match::Exact(revision) | Match::NotOlderThan(revision) => revision,
+            Match::Newest | Match::Any => core.store.progress().await.map_err(|error| store_failure(&error))?,
+        };
+        (Vec::new(), from)
+    };
+    let source = core.store.watch(&scope, from).await.map_err(|error| store_failure(&error))?;
+    let lasts = options.timeout.map_or_else(
+        || MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()),
+        Duration::from_secs,
+    );
+    let encoding = call.accepted.encoding;
+    let watcher = Watcher {
+        core: Arc::clone(core),
+        kind: Arc::clone(kind),
+        selection,
+        source,
+        bookmarks: options.bookmarks,
+        initial: initial.into_iter(),
+        initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
+        columns_sent: false,
+        last_bookmark: from,
+        deadline: tokio::time::Instant::now() + lasts,
+        done: false,
+        call,
+    };
+    let frames = stream::unfold(watcher, |mut watcher| async move {
+        let frame = watcher.next_frame().await?;
+        Some((Ok::<Bytes, BoxError>(frame), watcher))
+    });
+    let body = ReplyBody::Stream(Box::pin(frames));
+    Ok(match encoding {
+        Encoding::Json => reply::json_body(200, body),
+        Encoding::Yaml => reply::reply(200, http::HeaderValue::from_static("application/yaml"), body),
+    })
+}
+
+fn scope_of(kind: &Kind, call: &Call, selection: &Selection) -> Scope {
+    let namespace = match selection.namespace() {
+        Some(own) if call.namespace().is_empty() => own,
+        _ => call.namespace(),
+    };
+    match selection.name() {
+        Some(name) if !name.is_empty() && (!namespace.is_empty() || !kind.resource.namespaced) => {
+            Scope::object(&kind.key(namespace, name))
+        }
+        _ => kind.scope(namespace),
+    }
+}
+
+impl Watcher {
+    /// The next bytes to send; none when the watch is over.
+    async fn next_frame(&mut self) -> Option<Bytes> {
+        let initial = self.initial_frame().await;
+        if initial.is_some() {
+            return initial;
+        }
+        if let Some(revision) = self.initial_end.take() {
+            return Some(self.bookmark(revision, true));
+        }
+        while !self.done {
+            let next = tokio::select! {
+                biased;
+                next = self.source.next() => Some(next),
+                () = tokio::time::sleep_until(self.deadline) => {
+                    self.done = true;
+                    return self.last_words();
+                }
+                () = self.core.drain.cancelled() => return None,
+                () = tokio::time::sleep(BOOKMARK_PERIOD), if self.bookmarks => None,
+            };
+            match next {
+                None => {
+                    let revision = self.source.progress();
+                    if revision > self.last_bookmark {
+                        return Some(self.bookmark(revision, false));
+                    }
+                }
+                Some(Ok(batch)) => {
+                    let mut frame = Vec::new();
+                    let mut single = None;
+                    for event in &batch.events {
+                        match self.event(event).await {
+                            Ok(Some(bytes)) if frame.is_empty() && single.is_none() => single = Some(bytes),
+                            Ok(Some(bytes)) => {
+                                if let Some(first) = single.take() {
+                                    frame.extend_from_slice(&first);
+                                }
+                                frame.extend_from_slice(&bytes);
+                            }
+                            Ok(None) => {}
+                            Err(error) => return Some(self.fail(&error)),
+                        }
+                    }
+                    match single {
+                        Some(bytes) => return Some(bytes),
+                        None if !frame.is_empty() => return Some(frame.into()),
+                        None => {}
+                    }
+                }
+                Some(Err(error)) => return Some(self.fail(&store_failure(&error))),
+            }
+        }
+        None
+    }
+
+    async fn initial_frame(&mut self) -> Option<Bytes> {
+        let mut frame = Vec::new();
+        while frame.len() < FRAME_BYTES {
+            let Some(entry) = self.initial.next() else { break };
+            match self.render("ADDED", &entry, entry.revision).await {
+                Ok(bytes) => frame.extend_from_slice(&bytes),
+                Err(error) => {
+                    self.initial = Vec::new().into_iter();
+                    return Some(self.fail(&error));
+                }
+            }
+        }
+        (!frame.is_empty()).then(|| frame.into())
+    }
+
+    /// A watch that ends in good order tells how far it came.
+    fn last_words(&mut self) -> Option<Bytes> {
+        let revision = self.source.progress();
+        (self.bookmarks && revision > self.last_bookmark).then(|| self.bookmark(revision, false))
+    }
+
+    fn fail(&mut self, error: &ApiError) -> Bytes {
+        self.done = true;
+        line(&json!({"type": "ERROR", "object": error.to_status()}))
+    }
+
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
+        self.last_bookmark = revision;
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        if initial_end {
+            object::set(&mut metadata, &["annotations"], "k8s.io/initial-events-end", "true");
+        }
+        let object = json!({
+            "kind": self.kind.name(),
+            "apiVersion": self.kind.resource.gvk.api_version(),
+            "metadata": metadata,
+        });
+        let shaped = match &self.call.accepted.form {
+            Form::Metadata(version) => answer::metadata_only(version, &object),
+            Form::Table(version) => json!({
+                "kind": "Table",
+                "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": object.get("metadata"),
+                "columnDefinitions": Value::Null,
+                "rows": [{"cells": [], "object": object}],
+            }),
+            _ => object,
+        };
+        line(&json!({"type": "BOOKMARK", "object": shaped}))
+    }
+
+    /// An event as this watcher sees it: a selector turns changes into comings and goings.
+    async fn event(&mut self, event: &Event) -> Result<Option<Bytes>, ApiError> {
+        let now = event.kind != EventKind::Deleted && self.selection.selects(&event.entry);
+        let last = if event.kind == EventKind::Deleted { Some(&event.entry) } else { event.previous.as_ref() };
+        let before = last.is_some_and(|last| self.selection.selects(last));
+        let unfiltered = self.selection.is_everything();
+        match (before, now) {
+            (true, true) if unfiltered => self.shared("MODIFIED", event).await.map(Some),
+            (false, true) if unfiltered => self.shared("ADDED", event).await.map(Some),
+            (true, false) if unfiltered => self.shared("DELETED", event).await.map(Some),
+            (true, true) => self.render("MODIFIED", &event.entry, event.revision).await.map(Some),
+            (false, true) => self.render("ADDED", &event.entry, event.revision).await.map(Some),
+            (true, false) => match last {
+                Some(last) => self.render("DELETED", last, event.revision).await.map(Some),
+                None => Ok(None),
+            },
+            (false, false) => Ok(None),
+        }
+    }
+
+    /// Encodes an event once for all watchers, unless it is secret or asked for in another form.
+    async fn shared(&mut self, name: &str, event: &Event) -> Result<Bytes, ApiError> {
+        let plain = self.call.accepted == crate::http::negotiate::Accepted::default();
+        if !plain || event.entry.is_sealed() || self.kind.converts() {
+            return self.render(name, &event.entry, event.revision).await;
+        }
+        Ok(event.frame.get_or_init(|| wrap(name, event.entry.bytes())).clone())
+    }
+
+    async fn render(&mut self, name: &str, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
+        let json = self.core.json_at(&self.kind, entry, revision).await?;
+        if self.call.accepted == crate::http::negotiate::Accepted::default() {
+            return Ok(wrap(name, &json));
+        }
+        let value = parse(&json)?;
+        let shaped = match &self.call.accepted.form {
+            Form::Objects => value,
+            Form::Metadata(version) | Form::MetadataList(version) => answer::metadata_only(version, &value),
+            Form::Table(version) => {
+                let mut table = table::of_one(&self.kind, &self.call, version, &value)?;
+                if std::mem::replace(&mut self.columns_sent, true) {
+                    object::set(&mut table, &[], "columnDefinitions", Value::Null);
+                }
+                table
+            }
+        };
+        let event = json!({"type": name, "object": shaped});
+        Ok(match self.call.accepted.encoding {
+            Encoding::Json => line(&event),
+            Encoding::Yaml => Bytes::from(format!("---\n{}", serde_saphyr::to_string(&event).unwrap_or_default())),
+        })
+    }
+}
+
+fn wrap(name: &str, object: &Bytes) -> Bytes {
+    let mut frame = Vec::with_capacity(object.len() + 40);
+    frame.extend_from_slice(b"{\"type\":\"");
+    frame.extend_from_slice(name.as_bytes());
+    frame.extend_from_slice(b"\",\"object\":");
+    frame.extend_from_slice(object);
+    frame.extend_from_slice(b"}\n");
+    frame.into()
+}
+
+fn line(value: &Value) -> Bytes {
+    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}

@@ -1,0 +1,143 @@
+//! What a start does: learn what the store holds, and make what every cluster has.
+
+use std::sync::Arc;
+
+use martello_api::{
+    identity::{API_SERVER, GROUP_MASTERS, User},
+    status::ApiError,
+};
+use martello_policy::Change;
+use serde_json::{Value, json};
+
+use super::{Core, Server};
+use crate::{
+    registry::{Kind, core::service},
+    store::{ListAt, Page},
+};
+
+/// Kinds on which decisions rest.
+const DECISIVE: [(&str, &str); 5] = [
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("", "pods"),
+];
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Tells the authorizer of a change.
+pub fn tell_authorizer(core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+    let change = match (object, old) {
+        (Some(object), _) => match Change::written(object) {
+            Ok(change) => change,
+            Err(error) => {
+                tracing::error!(%error, "an object on which decisions rest could not be read");
+                None
+            }
+        },
+        (None, Some(old)) => Change::deleted(old),
+        (None, None) => None,
+    };
+    if let Some(change) = change {
+        core.authorizer.update(change);
+    }
+}
+
+/// Learns what the store holds.
+pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
+    let mut changes = Vec::new();
+    for (group, plural) in DECISIVE {
+        let Some(kind) = core.registry.find(group, "v1", plural) else { continue };
+        for object in all(core, kind).await? {
+            match Change::written(&object) {
+                Ok(change) => changes.extend(change),
+                Err(error) => tracing::error!(%error, "an object on which decisions rest could not be read"),
+            }
+        }
+    }
+    core.authorizer.replace_all(changes);
+    if let Some(kind) = core.registry.find("", "v1", "services") {
+        for object in all(core, kind).await? {
+            service::learn(core, &object);
+        }
+    }
+    Ok(())
+}
+
+async fn all(core: &Arc<Core>, kind: &Kind) -> Result<Vec<Value>, ApiError> {
+    let listed = core.store.list(&kind.scope(""), ListAt::Latest, Page::default()).await;
+    let listed = listed.map_err(|error| crate::registry::storage::store_failure(&error))?;
+    let mut objects = Vec::with_capacity(listed.items.len());
+    for entry in &listed.items {
+        objects.push(core.value(kind, entry).await?);
+    }
+    Ok(objects)
+}
+
+/// Makes what every cluster has, by the same door as everything else.
+pub async fn ensure(server: &Server) -> Result<(), ApiError> {
+    let client = server.client(User::authenticated(API_SERVER, [GROUP_MASTERS]));
+    for name in NAMESPACES {
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        create(&client, "/api/v1/namespaces", &body).await?;
+    }
+    let (host, port) = server.core.advertise;
+    let address = server.core.services.server_address();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "labels": labels},
+        "spec": {
+            "clusterIP": address.to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+        },
+    });
+    create(&client, "/api/v1/namespaces/default/services", &service).await?;
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": host.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    });
+    replace(&client, "/api/v1/namespaces/default/endpoints", "kubernetes", &endpoints).await?;
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if host.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [host.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    });
+    replace(&client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "kubernetes", &slice).await
+}
+
+/// Makes an object unless it is there.
+pub async fn create(client: &kube::Client, path: &str, body: &Value) -> Result<(), ApiError> {
+    match send(client, "POST", path, body).await {
+        Err(error) if error.code == 409 => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes an object, or makes it what it should be.
+async fn replace(client: &kube::Client, path: &str, name: &str, body: &Value) -> Result<(), ApiError> {
+    match send(client, "POST", path, body).await {
+        Err(error) if error.code == 409 => send(client, "PUT", &format!("{path}/{name}"), body).await,
+        other => other,
+    }
+}
+
+async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<(), ApiError> {
+    let failed = |why: String| ApiError::internal(format!("{method} {path} at start: {why}"));
+    let bytes = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::USER_AGENT, "apiserver")
+        .body(bytes)
+        .map_err(|error| failed(error.to_string()))?;
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) => Err(ApiError::new(status.code, &status.reason, status.message.clone())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}

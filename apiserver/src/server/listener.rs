@@ -1,0 +1,166 @@
+//! The listener: TLS, HTTP/2 and HTTP/1.1, limits on everything, and an end that drops nobody.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+};
+use martello_api::clock;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{Core, Server};
+use crate::{
+    authn::Peer,
+    http::door::{self, Origin},
+};
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the head of a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of an HTTP/1.1 request.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Largest head of an HTTP/2 request.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// Requests at once on one HTTP/2 connection, as upstream's.
+const MAX_STREAMS: u32 = 250;
+/// Connections at once; beyond it new ones wait in the kernel.
+const MAX_CONNECTIONS: usize = 20_000;
+/// How often an idle HTTP/2 connection is asked whether it is alive.
+const PING_PERIOD: Duration = Duration::from_secs(30);
+/// How long running requests may take to end once the server is to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait after a failure to accept (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a listener ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address could not be read.
+    #[error("reading the address that the server listens on")]
+    Address(#[source] std::io::Error),
+}
+
+impl Server {
+    /// Serves connections of `listener` over TLS until `shutdown`, then lets running requests end.
+    ///
+    /// # Errors
+    /// When the listener's address can't be read.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let address = listener.local_addr().map_err(ServeError::Address)?;
+        tracing::info!(%address, "serving");
+        let acceptor = TlsAcceptor::from(tls);
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let http = Arc::new(http_settings());
+        loop {
+            let place = tokio::select! {
+                () = shutdown.cancelled() => break,
+                place = Arc::clone(&places).acquire_owned() => place,
+            };
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let watcher = graceful.watcher();
+            let (core, acceptor, http) = (Arc::clone(&self.core), acceptor.clone(), Arc::clone(&http));
+            tokio::spawn(async move {
+                let _place = place;
+                let Some((stream, origin)) = handshake(&core, &acceptor, stream, peer).await else { return };
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (core, origin) = (Arc::clone(&core), origin.clone());
+                    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                    async move { Ok::<_, Infallible>(door::serve(core, origin, request).await) }
+                });
+                let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(%error, %peer, "a connection ended");
+                }
+            });
+        }
+        drop(listener);
+        self.core.drain.cancel();
+        if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests were still running when the server stopped");
+        }
+        Ok(())
+    }
+}
+
+fn http_settings() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(true)
+        .pipeline_flush(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .keep_alive_interval(PING_PERIOD)
+        .adaptive_window(false);
+    builder
+}
+
+/// Does the handshake, and finds out once whose connection it is.
+async fn handshake(
+    core: &Arc<Core>,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, Origin)> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "setting TCP_NODELAY");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "a TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a TLS handshake took too long");
+            return None;
+        }
+    };
+    let chain = stream.get_ref().1.peer_certificates().map(|chain| {
+        chain.iter().map(|certificate| certificate.clone().into_owned()).collect::<Vec<_>>()
+    });
+    let peer_of = match chain {
+        None => Peer::Unknown,
+        Some(chain) => match core.credentials.certificate_user(&chain, clock::now()) {
+            Ok(user) => Peer::Certificate(Arc::new(user)),
+            Err(why) => {
+                tracing::info!(why, %peer, "a client certificate was refused");
+                return None;
+            }
+        },
+    };
+    Some((stream, Origin { peer: peer_of, address: Some(peer) }))
+}

@@ -1,0 +1,132 @@
+//! The server: put together from its parts, served over TLS, and reachable in-process by the same door.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use ipnet::Ipv4Net;
+use martello_api::{identity::User, status::ApiError};
+use martello_kms::Kms;
+use martello_policy::Authorizer;
+use tokio_util::sync::CancellationToken;
+
+use crate::{authn::credentials::Credentials, metrics::Metrics, registry::Registry, store::Store};
+
+pub mod audit;
+pub mod bootstrap;
+mod inprocess;
+mod listener;
+pub mod nodes;
+pub mod sealer;
+pub mod services;
+
+pub use listener::ServeError;
+pub use nodes::{DialError, NodeDialer, NodeIo};
+
+/// What a server is made of.
+pub struct Config {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// Who may do what. The server keeps it up to date with what is committed.
+    pub authorizer: Authorizer,
+    /// The keys that objects are sealed with.
+    pub kms: Kms,
+    /// Users of certificates and tokens, and new tokens.
+    pub credentials: Arc<dyn Credentials>,
+    /// The record of every request.
+    pub audit: audit::Audit,
+    /// The way to the agents of nodes.
+    pub nodes: Arc<dyn NodeDialer>,
+    /// Addresses of Services.
+    pub service_network: Ipv4Net,
+    /// First and last port of Services on nodes.
+    pub node_ports: (u16, u16),
+    /// Where pods and nodes reach this server.
+    pub advertise: (IpAddr, u16),
+    /// Version of the product, for `/version`.
+    pub product_version: String,
+}
+
+/// An API server. Cheap to clone.
+#[derive(Clone)]
+pub struct Server {
+    core: Arc<Core>,
+}
+
+/// What all requests share.
+pub struct Core {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// Every kind that is served.
+    pub registry: Registry,
+    /// Who may do what.
+    pub authorizer: Authorizer,
+    /// What seals and opens objects.
+    pub sealer: sealer::Sealer,
+    /// Users of certificates and tokens, and new tokens.
+    pub credentials: Arc<dyn Credentials>,
+    /// The record of every request.
+    pub audit: audit::Audit,
+    /// The way to the agents of nodes.
+    pub nodes: Arc<dyn NodeDialer>,
+    /// Addresses and ports of Services.
+    pub services: services::Allocator,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the server is to end: streams end in good order.
+    pub drain: CancellationToken,
+    /// Where pods and nodes reach this server.
+    pub advertise: (IpAddr, u16),
+    /// Version of the product.
+    pub product_version: String,
+    /// Set when everything that a start does is done.
+    pub ready: std::sync::atomic::AtomicBool,
+}
+
+impl Server {
+    /// Puts a server together. It serves, but is not ready until [`Server::start`] is through.
+    #[must_use]
+    pub fn build(config: Config) -> Self {
+        let core = Core {
+            store: config.store,
+            registry: Registry::builtin(),
+            authorizer: config.authorizer,
+            sealer: sealer::Sealer::new(config.kms),
+            credentials: config.credentials,
+            audit: config.audit,
+            nodes: config.nodes,
+            services: services::Allocator::new(config.service_network, config.node_ports),
+            metrics: Metrics::new(),
+            drain: CancellationToken::new(),
+            advertise: config.advertise,
+            product_version: config.product_version,
+            ready: std::sync::atomic::AtomicBool::new(false),
+        };
+        Self { core: Arc::new(core) }
+    }
+
+    /// Learns what the store holds (roles, pods, addresses), and makes what every cluster has. Then the server is ready.
+    pub async fn start(&self) -> Result<(), ApiError> {
+        bootstrap::learn(&self.core).await?;
+        bootstrap::ensure(self).await?;
+        self.core.ready.store(true, std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+
+    /// What all requests share.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// A client of this server in this process, as `user`: it meets the same authorization, admission and audit.
+    #[must_use]
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(inprocess::InProcess::new(Arc::clone(&self.core), user), "default")
+    }
+
+    /// Figures in Prometheus' text form.
+    #[must_use]
+    pub fn metrics(&self) -> Bytes {
+        self.core.metrics.render(&self.core.store.status()).into()
+    }
+}

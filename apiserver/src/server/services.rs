@@ -1,0 +1,160 @@
+//! Addresses and node ports of Services: each is given once.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use parking_lot::Mutex;
+use rand::Rng as _;
+
+/// Gives addresses and ports, and takes them back. What is given is known from the stored Services at start.
+pub struct Allocator {
+    network: Ipv4Net,
+    ports: (u16, u16),
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Address → `namespace/name` of its Service.
+    addresses: HashMap<Ipv4Addr, String>,
+    /// Port → `namespace/name` of its Service.
+    ports: HashMap<u16, String>,
+}
+
+/// Why an address or port was not given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllocationError {
+    /// Outside the range.
+    #[error("the provided {what} is not in the valid range. The range of valid {kind} is {range}")]
+    OutOfRange {
+        /// `IP (10.0.0.1)` or `port`.
+        what: String,
+        /// `IPs` or `ports`.
+        kind: &'static str,
+        /// The range.
+        range: String,
+    },
+    /// Another Service has it.
+    #[error("provided {0} is already allocated")]
+    Taken(&'static str),
+    /// None is left.
+    #[error("range is full")]
+    Full,
+}
+
+/// Tries at random before the range is searched.
+const RANDOM_TRIES: usize = 32;
+
+impl Allocator {
+    /// Of a network and a range of ports.
+    #[must_use]
+    pub fn new(network: Ipv4Net, ports: (u16, u16)) -> Self {
+        Self { network, ports, state: Mutex::default() }
+    }
+
+    /// The first address: that of the server itself (`kubernetes.default`).
+    #[must_use]
+    pub fn server_address(&self) -> Ipv4Addr {
+        self.network.hosts().next().unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Gives `wanted` to `owner`, or any free address.
+    pub fn address(&self, owner: &str, wanted: Option<Ipv4Addr>, keep: bool) -> Result<Ipv4Addr, AllocationError> {
+        let mut state = self.state.lock();
+        if let Some(address) = wanted {
+            let usable = self.network.contains(&address)
+                && address != self.network.network()
+                && address != self.network.broadcast();
+            if !usable {
+                return Err(AllocationError::OutOfRange {
+                    what: format!("IP ({address})"),
+                    kind: "IPs",
+                    range: self.network.to_string(),
+                });
+            }
+            match state.addresses.get(&address) {
+                Some(other) if other != owner => return Err(AllocationError::Taken("IP")),
+                _ => {}
+            }
+            if keep {
+                state.addresses.insert(address, owner.to_owned());
+            }
+            return Ok(address);
+        }
+        let address = self.free_address(&state).ok_or(AllocationError::Full)?;
+        if keep {
+            state.addresses.insert(address, owner.to_owned());
+        }
+        Ok(address)
+    }
+
+    fn free_address(&self, state: &State) -> Option<Ipv4Addr> {
+        let base = u32::from(self.network.network());
+        let last = u32::from(self.network.broadcast());
+        // The first address is the server's own.
+        let (low, high) = (base.checked_add(2)?, last.checked_sub(1)?);
+        if low > high {
+            return None;
+        }
+        let mut random = rand::rng();
+        let lucky = (0..RANDOM_TRIES)
+            .map(|_| Ipv4Addr::from(random.random_range(low..=high)))
+            .find(|address| !state.addresses.contains_key(address));
+        lucky.or_else(|| (low..=high).map(Ipv4Addr::from).find(|address| !state.addresses.contains_key(address)))
+    }
+
+    /// Gives port `wanted` to `owner`, or any free port.
+    pub fn port(&self, owner: &str, wanted: Option<u16>, keep: bool) -> Result<u16, AllocationError> {
+        let mut state = self.state.lock();
+        let (low, high) = self.ports;
+        if let Some(port) = wanted {
+            if !(low..=high).contains(&port) {
+                return Err(AllocationError::OutOfRange {
+                    what: "port".to_owned(),
+                    kind: "ports",
+                    range: format!("{low}-{high}"),
+                });
+            }
+            match state.ports.get(&port) {
+                Some(other) if other != owner => return Err(AllocationError::Taken("port")),
+                _ => {}
+            }
+            if keep {
+                state.ports.insert(port, owner.to_owned());
+            }
+            return Ok(port);
+        }
+        let mut random = rand::rng();
+        let lucky = (0..RANDOM_TRIES).map(|_| random.random_range(low..=high)).find(|port| !state.ports.contains_key(port));
+        let port = lucky.or_else(|| (low..=high).find(|port| !state.ports.contains_key(port))).ok_or(AllocationError::Full)?;
+        if keep {
+            state.ports.insert(port, owner.to_owned());
+        }
+        Ok(port)
+    }
+
+    /// Takes back what `owner` has, but for these.
+    pub fn keep_only(&self, owner: &str, addresses: &[Ipv4Addr], ports: &[u16]) {
+        let mut state = self.state.lock();
+        state.addresses.retain(|address, other| other != owner || addresses.contains(address));
+        state.ports.retain(|port, other| other != owner || ports.contains(port));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_given_once_and_taken_back() {
+        let allocator = Allocator::new("10.0.0.0/29".parse().unwrap(), (30000, 30001));
+        let given: Vec<_> = (0..5).map(|at| allocator.address(&format!("ns/{at}"), None, true).unwrap()).collect();
+        assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
+        assert_eq!(allocator.address("ns/x", Some(given[0]), true), Err(AllocationError::Taken("IP")));
+        assert!(allocator.address("ns/0", Some(given[0]), true).is_ok());
+        allocator.keep_only("ns/0", &[], &[]);
+        assert_eq!(allocator.address("ns/x", None, true), Ok(given[0]));
+        let error = allocator.address("ns/y", Some("10.1.0.1".parse().unwrap()), true).unwrap_err();
+        assert_eq!(error.to_string(), "the provided IP (10.1.0.1) is not in the valid range. The range of valid IPs is 10.0.0.0/29");
+    }
+}
