@@ -20,6 +20,8 @@ pub mod credentials;
 pub enum Peer {
     /// Nothing.
     Unknown,
+    /// A client certificate that is not trusted.
+    Refused,
     /// A client certificate of this user.
     Certificate(Arc<User>),
     /// It is one of our own components in this process.
@@ -33,7 +35,8 @@ const MAX_TOKEN_BYTES: usize = 16 * 1024;
 pub async fn authenticate(core: &Arc<Core>, peer: &Peer, headers: &HeaderMap, now: Timestamp) -> Result<Arc<User>, ApiError> {
     match peer {
         Peer::Internal(user) | Peer::Certificate(user) => Ok(Arc::clone(user)),
-        Peer::Unknown => match bearer(headers) {
+        Peer::Refused if headers.get(header::AUTHORIZATION).is_none() => Err(ApiError::unauthorized()),
+        Peer::Unknown | Peer::Refused => match bearer(headers) {
             None => Ok(Arc::new(User::anonymous())),
             Some(token) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => Err(ApiError::unauthorized()),
             Some(token) => match credentials::token_user(core, token, &[], now).await {

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use martello_api::{
     attributes::{Attributes, Target},
     clock,
@@ -54,7 +54,11 @@ pub struct Origin {
 }
 
 /// Serves one request. Never fails and never panics: a bug answers 500.
-pub async fn serve(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> Reply {
+pub fn serve(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> BoxFuture<'static, Reply> {
+    Box::pin(guarded(core, origin, request))
+}
+
+async fn guarded(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> Reply {
     let observed = Observed::start(&core.metrics);
     let is_head = request.method() == Method::HEAD;
     let served = AssertUnwindSafe(pass(&core, origin, request, observed)).catch_unwind().await;
@@ -225,15 +229,34 @@ fn accepted(header: &str, subresource: &str) -> Result<Accepted, ApiError> {
 
 /// Reads a body, bounded in bytes and in time.
 async fn read_body(request: Request<RequestBody>) -> Result<Bytes, ApiError> {
-    let limited = Limited::new(request.into_body(), MAX_BODY_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")))
-        }
-        Ok(Err(error)) => Err(ApiError::bad_request(format!("reading the request's body: {error}"))),
+    match tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body())).await {
+        Ok(collected) => collected,
         Err(_) => Err(ApiError::new(408, "Timeout", "the request's body did not arrive in time")),
     }
+}
+
+async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
+    let mut first = Bytes::new();
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("reading the request's body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + more.len() + data.len() > MAX_BODY_BYTES {
+            return Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")));
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            more.extend_from_slice(&data);
+        }
+    }
+    if more.is_empty() {
+        return Ok(first);
+    }
+    let mut all = Vec::with_capacity(first.len() + more.len());
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&more);
+    Ok(all.into())
 }
 
 /// `Audit-Id`, which names the request in the audit log.

@@ -58,15 +58,14 @@ fn all(core: &Core, root: &str, checks: &[Check], query: &Query) -> Reply {
     let mut text = String::new();
     let mut failed = false;
     for (name, check) in checks {
-        // Writing into memory does not fail.
-        drop(match check(core) {
+        let _infallible = match check(core) {
             _ if excluded.contains(name) => writeln!(text, "[+]{name} excluded: ok"),
             Ok(()) => writeln!(text, "[+]{name} ok"),
             Err(_) => {
                 failed = true;
                 writeln!(text, "[-]{name} failed: reason withheld")
             }
-        });
+        };
     }
     if failed {
         return reply::text(500, format!("{text}{root} check failed\n"));

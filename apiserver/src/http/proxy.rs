@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, BodyStream, Empty};
 use hyper::{body::Incoming, client::conn::http1};
@@ -88,9 +88,13 @@ pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, _call: &Ca
 }
 
 fn frames(body: Incoming) -> ReplyBody {
-    let frames = BodyStream::new(body)
-        .map_err(|error| -> BoxError { error.into() })
-        .try_filter_map(|frame| std::future::ready(Ok(frame.into_data().ok())));
+    let frames = BodyStream::new(body).filter_map(|frame| {
+        let data = match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(BoxError::from(error))),
+        };
+        std::future::ready(data)
+    });
     ReplyBody::Stream(Box::pin(frames))
 }
 

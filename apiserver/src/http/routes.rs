@@ -14,7 +14,7 @@ use super::{
     query::Query,
     reply::{self, Reply},
 };
-use crate::{registry::object, server::Core};
+use crate::server::Core;
 
 /// The Kubernetes version whose API this server speaks.
 const KUBERNETES_MINOR: &str = "36";
@@ -42,7 +42,7 @@ pub async fn serve(
         "/metrics" => metrics(core),
         "/.well-known/openid-configuration" => openid(core),
         "/openid/v1/jwks" => {
-            let body = serde_json::to_vec(&core.credentials.jwks()).unwrap_or_default();
+            let body = serde_json::to_vec(&core.pki.tokens().jwks()).unwrap_or_default();
             reply::reply(200, HeaderValue::from_static("application/jwk-set+json"), ReplyBody::full(body))
         }
         _ => super::documents::serve(core, path, query, headers),
@@ -90,14 +90,7 @@ fn metrics(core: &Core) -> Reply {
 }
 
 fn openid(core: &Core) -> Reply {
-    let issuer = core.credentials.issuer();
     let (host, port) = core.advertise;
-    let mut document = json!({
-        "issuer": issuer,
-        "jwks_uri": format!("https://{}/openid/v1/jwks", std::net::SocketAddr::new(host, port)),
-        "response_types_supported": ["id_token"],
-        "subject_types_supported": ["public"],
-    });
-    object::set(&mut document, &[], "id_token_signing_alg_values_supported", vec!["ES256"]);
-    reply::value(200, &super::negotiate::Accepted::default(), &document)
+    let base = format!("https://{}", std::net::SocketAddr::new(host, port));
+    reply::value(200, &super::negotiate::Accepted::default(), &core.pki.tokens().openid_configuration(&base))
 }

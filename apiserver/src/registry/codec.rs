@@ -1,129 +1,310 @@
 //! Bodies: decoding, defaults, patches and field ownership, by the schema of the kind.
 
-use martello_api::status::ApiError;
+use martello_api::{
+    managed_fields::{self, Writer},
+    patch,
+    resource::GroupVersionKind,
+    schema::{self, Decoded, FieldIssue, Schema, Schemas},
+    status::ApiError,
+};
 use serde_json::Value;
 
-use super::{call::Call, kind::Kind, object, options};
+use super::{
+    call::Call,
+    kind::Kind,
+    object,
+    options::{self, FieldValidation},
+};
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const MEDIA: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// The schema of a kind; one that keeps everything where there is none (our own kinds).
+fn schema_of(kind: &Kind) -> &Schema {
+    Schemas::builtin().get(&kind.resource.gvk).unwrap_or_else(|| super::martello::open_schema())
+}
 
 /// Decodes the object in the body and fills in its defaults.
 pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError> {
-    let _ = options::field_validation(&call.query, options)?;
-    let mut value = parse_body(call, kind.name())?;
+    let strictness = options::field_validation(&call.query, options)?;
+    let gvk = &kind.resource.gvk;
+    let schema = schema_of(kind);
+    let decoded = match call.content_type.as_str() {
+        JSON => schema::decode_json(schema, &call.body),
+        YAML => schema::decode_yaml(schema, &call.body),
+        other => return Err(unknown_media(other)),
+    };
+    let decoded = decoded.map_err(|error| error.to_api_error(gvk, &call.body))?;
+    check_kind(gvk, &decoded.value)?;
+    let value = judge(call, decoded, strictness, |problems| {
+        ApiError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: strict decoding error: {problems}",
+            gvk.kind, gvk.version, gvk.kind
+        ))
+    })?;
+    Ok(finish(kind, value))
+}
+
+/// Kind and version may be left out; if they are given they are those of the resource.
+fn check_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
+    let (kind, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    let wanted = gvk.api_version();
+    if (kind.is_empty() || kind == gvk.kind) && (version.is_empty() || version == wanted) {
+        return Ok(());
+    }
+    let (kind, version) = (if kind.is_empty() { &*gvk.kind } else { kind }, if version.is_empty() { &wanted } else { version });
+    let short = version.rsplit('/').next().unwrap_or_default();
+    Err(ApiError::bad_request(format!(
+        "{kind} in version {short:?} cannot be handled as a {}: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        gvk.kind
+    )))
+}
+
+fn finish(kind: &Kind, mut value: Value) -> Value {
     object::set(&mut value, &[], "kind", kind.name());
     object::set(&mut value, &[], "apiVersion", kind.resource.gvk.api_version());
     object::map_mut(&mut value, &["metadata"]);
+    schema::apply_defaults(schema_of(kind), &mut value);
     kind.default(&mut value);
-    Ok(value)
+    value
 }
 
-/// Decodes a body that is not an object of the kind (options, Scale, Binding …); none where there is no body.
-pub fn decode_options(call: &Call, kind: &str) -> Result<Option<Value>, ApiError> {
-    if call.body.is_empty() { Ok(None) } else { parse_body(call, kind).map(Some) }
-}
-
-fn parse_body(call: &Call, kind: &str) -> Result<Value, ApiError> {
-    match call.content_type.as_str() {
-        "application/json" => serde_json::from_slice(&call.body).map_err(|error| {
-            ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"))
-        }),
-        "application/yaml" => serde_saphyr::from_slice(&call.body).map_err(|error| {
-            ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): yaml: {error}"))
-        }),
-        other => Err(ApiError::unsupported_media_type(format!(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml ({other})"
-        ))),
+/// Meets what strict validation refuses as the client asked.
+fn judge(
+    call: &Call,
+    decoded: Decoded,
+    strictness: FieldValidation,
+    refuse: impl Fn(&str) -> ApiError,
+) -> Result<Value, ApiError> {
+    match strictness {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => decoded.issues.iter().for_each(|issue| call.warn(issue.to_string())),
+        FieldValidation::Strict if decoded.issues.is_empty() => {}
+        FieldValidation::Strict => return Err(refuse(&listed(&decoded.issues))),
     }
+    Ok(decoded.value)
+}
+
+fn listed(issues: &[FieldIssue]) -> String {
+    issues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown_media(_media: &str) -> ApiError {
+    ApiError::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: {MEDIA}"
+    ))
+}
+
+/// Decodes a body that is not an object of the kind (options); none where there is no body.
+pub fn decode_options(call: &Call, kind: &str) -> Result<Option<Value>, ApiError> {
+    if call.body.is_empty() {
+        return Ok(None);
+    }
+    let gvk = GroupVersionKind { kind: kind.to_owned().into(), ..GroupVersionKind::new("", "v1", "") };
+    parse_body(call, &gvk).map(Some)
+}
+
+fn parse_body(call: &Call, gvk: &GroupVersionKind) -> Result<Value, ApiError> {
+    let schema = Schemas::builtin().get(gvk).unwrap_or_else(|| super::martello::open_schema());
+    let decoded = match call.content_type.as_str() {
+        JSON => schema::decode_json(schema, &call.body),
+        YAML => schema::decode_yaml(schema, &call.body),
+        other => return Err(unknown_media(other)),
+    };
+    decoded.map(|decoded| decoded.value).map_err(|error| error.to_api_error(gvk, &call.body))
 }
 
 /// Writes down whose fields were set.
-pub fn track(_kind: &Kind, _call: &Call, _old: Option<&Value>, _new: &mut Value, _subresource: &str) {}
+pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, subresource: &str) {
+    if call.content_type == APPLY {
+        return;
+    }
+    let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
+    let reset: &[&[&str]] = match subresource {
+        "" if kind.has_status() => &[&["status"]],
+        "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
+        _ => &[],
+    };
+    let writer =
+        Writer { manager: &manager, api_version: &version, subresource, reset_fields: reset, now: call.now };
+    managed_fields::track_update(schema_of(kind), old, new, &writer);
+}
 
 /// Brings an object into the form in which it is stored.
-pub fn normalize(_kind: &Kind, _object: &mut Value) {}
+pub fn normalize(kind: &Kind, object: &mut Value) {
+    schema::normalize(schema_of(kind), object);
+}
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
 
 /// A patch.
 pub struct Patch {
-    value: Value,
+    form: Form,
+    body: bytes::Bytes,
+    strictness: FieldValidation,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
 }
 
 impl Patch {
     /// Reads the patch in the body.
     pub fn read(kind: &Kind, call: &Call) -> Result<Self, ApiError> {
-        let value = serde_json::from_slice(&call.body).map_err(|error| ApiError::bad_request(format!("{}: {error}", kind.name())))?;
-        Ok(Self { value })
+        let strictness = options::field_validation(&call.query, "PatchOptions")?;
+        let strategic = Schemas::builtin().get(&kind.resource.gvk).is_some();
+        let form = match call.content_type.as_str() {
+            JSON_PATCH => Form::Json,
+            MERGE => Form::Merge,
+            STRATEGIC if strategic => Form::Strategic,
+            APPLY => Form::Apply,
+            _ => {
+                let mut known = vec![JSON_PATCH, MERGE];
+                known.extend(strategic.then_some(STRATEGIC));
+                known.push(APPLY);
+                return Err(ApiError::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: {}",
+                    known.join(", ")
+                )));
+            }
+        };
+        options::patch_options(&call.query, form == Form::Apply)?;
+        Ok(Self { form, body: call.body.clone(), strictness })
     }
 
     /// Whether it is an apply, which makes what is missing.
     #[must_use]
     pub fn is_apply(&self) -> bool {
-        false
+        self.form == Form::Apply
     }
 
     /// What it makes of the current object.
-    pub fn apply(&self, kind: &Kind, _call: &Call, current: &Value, _subresource: &str) -> Result<Value, ApiError> {
-        let mut new = current.clone();
-        merge(&mut new, &self.value);
-        kind.default(&mut new);
-        Ok(new)
+    pub fn apply(&self, kind: &Kind, call: &Call, current: &Value, subresource: &str) -> Result<Value, ApiError> {
+        let schema = schema_of(kind);
+        let patched = match self.form {
+            Form::Json => patch::json_patch(current, &self.body),
+            Form::Merge => patch::merge_patch(current, &self.body),
+            Form::Strategic => patch::strategic_merge_patch(schema, current, &self.body),
+            Form::Apply => return self.applied(kind, call, Some(current), subresource),
+        };
+        let patched = patched.map_err(|error| error.to_api_error())?;
+        let shown = patched.value.to_string();
+        let mut decoded =
+            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
+        let own = std::mem::replace(&mut decoded.issues, patched.issues);
+        decoded.issues.extend(own);
+        let value = judge(call, decoded, self.strictness, |problems| {
+            patch::invalid_patch(&shown, &format!("strict decoding error: {problems}"))
+        })?;
+        check_patched_kind(kind, &value)?;
+        Ok(finish(kind, value))
     }
 
     /// What it makes of nothing.
     pub fn fresh(&self, kind: &Kind, call: &Call) -> Result<Value, ApiError> {
-        Err(kind.not_found(call.name()))
+        if self.form != Form::Apply {
+            return Err(kind.not_found(call.name()));
+        }
+        self.applied(kind, call, None, "")
+    }
+
+    fn applied(&self, kind: &Kind, call: &Call, current: Option<&Value>, subresource: &str) -> Result<Value, ApiError> {
+        let gvk = &kind.resource.gvk;
+        let read = schema::parse_yaml(&self.body)
+            .map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
+        let schema = schema_of(kind);
+        let decoded = schema::decode_yaml(schema, &self.body).map_err(|error| error.to_api_error(gvk, &self.body))?;
+        drop(read);
+        let mut patch = judge(call, decoded, self.strictness, |problems| {
+            ApiError::bad_request(format!("error decoding YAML: strict decoding error: {problems}"))
+        })?;
+        check_applied_kind(gvk, &patch)?;
+        if object::name(&patch).is_empty() {
+            object::set(&mut patch, &["metadata"], "name", call.name());
+        }
+        if kind.resource.namespaced && object::namespace(&patch).is_empty() {
+            object::set(&mut patch, &["metadata"], "namespace", call.namespace());
+        }
+        let (manager, version) = (call.manager(), gvk.api_version());
+        let writer =
+            Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
+        let force = call.query.flag("force").unwrap_or(false);
+        let applied = managed_fields::apply(schema, current, &patch, &writer, force).map_err(|error| error.to_api_error())?;
+        Ok(finish(kind, applied.value))
     }
 }
 
-fn merge(into: &mut Value, patch: &Value) {
-    match patch {
-        Value::Object(patch) => {
-            if !into.is_object() {
-                *into = Value::Object(serde_json::Map::new());
-            }
-            let Some(map) = into.as_object_mut() else { return };
-            for (key, value) in patch {
-                if value.is_null() {
-                    map.shift_remove(key);
-                } else {
-                    merge(map.entry(key.clone()).or_insert(Value::Null), value);
-                }
-            }
-        }
-        other => *into = other.clone(),
+fn check_patched_kind(kind: &Kind, value: &Value) -> Result<(), ApiError> {
+    let gvk = &kind.resource.gvk;
+    let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    if own == gvk.kind && version == gvk.api_version() {
+        return Ok(());
     }
+    check_kind(gvk, value)
+}
+
+fn check_applied_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
+    let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    if own == gvk.kind && version == gvk.api_version() {
+        return Ok(());
+    }
+    check_kind(gvk, value)
 }
 
 /// A body that speaks of an object through a kind of another group (Scale): a whole one, or a patch of one.
 pub struct Foreign {
+    gvk: GroupVersionKind,
     value: Value,
-    patches: bool,
+    patch: Option<Form>,
+    body: bytes::Bytes,
 }
 
 impl Foreign {
     /// Reads the body.
-    pub fn read(call: &Call, group: &str, version: &str, kind: &str) -> Result<Self, ApiError> {
-        let patches = call.verb == "patch";
-        let value: Value = if patches {
-            serde_json::from_slice(&call.body).map_err(|error| ApiError::bad_request(error.to_string()))?
-        } else {
-            parse_body(call, kind)?
-        };
+    pub fn read(call: &Call, group: &'static str, version: &'static str, kind: &'static str) -> Result<Self, ApiError> {
+        let gvk = GroupVersionKind::new(group, version, kind);
+        let body = call.body.clone();
+        if call.verb == "patch" {
+            let form = match call.content_type.as_str() {
+                JSON_PATCH => Form::Json,
+                MERGE => Form::Merge,
+                STRATEGIC => Form::Strategic,
+                _ => return Err(unknown_media(&call.content_type)),
+            };
+            return Ok(Self { gvk, value: Value::Null, patch: Some(form), body });
+        }
+        let value = parse_body(call, &gvk)?;
         let (own, own_version) = (object::text(&value, &["kind"]), object::text(&value, &["apiVersion"]));
-        if !patches && !own.is_empty() && (own != kind || own_version != format!("{group}/{version}")) {
+        if !own.is_empty() && (own != kind || own_version != gvk.api_version()) {
             return Err(ApiError::bad_request(format!(
                 "{own} in version {:?} cannot be handled as a {kind}: converting to ({group}.{kind}): unknown conversion",
                 own_version.rsplit('/').next().unwrap_or_default()
             )));
         }
-        Ok(Self { value, patches })
+        Ok(Self { gvk, value, patch: None, body })
     }
 
     /// What it makes of the current one.
     pub fn apply(&self, current: &Value) -> Result<Value, ApiError> {
-        if !self.patches {
-            return Ok(self.value.clone());
-        }
-        let mut new = current.clone();
-        merge(&mut new, &self.value);
-        Ok(new)
+        let schema = Schemas::builtin().get(&self.gvk).unwrap_or_else(|| super::martello::open_schema());
+        let patched = match self.patch {
+            None => return Ok(self.value.clone()),
+            Some(Form::Json) => patch::json_patch(current, &self.body),
+            Some(Form::Strategic) => patch::strategic_merge_patch(schema, current, &self.body),
+            Some(Form::Merge | Form::Apply) => patch::merge_patch(current, &self.body),
+        };
+        let patched = patched.map_err(|error| error.to_api_error())?;
+        let shown = patched.value.to_string();
+        let decoded =
+            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
+        Ok(decoded.value)
     }
 }

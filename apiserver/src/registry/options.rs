@@ -46,6 +46,18 @@ pub fn field_validation(query: &Query, options: &str) -> Result<FieldValidation,
     }
 }
 
+/// Options that only some patches take.
+pub fn patch_options(query: &Query, apply: bool) -> Result<(), ApiError> {
+    let mut causes = Vec::new();
+    if apply && query.get("fieldManager").is_empty() {
+        causes.push(Cause::required("fieldManager", "is required for apply patch"));
+    }
+    if !apply && query.has("force") {
+        causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+    }
+    if causes.is_empty() { Ok(()) } else { Err(invalid("PatchOptions", causes)) }
+}
+
 /// Options of a delete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteOptions {

@@ -24,7 +24,7 @@ impl Selection {
     pub fn read(kind: &Kind, query: &Query) -> Result<Self, ApiError> {
         let labels = match query.get("labelSelector") {
             "" => None,
-            text => Some(text.parse::<LabelSelector>().map_err(|error| ApiError::bad_request(error.to_string()))?),
+            text => Some(LabelSelector::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))?),
         };
         let mut fields = terms(query.get("fieldSelector"))?;
         for term in &mut fields {
@@ -51,7 +51,7 @@ impl Selection {
     #[must_use]
     pub fn selects(&self, entry: &Entry) -> bool {
         self.fields.iter().all(|term| (entry_field(entry, &term.path) == term.value) == term.equal)
-            && self.labels.as_ref().is_none_or(|labels| labels.matches(|key| entry.labels.get(key)))
+            && self.labels.as_ref().is_none_or(|labels| labels.matches_by(|key| entry.labels.get(key)))
     }
 
     /// The one name that can be selected, if there is such.

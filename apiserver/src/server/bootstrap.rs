@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Core, Server};
 use crate::{
-    registry::{Kind, core::service},
+    registry::{Kind, core::service, object},
     store::{ListAt, Page},
 };
 
@@ -81,6 +81,10 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(&client, "/api/v1/namespaces", &body).await?;
     }
+    for object in martello_policy::bootstrap::objects() {
+        let path = collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
+        create(&client, &path, &object).await?;
+    }
     let (host, port) = server.core.advertise;
     let address = server.core.services.server_address();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
@@ -107,6 +111,20 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     replace(&client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "kubernetes", &slice).await
+}
+
+/// The path of the collection that an object belongs to.
+fn collection(server: &Server, object: &Value) -> Option<String> {
+    let (version, kind) = (object::text(object, &["apiVersion"]), object::text(object, &["kind"]));
+    let found = server.core.registry.kinds().iter().find(|one| {
+        one.name() == kind && one.resource.gvk.api_version() == version
+    })?;
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let plural = &found.resource.plural;
+    Some(match object::namespace(object) {
+        "" => format!("/{root}/{version}/{plural}"),
+        namespace => format!("/{root}/{version}/namespaces/{namespace}/{plural}"),
+    })
 }
 
 /// Makes an object unless it is there.

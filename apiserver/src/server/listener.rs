@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Core, Server};
 use crate::{
-    authn::Peer,
+    authn::{Peer, credentials},
     http::door::{self, Origin},
 };
 
@@ -154,11 +154,11 @@ async fn handshake(
     });
     let peer_of = match chain {
         None => Peer::Unknown,
-        Some(chain) => match core.credentials.certificate_user(&chain, clock::now()) {
+        Some(chain) => match credentials::certificate_user(core, &chain, clock::now()) {
             Ok(user) => Peer::Certificate(Arc::new(user)),
             Err(why) => {
                 tracing::info!(why, %peer, "a client certificate was refused");
-                return None;
+                Peer::Refused
             }
         },
     };

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use ipnet::Ipv4Net;
 use martello_api::{identity::User, status::ApiError};
 use martello_kms::Kms;
+use martello_pki::Pki;
 use martello_policy::Authorizer;
 use tokio_util::sync::CancellationToken;
 
-use crate::{authn::credentials::Credentials, metrics::Metrics, registry::Registry, store::Store};
+use crate::{metrics::Metrics, registry::Registry, store::Store};
 
 pub mod audit;
 pub mod bootstrap;
@@ -30,8 +31,8 @@ pub struct Config {
     pub authorizer: Authorizer,
     /// The keys that objects are sealed with.
     pub kms: Kms,
-    /// Users of certificates and tokens, and new tokens.
-    pub credentials: Arc<dyn Credentials>,
+    /// Authorities and tokens.
+    pub pki: Pki,
     /// The record of every request.
     pub audit: audit::Audit,
     /// The way to the agents of nodes.
@@ -62,8 +63,8 @@ pub struct Core {
     pub authorizer: Authorizer,
     /// What seals and opens objects.
     pub sealer: sealer::Sealer,
-    /// Users of certificates and tokens, and new tokens.
-    pub credentials: Arc<dyn Credentials>,
+    /// Authorities and tokens.
+    pub pki: Pki,
     /// The record of every request.
     pub audit: audit::Audit,
     /// The way to the agents of nodes.
@@ -91,7 +92,7 @@ impl Server {
             registry: Registry::builtin(),
             authorizer: config.authorizer,
             sealer: sealer::Sealer::new(config.kms),
-            credentials: config.credentials,
+            pki: config.pki,
             audit: config.audit,
             nodes: config.nodes,
             services: services::Allocator::new(config.service_network, config.node_ports),

@@ -1,16 +1,18 @@
 //! `serviceaccounts/token`: tokens that are bound to a pod, for an audience and a time.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use jiff::SignedDuration;
 use martello_api::{
     clock::rfc3339_seconds,
     status::{ApiError, Cause},
 };
+use martello_pki::token::{BoundObject, TokenSpec};
 use serde_json::{Value, json};
 
 use crate::{
-    authn::credentials::Claims,
+    authn::credentials::own_audiences,
     http::reply::Reply,
     registry::{
         call::Call,
@@ -46,19 +48,19 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     let mut audiences: Vec<String> =
         object::list(&body, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     if audiences.is_empty() {
-        audiences = core.credentials.audiences();
+        audiences = own_audiences(core);
     }
-    let mut claims = Claims {
-        namespace: call.namespace().to_owned(),
-        account: (call.name().to_owned(), account.uid.to_string()),
-        audiences: audiences.clone(),
-        id: uuid::Uuid::new_v4().to_string(),
-        ..Claims::default()
-    };
-    bind(core, call, &body, &mut claims).await?;
     let granted = seconds.min(LONGEST_SECONDS);
-    let lifetime = Duration::from_secs(u64::try_from(granted).unwrap_or_default());
-    let issued = core.credentials.issue_token(&claims, lifetime, call.now).map_err(ApiError::internal)?;
+    let mut spec = TokenSpec {
+        namespace: call.namespace().to_owned(),
+        service_account: call.name().to_owned(),
+        uid: account.uid.to_string(),
+        audiences: audiences.clone(),
+        lifetime: SignedDuration::from_secs(granted),
+        ..TokenSpec::default()
+    };
+    bind(core, call, &body, &mut spec).await?;
+    let issued = core.pki.tokens().issue(spec, call.now).map_err(ApiError::internal)?;
     object::set(&mut body, &[], "kind", "TokenRequest");
     object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
     object::set(&mut body, &["metadata"], "name", call.name());
@@ -85,7 +87,7 @@ fn check_seconds(call: &Call, seconds: i64) -> Result<(), ApiError> {
 }
 
 /// Binds the token to the pod or Secret that the request names; a node may ask only for its own pods.
-async fn bind(core: &Arc<Core>, call: &Call, body: &Value, claims: &mut Claims) -> Result<(), ApiError> {
+async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec) -> Result<(), ApiError> {
     let reference = object::at(body, &["spec", "boundObjectRef"]).filter(|reference| !reference.is_null());
     let node = call.user.node_name();
     let forbidden = |why: &str| ApiError::forbidden("", "serviceaccounts", call.name(), why);
@@ -113,7 +115,7 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, claims: &mut Claims) 
         let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
         return Err(kind.conflict(name, &why));
     }
-    let bound = Some((name.to_owned(), entry.uid.to_string()));
+    let bound = Some(BoundObject { name: name.to_owned(), uid: entry.uid.to_string() });
     match plural {
         "pods" => {
             let pod = core.value(kind, &entry).await?;
@@ -128,21 +130,22 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, claims: &mut Claims) 
             if node.is_some_and(|node| node != on) {
                 return Err(forbidden("node requested token bound to a pod scheduled on a different node"));
             }
-            claims.pod = bound;
-            claims.node = node_of(core, on).await?;
+            spec.pod = bound;
+            spec.node = node_of(core, on).await?;
         }
         "secrets" if node.is_some() => return Err(forbidden("node requested token not bound to a pod")),
-        "secrets" => claims.secret = bound,
-        _ => claims.node = bound,
+        "secrets" => spec.secret = bound,
+        _ => spec.node = bound,
     }
     Ok(())
 }
 
-async fn node_of(core: &Arc<Core>, name: &str) -> Result<Option<(String, String)>, ApiError> {
+async fn node_of(core: &Arc<Core>, name: &str) -> Result<Option<BoundObject>, ApiError> {
     let Some(nodes) = core.registry.find("", "v1", "nodes") else { return Ok(None) };
     if name.is_empty() {
         return Ok(None);
     }
     let entry = core.find(nodes, "", name).await?;
-    Ok(Some((name.to_owned(), entry.map(|entry| entry.uid.to_string()).unwrap_or_default())))
+    let uid = entry.map(|entry| entry.uid.to_string()).unwrap_or_default();
+    Ok(Some(BoundObject { name: name.to_owned(), uid }))
 }

@@ -1,5 +1,9 @@
 //! Kinds of our own group.
 
+use std::sync::LazyLock;
+
+use martello_api::schema::Schema;
+
 use super::kind::Kind;
 
 pub mod image_inventory;
@@ -8,4 +12,15 @@ pub mod image_inventory;
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     vec![Kind::new(image_inventory::ImageInventories)]
+}
+
+/// A schema that keeps whatever it is given.
+#[must_use]
+pub fn open_schema() -> &'static Schema {
+    static OPEN: LazyLock<Schema> = LazyLock::new(|| {
+        let mut open = Schema::of("dev.martello.Open", Vec::new());
+        open.preserve_unknown = true;
+        open
+    });
+    &OPEN
 }

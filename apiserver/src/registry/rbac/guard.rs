@@ -2,17 +2,80 @@
 
 use std::sync::Arc;
 
-use martello_api::status::ApiError;
+use martello_api::{
+    attributes::{Attributes, ResourceTarget, Target},
+    identity::GROUP_MASTERS,
+    k8s_openapi::api::rbac::v1::PolicyRule,
+    status::ApiError,
+};
+use martello_policy::Change;
 use serde_json::Value;
 
-use crate::{registry::call::Call, server::Core};
+use crate::{
+    registry::{call::Call, object},
+    server::Core,
+};
+
+const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Checks the rules of a role that is about to be written.
-pub fn check_role(_core: &Arc<Core>, _call: &Call, _role: &Value, _old: Option<&Value>) -> Result<(), ApiError> {
+pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    readable(role)?;
+    let unchanged = old.is_some_and(|old| {
+        object::semantically_equal(role.get("rules"), old.get("rules"))
+            && object::semantically_equal(role.get("aggregationRule"), old.get("aggregationRule"))
+    });
+    if unchanged || call.user.is_in(GROUP_MASTERS) || holds(core, call, "escalate", &call.target) {
+        return Ok(());
+    }
+    let refuse = |why: String| ApiError::forbidden(GROUP, &call.target.resource, object::name(role), &why);
+    core.authorizer.may_grant(&call.user, call.namespace(), &rules_of(role)).map_err(|error| refuse(error.to_string()))?;
+    if role.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
+        core.authorizer.may_aggregate(&call.user).map_err(|error| refuse(error.to_string()))?;
+    }
     Ok(())
 }
 
 /// Checks what a binding that is about to be written gives.
-pub async fn check_binding(_core: &Arc<Core>, _call: &Call, _binding: &Value, _old: Option<&Value>) -> Result<(), ApiError> {
-    Ok(())
+pub async fn check_binding(core: &Arc<Core>, call: &Call, binding: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    readable(binding)?;
+    let unchanged = old.is_some_and(|old| {
+        binding.get("roleRef") == old.get("roleRef")
+            && object::semantically_equal(binding.get("subjects"), old.get("subjects"))
+    });
+    if unchanged || call.user.is_in(GROUP_MASTERS) {
+        return Ok(());
+    }
+    let name = object::text(binding, &["roleRef", "name"]);
+    let plural = if object::text(binding, &["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
+    let target = ResourceTarget {
+        resource: plural.to_owned(),
+        name: name.to_owned(),
+        subresource: String::new(),
+        ..call.target.clone()
+    };
+    if holds(core, call, "bind", &target) {
+        return Ok(());
+    }
+    let kind = core.registry.find(GROUP, "v1", plural).ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, call.namespace(), name).await?;
+    let role = core.value(kind, &entry).await?;
+    core.authorizer
+        .may_grant(&call.user, call.namespace(), &rules_of(&role))
+        .map_err(|error| ApiError::forbidden(GROUP, &call.target.resource, object::name(binding), &error.to_string()))
+}
+
+fn holds(core: &Arc<Core>, call: &Call, verb: &str, target: &ResourceTarget) -> bool {
+    let attributes =
+        Attributes { user: Arc::clone(&call.user), verb: verb.to_owned(), target: Target::Resource(target.clone()) };
+    core.authorizer.authorize(&attributes).is_allowed()
+}
+
+fn rules_of(role: &Value) -> Vec<PolicyRule> {
+    object::list(role, &["rules"]).iter().filter_map(|rule| serde::Deserialize::deserialize(rule).ok()).collect()
+}
+
+/// What the authorizer could not read must not be stored.
+fn readable(object: &Value) -> Result<(), ApiError> {
+    Change::written(object).map(|_| ()).map_err(|error| ApiError::bad_request(error.cause.to_string()))
 }
