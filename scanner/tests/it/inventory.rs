@@ -126,3 +126,31 @@ fn the_published_object_names_packages_and_digests() {
     assert_eq!(object["spec"]["references"][0], "example.com/test:1");
     assert_eq!(object["spec"]["inventory"]["digest"], verdict.sbom.to_string());
 }
+
+#[test]
+fn the_demos_images_name_their_debian_packages() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/images/build.sh");
+    let built = std::process::Command::new("sh").arg(script).arg(dir.path().join("built")).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let images = open(&dir.path().join("store"));
+    let mut shared = None;
+    for (file, name, port) in [
+        ("myapp-1.2.0", "docker.io/library/myapp:1.2.0", Some("3000/tcp")),
+        ("myapp-1.3.0", "docker.io/library/myapp:1.3.0", Some("3000/tcp")),
+        ("encryption-service-v1.0", "docker.io/library/encryption-service:v1.0", Some("8443/tcp")),
+        ("log-shipper-v1.0", "docker.io/library/log-shipper:v1.0", None),
+    ] {
+        let listed = images.import_file(&dir.path().join(format!("built/{file}.tar")), None).unwrap();
+        assert_eq!(listed[0].references[0].to_string(), name);
+        let image = &listed[0].image;
+        assert_eq!(image.config.exposed_ports.first().map(String::as_str), port);
+        assert_eq!(image.config.user, "10001:10001");
+        let summary = &images.verdict(&image.manifest).unwrap().summary;
+        assert_eq!((summary.package_count, summary.distribution.is_some()), (2, true));
+        assert!(summary.packages.iter().any(|p| p.starts_with("pkg:deb/debian/busybox-static@")), "{summary:?}");
+        // The base is one layer for all of them.
+        let base = image.layers[0].digest;
+        assert_eq!(*shared.get_or_insert(base), base);
+    }
+}
