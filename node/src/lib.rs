@@ -2,7 +2,6 @@
 
 pub mod agent;
 pub mod images;
-pub mod keeper;
 pub mod network;
 pub mod pods;
 pub mod runtime;

@@ -80,13 +80,8 @@ impl Recorder {
 
     /// Tells of a node.
     pub fn node(&self, node: &str, kind: Kind, reason: &str, message: impl Into<String>) {
-        let about = About {
-            kind: "Node",
-            namespace: String::new(),
-            name: node.to_owned(),
-            uid: node.to_owned(),
-            field: None,
-        };
+        let about =
+            About { kind: "Node", namespace: String::new(), name: node.to_owned(), uid: node.to_owned(), field: None };
         self.tell(about, kind, reason, message.into());
     }
 

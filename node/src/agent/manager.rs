@@ -84,8 +84,7 @@ pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken)
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
     let mut events = watcher(api, config).default_backoff().boxed();
     let mut happenings = context.runtime.events();
-    let mut manager =
-        Manager { context, pods, workers: HashMap::new(), tasks: JoinSet::new(), listed: HashSet::new() };
+    let mut manager = Manager { context, pods, workers: HashMap::new(), tasks: JoinSet::new(), listed: HashSet::new() };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -151,7 +150,12 @@ impl Manager {
         }
         for made in self.context.runtime.pods() {
             if !self.listed.contains(&made.uid) && !self.workers.contains_key(&made.uid) {
-                tracing::info!(namespace = made.namespace, name = made.name, uid = made.uid, "taking down a pod that is gone");
+                tracing::info!(
+                    namespace = made.namespace,
+                    name = made.name,
+                    uid = made.uid,
+                    "taking down a pod that is gone"
+                );
                 let runtime = Arc::clone(&self.context.runtime);
                 tokio::spawn(async move {
                     while let Err(error) = take_down(runtime.as_ref(), &made.uid).await {

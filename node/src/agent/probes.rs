@@ -122,8 +122,7 @@ impl Probed {
     fn doomed(&self, purpose: Purpose, probe: &Probe) -> Fact {
         let grace = probe.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let name = self.container.name.clone();
-        let message =
-            format!("Container {name} failed {} probe, will be restarted", purpose.as_str().to_lowercase());
+        let message = format!("Container {name} failed {} probe, will be restarted", purpose.as_str().to_lowercase());
         Fact::Doomed { name, id: self.id.clone(), doom: Doom { grace: grace.map(Duration::from_secs), message } }
     }
 

@@ -43,11 +43,8 @@ pub async fn send(client: &kube::Client, pod: &Pod, status: &PodStatus) -> Resul
 pub async fn remove(client: &kube::Client, pod: &Pod) -> Result<(), Failure> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
-    let params = DeleteParams {
-        grace_period_seconds: Some(0),
-        preconditions: Some(preconditions),
-        ..DeleteParams::default()
-    };
+    let params =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
     api.delete(&pod.name_any(), &params).await.map(drop).map_err(failure)
 }
 
@@ -129,7 +126,8 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_taken_away_and_others_conditions_stay_theirs() {
-        let condition = |name: &str| PodCondition { type_: name.into(), status: "True".into(), ..PodCondition::default() };
+        let condition =
+            |name: &str| PodCondition { type_: name.into(), status: "True".into(), ..PodCondition::default() };
         let status = PodStatus {
             conditions: Some(vec![condition("Ready"), condition("example.com/gate")]),
             ..PodStatus::default()

@@ -75,9 +75,8 @@ pub async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
     loop {
         let now = clock::now();
         let status = node::status(&seen(&context).await, sent.as_ref().map(|(status, _)| status), now);
-        let due = sent
-            .as_ref()
-            .is_none_or(|(before, at)| !node::says_the_same(before, &status) || between(*at, now) >= SEND);
+        let due =
+            sent.as_ref().is_none_or(|(before, at)| !node::says_the_same(before, &status) || between(*at, now) >= SEND);
         if due {
             let change = json!({"status": &status});
             match api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(change)).await {

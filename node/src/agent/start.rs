@@ -119,13 +119,15 @@ impl Start {
         let verdict = self.context.images.verdict(&ready.digest).await;
         verdict.map_err(|why| Refused { reason: NOT_INVENTORIED, message: why })?;
         let uid = self.pod.uid().unwrap_or_default();
+        let unpacked = self.context.runtime.unpack_image(&uid, &ready.layers).await;
+        let unpacked = unpacked.map_err(|error| Refused { reason: "CreateContainerError", message: full(&error) })?;
         let places = Places::of(&self.context.runtime.info(), &uid);
         let mounts = mounts::mounts(&self.pod, container, &places, &env);
         let mounts = mounts.map_err(|error| Refused::config(error.full()))?;
         let parts = Parts {
             attempt: self.attempt,
             image: &ready.config,
-            layers: ready.layers.clone(),
+            layers: unpacked,
             env,
             mounts,
             node_memory_bytes: self.context.machine.memory_bytes,

@@ -1,8 +1,13 @@
 //! What the agent asks of the image side: an image made ready, and a verdict on its exact bytes.
 
+mod scanner;
+
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use martello_scanner::LayerRef;
+
+pub use self::scanner::Scanned;
 
 /// When an image is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +58,15 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// An image on this node, its layers unpacked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// An image on this node.
+#[derive(Clone, Debug, Default)]
 pub struct Ready {
     /// Digest of the platform's manifest, `sha256:…`.
     pub digest: String,
     /// What `imageID` shows: repository and digest.
     pub id: String,
-    /// Names of unpacked layers, lowest first, as the runtime knows them.
-    pub layers: Vec<String>,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerRef>,
     /// What the image says about how it runs.
     pub config: RunConfig,
     /// How it was fetched; nothing if it was on the node.
@@ -139,7 +144,7 @@ pub const NOT_INVENTORIED: &str = "ImageNotInventoried";
 pub trait Images: Send + Sync {
     /// Whether [`Images::ensure`] would have to ask a registry.
     fn will_pull<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, bool>;
-    /// Fetches, verifies, inventories and unpacks an image, or finds all that done.
+    /// Fetches, verifies and inventories an image, or finds all that done.
     fn ensure(&self, request: Request) -> BoxFuture<'_, Result<Ready, ImageError>>;
     /// Asked before every start: whether these exact bytes were inventoried and judged; otherwise why not.
     fn verdict<'a>(&'a self, digest: &'a str) -> BoxFuture<'a, Result<(), String>>;

@@ -185,7 +185,8 @@ impl Site {
 
     async fn running(&self, uid: &str, name: &str) -> Result<String, Refusal> {
         let runs = self.runs(uid).await?;
-        let found = runs.into_iter().find(|run| run.name == name && matches!(run.state, ContainerState::Running { .. }));
+        let found =
+            runs.into_iter().find(|run| run.name == name && matches!(run.state, ContainerState::Running { .. }));
         found.map(|run| run.id).ok_or_else(|| Refusal::missing(format!("container not found ({name:?})")))
     }
 
@@ -344,10 +345,7 @@ fn command(
     }
 }
 
-async fn run_command(
-    start: impl Future<Output = Result<ExecSession, RuntimeError>>,
-    streams: super::streams::Streams,
-) {
+async fn run_command(start: impl Future<Output = Result<ExecSession, RuntimeError>>, streams: super::streams::Streams) {
     match start.await {
         Ok(session) => exec::connect(session, streams).await,
         Err(error) => streams.finish(&Outcome::Failed(full(&error))).await,
@@ -403,7 +401,9 @@ fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result<Response<B
     const NAME: &str = "x-stream-protocol-version";
     if !protocols(headers, NAME).any(|asked| asked == protocol) {
         let asked: Vec<&str> = protocols(headers, NAME).collect();
-        let why = format!("unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts [{protocol}]");
+        let why = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts [{protocol}]"
+        );
         return Err(Refusal(StatusCode::FORBIDDEN, why));
     }
     let mut response = switching("SPDY/3.1");
@@ -411,10 +411,7 @@ fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result<Response<B
     Ok(response)
 }
 
-fn switch_websocket(
-    headers: &HeaderMap,
-    known: &[&'static str],
-) -> Result<(Response<Body>, &'static str), Refusal> {
+fn switch_websocket(headers: &HeaderMap, known: &[&'static str]) -> Result<(Response<Body>, &'static str), Refusal> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| Refusal::bad("missing Sec-WebSocket-Key"))?;
     let asked: Vec<&str> = protocols(headers, "sec-websocket-protocol").collect();
     let protocol = asked.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
@@ -454,9 +451,7 @@ fn options(query: &Query) -> Result<Options, Refusal> {
             let epoch = jiff::Timestamp::UNIX_EPOCH;
             Some(backoff::later(epoch, backoff::between(epoch, clock::now()).saturating_sub(ago)))
         }
-        (None, Some(text)) => {
-            Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime: {text:?}")))?)
-        }
+        (None, Some(text)) => Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime: {text:?}")))?),
         (None, None) => None,
     };
     let stream = match query.get("stream") {

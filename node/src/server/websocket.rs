@@ -56,7 +56,8 @@ pub enum Version {
 }
 
 async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
-    let config = WebSocketConfig::default().max_message_size(Some(LONGEST_MESSAGE)).max_frame_size(Some(LONGEST_MESSAGE));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(LONGEST_MESSAGE)).max_frame_size(Some(LONGEST_MESSAGE));
     WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
 }
 
@@ -175,7 +176,12 @@ async fn move_channels<S>(
 }
 
 /// Sends what a channel has to say, and its first, empty message, which shows that it's there.
-async fn send_channel(number: u8, mut output: ReadHalf<DuplexStream>, messages: mpsc::Sender<Message>, version: Version) {
+async fn send_channel(
+    number: u8,
+    mut output: ReadHalf<DuplexStream>,
+    messages: mpsc::Sender<Message>,
+    version: Version,
+) {
     loop {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         chunk.extend_from_slice(&[number]);

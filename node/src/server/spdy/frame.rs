@@ -176,8 +176,16 @@ mod tests {
         let id = 0u32..0x8000_0000;
         let bytes = || prop::collection::vec(any::<u8>(), 0..100).prop_map(Bytes::from);
         prop_oneof![
-            (id.clone(), any::<bool>(), bytes()).prop_map(|(stream, fin, block)| Frame::SynStream { stream, fin, block }),
-            (id.clone(), any::<bool>(), bytes()).prop_map(|(stream, fin, block)| Frame::SynReply { stream, fin, block }),
+            (id.clone(), any::<bool>(), bytes()).prop_map(|(stream, fin, block)| Frame::SynStream {
+                stream,
+                fin,
+                block
+            }),
+            (id.clone(), any::<bool>(), bytes()).prop_map(|(stream, fin, block)| Frame::SynReply {
+                stream,
+                fin,
+                block
+            }),
             (id.clone(), any::<bool>(), bytes()).prop_map(|(stream, fin, block)| Frame::Headers { stream, fin, block }),
             (id.clone(), any::<u32>()).prop_map(|(stream, status)| Frame::Reset { stream, status }),
             any::<u32>().prop_map(Frame::Ping),

@@ -221,7 +221,10 @@ async fn send_stream(stream: u32, mut output: ReadHalf<DuplexStream>, frames: mp
     }
 }
 
-async fn write_all(mut writer: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Outgoing>) -> Result<(), SpdyError> {
+async fn write_all(
+    mut writer: impl AsyncWrite + Unpin,
+    mut waiting: mpsc::Receiver<Outgoing>,
+) -> Result<(), SpdyError> {
     let mut compressor = Compressor::new()?;
     let mut out = BytesMut::with_capacity(CHUNK * 2);
     while let Some(first) = waiting.recv().await {
