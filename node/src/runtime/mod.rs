@@ -74,9 +74,13 @@ pub trait Runtime: Send + Sync {
     fn dial_loopback<'a>(&'a self, pod_uid: &'a str, port: u16) -> Answer<'a, tokio::net::TcpStream>;
     /// Makes the ids in the pod the owners of `path` (below the state directory), recursively.
     fn own<'a>(&'a self, pod_uid: &'a str, path: &'a Path, uid: u32, gid: u32) -> Answer<'a, ()>;
-    /// Unpacks one verified layer blob (tar, maybe compressed) and returns its name for [`Rootfs::layers`].
-    /// A layer that is there already is not unpacked again.
-    fn unpack_layer<'a>(&'a self, digest: &'a str, media_type: &'a str, blob: std::fs::File) -> Answer<'a, String>;
+    /// Unpacks the layers of a judged image for the pod's id range and returns their names for [`Rootfs::layers`],
+    /// lowest first. Layers that are there already are not unpacked again. The blobs must be readable for others.
+    fn unpack_image<'a>(
+        &'a self,
+        pod_uid: &'a str,
+        layers: &'a [martello_scanner::LayerRef],
+    ) -> Answer<'a, Vec<String>>;
     /// Names of unpacked layers, for garbage collection.
     fn layers(&self) -> Answer<'_, Vec<String>>;
     /// Deletes an unpacked layer that no container uses.

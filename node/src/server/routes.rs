@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::StreamBody;
 use hyper::{
     body::{Frame, Incoming},
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Pod, PodList};
+use k8s_openapi::{List, api::core::v1::Pod};
 use kube::ResourceExt as _;
 use martello_api::clock;
 use tokio::sync::mpsc;
@@ -110,7 +110,7 @@ impl Site {
 
     fn list(&self) -> Result<Response<Body>, Refusal> {
         let items = self.pods.all().iter().map(|pod| (**pod).clone()).collect();
-        let list = PodList { items, ..PodList::default() };
+        let list = List::<Pod> { items, ..List::default() };
         let json = serde_json::to_string(&list)
             .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         let mut response = text(StatusCode::OK, json);
@@ -140,7 +140,7 @@ impl Site {
         });
         let stream = futures::stream::poll_fn(move |context| receiver.poll_recv(context));
         let body = StreamBody::new(stream.map(|part| Ok::<_, std::io::Error>(Frame::data(part))));
-        let mut response = Response::new(body.boxed());
+        let mut response = Response::new(http_body_util::BodyExt::boxed(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(response)
     }

@@ -81,7 +81,7 @@ where
     let (error, peer) = tokio::io::duplex(BUFFER);
     peers.insert(ERROR, peer);
     let streams = Streams { stdin, stdout, stderr, error, resize };
-    (streams, move_channels(socket(io).await, peers, &[STDOUT, STDERR, ERROR], version))
+    (streams, move_channels(socket(io).await, peers, vec![STDOUT, STDERR, ERROR], version))
 }
 
 /// Serves the channels of a port-forward on `io`: two per port, the second of which tells errors.
@@ -102,7 +102,7 @@ where
         forwards.push((*port, data, error));
     }
     let outputs: Vec<u8> = peers.keys().copied().collect();
-    (forwards, move_channels(socket(io).await, peers, &outputs, Version::V4))
+    (forwards, move_channels(socket(io).await, peers, outputs, Version::V4))
 }
 
 /// Carries bytes inside a WebSocket: hands back the byte stream and what moves it.
@@ -147,7 +147,7 @@ where
 async fn move_channels<S>(
     socket: WebSocketStream<S>,
     peers: BTreeMap<u8, DuplexStream>,
-    outputs: &[u8],
+    outputs: Vec<u8>,
     version: Version,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
