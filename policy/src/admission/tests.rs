@@ -1,0 +1,132 @@
+use cedar_policy::{Schema, ValidationMode, Validator};
+use serde_json::json;
+
+use super::*;
+
+fn levels(labels: &[(&str, &str)]) -> Levels {
+    Levels::of_labels(
+        &labels.iter().map(|(key, value)| (format!("{LABEL_PREFIX}{key}"), (*value).to_owned())).collect(),
+    )
+}
+
+fn judge(spec: Value, labels: &[(&str, &str)]) -> Verdict {
+    judge_pod("jane", "shop", &json!({"spec": spec}), &levels(labels))
+}
+
+fn container(security: Value) -> Value {
+    json!({"containers": [{"name": "c", "image": "i", "securityContext": security}]})
+}
+
+#[test]
+fn the_policies_satisfy_their_schema_strictly() {
+    let (schema, _) = Schema::from_cedarschema_str(include_str!("pod-security.cedarschema")).unwrap();
+    let policies = crate::builtin::load("pod-security.cedar", POLICIES).unwrap();
+    let result = Validator::new(schema).validate(&policies, ValidationMode::Strict);
+    let errors: Vec<String> = result.validation_errors().map(ToString::to_string).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
+fn the_facts_are_those_of_the_schema() {
+    let (schema, _) = Schema::from_cedarschema_str(include_str!("pod-security.cedarschema")).unwrap();
+    let pod = RestrictedExpression::new_record(Facts::default().to_sets()).unwrap();
+    let context = Context::from_pairs([("pod".to_owned(), pod)]).unwrap();
+    let uid = |text: &str| text.parse::<EntityUid>().unwrap();
+    let [user, create, namespace] = ["User::\"u\"", "Action::\"create\"", "Namespace::\"n\""].map(uid);
+    Request::new(user, create, namespace, context, Some(&schema)).unwrap();
+}
+
+#[test]
+fn a_plain_pod_is_admitted_by_default_and_every_policy_has_its_words() {
+    assert_eq!(judge(container(json!({})), &[]).refusal, None);
+    for id in level_policies("default").unwrap().order.iter().chain(&level_policies("restricted").unwrap().order) {
+        assert!(id == "pod-security/otherwise" || words::words(id, &Facts::default()).is_some(), "{id}");
+    }
+}
+
+#[test]
+fn a_privileged_container_is_refused_and_the_policy_named() {
+    let refusal = judge(container(json!({"privileged": true})), &[]).refusal.unwrap();
+    assert!(
+        refusal.starts_with(
+            "violates Martello pod security: privileged (container \"c\" must not set securityContext.privileged=true, \
+         policy \"pod-security/privileged\"); change the manifest"
+        ),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn the_default_level_refuses_what_a_rootless_node_cannot_run() {
+    for spec in [
+        json!({"hostNetwork": true, "containers": []}),
+        json!({"hostPID": true, "containers": []}),
+        json!({"containers": [], "volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
+        json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+        json!({"initContainers": [{"name": "c", "securityContext": {"privileged": true}}], "containers": []}),
+        json!({"ephemeralContainers": [{"name": "c", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}),
+        container(json!({"capabilities": {"add": ["ALL"]}})),
+        container(json!({"procMount": "Unmasked"})),
+        container(json!({"seccompProfile": {"type": "Unconfined"}})),
+        json!({"securityContext": {"sysctls": [{"name": "vm.swappiness", "value": "1"}]}, "containers": []}),
+    ] {
+        assert!(judge(spec.clone(), &[]).refusal.is_some(), "{spec}");
+        assert_eq!(judge(spec, &[("enforce", "privileged")]).refusal, None);
+    }
+    let own =
+        json!({"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "10"}]}, "containers": []});
+    assert_eq!(judge(own, &[]).refusal, None);
+}
+
+#[test]
+fn levels_that_were_asked_for_speak_as_upstream_does() {
+    let baseline = |spec| judge(spec, &[("enforce", "baseline")]).refusal.unwrap();
+    assert_eq!(
+        baseline(container(json!({"capabilities": {"add": ["NET_ADMIN", "CHOWN"]}}))),
+        "violates PodSecurity \"baseline:latest\": non-default capabilities (container \"c\" must not include \
+         \"NET_ADMIN\" in securityContext.capabilities.add)"
+    );
+    assert_eq!(
+        baseline(json!({"containers": [], "securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}})),
+        "violates PodSecurity \"baseline:latest\": forbidden sysctls (kernel.msgmax)"
+    );
+    assert_eq!(
+        baseline(json!({"containers": [], "securityContext": {"seccompProfile": {"type": "Unconfined"}}})),
+        "violates PodSecurity \"baseline:latest\": seccompProfile (pod must not set securityContext.seccompProfile.type \
+         to \"Unconfined\")"
+    );
+    assert_eq!(
+        baseline(json!({"containers": [], "securityContext": {"seLinuxOptions": {"type": "spc_t", "user": "u"}}})),
+        "violates PodSecurity \"baseline:latest\": seLinuxOptions (pod set forbidden securityContext.seLinuxOptions: \
+         type \"spc_t\"; user may not be set)"
+    );
+}
+
+#[test]
+fn warnings_of_a_workload_list_what_its_pods_would_violate() {
+    let mut template = json!({"spec": container(json!({}))});
+    template["spec"]["hostNetwork"] = json!(true);
+    let verdict = judge_template("jane", "shop", &template, &levels(&[("warn", "restricted")]));
+    assert_eq!(
+        verdict.warnings,
+        ["would violate PodSecurity \"restricted:latest\": host namespaces (hostNetwork=true), \
+          allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), \
+          unrestricted capabilities (container \"c\" must set securityContext.capabilities.drop=[\"ALL\"]), \
+          runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), \
+          seccompProfile (pod or container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \
+          \"Localhost\")"]
+    );
+    assert_eq!(verdict.refusal, None);
+}
+
+#[test]
+fn a_pod_made_for_restricted_passes_and_an_invalid_label_counts_as_restricted() {
+    let hardened = json!({
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "c", "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+        "volumes": [{"name": "v", "secret": {"secretName": "s"}}],
+    });
+    assert_eq!(judge(hardened, &[("enforce", "restricted")]).refusal, None);
+    assert!(judge(container(json!({})), &[("enforce", "strict")]).refusal.is_some());
+}
