@@ -80,29 +80,40 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     observed.about(&info);
     let now = clock::now();
+    let nobody = Arc::new(User::anonymous());
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
         Ok(user) => user,
-        Err(error) => return observed.done(reply::failure(&error)),
-    };
-    let user = match authn::impersonate(core, user, request.headers()) {
-        Ok(user) => user,
-        Err(error) => return observed.done(reply::failure(&error)),
-    };
-    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
-    let record = match core.audit.open(&origin, &user, &info, &request, now) {
-        Ok(record) => record,
-        Err(error) => return observed.done(reply::failure(&error)),
-    };
-    let headers = request.headers().clone();
-    let permit = match authorize(core, &user, &info, &query) {
-        Ok(permit) => permit,
         Err(error) => {
-            let error = *error;
-            record.close(error.code, &[]);
+            core.audit.open(&origin, &nobody, &info, &request, now).refused(&error, "not authenticated");
             return observed.done(reply::failure(&error));
         }
     };
-    let record = record.allowed(&permit);
+    let user = match authn::impersonate(core, Arc::clone(&user), request.headers()) {
+        Ok(user) => user,
+        Err(error) => {
+            core.audit.open(&origin, &user, &info, &request, now).refused(&error, "may not act as another");
+            return observed.done(reply::failure(&error));
+        }
+    };
+    let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let record = core.audit.open(&origin, &user, &info, &request, now);
+    let headers = request.headers().clone();
+    let permit = match authorize(core, &user, &info, &query) {
+        Ok(permit) => permit,
+        Err(denied) => {
+            let (error, hint) = *denied;
+            record.refused(&error, &hint);
+            let mut reply = reply::failure(&error);
+            if is_interactive(&headers) {
+                reply::warn(&mut reply, &[hint]);
+            }
+            return observed.done(reply);
+        }
+    };
+    let record = match record.allowed(&permit).await {
+        Ok(record) => record,
+        Err(error) => return observed.done(reply::failure(&error)),
+    };
     let passed = Passed { user, info, query, headers, permit, upgrade, now };
     let served = handle(core, passed, request).await;
     let reply = served.unwrap_or_else(|(error, warnings)| {
@@ -110,9 +121,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         reply::warn(&mut reply, &warnings);
         reply
     });
-    match record.close_reply(reply).await {
-        Ok(reply) | Err(reply) => observed.done(reply),
-    }
+    observed.done(record.close(reply).await)
 }
 
 /// What got through identity and authorization.
@@ -129,7 +138,16 @@ struct Passed {
 /// A failure, and what the client is told besides.
 type Refused = (ApiError, Vec<String>);
 
-fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -> Result<Permit, Box<ApiError>> {
+/// A denial, and what would have allowed the request.
+type Denied = (ApiError, String);
+
+/// Whether a person reads the answer: `kubectl` shows warnings, and a denial's message itself is upstream's to the letter.
+fn is_interactive(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("kubectl"))
+}
+
+fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -> Result<Permit, Box<Denied>> {
     let mut target = info.target.clone();
     if let Target::Resource(target) = &mut target
         && query.has("fieldSelector")
@@ -142,7 +160,7 @@ fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(denial) => {
             tracing::debug!(user = user.name, denied = denial.message(), hint = denial.hint(), "denied");
-            Err(Box::new(denial.to_api_error()))
+            Err(Box::new((denial.to_api_error(), denial.hint())))
         }
     }
 }

@@ -2,54 +2,119 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use http::{Request, header};
 use jiff::Timestamp;
-use martello_api::{identity::User, status::ApiError};
+use martello_api::{
+    attributes::{Attributes, Target},
+    clock,
+    identity::User,
+    status::ApiError,
+};
+use martello_audit::{Event, Log, LogError, Pending, Stage};
 use martello_policy::Permit;
 
-use crate::http::{door::Origin, info::RequestInfo, reply::Reply};
+use crate::http::{
+    door::{Origin, set_audit_id},
+    info::RequestInfo,
+    reply::{self, Reply},
+};
+
+/// Upstream's annotations of a decision.
+const DECISION: &str = "authorization.k8s.io/decision";
+const REASON: &str = "authorization.k8s.io/reason";
 
 /// Where records go.
-#[derive(Clone, Default)]
-pub struct Audit;
+#[derive(Clone)]
+pub struct Audit {
+    log: Log,
+}
 
 /// The record of one request.
 pub struct Record {
+    log: Log,
     id: String,
+    event: Event,
+    is_change: bool,
+    is_stream: bool,
+}
+
+/// The record of a request that was allowed.
+pub struct AllowedRecord {
+    record: Record,
+    /// The intent of a change, which is in the log already.
+    pending: Option<Pending>,
+}
+
+fn unavailable(error: &LogError) -> ApiError {
+    tracing::error!(error = error as &dyn std::error::Error, "the audit trail can't be written; requests are refused");
+    ApiError::unavailable(format!("no request is served without its audit record: {error}; look after the server's disk"))
 }
 
 impl Audit {
+    /// Records into `log`.
+    #[must_use]
+    pub fn new(log: Log) -> Self {
+        Self { log }
+    }
+
     /// What keeps records from being written.
     pub fn health(&self) -> Result<(), String> {
-        Ok(())
+        self.log.health().map_err(|error| error.to_string())
     }
 
     /// Opens the record of a request.
-    pub fn open<B>(
-        &self,
-        _origin: &Origin,
-        _user: &Arc<User>,
-        _info: &RequestInfo,
-        _request: &Request<B>,
-        _now: Timestamp,
-    ) -> Result<Record, ApiError> {
-        Ok(Record { id: uuid::Uuid::new_v4().to_string() })
+    pub fn open<B>(&self, origin: &Origin, user: &Arc<User>, info: &RequestInfo, request: &Request<B>, now: Timestamp) -> Record {
+        let id = uuid::Uuid::new_v4().to_string();
+        let attributes =
+            Attributes { user: Arc::clone(user), verb: info.verb.to_owned(), target: info.target.clone() };
+        let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let source = origin.address.map(|address| address.ip().to_string()).into_iter().collect();
+        let uri = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let event = Event::received(id.clone(), &attributes, uri, now).from(source, agent);
+        let is_change = matches!(info.target, Target::Resource(_)) && !attributes.is_read_only();
+        Record { log: self.log.clone(), id, event, is_change, is_stream: info.verb == "watch" }
     }
 }
 
 impl Record {
-    /// Notes what allowed the request.
-    #[must_use]
-    pub fn allowed(self, _permit: &Permit) -> Self {
-        self
+    /// Notes what allowed the request. The intent of a change is in the log when this returns; if it can't be, the
+    /// change must not be made.
+    pub async fn allowed(mut self, permit: &Permit) -> Result<AllowedRecord, ApiError> {
+        self.event = self.event.annotated(DECISION, "allow").annotated(REASON, &permit.reason().to_string());
+        let pending = if self.is_change {
+            Some(self.log.begin(self.event.clone()).await.map_err(|error| unavailable(&error))?)
+        } else {
+            None
+        };
+        Ok(AllowedRecord { record: self, pending })
     }
 
-    /// Closes the record of a request that was refused.
-    pub fn close(self, _code: u16, _annotations: &[(&str, String)]) {}
+    /// Closes the record of a request that was refused, for the reason given.
+    pub fn refused(self, error: &ApiError, why: &str) {
+        let event = self.event.annotated(DECISION, "forbid").annotated(REASON, why);
+        let event = event.completed(error.code, &error.reason, clock::now());
+        if let Err(error) = self.log.record(&event) {
+            unavailable(&error);
+        }
+    }
+}
 
-    /// Closes the record with the answer. A change whose record can't be written is refused.
-    pub async fn close_reply(self, mut reply: Reply) -> Result<Reply, Reply> {
-        crate::http::door::set_audit_id(&mut reply, &self.id);
-        Ok(reply)
+impl AllowedRecord {
+    /// Closes the record with the answer, and hands the answer out. What can't be recorded is not answered.
+    pub async fn close(self, mut answer: Reply) -> Reply {
+        let Self { record, pending } = self;
+        set_audit_id(&mut answer, &record.id);
+        let code = answer.status().as_u16();
+        let closed = match pending {
+            Some(pending) => pending.close(code, "", &[], clock::now()).await,
+            None if record.is_stream && code < 400 => {
+                record.log.record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now()))
+            }
+            None => record.log.record(&record.event.completed(code, "", clock::now())),
+        };
+        match closed {
+            Ok(()) => answer,
+            Err(error) => reply::failure(&unavailable(&error)),
+        }
     }
 }

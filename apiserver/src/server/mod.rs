@@ -16,11 +16,13 @@ pub mod audit;
 pub mod bootstrap;
 mod inprocess;
 mod listener;
+mod local;
 pub mod nodes;
 pub mod sealer;
 pub mod services;
 
 pub use listener::ServeError;
+pub use local::LocalError;
 pub use nodes::{DialError, NodeDialer, NodeIo};
 
 /// What a server is made of.

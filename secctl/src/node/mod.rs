@@ -16,3 +16,9 @@ pub fn own_name() -> anyhow::Result<String> {
     let name = nix::unistd::gethostname().context("read this machine's host name")?;
     Ok(name.to_string_lossy().to_lowercase())
 }
+
+/// Runs the agent until it is told to stop. The pods go on.
+pub fn run(flags: Flags) -> anyhow::Result<()> {
+    crate::logging::start(&flags.log)?;
+    anyhow::bail!("the node agent is not wired yet")
+}

@@ -1,7 +1,6 @@
 //! `secctl server`: the composition root of the API server and what runs beside it.
 
 mod components;
-mod credentials;
 mod custody;
 mod dialer;
 mod flags;
@@ -13,7 +12,7 @@ use anyhow::Context as _;
 use martello_api::clock;
 use martello_apiserver::{
     Config, Server,
-    store::{KEEP_HISTORY, RaftConfig, RaftStore, Store, keep_history},
+    store::{KEEP_HISTORY, RaftStore, Store, keep_history, raft::RaftConfig},
 };
 use martello_kms::Kms;
 use martello_pki::{ClientCertificates, Pki, ServerName};
@@ -62,7 +61,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         store: Arc::clone(&store) as Arc<dyn Store>,
         authorizer: Authorizer::new(),
         kms: kms.clone(),
-        credentials: Arc::new(credentials::PkiCredentials::new(pki.clone())),
+        pki: pki.clone(),
         audit: martello_apiserver::server::audit::Audit::new(log),
         nodes: Arc::new(dialer::TlsDialer::new(&pki, now)?),
         service_network: flags.service_cidr,
@@ -103,7 +102,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     local.abort();
     drop(server);
     match Arc::try_unwrap(store) {
-        Ok(store) => store.close().await,
+        Ok(store) => store.close().await.context("close the store")?,
         Err(_) => tracing::debug!("the store is still in use; it needs no goodbye"),
     }
     tracing::info!("stopped");

@@ -6,12 +6,20 @@ use martello_api::schema::Schema;
 
 use super::kind::Kind;
 
+pub mod client_certificate;
 pub mod image_inventory;
+pub mod join_token;
+pub mod node_enrollment;
 
 /// All of them.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
-    vec![Kind::new(image_inventory::ImageInventories)]
+    vec![
+        Kind::new(client_certificate::ClientCertificates),
+        Kind::new(image_inventory::ImageInventories),
+        Kind::new(join_token::JoinTokens),
+        Kind::new(node_enrollment::NodeEnrollments),
+    ]
 }
 
 /// A schema that keeps whatever it is given.
