@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Service;
@@ -16,6 +17,9 @@ use crate::{
     runtime::{Runtime, RuntimeInfo},
     status::machine::Machine,
 };
+
+/// How long the first pods wait for the Services to be known.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Shared by the agent's tasks.
 pub struct Context {
@@ -46,10 +50,11 @@ impl Context {
         Facts { pod_ips, host_ips, allocatable: self.allocatable() }
     }
 
-    /// Waits until all Services are known.
+    /// Waits until all Services are known, but not forever: pods matter more than the variables that name Services.
     pub async fn services_ready(&self) {
-        // The writer lives as long as the agent does; without it there is nothing to wait for.
-        self.services.wait_until_ready().await.ok();
+        if tokio::time::timeout(LONGEST_WAIT, self.services.wait_until_ready()).await.is_err() {
+            tracing::warn!("Services are not known yet; containers that start now miss the variables that name them");
+        }
     }
 
     /// What pods of this node may use together.

@@ -32,10 +32,13 @@ use crate::runtime::RuntimeEvent;
 /// After what no pod needs couldn't be taken down, it's tried again after this.
 const TAKE_DOWN_AGAIN: Duration = Duration::from_secs(5);
 
+/// Namespace and name.
+type Name = (String, String);
+
 /// The pods that this node is to run, by namespace and name: what the agent's server looks up.
 #[derive(Clone, Default)]
 pub struct Pods {
-    by_name: Arc<Mutex<HashMap<(String, String), Arc<Pod>>>>,
+    by_name: Arc<Mutex<HashMap<Name, Arc<Pod>>>>,
 }
 
 impl Pods {

@@ -14,6 +14,11 @@ pub mod sources;
 pub mod start;
 pub mod worker;
 
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use futures::StreamExt as _;

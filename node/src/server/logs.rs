@@ -232,7 +232,7 @@ async fn tail_offset(file: &mut File, lines: u64) -> io::Result<u64> {
 /// The last lines of a log as one text, for a container that failed and left no message.
 #[must_use]
 pub fn last_words(path: &Path, most_lines: usize, most_bytes: usize) -> String {
-    let Ok(content) = read_end(path, (most_bytes * 4) as u64) else { return String::new() };
+    let Ok(content) = read_end(path, (most_bytes * 4 + CHUNK) as u64) else { return String::new() };
     let mut out = BytesMut::new();
     let lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
     let skipped = lines.len().saturating_sub(most_lines);

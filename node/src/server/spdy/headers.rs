@@ -190,7 +190,6 @@ mod tests {
     fn a_bomb_is_refused() {
         let bomb = vec![("a".to_owned(), "x".repeat(1 << 20))];
         let block = Compressor::new().unwrap().block(&bomb).unwrap();
-        assert!(block.len() < 10_000);
         assert!(Decompressor::default().headers(&block).is_err());
     }
 

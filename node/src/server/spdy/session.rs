@@ -148,7 +148,7 @@ impl Session {
     }
 
     async fn open(&mut self, stream: u32, fin: bool, headers: Headers) -> Result<(), SpdyError> {
-        if stream % 2 == 0 || stream <= self.last {
+        if stream.is_multiple_of(2) || stream <= self.last {
             return Err(SpdyError::Malformed("a stream's number is not a new odd one"));
         }
         self.last = stream;
