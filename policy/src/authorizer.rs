@@ -153,7 +153,7 @@ impl Authorizer {
             Err(error) => return Ok(broken(error.to_string())),
         };
         let mut allowed = None;
-        for policies in builtin.of(&attributes.user) {
+        for policies in builtin.of(&attributes.user, request.resource()) {
             match self.ask(&request, policies, principal) {
                 Answer::Forbids(policies) => {
                     return Ok(Outcome::Deny(DenialCause::Forbidden { policies: policies.into() }));
@@ -207,7 +207,8 @@ impl Authorizer {
         let node = NodeFacts::of(&state.graph, attributes);
         let Ok(request) = request(&principal, attributes, node.as_ref()) else { return Vec::new() };
         let mut asked = Vec::new();
-        for policies in Builtin::get().into_iter().flat_map(|builtin| builtin.of(&attributes.user)) {
+        for policies in Builtin::get().into_iter().flat_map(|builtin| builtin.of(&attributes.user, request.resource()))
+        {
             for policy in policies.policies() {
                 let answer = match PolicySet::from_policies([policy.clone()]) {
                     Ok(alone) => self.ask(&request, &alone, &principal),

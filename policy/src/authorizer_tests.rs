@@ -321,3 +321,23 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+
+    /// One rule that is meant for who asks: denser than whole models, so that rare words meet.
+    #[test]
+    fn a_single_rule_matches_as_the_naive_model_says(rule in rules(), asked in requests(), everywhere in any::<bool>()) {
+        let namespace = (!everywhere).then(|| "n".to_owned());
+        let key = BindingKey { namespace, name: "b".into() };
+        let role = RoleKey::Cluster("r".into());
+        let binding = Binding { role: role.clone(), subjects: vec![Subject::User(asked.user.name.clone())] };
+        let mut rule = rule;
+        rule.verbs.push("get".into());
+        let asked = Attributes { verb: "get".into(), ..asked };
+        let model = Model { roles: vec![(role.clone(), vec![rule.clone()])], bindings: vec![(key.clone(), binding.clone())] };
+        let authorizer = Authorizer::new();
+        authorizer.replace_all([Change::SetRole(role, vec![rule]), Change::SetBinding(key, binding)]);
+        prop_assert_eq!(authorizer.authorize(&asked).is_allowed(), model.allows(&asked));
+    }
+}

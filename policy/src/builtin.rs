@@ -1,15 +1,16 @@
 //! The policies that do not come from objects: of the masters, of anonymous requests, of nodes.
 
-use std::{str::FromStr, sync::LazyLock};
+use std::{collections::HashMap, str::FromStr, sync::LazyLock};
 
-use cedar_policy::{Policy, PolicyId, PolicySet};
+use cedar_policy::{EntityUid, Policy, PolicyId, PolicySet, ResourceConstraint};
 use martello_api::identity::{ANONYMOUS, GROUP_MASTERS, GROUP_UNAUTHENTICATED, User};
 
 /// Policies that ship with the product, and whom each set concerns.
 pub(crate) struct Builtin {
     pub(crate) masters: PolicySet,
     pub(crate) anonymous: PolicySet,
-    pub(crate) nodes: PolicySet,
+    /// By the resource that the policies' heads name.
+    pub(crate) nodes: HashMap<EntityUid, PolicySet>,
 }
 
 /// A policy text that ships with the product is not taken by Cedar. Every request that it concerns is denied then.
@@ -29,7 +30,7 @@ static BUILTIN: LazyLock<Result<Builtin, BuiltinBroken>> = LazyLock::new(|| {
     Ok(Builtin {
         masters: load("masters.cedar", MASTERS)?,
         anonymous: load("anonymous.cedar", ANONYMOUS_LIMITS)?,
-        nodes: load("nodes.cedar", NODES)?,
+        nodes: by_resource("nodes.cedar", NODES)?,
     })
 });
 
@@ -38,15 +39,14 @@ impl Builtin {
         BUILTIN.as_ref()
     }
 
-    /// The sets that concern `user`.
-    pub(crate) fn of(&self, user: &User) -> impl Iterator<Item = &PolicySet> {
+    /// The sets that can concern what `user` asks of `resource`.
+    pub(crate) fn of(&self, user: &User, resource: Option<&EntityUid>) -> impl Iterator<Item = &PolicySet> {
         let is_anonymous = user.name == ANONYMOUS || user.is_in(GROUP_UNAUTHENTICATED);
-        let chosen = [
-            (is_anonymous, &self.anonymous),
-            (user.is_in(GROUP_MASTERS), &self.masters),
-            (user.node_name().is_some(), &self.nodes),
-        ];
-        chosen.into_iter().filter_map(|(concerns, policies)| concerns.then_some(policies))
+        let nodes =
+            if user.node_name().is_some() { resource.and_then(|resource| self.nodes.get(resource)) } else { None };
+        let chosen =
+            [is_anonymous.then_some(&self.anonymous), user.is_in(GROUP_MASTERS).then_some(&self.masters), nodes];
+        chosen.into_iter().flatten()
     }
 }
 
@@ -62,6 +62,20 @@ pub(crate) fn load(file: &'static str, text: &str) -> Result<PolicySet, BuiltinB
     PolicySet::from_policies(named).map_err(|error| broken(error.to_string()))
 }
 
+/// Parses a file of policies of which each names one resource in its head.
+fn by_resource(file: &'static str, text: &str) -> Result<HashMap<EntityUid, PolicySet>, BuiltinBroken> {
+    let broken = |cause: String| BuiltinBroken { file, cause };
+    let mut sets: HashMap<EntityUid, PolicySet> = HashMap::new();
+    for policy in load(file, text)?.policies() {
+        let ResourceConstraint::Eq(resource) = policy.resource_constraint() else {
+            return Err(broken(format!("{} does not name its resource in its head", policy.id())));
+        };
+        let set = sets.entry(resource).or_default();
+        set.add(policy.clone()).map_err(|error| broken(error.to_string()))?;
+    }
+    Ok(sets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +83,6 @@ mod tests {
     #[test]
     fn the_policies_that_ship_are_valid() {
         let builtin = Builtin::get().unwrap();
-        assert!(builtin.nodes.num_of_policies() > 10);
+        assert!(builtin.nodes.len() > 15);
     }
 }

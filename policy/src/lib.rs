@@ -21,6 +21,7 @@ mod explain;
 pub mod node;
 pub mod rbac;
 mod request;
+mod rules;
 
 pub use authorizer::Authorizer;
 pub use change::{Change, ChangeError};
