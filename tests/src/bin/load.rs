@@ -1,0 +1,160 @@
+//! Load on any Kubernetes API server, and what it costs: a line of JSON per figure.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use martello_tests::{
+    cluster::{Cluster, Options, install_crypto},
+    load,
+    load::{FanOut, Figure, PodLoad, Target},
+    process,
+    raw::{Endpoint, Http},
+};
+
+/// Puts load on a Kubernetes API server and prints a line of JSON per figure.
+///
+/// Without --kubeconfig it starts a fresh `secctl server` (the one beside this program, or the one that the
+/// environment names as MARTELLO_SECCTL), measures that too, and removes it at the end.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The server to put load on; without it, a fresh server of our own.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Process of that server on this machine whose processor time and memory are counted; may be repeated.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    server_pid: Vec<u32>,
+    /// How long each rate is measured.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How many clients there are at the same time, each with a connection of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+    concurrency: Vec<usize>,
+    /// How many ConfigMaps are listed.
+    #[arg(long, default_value_t = 5000)]
+    objects: usize,
+    /// How many watch.
+    #[arg(long, default_value_t = 200)]
+    watchers: usize,
+    /// How many updates they see.
+    #[arg(long, default_value_t = 1000)]
+    updates: usize,
+    /// Speaks HTTP/1.1 instead of HTTP/2.
+    #[arg(long)]
+    http1: bool,
+    /// Measures only these: start, idle, list, get, create, watch, pods.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Runs the node agent beside the fresh server, so that pods can be measured; needs root.
+    #[arg(long)]
+    node: bool,
+    /// Image of the pods that are measured.
+    #[arg(long, default_value = "myapp:1.2.0")]
+    image: String,
+    /// Archive of that image, imported into the fresh server's node.
+    #[arg(long, value_name = "FILE")]
+    image_archive: Option<PathBuf>,
+    /// The kubectl that applies the pods.
+    #[arg(long, default_value = "kubectl")]
+    kubectl: PathBuf,
+}
+
+impl Arguments {
+    fn wants(&self, figure: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == figure)
+    }
+
+    fn http(&self) -> Http {
+        if self.http1 { Http::One } else { Http::Two }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    install_crypto();
+    match arguments.kubeconfig.clone() {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(&path).context("read the kubeconfig")?;
+            let options = KubeConfigOptions::default();
+            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+            let target = target(&arguments, Endpoint::from_kube(&config)?, arguments.server_pid.clone());
+            measure(&arguments, &target, path).await
+        }
+        None => fresh(&arguments).await,
+    }
+}
+
+/// Measures a server of our own from its first start.
+async fn fresh(arguments: &Arguments) -> Result<()> {
+    if !arguments.server_pid.is_empty() {
+        bail!("--server-pid belongs to --kubeconfig: the processes of a fresh server are known");
+    }
+    if arguments.wants("start") {
+        start().await?;
+    }
+    let options = Options { node: arguments.node, ..Options::default() };
+    let mut cluster = Cluster::start_with(options).await?;
+    if let Some(archive) = &arguments.image_archive {
+        let data = cluster.data_dir();
+        cluster.secctl(&["image", "import", "--data-dir", &data.to_string_lossy(), &archive.to_string_lossy()])?;
+    }
+    let pids = process::family(cluster.pid()?)?;
+    let target = target(arguments, cluster.admin().await?, pids);
+    let kubeconfig = cluster.kubeconfig_path()?;
+    measure(arguments, &target, kubeconfig).await
+}
+
+/// The time from start to ready: first boots with everything to make, and boots on what is there.
+async fn start() -> Result<()> {
+    const BOOTS: u32 = 5;
+    let mut first = load::Latencies::default();
+    let mut again = load::Latencies::default();
+    for _ in 0..BOOTS {
+        let mut cluster = Cluster::prepare(Options::default())?;
+        first.push(cluster.boot().await?);
+        cluster.kill()?;
+        again.push(cluster.boot().await?);
+    }
+    first.describe(Figure::named("start_to_ready").with("boot", "first").with("boots", BOOTS)).print()?;
+    again.describe(Figure::named("start_to_ready").with("boot", "after kill -9").with("boots", BOOTS)).print()
+}
+
+fn target(arguments: &Arguments, endpoint: Endpoint, pids: Vec<u32>) -> Target {
+    let prefix = format!("load-{}", std::process::id());
+    Target { endpoint, http: arguments.http(), pids, prefix }
+}
+
+async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) -> Result<()> {
+    let duration = Duration::from_secs_f64(arguments.seconds);
+    if arguments.wants("idle")
+        && let Some(bytes) = target.memory()
+    {
+        load::memory("memory_idle", bytes).with("processes", target.pids.len()).print()?;
+    }
+    if arguments.wants("list") {
+        for figure in load::fill_and_list(target, arguments.objects).await? {
+            figure.print()?;
+        }
+    }
+    for workers in arguments.concurrency.iter().copied().filter(|_| arguments.wants("get")) {
+        load::gets(target, workers, duration).await?.print()?;
+    }
+    for workers in arguments.concurrency.iter().copied().filter(|_| arguments.wants("create")) {
+        load::creates(target, workers, duration).await?.print()?;
+    }
+    if arguments.wants("watch") {
+        let size = FanOut { watchers: arguments.watchers, updates: arguments.updates, writers: 16 };
+        load::fan_out(target, size).await?.print()?;
+    }
+    if arguments.wants("pods") {
+        let (kubectl, image) = (arguments.kubectl.clone(), arguments.image.clone());
+        let pods = PodLoad { kubectl, kubeconfig, image, rounds: 5 };
+        match load::apply_to_running(target, &pods).await? {
+            Some(figure) => figure.print()?,
+            None => Figure::named("apply_to_running").with("skipped", "the cluster has no ready node").print()?,
+        }
+    }
+    Ok(())
+}

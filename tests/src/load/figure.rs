@@ -1,0 +1,114 @@
+//! One measured figure, and how it is written down.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
+
+/// One figure: a name and what was measured under it.
+#[derive(Clone, Debug)]
+pub struct Figure(Map<String, Value>);
+
+impl Figure {
+    /// A figure without values yet.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(Map::from_iter([("figure".to_owned(), json!(name))]))
+    }
+
+    /// The same with one more value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same with a number of three decimals.
+    #[must_use]
+    pub fn with_number(self, name: &str, value: f64) -> Self {
+        self.with(name, (value * 1000.0).round() / 1000.0)
+    }
+
+    /// The same with a duration in milliseconds.
+    #[must_use]
+    pub fn with_millis(self, name: &str, value: Duration) -> Self {
+        self.with_number(name, value.as_secs_f64() * 1000.0)
+    }
+
+    /// The same with how many operations were done in a time, and the server's processor time for each.
+    #[must_use]
+    pub fn with_rate(self, operations: u64, elapsed: Duration, cpu: Option<Duration>) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
+        let count = operations.max(1) as f64;
+        let figure = self
+            .with("operations", operations)
+            .with_number("per_second", count / elapsed.as_secs_f64().max(f64::MIN_POSITIVE));
+        match cpu {
+            Some(cpu) => figure.with_number("cpu_ms_each", cpu.as_secs_f64() * 1000.0 / count),
+            None => figure,
+        }
+    }
+
+    /// Writes the figure as a line of JSON to standard output.
+    pub fn print(&self) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", Value::Object(self.0.clone())).context("print a figure")?;
+        out.flush().context("print a figure")
+    }
+}
+
+/// How long each of many operations took.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// Notes one operation.
+    pub fn push(&mut self, latency: Duration) {
+        self.0.push(latency);
+    }
+
+    /// Takes over what another worker noted.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// How many operations there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// The latency that `percent` of the operations did not exceed; zero where there was none.
+    #[must_use]
+    pub fn percentile(&mut self, percent: usize) -> Duration {
+        self.0.sort_unstable();
+        let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.0.get(rank).copied().unwrap_or_default()
+    }
+
+    /// Adds median, 99th percentile and worst to a figure.
+    #[must_use]
+    pub fn describe(mut self, figure: Figure) -> Figure {
+        figure
+            .with_millis("p50_ms", self.percentile(50))
+            .with_millis("p99_ms", self.percentile(99))
+            .with_millis("max_ms", self.percentile(100))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_ranks_of_the_sorted_latencies() {
+        let mut latencies = Latencies::default();
+        for millis in (1..=100).rev() {
+            latencies.push(Duration::from_millis(millis));
+        }
+        assert_eq!(latencies.percentile(50), Duration::from_millis(50));
+        assert_eq!(latencies.percentile(99), Duration::from_millis(99));
+        assert_eq!(latencies.percentile(100), Duration::from_millis(100));
+        assert_eq!(Latencies::default().percentile(50), Duration::ZERO);
+    }
+}

@@ -1,0 +1,18 @@
+//! Load on any Kubernetes API server: rates and latencies, and what they cost the server.
+//!
+//! Every figure is one line of JSON. The load is the same whoever serves it; only a server that is started here is
+//! also measured while it starts.
+
+mod figure;
+mod list;
+mod pods;
+mod requests;
+mod target;
+mod watch;
+
+pub use figure::{Figure, Latencies};
+pub use list::{fill_and_list, memory};
+pub use pods::{PodLoad, apply_to_running};
+pub use requests::{creates, gets};
+pub use target::Target;
+pub use watch::{FanOut, fan_out};

@@ -1,0 +1,89 @@
+//! What `/proc` tells about a server's processes: processor time and memory.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// Clock ticks in a second, as `/proc/PID/stat` counts them; 100 on every Linux that runs here.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Processor time, user and system, that the processes have used since they started.
+pub fn cpu_time(pids: &[u32]) -> Result<Duration> {
+    pids.iter().map(|pid| one_cpu_time(*pid)).sum()
+}
+
+fn one_cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let ticks = parse_stat(&text).with_context(|| format!("read utime and stime in {path}"))?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// utime + stime. The command's name may hold blanks and parentheses, so fields are counted after the last one.
+fn parse_stat(text: &str) -> Option<u64> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// Resident memory of the processes together, in bytes.
+pub fn resident_bytes(pids: &[u32]) -> Result<u64> {
+    pids.iter().map(|pid| one_resident_bytes(*pid)).sum()
+}
+
+fn one_resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    parse_resident(&text).with_context(|| format!("read VmRSS in {path}"))
+}
+
+fn parse_resident(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// A process and all that descend from it, the agent and its helpers included.
+pub fn family(root: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("list /proc")? {
+        let name = entry.context("list /proc")?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process may end while it is being looked at.
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let parent = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        parents.extend(parent.map(|parent| (pid, parent)));
+    }
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    Ok(family)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let text = "42 (a) b (c)) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 100 0 0";
+        assert_eq!(parse_stat(text), Some(12));
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_bytes() {
+        assert_eq!(parse_resident("VmSize:\t 10 kB\nVmRSS:\t   2048 kB\n"), Some(2048 * 1024));
+    }
+
+    #[test]
+    fn a_process_belongs_to_its_own_family() {
+        let own = std::process::id();
+        assert_eq!(family(own).unwrap().first(), Some(&own));
+        assert!(resident_bytes(&[own]).unwrap() > 0);
+    }
+}
