@@ -17,6 +17,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where the server's data is.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Flags {
     /// Data directory of the server on this machine.
     #[arg(long, default_value = "/var/lib/martello", env = "MARTELLO_DATA_DIR", value_name = "DIR")]

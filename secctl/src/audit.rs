@@ -20,6 +20,7 @@ pub enum Command {
 
 /// Where the trail and its keys are.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Place {
     #[command(flatten)]
     admin: crate::admin::Flags,
@@ -30,6 +31,7 @@ pub struct Place {
 
 /// What to show.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Tail {
     #[command(flatten)]
     place: Place,

@@ -20,6 +20,7 @@ pub enum Command {
 
 /// Where the node's data is.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Place {
     /// Data directory of the node agent on this machine.
     #[arg(long, default_value = "/var/lib/martello-node", env = "MARTELLO_NODE_DIR", value_name = "DIR")]
@@ -28,6 +29,7 @@ pub struct Place {
 
 /// What to import.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Import {
     /// The archive, as `docker save` or `skopeo copy … oci-archive:` writes it.
     #[arg(value_name = "FILE.tar")]
@@ -38,6 +40,7 @@ pub struct Import {
 
 /// What to remove.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Remove {
     /// The image's reference, as `myapp:1.2.0`.
     reference: String,

@@ -11,6 +11,7 @@ use crate::admin;
 
 /// For whom, and for how long.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Flags {
     #[command(flatten)]
     admin: admin::Flags,

@@ -5,6 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How to log.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Flags {
     /// Form of the log: text for people, json for machines.
     #[arg(long = "log-format", value_enum, default_value = "text", value_name = "FORMAT")]

@@ -16,6 +16,7 @@ pub enum Command {
 
 /// What the token allows.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Create {
     #[command(flatten)]
     admin: admin::Flags,

@@ -13,6 +13,7 @@ const MAX_TOKEN_BYTES: u64 = 256;
 
 /// Settings of the node agent. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Flags {
     /// Settings file (YAML, with the names of these flags).
     #[arg(long, value_name = "FILE")]

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 
 /// Settings of the server. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Flags {
     /// Settings file (YAML, with the names of these flags).
     #[arg(long, value_name = "FILE")]
