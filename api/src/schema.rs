@@ -5,6 +5,7 @@
 mod base64;
 mod decode;
 mod defaults;
+mod descriptions;
 mod json;
 mod normalize;
 mod table;
@@ -20,6 +21,7 @@ use crate::resource::{GroupVersionKind, Text};
 
 pub use decode::{DecodeError, Decoded, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml};
 pub use defaults::apply_defaults;
+pub use descriptions::Descriptions;
 pub use json::{JsonError, MAX_DEPTH, Raw, parse as parse_json};
 pub use normalize::{normalize, zero};
 pub use yaml::{Yaml, parse as parse_yaml};

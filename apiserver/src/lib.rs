@@ -5,8 +5,10 @@
 
 pub mod admission;
 pub mod authn;
+pub mod discovery;
 pub mod http;
 pub mod metrics;
+pub mod openapi;
 pub mod registry;
 pub mod server;
 pub mod store;

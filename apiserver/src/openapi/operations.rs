@@ -1,0 +1,282 @@
+//! Paths and operations: what can be asked of each resource, and by which parameters.
+
+use martello_api::resource::{GroupVersionKind, Resource};
+use martello_api::schema::Schemas;
+use serde_json::{Map, Value, json};
+
+use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, gvk, list_of, reference};
+use super::place;
+
+const ENCODINGS: [&str; 2] = ["application/json", "application/yaml"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+/// A query parameter.
+struct Parameter(&'static str, &'static str, &'static str);
+
+const PRETTY: Parameter = Parameter("pretty", "string", "Indent the answer if 'true'.");
+const DRY_RUN: Parameter =
+    Parameter("dryRun", "string", "Process the request but store nothing. The only value is All.");
+const FIELD_MANAGER: Parameter =
+    Parameter("fieldManager", "string", "Who makes the change, as managedFields will name it; required for apply.");
+const FIELD_VALIDATION: Parameter = Parameter(
+    "fieldValidation",
+    "string",
+    "What unknown and duplicate fields lead to: Ignore, Warn (the default) or Strict, which refuses them.",
+);
+const FORCE: Parameter = Parameter("force", "boolean", "Take over fields that other managers own; for apply only.");
+const LISTING: [Parameter; 10] = [
+    Parameter("allowWatchBookmarks", "boolean", "Let a watch send bookmarks of how far it has come."),
+    Parameter("continue", "string", "Where the previous page of a list ended."),
+    Parameter("fieldSelector", "string", "Only objects with these values of fields."),
+    Parameter("labelSelector", "string", "Only objects with these labels."),
+    Parameter("limit", "integer", "How many objects to answer with at most."),
+    Parameter("resourceVersion", "string", "From which version on, or at which, to read."),
+    Parameter("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
+    Parameter("sendInitialEvents", "boolean", "Start a watch with the objects that are there already."),
+    Parameter("timeoutSeconds", "integer", "When to end the request, in seconds."),
+    Parameter("watch", "boolean", "Follow changes instead of listing."),
+];
+const DELETING: [Parameter; 5] = [
+    DRY_RUN,
+    Parameter("gracePeriodSeconds", "integer", "How long the object may take to end, in seconds; 0 ends it at once."),
+    Parameter("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean", "Delete what can no longer be read."),
+    Parameter("orphanDependents", "boolean", "Deprecated: leave dependents behind."),
+    Parameter("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
+];
+
+/// All paths of these resources.
+pub(super) fn paths(resources: &[&Resource], flavour: Flavour) -> Value {
+    let mut paths = Map::new();
+    for resource in resources {
+        let root = format!("/{}", place(resource));
+        let base = if resource.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
+        let collection = format!("{base}/{}", resource.plural);
+        let item = format!("{collection}/{{name}}");
+        let builder = Builder { resource, flavour };
+        builder.put(
+            &mut paths,
+            &collection,
+            &["list", "create", "deletecollection"],
+            &resource.verbs,
+            &resource.gvk,
+            "",
+        );
+        builder.put(&mut paths, &item, &["get", "update", "patch", "delete"], &resource.verbs, &resource.gvk, "");
+        if resource.namespaced {
+            builder.put(
+                &mut paths,
+                &format!("{root}/{}", resource.plural),
+                &["list"],
+                &resource.verbs,
+                &resource.gvk,
+                "",
+            );
+        }
+        for sub in &resource.subresources {
+            let path = format!("{item}/{}", sub.name);
+            builder.put(
+                &mut paths,
+                &path,
+                &["get", "create", "update", "patch", "delete"],
+                &sub.verbs,
+                &sub.gvk,
+                &sub.name,
+            );
+        }
+    }
+    Value::Object(paths)
+}
+
+struct Builder<'r> {
+    resource: &'r Resource,
+    flavour: Flavour,
+}
+
+impl Builder<'_> {
+    fn put(
+        &self,
+        paths: &mut Map<String, Value>,
+        path: &str,
+        possible: &[&str],
+        verbs: &[std::borrow::Cow<'static, str>],
+        kind: &GroupVersionKind,
+        subresource: &str,
+    ) {
+        let mut entry = Map::new();
+        for verb in possible.iter().filter(|verb| verbs.iter().any(|given| given == *verb)) {
+            let method = match *verb {
+                "list" | "get" => "get",
+                "create" => "post",
+                "update" => "put",
+                "patch" => "patch",
+                _ => "delete",
+            };
+            entry.insert(method.into(), self.operation(verb, path, kind, subresource));
+        }
+        if entry.is_empty() {
+            return;
+        }
+        let mut common = Vec::new();
+        if path.contains("{name}") {
+            common.push(self.path_parameter("name", &format!("Name of the {}.", self.resource.gvk.kind)));
+        }
+        if path.contains("{namespace}") {
+            common.push(self.path_parameter("namespace", "Namespace of the object."));
+        }
+        common.push(self.query(&PRETTY));
+        entry.insert("parameters".into(), Value::Array(common));
+        paths.insert(path.to_owned(), Value::Object(entry));
+    }
+
+    fn operation(&self, verb: &str, path: &str, kind: &GroupVersionKind, subresource: &str) -> Value {
+        let changes = [DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
+        let (action, queries): (&str, Vec<&Parameter>) = match verb {
+            "list" => ("list", LISTING.iter().collect()),
+            "deletecollection" => {
+                ("deletecollection", LISTING.iter().filter(|one| !WATCHING.contains(&one.0)).chain(&DELETING).collect())
+            }
+            "get" => ("get", Vec::new()),
+            "create" => ("post", changes.iter().collect()),
+            "update" => ("put", changes.iter().collect()),
+            "patch" => ("patch", changes.iter().chain([&FORCE]).collect()),
+            _ => ("delete", DELETING.iter().collect()),
+        };
+        let action = if is_connection(kind) { "connect" } else { action };
+        let (body, body_types): (Option<String>, &[&str]) = match verb {
+            "create" | "update" if action != "connect" => (schema_name(kind), &["*/*"]),
+            "patch" if action != "connect" => (Some(PATCH.to_owned()), &PATCHES),
+            "delete" | "deletecollection" if action != "connect" => (Some(DELETE_OPTIONS.to_owned()), &["*/*"]),
+            _ => (None, &["*/*"]),
+        };
+        let answer = match verb {
+            "list" => schema_name(&list_of(kind)),
+            "delete" | "deletecollection" => Some(STATUS.to_owned()),
+            _ => schema_name(kind),
+        };
+        let gvk_value = gvk(kind);
+        let mut parameters: Vec<Value> = queries.into_iter().map(|one| self.query(one)).collect();
+        let mut operation = json!({
+            "description": format!("{verb} {}", if subresource.is_empty() { self.resource.plural.to_string() } else { format!("{} of {}", subresource, self.resource.plural) }),
+            "operationId": self.operation_id(verb, path, subresource),
+            "tags": [tag(&self.resource.gvk)],
+            "x-kubernetes-action": action,
+            "x-kubernetes-group-version-kind": gvk_value,
+        });
+        let Value::Object(map) = &mut operation else { return operation };
+        match self.flavour {
+            Flavour::Second => {
+                if let Some(body) = body {
+                    let required = verb != "delete" && verb != "deletecollection";
+                    parameters.push(json!({"name": "body", "in": "body", "required": required, "schema": reference(&body, self.flavour)}));
+                }
+                map.insert("consumes".into(), json!(body_types));
+                map.insert("produces".into(), json!(ENCODINGS));
+                map.insert("schemes".into(), json!(["https"]));
+            }
+            Flavour::Third => {
+                if let Some(body) = body {
+                    let types: Map<String, Value> = body_types
+                        .iter()
+                        .map(|kind| ((*kind).to_owned(), json!({"schema": reference(&body, self.flavour)})))
+                        .collect();
+                    map.insert("requestBody".into(), json!({"content": types}));
+                }
+            }
+        }
+        map.insert("parameters".into(), Value::Array(parameters));
+        map.insert("responses".into(), self.responses(verb, answer.as_deref()));
+        operation
+    }
+
+    fn responses(&self, verb: &str, answer: Option<&str>) -> Value {
+        let with = |words: &str| {
+            let Some(answer) = answer else { return json!({"description": words}) };
+            let schema = reference(answer, self.flavour);
+            match self.flavour {
+                Flavour::Second => json!({"description": words, "schema": schema}),
+                Flavour::Third => {
+                    let content: Map<String, Value> =
+                        ENCODINGS.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+                    json!({"description": words, "content": content})
+                }
+            }
+        };
+        let mut all = json!({"200": with("OK"), "401": {"description": "Unauthorized"}});
+        if let (Value::Object(map), true) = (&mut all, matches!(verb, "create" | "update" | "patch")) {
+            map.insert("201".into(), with("Created"));
+        }
+        all
+    }
+
+    fn operation_id(&self, verb: &str, path: &str, subresource: &str) -> String {
+        let gvk = &self.resource.gvk;
+        let word = match verb {
+            "get" => "read",
+            "update" => "replace",
+            "deletecollection" => "deleteCollection",
+            other => other,
+        };
+        let scope = match (self.resource.namespaced, path.contains("{namespace}")) {
+            (true, true) => "Namespaced",
+            _ => "",
+        };
+        let everywhere = if self.resource.namespaced && scope.is_empty() { "ForAllNamespaces" } else { "" };
+        let group = gvk.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+        format!(
+            "{word}{}{}{scope}{}{}{everywhere}",
+            capital(group),
+            capital(&gvk.version),
+            gvk.kind,
+            capital(subresource)
+        )
+    }
+
+    fn query(&self, Parameter(name, kind, words): &Parameter) -> Value {
+        match self.flavour {
+            Flavour::Second => {
+                json!({"name": name, "in": "query", "type": kind, "description": words, "uniqueItems": true})
+            }
+            Flavour::Third => {
+                json!({"name": name, "in": "query", "description": words, "schema": {"type": kind, "uniqueItems": true}})
+            }
+        }
+    }
+
+    fn path_parameter(&self, name: &str, words: &str) -> Value {
+        match self.flavour {
+            Flavour::Second => {
+                json!({"name": name, "in": "path", "required": true, "type": "string", "description": words, "uniqueItems": true})
+            }
+            Flavour::Third => {
+                json!({"name": name, "in": "path", "required": true, "description": words, "schema": {"type": "string", "uniqueItems": true}})
+            }
+        }
+    }
+}
+
+/// Parameters that only a list or watch has.
+const WATCHING: [&str; 2] = ["allowWatchBookmarks", "watch"];
+
+/// Streams and proxies: their kinds end so, and no object is sent.
+fn is_connection(kind: &GroupVersionKind) -> bool {
+    ["ExecOptions", "AttachOptions", "PortForwardOptions", "ProxyOptions"].iter().any(|end| kind.kind.ends_with(end))
+}
+
+fn schema_name(kind: &GroupVersionKind) -> Option<String> {
+    Schemas::builtin().get(kind).map(|schema| schema.name.to_string())
+}
+
+fn tag(gvk: &GroupVersionKind) -> String {
+    let group = gvk.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+    format!("{group}_{}", gvk.version)
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+}
