@@ -237,13 +237,26 @@ fn foreign<'g>(resource: &Resource, gvk: &'g GroupVersionKind) -> Option<&'g Gro
 
 /// Clients compare it to learn whether two resources are one in the store.
 fn storage_version_hash(gvk: &GroupVersionKind) -> String {
-    let (group, version) = match (&*gvk.group, &*gvk.kind) {
-        ("events.k8s.io", "Event") => ("", "v1"),
-        ("autoscaling", "HorizontalPodAutoscaler") => ("autoscaling", "v2"),
-        (group, _) => (group, &*gvk.version),
-    };
+    let (group, version) = storage_version(gvk);
     let hash = digest(&SHA256, format!("{group}/{version}/{}", gvk.kind).as_bytes());
     STANDARD.encode(hash.as_ref().get(..8).unwrap_or_default())
+}
+
+/// The group and version that upstream stores a kind in, where it is not the one that is served.
+fn storage_version(gvk: &GroupVersionKind) -> (&str, &str) {
+    match (&*gvk.group, &*gvk.kind) {
+        ("events.k8s.io", "Event") => ("", "v1"),
+        ("autoscaling", "HorizontalPodAutoscaler") => ("autoscaling", "v2"),
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding")
+        | ("apiextensions.k8s.io", "CustomResourceDefinition")
+        | ("certificates.k8s.io", "ClusterTrustBundle")
+        | ("coordination.k8s.io", "LeaseCandidate") => (&gvk.group, "v1beta1"),
+        ("networking.k8s.io", "IPAddress" | "ServiceCIDR")
+        | ("resource.k8s.io", "DeviceClass" | "ResourceClaim" | "ResourceClaimTemplate" | "ResourceSlice")
+        | ("storage.k8s.io", "VolumeAttributesClass") => (&gvk.group, "v1"),
+        ("resource.k8s.io", "DeviceTaintRule") => (&gvk.group, "v1alpha3"),
+        (group, _) => (group, &gvk.version),
+    }
 }
 
 fn aggregated(groups: &[Group<'_>], core: bool, beta: bool) -> Bytes {

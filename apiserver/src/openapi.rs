@@ -21,8 +21,10 @@ use serde_json::{Map, Value, json};
 use definitions::{Flavour, definitions};
 use operations::paths;
 
-/// Content type of the protobuf form of version 2.
-pub const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What clients accept for the protobuf form of version 2.
+pub const PROTOBUF_V2_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// Content type of the protobuf form of version 2: clients refuse an `@` there.
+pub const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A document, compressed with gzip.
 #[derive(Clone, Debug, Default)]

@@ -196,26 +196,7 @@ fn shape(kind: &Kind, flavour: Flavour) -> Value {
         Kind::Any => json!({}),
         Kind::Raw => json!({"type": "object"}),
         Kind::Message(link) => reference(&link.get().name, flavour),
-        Kind::List(list) => json!({"type": "array", "items": inner(&list.item, flavour)}),
-        Kind::Map(map) => json!({"type": "object", "additionalProperties": inner(&map.value, flavour)}),
+        Kind::List(list) => json!({"type": "array", "items": shape(&list.item, flavour)}),
+        Kind::Map(map) => json!({"type": "object", "additionalProperties": shape(&map.value, flavour)}),
     }
-}
-
-/// Items and values: version 3 gives those that are never absent a default, and wraps references.
-fn inner(kind: &Kind, flavour: Flavour) -> Value {
-    let value = shape(kind, flavour);
-    if flavour == Flavour::Second {
-        return value;
-    }
-    let default = match kind {
-        Kind::Message(_) => json!({}),
-        Kind::String => json!(""),
-        Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Double => zero(kind),
-        _ => return value,
-    };
-    let mut value = if value.get("$ref").is_some() { json!({"allOf": [value]}) } else { value };
-    if let Value::Object(map) = &mut value {
-        map.insert("default".into(), default);
-    }
-    value
 }
