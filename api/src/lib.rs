@@ -1,7 +1,9 @@
 //! Pure vocabulary of the Kubernetes API: no IO lives here.
 //!
 //! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
-//! are made of ([`schema`]), what an answer of failure looks like ([`status`]), and the time ([`clock`]).
+//! are made of ([`schema`]), what may be called what ([`names`]), what selects ([`selector`]) and how much is asked
+//! for ([`quantity`]), how objects change ([`patch`]) and who owns which field ([`managed_fields`]), what an answer of
+//! failure looks like ([`status`]), and the time ([`clock`]).
 
 pub mod attributes;
 pub mod clock;

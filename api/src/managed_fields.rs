@@ -118,20 +118,23 @@ impl ApplyError {
 pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
     let given = take_managed(new);
     let kept = live.and_then(|live| live.pointer("/metadata/managedFields"));
-    let mut managed = match given.as_ref().filter(|_| writer.subresource.is_empty()) {
-        Some(given) if entries::is_reset(given) => Managed::default(),
-        Some(given) => Managed::decode(given)
-            .filter(|found| !found.is_empty())
-            .or_else(|| kept.and_then(Managed::decode))
-            .unwrap_or_default(),
-        None => kept.and_then(Managed::decode).unwrap_or_default(),
+    let given = given.filter(|given| writer.subresource.is_empty() && Some(given) != kept);
+    let changes = changes(schema, live, new, writer);
+    if let (true, None, Some(Value::Array(kept))) = (changes.is_empty(), &given, kept) {
+        return put_managed(new, kept.clone());
+    }
+    let kept = || kept.and_then(Managed::decode);
+    let managed = match &given {
+        Some(given) if entries::is_reset(given) => Some(Managed::default()),
+        Some(given) => Managed::decode(given).filter(|found| !found.is_empty()).or_else(kept),
+        None => kept(),
     };
-    let exists =
-        live.and_then(|live| live.pointer("/metadata/uid")).and_then(Value::as_str).is_some_and(|uid| !uid.is_empty());
-    if managed.is_empty() && exists {
+    let mut managed = managed.unwrap_or_default();
+    let uid = live.and_then(|live| live.pointer("/metadata/uid")).and_then(Value::as_str).unwrap_or_default();
+    if managed.is_empty() && !uid.is_empty() {
         return;
     }
-    managed.update(changes(schema, live, new, writer), writer);
+    managed.update(changes, writer);
     put_managed(new, managed.encode());
 }
 

@@ -189,6 +189,27 @@ fn a_write_that_only_touches_times_is_told_from_one_that_changes_something() {
     assert!(!same_but_for_times(&live, &new));
 }
 
+#[test]
+fn objects_as_deep_as_bodies_may_be_do_not_exhaust_the_stack_of_a_worker() {
+    let crd = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition";
+    let depth = crate::schema::MAX_DEPTH - 8;
+    let (open, close) = ("{\"not\":".repeat(depth), "}".repeat(depth));
+    let body = format!(
+        "{{\"spec\":{{\"versions\":[{{\"name\":\"v1\",\"schema\":{{\"openAPIV3Schema\":{open}{{}}{close}}}}}]}}}}"
+    );
+    let mut object = crate::schema::decode_json(schema(crd), body.as_bytes()).unwrap().value;
+    crate::schema::normalize(schema(crd), &mut object);
+    track_update(schema(crd), None, &mut object, &writer("m", 0));
+    let again = apply(schema(crd), Some(&object), &object_without_owners(&object), &writer("n", 1), true).unwrap();
+    assert!(again.unchanged);
+}
+
+fn object_without_owners(object: &Value) -> Value {
+    let mut bare = object.clone();
+    bare["metadata"].as_object_mut().unwrap().remove("managedFields");
+    bare
+}
+
 fn data() -> impl Strategy<Value = Value> {
     proptest::collection::btree_map("[a-d]", "[x-y]", 1..4).prop_map(|map| json!(map))
 }
