@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod images;
+pub mod keeper;
 pub mod network;
 pub mod pods;
 pub mod runtime;

@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 use crate::sys;
 
 /// Bytes of one message at most: a table of 10,000 services is about 2 MB.
-pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// How long the rest of a message that has begun may take; both ends write whole messages.
-pub const MESSAGE_TIME: Duration = Duration::from_secs(5);
+pub(crate) const MESSAGE_TIME: Duration = Duration::from_secs(5);
 
 /// Sends one message.
-pub fn send(socket: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(socket: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = serde_json::to_vec(message)?;
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_MESSAGE);
     let length = length.ok_or_else(|| io::Error::other("message is too long"))?;
@@ -30,7 +30,7 @@ pub fn send(socket: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>
 }
 
 /// Receives one message; `None` is the orderly end.
-pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(crate) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut fds = Vec::new();
     let mut head = [0_u8; 4];
     if !fill(socket, &mut head, &mut fds)? {
@@ -45,6 +45,21 @@ pub fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Option<(T
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some((serde_json::from_slice(&body)?, fds)))
+}
+
+/// Receives one message that carries no file descriptors, without holding a thread.
+pub(crate) async fn receive_async<T: DeserializeOwned>(socket: &mut tokio::net::UnixStream) -> io::Result<Option<T>> {
+    use tokio::io::AsyncReadExt;
+    let length = match socket.read_u32().await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => usize::try_from(other?).unwrap_or(usize::MAX),
+    };
+    if length > MAX_MESSAGE {
+        return Err(io::Error::other("message is too long"));
+    }
+    let mut body = vec![0_u8; length];
+    socket.read_exact(&mut body).await?;
+    Ok(Some(serde_json::from_slice(&body)?))
 }
 
 /// Fills `buffer`; false if the stream ended before its first byte.

@@ -1,5 +1,10 @@
 //! The node's pod network: a network namespace that the unprivileged agent owns.
 
+pub(crate) mod dns;
+pub(crate) mod link;
+pub(crate) mod rules;
+pub(crate) mod uplink;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -56,6 +61,8 @@ pub struct DnsTable {
 pub struct NetworkConfig {
     /// Addresses of this node's pods; the first usable one is the gateway.
     pub pod_cidr: ipnet::Ipv4Net,
+    /// Addresses of Services; those that belong to none are refused instead of leaving the node.
+    pub service_cidr: ipnet::Ipv4Net,
     /// Address on which cluster DNS answers.
     pub dns_ip: Ipv4Addr,
     /// Cluster IP and port of the `kubernetes` Service.
@@ -64,4 +71,12 @@ pub struct NetworkConfig {
     pub api_server: std::net::SocketAddrV4,
     /// Resolvers of the node; empty: those of `/etc/resolv.conf`.
     pub upstream_dns: Vec<Ipv4Addr>,
+}
+
+impl NetworkConfig {
+    /// The address that pods know as their gateway, and from which the node's probes come.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.pod_cidr.hosts().next().unwrap_or(self.pod_cidr.network())
+    }
 }

@@ -197,7 +197,7 @@ mod tests {
             id: format!("a-{attempt}"),
             name: "a".into(),
             attempt,
-            state: runtime::ContainerState::Running { started_at: Timestamp::UNIX_EPOCH, pid: 1, uid: 0 },
+            state: runtime::ContainerState::Running { started_at: Timestamp::UNIX_EPOCH, pid: 1, started: 1, uid: 0 },
             log_path: PathBuf::new(),
         }
     }

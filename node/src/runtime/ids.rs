@@ -22,7 +22,10 @@ pub(crate) struct Range {
 /// The largest range of `user` (by name or number) in the text of `/etc/subuid` or `/etc/subgid`.
 pub(crate) fn largest(text: &str, user: &str, uid: u32) -> Option<Range> {
     let number = uid.to_string();
-    lines(text).filter(|(owner, _)| *owner == user || *owner == number).map(|(_, range)| range).max_by_key(|range| range.count)
+    lines(text)
+        .filter(|(owner, _)| *owner == user || *owner == number)
+        .map(|(_, range)| range)
+        .max_by_key(|range| range.count)
 }
 
 /// A range that overlaps none in `texts`, for as many slots as [`WANTED_SLOTS`] and one for images.
@@ -32,7 +35,9 @@ pub(crate) fn free(texts: &[&str]) -> Option<Range> {
     loop {
         let end = start.checked_add(count).filter(|end| *end < 0x7fff_0000)?;
         let taken = texts.iter().flat_map(|text| lines(text)).map(|(_, range)| range);
-        let clash = taken.filter(|range| range.start < end && start < range.start.saturating_add(range.count)).max_by_key(|range| range.start.saturating_add(range.count));
+        let clash = taken
+            .filter(|range| range.start < end && start < range.start.saturating_add(range.count))
+            .max_by_key(|range| range.start.saturating_add(range.count));
         match clash {
             None => return Some(Range { start, count }),
             Some(range) => start = range.start.saturating_add(range.count),

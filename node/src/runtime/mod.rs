@@ -1,10 +1,16 @@
 //! Pods and containers on this node: one shim process per pod, rootless, adopted again after a restart of the agent.
 
 pub mod capabilities;
-mod cgroup;
+pub(crate) mod cgroup;
+mod cleanup;
+pub(crate) mod ids;
+mod link;
+mod local;
 mod oci;
+pub(crate) mod prepare;
 mod seccomp;
 pub mod shim;
+mod slots;
 mod spec;
 
 use std::future::Future;
@@ -13,6 +19,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::cleanup::cleanup;
+pub use self::local::LocalRuntime;
+pub use self::prepare::{PrepareConfig, PrepareError, Prepared, prepare};
 pub use self::spec::*;
 
 /// What went wrong in the runtime.

@@ -65,9 +65,7 @@ pub enum PrepareError {
         message: String,
     },
     /// There are no subordinate ids.
-    #[error(
-        "user {user} has no ids in {file}: start the node as root once, or add a line \"{user}:{start}:{count}\""
-    )]
+    #[error("user {user} has no ids in {file}: start the node as root once, or add a line \"{user}:{start}:{count}\"")]
     NoIds {
         /// The user.
         user: String,
@@ -103,7 +101,9 @@ fn as_root(config: &PrepareConfig) -> Result<Prepared, PrepareError> {
     open_tap();
     let cgroup = delegate(&config.state_dir, uid, gid);
     let volatile_dir = mount_volatile(&config.state_dir, uid, gid)?;
-    let layer_mounts = layer_mounts(&config.state_dir.join("layers"), uids, gids, layout);
+    let layers = config.state_dir.join("layers/0");
+    make_directory(&layers, 0o755, Some((uids.start, gids.start)))?;
+    let layer_mounts = layer_mounts(&layers, uids, gids, layout);
     let anchor = anchor::find_or_start(config, uid, gid, uids, gids)?;
     drop_privileges(user.uid, user.gid)?;
     Ok(Prepared {
@@ -238,9 +238,11 @@ pub(crate) fn group_name(state_dir: &Path) -> String {
 pub(crate) fn short_hash(path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     // FNV-1a: a name, not a secret.
-    let hash = path.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = path
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{:08x}", hash >> 32)
 }
 
@@ -254,7 +256,8 @@ fn delegate(state_dir: &Path, uid: u32, gid: u32) -> Result<String, String> {
 
 fn mount_volatile(state_dir: &Path, uid: u32, gid: u32) -> Result<PathBuf, PrepareError> {
     let path = state_dir.join("volatile");
-    let is_tmpfs = || nix::sys::statfs::statfs(&path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    let is_tmpfs =
+        || nix::sys::statfs::statfs(&path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
     make_directory(&path, 0o711, None)?;
     if !is_tmpfs() {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -98,7 +98,7 @@ pub struct ContainerSpec {
 /// The file system of a container.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rootfs {
-    /// Names of unpacked layers as [`super::Runtime::unpack_layer`] returned them, lowest first.
+    /// Names of unpacked layers as [`super::Runtime::unpack_image`] returned them, lowest first.
     pub layers: Vec<String>,
 }
 
@@ -204,6 +204,8 @@ pub enum ContainerState {
         started_at: jiff::Timestamp,
         /// Process on the node.
         pid: i32,
+        /// When that process started, in clock ticks since boot: tells it from a later one with the same number.
+        started: u64,
         /// The user it runs as, in the container.
         uid: u32,
     },

@@ -120,18 +120,19 @@ impl Container {
 
         let log = CriLog::open(&rooms.logs.join(&spec.log_path)).attempt("open the log")?;
         let (pid, outputs, input) = launch(rooms, spec, &bundle)?;
-        if let (Some(groups), Some(cgroup)) = (groups, &cgroup) {
-            if let Err(outside) = groups.verify(pid.as_raw(), cgroup) {
-                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
-                return Err(ShimError::Refused(format!("limits are not in force: {outside}")));
-            }
+        if let (Some(groups), Some(cgroup)) = (groups, &cgroup)
+            && let Err(outside) = groups.verify(pid.as_raw(), cgroup)
+        {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+            return Err(ShimError::Refused(format!("limits are not in force: {outside}")));
         }
         adjust_oom_score(pid, spec.oom_score_adj);
+        let started = crate::keeper::anchor::start_time(pid.as_raw()).unwrap_or_default();
         let status = ContainerStatus {
             id: spec.id.clone(),
             name: spec.name.clone(),
             attempt: spec.attempt,
-            state: ContainerState::Running { started_at: now, pid: pid.as_raw(), uid: user.uid },
+            state: ContainerState::Running { started_at: now, pid: pid.as_raw(), started, uid: user.uid },
             log_path: init.directory.join("logs").join(&spec.log_path),
         };
         Ok(Container {

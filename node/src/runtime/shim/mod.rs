@@ -9,7 +9,7 @@ mod files;
 mod overlay;
 pub(crate) mod protocol;
 mod serve;
-mod state;
+pub(crate) mod state;
 mod users;
 
 use std::io::{self, Write};

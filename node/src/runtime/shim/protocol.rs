@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::spec::{ContainerSpec, ContainerStatus, ExecSpec, Exit, PodEvent, PodSandboxSpec, Usage};
 
 /// The first message to a new shim, over its standard input. File descriptors: the listening control socket, the
-/// node's user namespace, and, where there is one, the mount of unpacked layers with this slot's owners.
+/// node's user namespace, and those that [`Slot`] names.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Init {
     /// The pod.
@@ -22,10 +22,24 @@ pub(crate) struct Init {
     pub(crate) ids: u32,
     /// The pod's directory that belongs to the shim.
     pub(crate) directory: PathBuf,
-    /// Unpacked layers, if they are not given as a mount.
+    /// Unpacked layers.
     pub(crate) layers: PathBuf,
+    /// What is known of the pod's slot.
+    pub(crate) slot: Slot,
     /// Path of the pod's cgroup below every hierarchy; none where limits can't be enforced.
     pub(crate) cgroup: Option<String>,
+}
+
+/// How a shim comes by its user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Slot {
+    /// It makes one; the layers on disk belong to its ids.
+    Own,
+    /// It makes one, and attaches the mount of layers with its ids as owners (a file descriptor) over the layers'
+    /// directory. Such a mount can be attached once only, so the namespaces come back with `Ready`.
+    First,
+    /// It enters those that the first shim of this slot made: user and mount namespace, two file descriptors.
+    Again,
 }
 
 /// What the agent asks.
@@ -58,7 +72,7 @@ pub(crate) enum Request {
 /// What a shim answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Response {
-    /// The namespaces exist.
+    /// The namespaces exist. In a slot's first shim, its user and mount namespace come as file descriptors.
     Ready { pid: i32 },
     /// It is done.
     Done,

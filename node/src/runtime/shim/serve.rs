@@ -36,7 +36,8 @@ const MAX_DRAIN: usize = 1024;
 /// Enters the remaining namespaces, reports to the agent and serves until it is told to end.
 pub(super) fn serve(count: &str) -> Result<(), ShimError> {
     let (init, agent, listener, layers) = enter::inherited(count)?;
-    let rooms = furnish(&init, layers.as_ref())?;
+    let slot = layers.map(|layers| attach_layers(&init, &layers)).transpose()?;
+    let rooms = furnish(&init)?;
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
         mask.add(signal);
@@ -62,13 +63,28 @@ pub(super) fn serve(count: &str) -> Result<(), ShimError> {
         last: false,
     };
     shim.save()?;
-    wire::send(&agent, &Response::Ready { pid: std::process::id().cast_signed() }, &[]).attempt("report")?;
-    drop(agent);
+    let namespaces: Vec<BorrowedFd<'_>> = slot.iter().flatten().map(AsFd::as_fd).collect();
+    let ready = Response::Ready { pid: std::process::id().cast_signed() };
+    wire::send(&agent, &ready, &namespaces).attempt("report")?;
+    drop((agent, slot));
     shim.run(&UnixListener::from(listener), &signals)
 }
 
+/// Makes a mount namespace in which the layers belong to this slot's ids, and returns it with its user namespace.
+fn attach_layers(init: &Init, layers: &OwnedFd) -> Result<[OwnedFd; 2], ShimError> {
+    unshare(CloneFlags::CLONE_NEWNS).attempt("make the slot's mount namespace")?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).attempt("part from the node's mounts")?;
+    sys::attach_mount(layers.as_fd(), &init.layers).attempt("attach the layers")?;
+    let open = |kind: &str| {
+        let file = std::fs::File::open(format!("/proc/self/ns/{kind}")).attempt("open the slot's namespaces")?;
+        Ok(OwnedFd::from(file))
+    };
+    Ok([open("user")?, open("mnt")?])
+}
+
 /// Makes the pod's namespaces and the directories that only the shim sees.
-fn furnish(init: &Init, layers: Option<&OwnedFd>) -> Result<Rooms, ShimError> {
+fn furnish(init: &Init) -> Result<Rooms, ShimError> {
     let namespaces =
         CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     unshare(namespaces).attempt("make the pod's namespaces")?;
@@ -84,17 +100,17 @@ fn furnish(init: &Init, layers: Option<&OwnedFd>) -> Result<Rooms, ShimError> {
         run: directory.join("run"),
         containers: directory.join("containers"),
         logs: directory.join("logs"),
-        layers: if layers.is_some() { directory.join("layers") } else { init.layers.clone() },
+        layers: init.layers.clone(),
     };
     for path in [&rooms.run, &rooms.containers, &rooms.logs] {
         std::fs::create_dir_all(path).attempt(format!("make {}", path.display()))?;
     }
+    // The agent's group is inherited by logs and state, but the containers' files are the pod's alone.
+    std::os::unix::fs::chown(&rooms.containers, Some(0), Some(0)).attempt("own the containers' directory")?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(&rooms.containers, mode).attempt("close the containers' directory")?;
     let private = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), &rooms.run, Some("tmpfs"), private, Some("mode=0711,size=16m")).attempt("mount a tmpfs")?;
-    if let Some(layers) = layers {
-        std::fs::create_dir_all(&rooms.layers).attempt("make the layers' directory")?;
-        sys::attach_mount(layers.as_fd(), &rooms.layers).attempt("attach the layers")?;
-    }
     if init.cgroup.is_none() {
         // libcontainer insists on control groups. Without any that are ours it gets an empty place to write to.
         mount(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), private, none).attempt("hide the control groups")?;
