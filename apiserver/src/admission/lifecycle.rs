@@ -12,7 +12,13 @@ use crate::{
 };
 
 /// Checks the namespace of what is to be made.
-pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, operation: Operation, object: &Value) -> Result<(), ApiError> {
+pub async fn check(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: &Value,
+) -> Result<(), ApiError> {
     if operation != Operation::Create || !kind.resource.namespaced || call.namespace().is_empty() {
         return Ok(());
     }

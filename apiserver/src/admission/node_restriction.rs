@@ -102,7 +102,8 @@ fn pod(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    let of = |pod: Option<&Value>| pod.map(|pod| object::text(pod, &["spec", "nodeName"]).to_owned()).unwrap_or_default();
+    let of =
+        |pod: Option<&Value>| pod.map(|pod| object::text(pod, &["spec", "nodeName"]).to_owned()).unwrap_or_default();
     let name = object.or(old).map_or_else(|| call.name(), object::name);
     match operation {
         Operation::Create => {
@@ -113,7 +114,8 @@ fn pod(
                 return Err(kind.forbidden(name, &format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods")));
             }
             if of(object) != node {
-                return Err(kind.forbidden(name, &format!("node {node:?} can only create pods with spec.nodeName set to itself")));
+                return Err(kind
+                    .forbidden(name, &format!("node {node:?} can only create pods with spec.nodeName set to itself")));
             }
             Ok(())
         }

@@ -22,8 +22,10 @@ pub fn add(pod: &mut Value) {
         return;
     }
     let mut all = tolerations.to_vec();
-    all.extend(missing.into_iter().map(|taint| {
-        json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS})
-    }));
+    all.extend(
+        missing.into_iter().map(
+            |taint| json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+        ),
+    );
     object::set(pod, &["spec"], "tolerations", all);
 }

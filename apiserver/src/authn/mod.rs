@@ -32,7 +32,12 @@ pub enum Peer {
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Finds out who asks. A wrong token is refused, whatever else was proved.
-pub async fn authenticate(core: &Arc<Core>, peer: &Peer, headers: &HeaderMap, now: Timestamp) -> Result<Arc<User>, ApiError> {
+pub async fn authenticate(
+    core: &Arc<Core>,
+    peer: &Peer,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Arc<User>, ApiError> {
     match peer {
         Peer::Internal(user) | Peer::Certificate(user) => Ok(Arc::clone(user)),
         Peer::Refused if headers.get(header::AUTHORIZATION).is_none() => Err(ApiError::unauthorized()),
@@ -72,7 +77,9 @@ pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<
     let (name, groups, uid) = (all(USER), all(GROUP), all(UID));
     let extras: Vec<(String, String)> = headers
         .iter()
-        .filter_map(|(key, value)| Some((decode(key.as_str().strip_prefix(EXTRA)?, false), value.to_str().ok()?.to_owned())))
+        .filter_map(|(key, value)| {
+            Some((decode(key.as_str().strip_prefix(EXTRA)?, false), value.to_str().ok()?.to_owned()))
+        })
         .collect();
     if name.is_empty() && groups.is_empty() && uid.is_empty() && extras.is_empty() {
         return Ok(user);

@@ -17,9 +17,12 @@ use crate::{registry::Registry, server::Core};
 pub fn serve(core: &Arc<Core>, path: &str, _query: &Query, _headers: &HeaderMap) -> Reply {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let value = match segments.as_slice() {
-        ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string()}]}),
+        ["api"] => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string()}]})
+        }
         ["apis"] => {
-            let groups: Vec<Value> = groups(&core.registry).into_iter().map(|(name, versions)| group(&name, &versions)).collect();
+            let groups: Vec<Value> =
+                groups(&core.registry).into_iter().map(|(name, versions)| group(&name, &versions)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", name] => match groups(&core.registry).get(*name) {
@@ -32,7 +35,9 @@ pub fn serve(core: &Arc<Core>, path: &str, _query: &Query, _headers: &HeaderMap)
             None => return reply::page_not_found(),
         },
         ["api", version] if core.registry.has_version("", version) => resources(&core.registry, "", version),
-        ["apis", group, version] if core.registry.has_version(group, version) => resources(&core.registry, group, version),
+        ["apis", group, version] if core.registry.has_version(group, version) => {
+            resources(&core.registry, group, version)
+        }
         ["api", _] => return reply::failure(&ApiError::no_such_route()),
         _ => return reply::page_not_found(),
     };
@@ -51,8 +56,10 @@ fn groups(registry: &Registry) -> BTreeMap<String, Vec<String>> {
 }
 
 fn group(name: &str, versions: &[String]) -> Value {
-    let versions: Vec<Value> =
-        versions.iter().map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version})).collect();
+    let versions: Vec<Value> = versions
+        .iter()
+        .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
+        .collect();
     let preferred = versions.first().cloned().unwrap_or(Value::Null);
     json!({"name": name, "versions": versions, "preferredVersion": preferred})
 }

@@ -20,9 +20,8 @@ const AUDIT: Check = ("audit", |core| core.audit.health());
 const START: Check = ("poststarthook/bootstrap", |core| {
     if core.ready.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".to_owned()) }
 });
-const SHUTDOWN: Check = ("shutdown", |core| {
-    if core.drain.is_cancelled() { Err("process is shutting down".to_owned()) } else { Ok(()) }
-});
+const SHUTDOWN: Check =
+    ("shutdown", |core| if core.drain.is_cancelled() { Err("process is shutting down".to_owned()) } else { Ok(()) });
 
 fn checks(root: &str) -> Option<Vec<Check>> {
     match root {

@@ -155,7 +155,10 @@ mod tests {
         assert_eq!((verb.as_str(), target.resource.as_str(), target.name.as_str()), ("update", "namespaces", "shop"));
         assert_eq!(target.subresource, "finalize");
         let (verb, target) = parse(&Method::GET, "/apis/apps/v1/watch/namespaces/shop/deployments");
-        assert_eq!((verb.as_str(), target.resource.as_str(), target.namespace.as_str()), ("watch", "deployments", "shop"));
+        assert_eq!(
+            (verb.as_str(), target.resource.as_str(), target.namespace.as_str()),
+            ("watch", "deployments", "shop")
+        );
         let (verb, _) = parse(&Method::DELETE, "/api/v1/namespaces/shop/pods");
         assert_eq!(verb, "deletecollection");
         let (verb, target) = parse(&Method::GET, "/api/v1/pods?watch=1&fieldSelector=metadata.name%3Dx");

@@ -38,7 +38,10 @@ type Sender = http1::SendRequest<Empty<Bytes>>;
 
 async fn connect(core: &Arc<Core>, node: &NodeAddress) -> Result<Sender, ApiError> {
     let failed = |error: &dyn std::fmt::Display| {
-        ApiError::internal(format!("error dialing backend: node {:?} at {}:{}: {error}", node.name, node.host, node.port))
+        ApiError::internal(format!(
+            "error dialing backend: node {:?} at {}:{}: {error}",
+            node.name, node.host, node.port
+        ))
     };
     let io = core.nodes.dial(&node.name, &node.host, node.port).await.map_err(|error| failed(&error))?;
     let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| failed(&error))?;
@@ -79,11 +82,8 @@ pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, _call: &Ca
     if !answer.status().is_success() {
         return Err(failure(answer).await);
     }
-    let content_type = answer
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .cloned()
-        .unwrap_or(HeaderValue::from_static("text/plain"));
+    let content_type =
+        answer.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("text/plain"));
     Ok(super::reply::reply(200, content_type, frames(answer.into_body())))
 }
 

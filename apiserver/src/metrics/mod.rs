@@ -84,9 +84,9 @@ impl Metrics {
             ("apiserver_storage_log_bytes", "Bytes of the log that a start would replay", store.log_bytes as f64),
             ("apiserver_storage_revision", "Revision of the state", store.revision as f64),
         ];
-        let own = figures.into_iter().map(|(name, help, value)| {
-            format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n")
-        });
+        let own = figures
+            .into_iter()
+            .map(|(name, help, value)| format!("# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}\n"));
         let own: String = own.collect();
         format!("{body}\n{own}{}", process::render())
     }

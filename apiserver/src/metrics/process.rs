@@ -19,7 +19,9 @@ pub(super) fn render() -> String {
         gauge(&mut text, "process_virtual_memory_bytes", "gauge", bytes);
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
     if let Some(kib) = resident {
         gauge(&mut text, "process_resident_memory_bytes", "gauge", kib * 1024.0);
     }

@@ -53,7 +53,8 @@ fn check_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
     if (kind.is_empty() || kind == gvk.kind) && (version.is_empty() || version == wanted) {
         return Ok(());
     }
-    let (kind, version) = (if kind.is_empty() { &*gvk.kind } else { kind }, if version.is_empty() { &wanted } else { version });
+    let (kind, version) =
+        (if kind.is_empty() { &*gvk.kind } else { kind }, if version.is_empty() { &wanted } else { version });
     let short = version.rsplit('/').next().unwrap_or_default();
     Err(ApiError::bad_request(format!(
         "{kind} in version {short:?} cannot be handled as a {}: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
@@ -126,8 +127,7 @@ pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, sub
         "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
         _ => &[],
     };
-    let writer =
-        Writer { manager: &manager, api_version: &version, subresource, reset_fields: reset, now: call.now };
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: reset, now: call.now };
     managed_fields::track_update(schema_of(kind), old, new, &writer);
 }
 
@@ -197,8 +197,8 @@ impl Patch {
         };
         let patched = patched.map_err(|error| error.to_api_error())?;
         let shown = patched.value.to_string();
-        let mut decoded =
-            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
+        let mut decoded = schema::decode_value(schema, patched.value)
+            .map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
         let own = std::mem::replace(&mut decoded.issues, patched.issues);
         decoded.issues.extend(own);
         let value = judge(call, decoded, self.strictness, |problems| {
@@ -234,10 +234,10 @@ impl Patch {
             object::set(&mut patch, &["metadata"], "namespace", call.namespace());
         }
         let (manager, version) = (call.manager(), gvk.api_version());
-        let writer =
-            Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
+        let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
         let force = call.query.flag("force").unwrap_or(false);
-        let applied = managed_fields::apply(schema, current, &patch, &writer, force).map_err(|error| error.to_api_error())?;
+        let applied =
+            managed_fields::apply(schema, current, &patch, &writer, force).map_err(|error| error.to_api_error())?;
         Ok(finish(kind, applied.value))
     }
 }
@@ -303,8 +303,8 @@ impl Foreign {
         };
         let patched = patched.map_err(|error| error.to_api_error())?;
         let shown = patched.value.to_string();
-        let decoded =
-            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
+        let decoded = schema::decode_value(schema, patched.value)
+            .map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
         Ok(decoded.value)
     }
 }

@@ -42,6 +42,7 @@ impl NameRule {
     pub fn faults(self, name: &str) -> text::Faults {
         match self {
             Self::Subdomain => text::dns1123_subdomain(name),
+            Self::Label if name.contains('.') => vec!["must not contain dots".to_owned()],
             Self::Label => text::dns1123_label(name),
             Self::Label1035 => text::dns1035_label(name),
             Self::PathSegment => text::path_segment(name),
@@ -139,6 +140,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// The group that messages about invalid objects name.
+    fn group_in_messages(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether its objects are envelope-encrypted before they are stored.
     fn sealed(&self) -> bool {
         false
@@ -229,8 +235,10 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Columns of a Table.
     fn columns(&self) -> &'static [Column] {
-        const NAME_AND_AGE: [Column; 2] =
-            [Column::name(), Column { name: "Created At", kind: "date", format: "", description: AGE_DESCRIPTION, priority: 0 }];
+        const NAME_AND_AGE: [Column; 2] = [
+            Column::name(),
+            Column { name: "Created At", kind: "date", format: "", description: AGE_DESCRIPTION, priority: 0 },
+        ];
         &NAME_AND_AGE
     }
 
@@ -240,7 +248,12 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Before a change is stored; may fill in or refuse.
-    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        _call: &'a Call,
+        _change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -256,7 +269,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn abandon(&self, _core: &Arc<Core>, _object: &Value, _old: Option<&Value>) {}
 
     /// A kind that answers without being stored (reviews): what a create answers.
-    fn answer<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _object: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        _call: &'a Call,
+        _object: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         None
     }
 
@@ -316,9 +334,9 @@ impl Kind {
     #[must_use]
     pub fn new(strategy: impl Strategy) -> Self {
         let resource = strategy.resource();
-        let storage = strategy.storage().unwrap_or_else(|| {
-            martello_api::status::qualified(&resource.gvk.group, &resource.plural).into()
-        });
+        let storage = strategy
+            .storage()
+            .unwrap_or_else(|| martello_api::status::qualified(&resource.gvk.group, &resource.plural).into());
         let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version());
         Self { resource, storage, strategy: Box::new(strategy), head }
     }
@@ -356,7 +374,7 @@ impl Kind {
     /// 422 for an object of this kind.
     #[must_use]
     pub fn invalid(&self, name: &str, causes: Vec<Cause>) -> ApiError {
-        ApiError::invalid(self.group(), self.name(), name, causes)
+        ApiError::invalid(self.group_in_messages().unwrap_or(self.group()), self.name(), name, causes)
     }
 
     /// 403 for an object of this kind.
@@ -406,7 +424,12 @@ pub const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
 /// Builds a [`Resource`] in one expression.
 #[must_use]
-pub fn resource(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> ResourceBuilder {
+pub fn resource(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> ResourceBuilder {
     let singular = kind.to_lowercase();
     ResourceBuilder(Resource {
         gvk: martello_api::resource::GroupVersionKind::new(group, version, kind),

@@ -5,7 +5,11 @@ use martello_api::{clock::rfc3339_seconds, status::ApiError};
 use rand::Rng as _;
 use serde_json::Value;
 
-use super::{call::Call, kind::{Generation, Kind}, object};
+use super::{
+    call::Call,
+    kind::{Generation, Kind},
+    object,
+};
 
 /// Longest base of a generated name: with the random part it still fits a label.
 const MAX_GENERATED_BASE: usize = 58;
@@ -23,7 +27,10 @@ pub fn generate_name(base: &str) -> String {
     }
     let mut name = base.get(..cut).unwrap_or_default().to_owned();
     let mut random = rand::rng();
-    name.extend((0..RANDOM_CHARS).filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte))));
+    name.extend(
+        (0..RANDOM_CHARS)
+            .filter_map(|_| ALPHABET.get(random.random_range(0..ALPHABET.len())).map(|byte| char::from(*byte))),
+    );
     name
 }
 
@@ -43,6 +50,13 @@ pub fn fit_namespace(kind: &Kind, call: &Call, object: &mut Value) -> Result<(),
     Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
 }
 
+/// Drops what a client can't say of a new object.
+pub fn drop_system_fields(object: &mut Value) {
+    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        object::remove(object, &["metadata"], key);
+    }
+}
+
 /// Metadata of a new object.
 pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result<(), ApiError> {
     let version = object::text(object, &["metadata", "resourceVersion"]);
@@ -53,9 +67,8 @@ pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result
     if !generated.is_empty() && object::name(object).is_empty() {
         object::set(object, &["metadata"], "name", generate_name(&generated));
     }
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
-        object::remove(object, &["metadata"], key);
-    }
+    drop_system_fields(object);
+    object::remove(object, &["metadata"], "resourceVersion");
     object::set(object, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
     object::set(object, &["metadata"], "creationTimestamp", rfc3339_seconds(now));
     if kind.generation() == Generation::Spec {
@@ -69,7 +82,10 @@ pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result
 
 /// Metadata of a changed object: what only the server changes is as it was.
 pub fn prepare_update(object: &mut Value, old: &Value) {
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    if object::uid(object).is_empty() {
+        restore(object, old, "uid");
+    }
+    for key in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         restore(object, old, key);
     }
     object::remove(object, &["metadata"], "selfLink");

@@ -150,7 +150,8 @@ pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {
             left.keys().chain(right.keys()).all(|key| semantically_equal(left.get(key), right.get(key)))
         }
         (Some(Value::Array(left)), Some(Value::Array(right))) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| semantically_equal(Some(left), Some(right)))
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| semantically_equal(Some(left), Some(right)))
         }
         (left, right) => left == right,
     }

@@ -188,7 +188,8 @@ impl Continue {
 
     fn decode(token: &str) -> Result<Self, ApiError> {
         use base64::Engine as _;
-        let bad = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let bad =
+            |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let json = engine.decode(token).map_err(|error| match error {
             base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
@@ -218,7 +219,8 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, String> {
 impl ListOptions {
     /// Reads the options of a list or, if `watch`, of a watch.
     pub fn read(query: &Query, watch: bool) -> Result<Self, ApiError> {
-        let (rv, rule, token) = (query.get("resourceVersion"), query.get("resourceVersionMatch"), query.get("continue"));
+        let (rv, rule, token) =
+            (query.get("resourceVersion"), query.get("resourceVersionMatch"), query.get("continue"));
         let initial_events = query.flag("sendInitialEvents");
         let bookmarks = query.flag("allowWatchBookmarks").unwrap_or(false);
         check_match(rv, rule, token, watch, initial_events, bookmarks)?;
@@ -307,7 +309,10 @@ mod tests {
         let token = Continue::new(7, "shop/web".into());
         assert_eq!(Continue::decode(&token.encode()), Ok(token));
         let error = Continue::decode("garbage!").unwrap_err();
-        assert_eq!(error.message, "invalid continue token: continue key is not valid: illegal base64 data at input byte 7");
+        assert_eq!(
+            error.message,
+            "invalid continue token: continue key is not valid: illegal base64 data at input byte 7"
+        );
     }
 
     #[test]
@@ -319,7 +324,9 @@ mod tests {
         assert_eq!(read("resourceVersion=abc", true).unwrap_err().code, 500);
         assert_eq!(read("resourceVersion=1&resourceVersionMatch=NotOlderThan", true).unwrap_err().code, 422);
         assert_eq!(read("resourceVersion=0&resourceVersionMatch=Exact", false).unwrap_err().code, 422);
-        assert!(read("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true", true).is_ok());
+        assert!(
+            read("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true", true).is_ok()
+        );
     }
 
     #[test]
@@ -328,7 +335,10 @@ mod tests {
         assert_eq!(options.grace, Some(5));
         let body = json!({"propagationPolicy": "Orphan", "preconditions": {"uid": "u"}, "gracePeriodSeconds": 0});
         let options = DeleteOptions::read(&Query::default(), Some(&body)).unwrap();
-        assert_eq!((options.propagation, options.uid.as_deref(), options.grace), (Some(Propagation::Orphan), Some("u"), Some(0)));
+        assert_eq!(
+            (options.propagation, options.uid.as_deref(), options.grace),
+            (Some(Propagation::Orphan), Some("u"), Some(0))
+        );
         assert_eq!(DeleteOptions::read(&Query::parse("dryRun=Some"), None).unwrap_err().code, 422);
     }
 }

@@ -145,6 +145,9 @@ mod tests {
         assert_eq!(read.len(), 3);
         assert_eq!((read[1].path.as_str(), read[1].equal), ("b", false));
         assert_eq!(read[2].value, "x,y");
-        assert_eq!(terms("metadata.name").unwrap_err().message, "invalid selector: 'metadata.name'; can't understand 'metadata.name'");
+        assert_eq!(
+            terms("metadata.name").unwrap_err().message,
+            "invalid selector: 'metadata.name'; can't understand 'metadata.name'"
+        );
     }
 }

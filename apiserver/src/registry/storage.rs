@@ -65,24 +65,34 @@ impl Kind {
     /// Encodes an object of this kind: kind and version first, so that lists can leave them out, no revision.
     #[must_use]
     pub fn encode(&self, value: &Value) -> Bytes {
-        let mut out = Vec::with_capacity(1024);
-        out.extend_from_slice(self.head().as_bytes());
-        out.extend_from_slice(b"\"metadata\":{\"resourceVersion\":\"\"");
-        for (key, value) in value.get("metadata").and_then(Value::as_object).into_iter().flatten() {
-            if key != "resourceVersion" && !value.is_null() {
-                member(&mut out, key, value);
-            }
-        }
-        out.push(b'}');
-        for (key, value) in value.as_object().into_iter().flatten() {
-            if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
-                member(&mut out, key, value);
-            }
-        }
-        out.push(b'}');
-        Bytes::from(out)
+        encode_under(self.head(), value)
     }
 }
+
+/// The beginning of an encoded object, by what it says of itself.
+fn head_of(value: &Value) -> String {
+    let (kind, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    format!("{{\"kind\":{kind:?},\"apiVersion\":{version:?},")
+}
+
+fn encode_under(head: &str, value: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(b"\"metadata\":{\"resourceVersion\":\"\"");
+    for (key, value) in value.get("metadata").and_then(Value::as_object).into_iter().flatten() {
+        if key != "resourceVersion" && !value.is_null() {
+            member(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    for (key, value) in value.as_object().into_iter().flatten() {
+        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            member(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    Bytes::from(out)
+    }
 
 fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
     out.push(b',');
@@ -174,8 +184,7 @@ impl Core {
         let (json, fields) = if kind.converts() {
             let mut stored = value.clone();
             kind.to_stored(&mut stored);
-            let whole = serde_json::to_vec(&stored).map_err(ApiError::internal)?;
-            (Bytes::from(whole), fields(kind, &stored))
+            (encode_under(&head_of(&stored), &stored), fields(kind, &stored))
         } else {
             (kind.encode(value), fields(kind, value))
         };

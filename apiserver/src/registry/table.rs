@@ -19,7 +19,8 @@ fn include(call: &Call) -> Result<Include, ApiError> {
         "" | "Metadata" => Ok(Include::Metadata),
         "Object" => Ok(Include::Object),
         other => {
-            let cause = Cause::invalid("includeObject", &json!(other), "must be 'Metadata', 'Object', 'None', or empty");
+            let cause =
+                Cause::invalid("includeObject", &json!(other), "must be 'Metadata', 'Object', 'None', or empty");
             let message = format!("Unable to convert to Table as requested: {}: {}", cause.field, cause.message);
             Err(ApiError::bad_request(message))
         }
@@ -148,7 +149,17 @@ mod tests {
 
     #[test]
     fn ages_are_coarser_the_longer_they_are() {
-        let cases = [(0, "0s"), (119, "119s"), (190, "3m10s"), (600, "10m"), (10_800, "3h"), (11_000, "3h3m"), (90_000, "25h"), (180_000, "2d2h"), (28_011_600, "324d")];
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (190, "3m10s"),
+            (600, "10m"),
+            (10_800, "3h"),
+            (11_000, "3h3m"),
+            (90_000, "25h"),
+            (180_000, "2d2h"),
+            (28_011_600, "324d"),
+        ];
         for (seconds, text) in cases {
             assert_eq!(human_duration(seconds), text);
         }

@@ -82,7 +82,8 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
         create(&client, "/api/v1/namespaces", &body).await?;
     }
     for object in martello_policy::bootstrap::objects() {
-        let path = collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
+        let path =
+            collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
         create(&client, &path, &object).await?;
     }
     let (host, port) = server.core.advertise;
@@ -116,9 +117,12 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
 /// The path of the collection that an object belongs to.
 fn collection(server: &Server, object: &Value) -> Option<String> {
     let (version, kind) = (object::text(object, &["apiVersion"]), object::text(object, &["kind"]));
-    let found = server.core.registry.kinds().iter().find(|one| {
-        one.name() == kind && one.resource.gvk.api_version() == version
-    })?;
+    let found = server
+        .core
+        .registry
+        .kinds()
+        .iter()
+        .find(|one| one.name() == kind && one.resource.gvk.api_version() == version)?;
     let root = if version.contains('/') { "apis" } else { "api" };
     let plural = &found.resource.plural;
     Some(match object::namespace(object) {

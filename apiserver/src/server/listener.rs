@@ -149,9 +149,11 @@ async fn handshake(
             return None;
         }
     };
-    let chain = stream.get_ref().1.peer_certificates().map(|chain| {
-        chain.iter().map(|certificate| certificate.clone().into_owned()).collect::<Vec<_>>()
-    });
+    let chain = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .map(|chain| chain.iter().map(|certificate| certificate.clone().into_owned()).collect::<Vec<_>>());
     let peer_of = match chain {
         None => Peer::Unknown,
         Some(chain) => match credentials::certificate_user(core, &chain, clock::now()) {

@@ -23,14 +23,20 @@ pub struct DialError {
 /// Connects to node agents. The other side must prove to be the node of this name.
 pub trait NodeDialer: Send + Sync + 'static {
     /// A connection to the agent of `node` at `host:port`, speaking HTTP/1.1.
-    fn dial<'a>(&'a self, node: &'a str, host: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>>;
+    fn dial<'a>(&'a self, node: &'a str, host: &'a str, port: u16)
+    -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>>;
 }
 
 /// For servers without nodes.
 pub struct NoNodes;
 
 impl NodeDialer for NoNodes {
-    fn dial<'a>(&'a self, node: &'a str, host: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>> {
+    fn dial<'a>(
+        &'a self,
+        node: &'a str,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>> {
         let error = DialError {
             node: node.to_owned(),
             address: format!("{host}:{port}"),

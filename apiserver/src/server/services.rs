@@ -125,8 +125,10 @@ impl Allocator {
             return Ok(port);
         }
         let mut random = rand::rng();
-        let lucky = (0..RANDOM_TRIES).map(|_| random.random_range(low..=high)).find(|port| !state.ports.contains_key(port));
-        let port = lucky.or_else(|| (low..=high).find(|port| !state.ports.contains_key(port))).ok_or(AllocationError::Full)?;
+        let lucky =
+            (0..RANDOM_TRIES).map(|_| random.random_range(low..=high)).find(|port| !state.ports.contains_key(port));
+        let port =
+            lucky.or_else(|| (low..=high).find(|port| !state.ports.contains_key(port))).ok_or(AllocationError::Full)?;
         if keep {
             state.ports.insert(port, owner.to_owned());
         }
@@ -155,6 +157,9 @@ mod tests {
         allocator.keep_only("ns/0", &[], &[]);
         assert_eq!(allocator.address("ns/x", None, true), Ok(given[0]));
         let error = allocator.address("ns/y", Some("10.1.0.1".parse().unwrap()), true).unwrap_err();
-        assert_eq!(error.to_string(), "the provided IP (10.1.0.1) is not in the valid range. The range of valid IPs is 10.0.0.0/29");
+        assert_eq!(
+            error.to_string(),
+            "the provided IP (10.1.0.1) is not in the valid range. The range of valid IPs is 10.0.0.0/29"
+        );
     }
 }

@@ -15,7 +15,12 @@ pub struct Deployments;
 
 impl Strategy for Deployments {
     fn resource(&self) -> Resource {
-        resource("apps", "v1", "Deployment", "deployments").short(&["deploy"]).categories(&["all"]).status().scale().build()
+        resource("apps", "v1", "Deployment", "deployments")
+            .short(&["deploy"])
+            .categories(&["all"])
+            .status()
+            .scale()
+            .build()
     }
 
     fn default(&self, object: &mut Value) {
@@ -51,12 +56,20 @@ impl Strategy for Deployments {
         if let Some(seconds) = deadline
             && seconds <= object::int(object, &["spec", "minReadySeconds"]).unwrap_or(0)
         {
-            causes.push(Cause::invalid("spec.progressDeadlineSeconds", &json!(seconds), "must be greater than minReadySeconds"));
+            causes.push(Cause::invalid(
+                "spec.progressDeadlineSeconds",
+                &json!(seconds),
+                "must be greater than minReadySeconds",
+            ));
         }
         if let Some(limit) = object::int(object, &["spec", "revisionHistoryLimit"])
             && limit < 0
         {
-            causes.push(Cause::invalid("spec.revisionHistoryLimit", &json!(limit), "must be greater than or equal to 0"));
+            causes.push(Cause::invalid(
+                "spec.revisionHistoryLimit",
+                &json!(limit),
+                "must be greater than or equal to 0",
+            ));
         }
     }
 
@@ -65,7 +78,14 @@ impl Strategy for Deployments {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
-        let keys = ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"];
+        let keys = [
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+        ];
         workload::check_counts(object, &keys, causes);
     }
 
@@ -110,7 +130,10 @@ fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
     match object::text(object, &["spec", "strategy", "type"]) {
         "Recreate" => {
             if rolling.is_some() {
-                causes.push(Cause::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
+                causes.push(Cause::forbidden(
+                    "spec.strategy.rollingUpdate",
+                    "may not be specified when strategy `type` is 'Recreate'",
+                ));
             }
         }
         "RollingUpdate" => {
@@ -122,8 +145,14 @@ fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
                 })
             };
             if is_zero("maxUnavailable") && is_zero("maxSurge") {
-                let value = object::at(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"]).cloned().unwrap_or(Value::Null);
-                causes.push(Cause::invalid("spec.strategy.rollingUpdate.maxUnavailable", &value, "may not be 0 when `maxSurge` is 0"));
+                let value = object::at(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"])
+                    .cloned()
+                    .unwrap_or(Value::Null);
+                causes.push(Cause::invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    &value,
+                    "may not be 0 when `maxSurge` is 0",
+                ));
             }
         }
         other => causes.push(Cause::not_supported("spec.strategy.type", &json!(other), &["Recreate", "RollingUpdate"])),

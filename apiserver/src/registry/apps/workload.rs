@@ -16,7 +16,10 @@ pub fn default_template(object: &mut Value) {
 
 /// Checks number, selector and template.
 pub fn check(object: &Value, causes: &mut Vec<Cause>) {
-    for (path, value) in [("spec.replicas", object::int(object, &["spec", "replicas"])), ("spec.minReadySeconds", object::int(object, &["spec", "minReadySeconds"]))] {
+    for (path, value) in [
+        ("spec.replicas", object::int(object, &["spec", "replicas"])),
+        ("spec.minReadySeconds", object::int(object, &["spec", "minReadySeconds"])),
+    ] {
         if let Some(value) = value
             && value < 0
         {
@@ -33,7 +36,11 @@ pub fn check(object: &Value, causes: &mut Vec<Cause>) {
             }
             if !selector::selects(found, labels) {
                 let labels = labels.cloned().unwrap_or(Value::Null);
-                causes.push(Cause::invalid("spec.template.metadata.labels", &labels, "`selector` does not match template `labels`"));
+                causes.push(Cause::invalid(
+                    "spec.template.metadata.labels",
+                    &labels,
+                    "`selector` does not match template `labels`",
+                ));
             }
         }
     }
@@ -43,15 +50,26 @@ pub fn check(object: &Value, causes: &mut Vec<Cause>) {
 /// Checks the pod template at `spec.template`.
 pub fn template(object: &Value, causes: &mut Vec<Cause>) {
     const PATH: &str = "spec.template";
-    metadata::labels(object::at(object, &["spec", "template", "metadata", "labels"]), &format!("{PATH}.labels"), causes);
-    metadata::annotations(object::at(object, &["spec", "template", "metadata", "annotations"]), &format!("{PATH}.annotations"), causes);
+    metadata::labels(
+        object::at(object, &["spec", "template", "metadata", "labels"]),
+        &format!("{PATH}.labels"),
+        causes,
+    );
+    metadata::annotations(
+        object::at(object, &["spec", "template", "metadata", "annotations"]),
+        &format!("{PATH}.annotations"),
+        causes,
+    );
     pod::spec(object, &["spec", "template", "spec"], "spec.template.spec", causes);
     let policy = object::text(object, &["spec", "template", "spec", "restartPolicy"]);
     if matches!(policy, "OnFailure" | "Never") {
         causes.push(Cause::not_supported(format!("{PATH}.spec.restartPolicy"), &json!(policy), &["Always"]));
     }
     if object::int(object, &["spec", "template", "spec", "activeDeadlineSeconds"]).is_some() {
-        causes.push(Cause::forbidden(format!("{PATH}.spec.activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"));
+        causes.push(Cause::forbidden(
+            format!("{PATH}.spec.activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        ));
     }
 }
 
@@ -90,11 +108,15 @@ pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
 /// Names and images of the template's containers, as columns.
 #[must_use]
 pub fn containers(object: &Value) -> [Value; 2] {
+    containers_at(object, &["spec", "template", "spec", "containers"])
+}
+
+/// Names and images of the containers at `path`, as columns.
+#[must_use]
+pub fn containers_at(object: &Value, path: &[&str]) -> [Value; 2] {
     let of = |key: &str| {
-        let all: Vec<&str> = object::list(object, &["spec", "template", "spec", "containers"])
-            .iter()
-            .map(|container| object::text(container, &[key]))
-            .collect();
+        let all: Vec<&str> =
+            object::list(object, path).iter().map(|container| object::text(container, &[key])).collect();
         Value::from(all.join(","))
     };
     [of("name"), of("image")]

@@ -38,7 +38,11 @@ impl Strategy for Leases {
         if let Some(transitions) = object::int(object, &["spec", "leaseTransitions"])
             && transitions < 0
         {
-            causes.push(Cause::invalid("spec.leaseTransitions", &json!(transitions), "must be greater than or equal to 0"));
+            causes.push(Cause::invalid(
+                "spec.leaseTransitions",
+                &json!(transitions),
+                "must be greater than or equal to 0",
+            ));
         }
     }
 

@@ -33,7 +33,12 @@ impl Strategy for Bindings {
         resource("", "v1", "Binding", "bindings").verbs(&["create"]).build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, object: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        object: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let pods = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
             bind(core, pods, call, object::name(&object), &object).await
@@ -45,7 +50,12 @@ impl Strategy for Bindings {
 pub struct PodBinding;
 
 impl Connect for PodBinding {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&Value::Null)?;
             let status = bind(core, kind, &call, call.name(), &body).await?;
@@ -106,11 +116,16 @@ fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, 
     }
     let uid = object::uid(binding);
     if !uid.is_empty() && uid != object::uid(pod) {
-        return refuse(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(pod)));
+        return refuse(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(pod)
+        ));
     }
     let mut new = pod.clone();
     object::set(&mut new, &["spec"], "nodeName", node);
-    for (key, value) in object::at(binding, &["metadata", "annotations"]).and_then(Value::as_object).into_iter().flatten() {
+    for (key, value) in
+        object::at(binding, &["metadata", "annotations"]).and_then(Value::as_object).into_iter().flatten()
+    {
         object::set(&mut new, &["metadata", "annotations"], key, value.clone());
     }
     let mut conditions: Vec<Value> = object::list(&new, &["status", "conditions"])

@@ -28,7 +28,11 @@ impl Strategy for ConfigMaps {
         for (key, value) in data.into_iter().flatten() {
             check_key("data", key, causes);
             if binary.is_some_and(|binary| binary.contains_key(key)) {
-                causes.push(Cause::invalid(format!("data[{key}]"), &json!(key), "duplicate of key present in binaryData"));
+                causes.push(Cause::invalid(
+                    format!("data[{key}]"),
+                    &json!(key),
+                    "duplicate of key present in binaryData",
+                ));
             }
             bytes += value.as_str().map_or(0, str::len);
         }

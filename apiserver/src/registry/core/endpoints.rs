@@ -65,6 +65,8 @@ pub fn shortened(all: &[String]) -> String {
     match all.len() {
         0 => "<none>".to_owned(),
         1..=SHOWN => all.join(","),
-        count => format!("{} + {} more...", all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(","), count - SHOWN),
+        count => {
+            format!("{} + {} more...", all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(","), count - SHOWN)
+        }
     }
 }

@@ -23,7 +23,12 @@ use crate::{
 pub struct Evictions;
 
 impl Connect for Evictions {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let dry_run = call.dry_run("CreateOptions")?;
             let body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&Value::Null)?;

@@ -13,6 +13,7 @@ pub mod pod;
 pub mod pod_columns;
 pub mod pod_defaults;
 pub mod pod_parts;
+pub mod pod_template;
 pub mod pod_update;
 pub mod secret;
 pub mod service;
@@ -31,6 +32,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(namespace::Namespaces),
         Kind::new(node::Nodes),
         Kind::new(pod::Pods),
+        Kind::new(pod_template::PodTemplates),
         Kind::new(secret::Secrets),
         Kind::new(service_account::ServiceAccounts),
         Kind::new(service::Services),

@@ -79,10 +79,18 @@ impl Strategy for Namespaces {
         let phase = object::text(object, &["status", "phase"]);
         let deleting = object::is_terminating(object);
         if deleting && phase != "Terminating" {
-            causes.push(Cause::invalid("status.Phase", &json!(phase), "may only be 'Terminating' if `deletionTimestamp` is not empty"));
+            causes.push(Cause::invalid(
+                "status.Phase",
+                &json!(phase),
+                "may only be 'Terminating' if `deletionTimestamp` is not empty",
+            ));
         }
         if !deleting && phase == "Terminating" {
-            causes.push(Cause::invalid("status.Phase", &json!(phase), "may only be 'Active' if `deletionTimestamp` is empty"));
+            causes.push(Cause::invalid(
+                "status.Phase",
+                &json!(phase),
+                "may only be 'Active' if `deletionTimestamp` is empty",
+            ));
         }
     }
 
@@ -103,14 +111,6 @@ impl Strategy for Namespaces {
         let name = object::name(object);
         if PROTECTED.contains(&name) {
             return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
-        }
-        if object::is_terminating(object) && self.holds_back(object) {
-            return Err(ApiError::conflict(
-                "",
-                "namespaces",
-                name,
-                "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will automatically be purged by the system.",
-            ));
         }
         Ok(())
     }
@@ -142,7 +142,12 @@ impl Strategy for Namespaces {
 struct Finalize;
 
 impl Connect for Finalize {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let dry_run = call.dry_run("UpdateOptions")?;
             let body = codec::decode(kind, &call, "UpdateOptions")?;

@@ -37,7 +37,9 @@ impl Strategy for Nodes {
         {
             object::set(object, &["status"], "allocatable", capacity);
         }
-        if !object::text(object, &["spec", "podCIDR"]).is_empty() && object::list(object, &["spec", "podCIDRs"]).is_empty() {
+        if !object::text(object, &["spec", "podCIDR"]).is_empty()
+            && object::list(object, &["spec", "podCIDRs"]).is_empty()
+        {
             let cidr = object::text(object, &["spec", "podCIDR"]).to_owned();
             object::set(object, &["spec"], "podCIDRs", vec![cidr]);
         }
@@ -87,7 +89,10 @@ impl Strategy for Nodes {
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let (new, was) = (object::text(object, &["spec", "providerID"]), object::text(old, &["spec", "providerID"]));
         if !was.is_empty() && new != was {
-            causes.push(Cause::forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"));
+            causes.push(Cause::forbidden(
+                "spec.providerID",
+                "node updates may not change providerID except from \"\" to valid",
+            ));
         }
     }
 

@@ -39,7 +39,12 @@ impl Connect for Unserved {
 }
 
 impl Connect for PodStream {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let entry = core.get(kind, call.namespace(), call.name()).await?;
             let pod = core.value(kind, &entry).await?;
@@ -64,7 +69,9 @@ impl PodStream {
         let container = container(call.query.get("container"), name, pod, self)?;
         let phase = object::text(pod, &["status", "phase"]);
         if self != Self::Log && matches!(phase, "Succeeded" | "Failed") {
-            return Err(ApiError::bad_request(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
+            return Err(ApiError::bad_request(format!(
+                "cannot exec into a container in a completed pod; current phase is {phase}"
+            )));
         }
         let root = match self {
             Self::Log => "containerLogs",
@@ -91,7 +98,10 @@ fn container(asked: &str, pod_name: &str, pod: &Value, stream: PodStream) -> Res
             [only] => Ok((*only).to_owned()),
             _ if main.contains(&preferred) => Ok(preferred.to_owned()),
             many => {
-                let mut why = format!("a container name must be specified for pod {pod_name}, choose one of: [{}]", many.join(" "));
+                let mut why = format!(
+                    "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+                    many.join(" ")
+                );
                 if !init.is_empty() {
                     why = format!("{why} or one of the init containers: [{}]", init.join(" "));
                 }
@@ -129,7 +139,9 @@ async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, ApiE
     let node = core.value(kind, &entry).await?;
     let port = object::int(&node, &["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(0);
     let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or_else(|| {
-        ApiError::internal(format!("node {name:?} does not tell the port of its agent (status.daemonEndpoints.kubeletEndpoint.Port)"))
+        ApiError::internal(format!(
+            "node {name:?} does not tell the port of its agent (status.daemonEndpoints.kubeletEndpoint.Port)"
+        ))
     })?;
     let addresses = object::list(&node, &["status", "addresses"]);
     let host = ["InternalIP", "ExternalIP", "Hostname"].iter().find_map(|wanted| {

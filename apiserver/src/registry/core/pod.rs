@@ -131,7 +131,12 @@ impl Strategy for Pods {
         pod_columns::row(object, now)
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        _: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
         let _ = core;
         let checked = PolicyChange::written(change.object).map(|_| ()).map_err(|error| {
             ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {}", error.cause))

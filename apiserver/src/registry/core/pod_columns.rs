@@ -10,7 +10,10 @@ pub const COLUMNS: [Column; 9] = [
     Column::name(),
     Column::text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
     Column::text("Status", "The aggregate status of the containers in this pod."),
-    Column::text("Restarts", "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
+    Column::text(
+        "Restarts",
+        "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+    ),
     Column::age(),
     Column::text("IP", "status.podIP").wide(),
     Column::text("Node", "spec.nodeName").wide(),
@@ -63,7 +66,8 @@ impl Summary {
             reason: if own.is_empty() { phase.to_owned() } else { own.to_owned() },
         };
         let gated = object::list(pod, &["status", "conditions"]).iter().any(|condition| {
-            object::text(condition, &["type"]) == "PodScheduled" && object::text(condition, &["reason"]) == "SchedulingGated"
+            object::text(condition, &["type"]) == "PodScheduled"
+                && object::text(condition, &["reason"]) == "SchedulingGated"
         });
         if gated {
             summary.reason = "SchedulingGated".to_owned();
@@ -87,7 +91,9 @@ impl Summary {
     fn init(&mut self, pod: &Value) -> bool {
         let specs = object::list(pod, &["spec", "initContainers"]);
         let is_sidecar = |name: &str| {
-            specs.iter().any(|spec| object::text(spec, &["name"]) == name && object::text(spec, &["restartPolicy"]) == "Always")
+            specs
+                .iter()
+                .any(|spec| object::text(spec, &["name"]) == name && object::text(spec, &["restartPolicy"]) == "Always")
         };
         self.total += specs.iter().filter(|spec| object::text(spec, &["restartPolicy"]) == "Always").count();
         for (index, status) in object::list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {

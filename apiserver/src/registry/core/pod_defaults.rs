@@ -43,7 +43,8 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are shown.
 fn account(spec: &mut Value) {
-    let (new, old) = (object::text(spec, &["serviceAccountName"]).to_owned(), object::text(spec, &["serviceAccount"]).to_owned());
+    let (new, old) =
+        (object::text(spec, &["serviceAccountName"]).to_owned(), object::text(spec, &["serviceAccount"]).to_owned());
     let name = if new.is_empty() { old } else { new };
     if !name.is_empty() {
         object::set(spec, &[], "serviceAccountName", name.as_str());
@@ -91,7 +92,8 @@ fn container(container: &mut Value, host_network: bool, ephemeral: bool) {
 
 fn probe(container: &mut Value, name: &str) {
     let path: &[&str] = &[name];
-    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (key, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if object::int(container, &[name, key]).unwrap_or(0) == 0 {
             object::set(container, path, key, value);
         }
@@ -124,7 +126,8 @@ pub fn tag(image: &str) -> &str {
 }
 
 fn volume(volume: &mut Value) {
-    let has_source = volume.as_object().is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
+    let has_source =
+        volume.as_object().is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
     if !has_source {
         object::set(volume, &[], "emptyDir", json!({}));
     }
@@ -183,7 +186,8 @@ mod tests {
 
     #[test]
     fn limits_become_requests() {
-        let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "i", "resources": {"limits": {"cpu": "1"}}}]}});
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "a", "image": "i", "resources": {"limits": {"cpu": "1"}}}]}});
         spec(&mut pod, &["spec"], true);
         assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"]["cpu"], "1");
         assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "Always");

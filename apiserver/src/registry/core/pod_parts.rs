@@ -27,7 +27,12 @@ use crate::{
 pub struct EphemeralContainers;
 
 impl Connect for EphemeralContainers {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             part(core, kind, &call, "ephemeralcontainers", &|new, current| {
                 let containers = object::list(new, &["spec", "ephemeralContainers"]).to_vec();
@@ -44,7 +49,12 @@ impl Connect for EphemeralContainers {
 pub struct Resize;
 
 impl Connect for Resize {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             part(core, kind, &call, "resize", &|new, current| {
                 let mut changed = current.clone();
@@ -68,7 +78,13 @@ impl Connect for Resize {
 type Take<'a> = &'a (dyn Fn(&Value, &Value) -> Value + Send + Sync);
 
 /// Changes one part of the spec: `take` moves it from what was sent into the current pod.
-async fn part(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, name: &'static str, take: Take<'_>) -> Result<Reply, ApiError> {
+async fn part(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    name: &'static str,
+    take: Take<'_>,
+) -> Result<Reply, ApiError> {
     if call.verb == "get" {
         return get::get(core, kind, call).await;
     }
@@ -90,11 +106,6 @@ async fn part(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, name: &'static st
             };
             let mut changed = take(&new, current);
             pod_defaults::spec(&mut changed, &["spec"], true);
-            if changed.get("spec") != current.get("spec")
-                && let Some(generation) = object::int(current, &["metadata", "generation"])
-            {
-                object::set(&mut changed, &["metadata"], "generation", generation + 1);
-            }
             if let Some(version) = object::at(&new, &["metadata", "resourceVersion"]).cloned() {
                 object::set(&mut changed, &["metadata"], "resourceVersion", version);
             }

@@ -34,11 +34,18 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
 
 fn deadline(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     const PATH: &str = "spec.activeDeadlineSeconds";
-    let (now, before) = (object::int(new, &["spec", "activeDeadlineSeconds"]), object::int(old, &["spec", "activeDeadlineSeconds"]));
+    let (now, before) =
+        (object::int(new, &["spec", "activeDeadlineSeconds"]), object::int(old, &["spec", "activeDeadlineSeconds"]));
     match (now, before) {
-        (None, Some(_)) => causes.push(Cause::invalid(PATH, &Value::Null, "must not update from a positive integer to nil value")),
+        (None, Some(_)) => {
+            causes.push(Cause::invalid(PATH, &Value::Null, "must not update from a positive integer to nil value"))
+        }
         (Some(now), Some(before)) if now > before => {
-            causes.push(Cause::invalid(PATH, &json!(now), &format!("must be less than or equal to previous value {before}")));
+            causes.push(Cause::invalid(
+                PATH,
+                &json!(now),
+                &format!("must be less than or equal to previous value {before}"),
+            ));
         }
         _ => {}
     }

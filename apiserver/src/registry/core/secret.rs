@@ -76,7 +76,11 @@ impl Strategy for Secrets {
             match object::at(object, &["data", key]).and_then(Value::as_str) {
                 None => causes.push(Cause::required(format!("data[{key}]"), "")),
                 Some(encoded) if key.starts_with(".docker") && !is_json(encoded) => {
-                    causes.push(Cause::invalid(format!("data[{key}]"), &json!("<secret contents redacted>"), "invalid character 'o' in literal null (expecting 'u')"));
+                    causes.push(Cause::invalid(
+                        format!("data[{key}]"),
+                        &json!("<secret contents redacted>"),
+                        "invalid character 'o' in literal null (expecting 'u')",
+                    ));
                 }
                 Some(_) => {}
             }

@@ -46,7 +46,12 @@ impl Strategy for Services {
         object::set_default(object, &["spec"], "sessionAffinity", "None");
         object::set_default(object, &["spec"], "type", "ClusterIP");
         if object::text(object, &["spec", "sessionAffinity"]) == "ClientIP" {
-            object::set_default(object, &["spec", "sessionAffinityConfig", "clientIP"], "timeoutSeconds", AFFINITY_SECONDS);
+            object::set_default(
+                object,
+                &["spec", "sessionAffinityConfig", "clientIP"],
+                "timeoutSeconds",
+                AFFINITY_SECONDS,
+            );
         }
         for port in object::list_mut(object, &["spec", "ports"]).into_iter().flatten() {
             object::set_default(port, &[], "protocol", "TCP");
@@ -54,6 +59,11 @@ impl Strategy for Services {
             if target.is_none_or(object::is_zero) {
                 let number = object::int(port, &["port"]).unwrap_or(0);
                 object::set(port, &[], "targetPort", number);
+            }
+        }
+        for ingress in object::list_mut(object, &["status", "loadBalancer", "ingress"]).into_iter().flatten() {
+            if !object::text(ingress, &["ip"]).is_empty() {
+                object::set_default(ingress, &[], "ipMode", "VIP");
             }
         }
         let kind = object::text(object, &["spec", "type"]).to_owned();
@@ -118,7 +128,12 @@ impl Strategy for Services {
         ]
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        _: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
         let done = allocate(core, change);
         Box::pin(async move { done })
     }
@@ -206,7 +221,8 @@ fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
     if on_nodes {
         let ports = object::list_mut(object, &["spec", "ports"]);
         for (index, port) in ports.into_iter().flatten().enumerate() {
-            let asked = object::int(port, &["nodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+            let asked =
+                object::int(port, &["nodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
             match core.services.port(&owner, asked, keep) {
                 Ok(given) => object::set(port, &[], "nodePort", given),
                 Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
@@ -214,7 +230,9 @@ fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
         }
     }
     if kind == "LoadBalancer" && object::text(object, &["spec", "externalTrafficPolicy"]) == "Local" {
-        let asked = object::int(object, &["spec", "healthCheckNodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+        let asked = object::int(object, &["spec", "healthCheckNodePort"])
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0);
         match core.services.port(&owner, asked, keep) {
             Ok(given) => object::set(object, &["spec"], "healthCheckNodePort", given),
             Err(error) => causes.push(failed("spec.healthCheckNodePort", json!(asked), &error)),
@@ -233,7 +251,10 @@ fn failed(path: &str, value: Value, error: &AllocationError) -> Cause {
             format!("failed to allocate IP {}: {error}", value.get(0).and_then(Value::as_str).unwrap_or_default())
         }
         AllocationError::Taken("IP") => {
-            format!("failed to allocate IP {}: provided IP is already allocated", value.get(0).and_then(Value::as_str).unwrap_or_default())
+            format!(
+                "failed to allocate IP {}: provided IP is already allocated",
+                value.get(0).and_then(Value::as_str).unwrap_or_default()
+            )
         }
         other => other.to_string(),
     };

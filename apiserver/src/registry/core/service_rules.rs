@@ -112,7 +112,9 @@ pub fn carry_over(new: &mut Value, old: &Value) {
     let of = |service: &Value| object::text(service, &["spec", "type"]).to_owned();
     let (now, before) = (of(new), of(old));
     if now == "ExternalName" || before == "ExternalName" {
-        if now == "ExternalName" && object::text(new, &["spec", "clusterIP"]) == object::text(old, &["spec", "clusterIP"]) {
+        if now == "ExternalName"
+            && object::text(new, &["spec", "clusterIP"]) == object::text(old, &["spec", "clusterIP"])
+        {
             for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 object::remove(new, &["spec"], key);
             }

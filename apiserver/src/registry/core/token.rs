@@ -34,7 +34,12 @@ const LONGEST_SECONDS: i64 = 24 * 3600;
 pub struct TokenRequests;
 
 impl Connect for TokenRequests {
-    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        kind: &'a Arc<Kind>,
+        call: Call,
+    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move { request(core, kind, &call).await })
     }
 }
@@ -105,14 +110,19 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         ("v1", "Node") if node.is_none() => "nodes",
         _ => {
             let group = version.split_once('/').map_or("", |(group, _)| group);
-            return Err(ApiError::bad_request(format!("cannot bind token for serviceaccount {:?} to type {version}, Kind={kind_name}{group}", call.name())));
+            return Err(ApiError::bad_request(format!(
+                "cannot bind token for serviceaccount {:?} to type {version}, Kind={kind_name}{group}",
+                call.name()
+            )));
         }
     };
     let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, call.namespace(), name).await?;
     let uid = object::text(reference, &["uid"]);
     if !uid.is_empty() && uid != &*entry.uid {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(kind.conflict(name, &why));
     }
     let bound = Some(BoundObject { name: name.to_owned(), uid: entry.uid.to_string() });

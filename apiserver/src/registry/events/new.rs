@@ -48,6 +48,10 @@ impl Strategy for Events {
         Some("events".into())
     }
 
+    fn group_in_messages(&self) -> Option<&'static str> {
+        Some("")
+    }
+
     fn creates_on_update(&self) -> bool {
         true
     }

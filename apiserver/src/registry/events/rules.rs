@@ -39,10 +39,12 @@ pub const COLUMNS: [Column; 10] = [
 #[must_use]
 pub fn row(event: &Value, now: Timestamp) -> Vec<Value> {
     let text = |key: &str| object::text(event, &[key]);
-    let first = [text("firstTimestamp"), text("eventTime")].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
+    let first =
+        [text("firstTimestamp"), text("eventTime")].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
     let series = object::text(event, &["series", "lastObservedTime"]);
     let last = [series, text("lastTimestamp"), first].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
-    let count = object::int(event, &["series", "count"]).or_else(|| object::int(event, &["count"])).filter(|count| *count != 0);
+    let count =
+        object::int(event, &["series", "count"]).or_else(|| object::int(event, &["count"])).filter(|count| *count != 0);
     let involved = |key: &str| object::text(event, &["involvedObject", key]);
     let mut source = object::text(event, &["source", "component"]).to_owned();
     if source.is_empty() {
@@ -75,7 +77,11 @@ pub fn row(event: &Value, now: Timestamp) -> Vec<Value> {
 pub fn check_namespace(event: &Value, causes: &mut Vec<Cause>) {
     let involved = object::text(event, &["involvedObject", "namespace"]);
     let own = object::namespace(event);
-    let fits = if involved.is_empty() { matches!(own, "" | "default" | "kube-system") || object::text(event, &["involvedObject", "kind"]) == "Node" } else { own == involved };
+    let fits = if involved.is_empty() {
+        matches!(own, "" | "default" | "kube-system") || object::text(event, &["involvedObject", "kind"]) == "Node"
+    } else {
+        own == involved
+    };
     if !fits && !involved.is_empty() {
         causes.push(Cause::invalid("involvedObject.namespace", &json!(involved), "does not match event.namespace"));
     }

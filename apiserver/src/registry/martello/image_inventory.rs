@@ -14,7 +14,10 @@ pub struct ImageInventories;
 
 impl Strategy for ImageInventories {
     fn resource(&self) -> Resource {
-        resource("martello.dev", "v1alpha1", "ImageInventory", "imageinventories").cluster_scoped().short(&["imginv"]).build()
+        resource("martello.dev", "v1alpha1", "ImageInventory", "imageinventories")
+            .cluster_scoped()
+            .short(&["imginv"])
+            .build()
     }
 
     fn generation(&self) -> Generation {

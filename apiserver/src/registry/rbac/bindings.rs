@@ -47,7 +47,9 @@ impl Strategy for Bindings {
             object::set(object, &["roleRef"], "apiGroup", GROUP);
         }
         for subject in object::list_mut(object, &["subjects"]).into_iter().flatten() {
-            if object::text(subject, &["apiGroup"]).is_empty() && matches!(object::text(subject, &["kind"]), "User" | "Group") {
+            if object::text(subject, &["apiGroup"]).is_empty()
+                && matches!(object::text(subject, &["kind"]), "User" | "Group")
+            {
                 object::set(subject, &[], "apiGroup", GROUP);
             }
         }
@@ -101,16 +103,33 @@ impl Strategy for Bindings {
                 .filter(|subject| object::text(subject, &["kind"]) == kind)
                 .map(|subject| {
                     let name = object::text(subject, &["name"]);
-                    if kind == "ServiceAccount" { format!("{}/{name}", object::text(subject, &["namespace"])) } else { name.to_owned() }
+                    if kind == "ServiceAccount" {
+                        format!("{}/{name}", object::text(subject, &["namespace"]))
+                    } else {
+                        name.to_owned()
+                    }
                 })
                 .collect();
             Value::from(names.join(", "))
         };
-        let role = format!("{}/{}", object::text(object, &["roleRef", "kind"]), object::text(object, &["roleRef", "name"]));
-        vec![object::name(object).into(), role.into(), table::age(object, now), of("User"), of("Group"), of("ServiceAccount")]
+        let role =
+            format!("{}/{}", object::text(object, &["roleRef", "kind"]), object::text(object, &["roleRef", "name"]));
+        vec![
+            object::name(object).into(),
+            role.into(),
+            table::age(object, now),
+            of("User"),
+            of("Group"),
+            of("ServiceAccount"),
+        ]
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move { guard::check_binding(core, call, change.object, change.old).await })
     }
 

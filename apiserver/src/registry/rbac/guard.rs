@@ -29,7 +29,9 @@ pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Valu
         return Ok(());
     }
     let refuse = |why: String| ApiError::forbidden(GROUP, &call.target.resource, object::name(role), &why);
-    core.authorizer.may_grant(&call.user, call.namespace(), &rules_of(role)).map_err(|error| refuse(error.to_string()))?;
+    core.authorizer
+        .may_grant(&call.user, call.namespace(), &rules_of(role))
+        .map_err(|error| refuse(error.to_string()))?;
     if role.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
         core.authorizer.may_aggregate(&call.user).map_err(|error| refuse(error.to_string()))?;
     }
@@ -37,7 +39,12 @@ pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Valu
 }
 
 /// Checks what a binding that is about to be written gives.
-pub async fn check_binding(core: &Arc<Core>, call: &Call, binding: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+pub async fn check_binding(
+    core: &Arc<Core>,
+    call: &Call,
+    binding: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
     readable(binding)?;
     let unchanged = old.is_some_and(|old| {
         binding.get("roleRef") == old.get("roleRef")

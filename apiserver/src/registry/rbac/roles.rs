@@ -53,7 +53,10 @@ impl Strategy for Roles {
         if self.cluster {
             let selectors = object::list(object, &["aggregationRule", "clusterRoleSelectors"]);
             if object.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && selectors.is_empty() {
-                causes.push(Cause::required("aggregationRule.clusterRoleSelectors", "at least one clusterRoleSelector required if aggregationRule is non-nil"));
+                causes.push(Cause::required(
+                    "aggregationRule.clusterRoleSelectors",
+                    "at least one clusterRoleSelector required if aggregationRule is non-nil",
+                ));
             }
             for (index, found) in selectors.iter().enumerate() {
                 selector::check(Some(found), &format!("aggregationRule.clusterRoleSelectors[{index}]"), causes);
@@ -64,7 +67,13 @@ impl Strategy for Roles {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 2] = [
             Column::name(),
-            Column { name: "Created At", kind: "date", format: "", description: "metadata.creationTimestamp", priority: 0 },
+            Column {
+                name: "Created At",
+                kind: "date",
+                format: "",
+                description: "metadata.creationTimestamp",
+                priority: 0,
+            },
         ];
         &COLUMNS
     }
@@ -73,7 +82,12 @@ impl Strategy for Roles {
         vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
         let checked = guard::check_role(core, call, change.object, change.old);
         Box::pin(async move { checked })
     }
@@ -92,10 +106,18 @@ fn check_rule(rule: &Value, path: &str, cluster: bool, causes: &mut Vec<Cause>) 
     if !urls.is_empty() {
         let urls = Value::Array(urls.to_vec());
         if !cluster {
-            causes.push(Cause::invalid(format!("{path}.nonResourceURLs"), &urls, "namespaced rules cannot apply to non-resource URLs"));
+            causes.push(Cause::invalid(
+                format!("{path}.nonResourceURLs"),
+                &urls,
+                "namespaced rules cannot apply to non-resource URLs",
+            ));
         }
         if ["apiGroups", "resources", "resourceNames"].iter().any(|key| !list(key).is_empty()) {
-            causes.push(Cause::invalid(format!("{path}.nonResourceURLs"), &urls, "rules cannot apply to both regular resources and non-resource URLs"));
+            causes.push(Cause::invalid(
+                format!("{path}.nonResourceURLs"),
+                &urls,
+                "rules cannot apply to both regular resources and non-resource URLs",
+            ));
         }
         return;
     }

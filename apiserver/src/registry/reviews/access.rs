@@ -45,7 +45,12 @@ impl Strategy for Reviews {
         if *self == Self::Local { built.build() } else { built.cluster_scoped().build() }
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             self.check(call, &review)?;
             let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
@@ -62,16 +67,31 @@ impl Reviews {
         let path = object::at(review, &["spec", "nonResourceAttributes"]).filter(|value| !value.is_null());
         let mut causes = Vec::new();
         match (resource, path) {
-            (Some(_), Some(_)) => causes.push(Cause::invalid("spec.nonResourceAttributes", &json!("non-nil"), "cannot be specified in combination with resourceAttributes")),
-            (None, None) => causes.push(Cause::invalid("spec.resourceAttributes", &json!("null"), "exactly one of nonResourceAttributes or resourceAttributes must be specified")),
+            (Some(_), Some(_)) => causes.push(Cause::invalid(
+                "spec.nonResourceAttributes",
+                &json!("non-nil"),
+                "cannot be specified in combination with resourceAttributes",
+            )),
+            (None, None) => causes.push(Cause::invalid(
+                "spec.resourceAttributes",
+                &json!("null"),
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            )),
             _ => {}
         }
-        let nobody = object::text(review, &["spec", "user"]).is_empty() && object::list(review, &["spec", "groups"]).is_empty();
+        let nobody =
+            object::text(review, &["spec", "user"]).is_empty() && object::list(review, &["spec", "groups"]).is_empty();
         if self != Self::Own && nobody {
             causes.push(Cause::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
         }
-        if self == Self::Local && resource.is_some_and(|resource| object::text(resource, &["namespace"]) != call.namespace()) {
-            causes.push(Cause::invalid("spec.resourceAttributes.namespace", &json!(resource.map(|resource| object::text(resource, &["namespace"]))), "must match metadata.namespace"));
+        if self == Self::Local
+            && resource.is_some_and(|resource| object::text(resource, &["namespace"]) != call.namespace())
+        {
+            causes.push(Cause::invalid(
+                "spec.resourceAttributes.namespace",
+                &json!(resource.map(|resource| object::text(resource, &["namespace"]))),
+                "must match metadata.namespace",
+            ));
         }
         if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(GROUP, &self.resource().gvk.kind, "", causes)) }
     }
@@ -88,7 +108,8 @@ fn subject(review: &Value) -> User {
         groups: texts(&["spec", "groups"]),
         extra: extra
             .map(|(key, values)| {
-                let values = values.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+                let values =
+                    values.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
                 (key.to_lowercase(), values)
             })
             .collect(),

@@ -26,7 +26,12 @@ impl Strategy for Rules {
             .build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let namespace = object::text(&review, &["spec", "namespace"]).to_owned();
             if namespace.is_empty() {
@@ -35,9 +40,15 @@ impl Strategy for Rules {
             let (mut resources, mut paths) = (Vec::new(), Vec::new());
             for rule in core.authorizer.granted_rules(&call.user, &namespace) {
                 if !rule.resources.is_empty() {
-                    let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+                    let mut shown =
+                        json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
                     if !rule.resource_names.is_empty() {
-                        object::set(&mut shown, &[], "resourceNames", rule.resource_names.iter().map(ToString::to_string).collect::<Vec<_>>());
+                        object::set(
+                            &mut shown,
+                            &[],
+                            "resourceNames",
+                            rule.resource_names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                        );
                     }
                     resources.push(shown);
                 } else {

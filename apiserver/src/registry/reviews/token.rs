@@ -24,10 +24,18 @@ pub struct Tokens;
 
 impl Strategy for Tokens {
     fn resource(&self) -> Resource {
-        resource("authentication.k8s.io", "v1", "TokenReview", "tokenreviews").cluster_scoped().verbs(&["create"]).build()
+        resource("authentication.k8s.io", "v1", "TokenReview", "tokenreviews")
+            .cluster_scoped()
+            .verbs(&["create"])
+            .build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let token = object::text(&review, &["spec", "token"]).to_owned();
             if token.is_empty() {
@@ -37,8 +45,11 @@ impl Strategy for Tokens {
                 drop(cause);
                 return Err(error);
             }
-            let audiences: Vec<String> =
-                object::list(&review, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+            let audiences: Vec<String> = object::list(&review, &["spec", "audiences"])
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect();
             let status = match token_user(core, &token, &audiences, call.now).await {
                 Ok(accepted) => {
                     let mut status = json!({"authenticated": true, "user": accepted.user});

@@ -26,7 +26,12 @@ impl Strategy for WhoAmI {
             .build()
     }
 
-    fn answer<'a>(&'a self, _: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        _: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             object::set(&mut review, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
             object::set(&mut review, &[], "status", json!({"userInfo": &*call.user}));

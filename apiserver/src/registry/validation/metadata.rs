@@ -22,22 +22,32 @@ pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
 /// Checks the metadata of an object against what it was.
 pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     common(object, causes);
+    // Upstream's kinds check once more what is checked for all; the message lists each fault once, the causes twice.
+    changed(object, old, causes);
+    changed(object, old, causes);
+}
+
+fn changed(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if object::is_terminating(old) {
         let before = object::finalizers(old);
         let added: Vec<&str> =
             object::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
         if !added.is_empty() {
-            let listed = go_strings(&added);
-            causes.push(Cause::forbidden(
-                "metadata.finalizers",
-                &format!("no new finalizers can be added if the object is being deleted, found new finalizers {listed}"),
-            ));
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {}",
+                go_strings(&added)
+            );
+            causes.push(Cause::forbidden("metadata.finalizers", &why));
         }
     }
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (new, was) = (object::at(object, &["metadata", key]), object::at(old, &["metadata", key]));
         if new != was {
-            causes.push(Cause::invalid(format!("metadata.{key}"), new.unwrap_or(&Value::Null), "field is immutable"));
+            causes.push(Cause::invalid(
+                format!("metadata.{key}"),
+                new.unwrap_or(&Value::Null),
+                "field is immutable",
+            ));
         }
     }
 }

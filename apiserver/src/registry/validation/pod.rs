@@ -41,14 +41,27 @@ pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
     if let Some(seconds) = object::int(spec, &["terminationGracePeriodSeconds"])
         && seconds < 0
     {
-        causes.push(Cause::invalid(format!("{path}.terminationGracePeriodSeconds"), &json!(seconds), "must be greater than or equal to 0"));
+        causes.push(Cause::invalid(
+            format!("{path}.terminationGracePeriodSeconds"),
+            &json!(seconds),
+            "must be greater than or equal to 0",
+        ));
     }
     if let Some(seconds) = object::int(spec, &["activeDeadlineSeconds"])
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        causes.push(Cause::invalid(format!("{path}.activeDeadlineSeconds"), &json!(seconds), "must be between 1 and 2147483647, inclusive"));
+        causes.push(Cause::invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            &json!(seconds),
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
-    for (key, rule) in [("serviceAccountName", text::dns1123_subdomain as fn(&str) -> text::Faults), ("nodeName", text::dns1123_subdomain), ("hostname", text::dns1123_label), ("subdomain", text::dns1123_label)] {
+    for (key, rule) in [
+        ("serviceAccountName", text::dns1123_subdomain as fn(&str) -> text::Faults),
+        ("nodeName", text::dns1123_subdomain),
+        ("hostname", text::dns1123_label),
+        ("subdomain", text::dns1123_label),
+    ] {
         let value = object::text(spec, &[key]);
         if !value.is_empty() {
             for fault in rule(value) {
@@ -102,11 +115,19 @@ fn container(container: &Value, path: &str, volumes: &[&str], causes: &mut Vec<C
     if image.is_empty() {
         causes.push(Cause::required(format!("{path}.image"), ""));
     } else if image.trim() != image {
-        causes.push(Cause::invalid(format!("{path}.image"), &json!(image), "must not have leading or trailing whitespace"));
+        causes.push(Cause::invalid(
+            format!("{path}.image"),
+            &json!(image),
+            "must not have leading or trailing whitespace",
+        ));
     }
     let policy = object::text(container, &["imagePullPolicy"]);
     if !matches!(policy, "Always" | "IfNotPresent" | "Never") {
-        causes.push(Cause::not_supported(format!("{path}.imagePullPolicy"), &json!(policy), &["Always", "IfNotPresent", "Never"]));
+        causes.push(Cause::not_supported(
+            format!("{path}.imagePullPolicy"),
+            &json!(policy),
+            &["Always", "IfNotPresent", "Never"],
+        ));
     }
     ports(container, path, causes);
     environment(container, path, causes);
@@ -156,8 +177,12 @@ fn environment(container: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
         let sources = object::at(variable, &["valueFrom"]).and_then(Value::as_object).map(serde_json::Map::len);
         let why = match sources {
-            Some(0) => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
-            Some(_) if !object::text(variable, &["value"]).is_empty() => "may not be specified when `value` is not empty",
+            Some(0) => {
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+            }
+            Some(_) if !object::text(variable, &["value"]).is_empty() => {
+                "may not be specified when `value` is not empty"
+            }
             Some(2..) => "may not have more than one field specified at a time",
             _ => continue,
         };

@@ -16,13 +16,21 @@ pub fn check(selector: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
         let values = object::list(expression, &["values"]);
         match operator {
             "In" | "NotIn" if values.is_empty() => {
-                causes.push(Cause::required(format!("{here}.values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+                causes.push(Cause::required(
+                    format!("{here}.values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                causes.push(Cause::forbidden(format!("{here}.values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+                causes.push(Cause::forbidden(
+                    format!("{here}.values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                ));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => causes.push(Cause::invalid(format!("{here}.operator"), &json!(other), "not a valid selector operator")),
+            other => {
+                causes.push(Cause::invalid(format!("{here}.operator"), &json!(other), "not a valid selector operator"))
+            }
         }
         for fault in text::label_key(key) {
             causes.push(Cause::invalid(format!("{here}.key"), &json!(key), &fault));
@@ -43,7 +51,8 @@ pub fn selects(selector: &Value, labels: Option<&Value>) -> bool {
     exact
         && object::list(selector, &["matchExpressions"]).iter().all(|expression| {
             let found = label(object::text(expression, &["key"]));
-            let listed = |text: &str| object::list(expression, &["values"]).iter().any(|value| value.as_str() == Some(text));
+            let listed =
+                |text: &str| object::list(expression, &["values"]).iter().any(|value| value.as_str() == Some(text));
             match object::text(expression, &["operator"]) {
                 "In" => found.is_some_and(listed),
                 "NotIn" => !found.is_some_and(listed),

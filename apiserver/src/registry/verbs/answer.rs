@@ -32,7 +32,13 @@ pub enum Written {
 }
 
 /// Answers a write.
-pub async fn stored(core: &Arc<Core>, kind: &Kind, call: &Call, code: u16, written: Written) -> Result<Reply, ApiError> {
+pub async fn stored(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    code: u16,
+    written: Written,
+) -> Result<Reply, ApiError> {
     match written {
         Written::Unchanged(entry) => one(core, kind, call, code, &entry).await,
         Written::Only(object) => value(kind, call, code, object),
@@ -68,7 +74,9 @@ pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply,
         Form::Table(version) => table::of_one(kind, call, version, &value)?,
         Form::Metadata(version) => metadata_only(version, &value),
         Form::MetadataList(_) => {
-            return Err(not_acceptable("you requested PartialObjectMetadataList, but the requested object is not a list"));
+            return Err(not_acceptable(
+                "you requested PartialObjectMetadataList, but the requested object is not a list",
+            ));
         }
     };
     Ok(encoded(call, code, &shaped))

@@ -24,7 +24,8 @@ use crate::{
 /// How often a change is tried anew when another write came between.
 const ATTEMPTS: usize = 20;
 /// Upstream's words for a lost race.
-pub const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+pub const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Which part of the object a call may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,12 @@ pub struct Plan<'a> {
 }
 
 /// Changes the object that the call names. The flag says whether it was made.
-pub async fn change(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<(Written, bool), ApiError> {
+pub async fn change(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    plan: &Plan<'_>,
+) -> Result<(Written, bool), ApiError> {
     for _ in 0..ATTEMPTS {
         let Some(entry) = core.find(kind, call.namespace(), call.name()).await? else {
             if !plan.creates {
@@ -83,6 +89,8 @@ pub async fn change(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan
             admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
             meta::prepare_update(&mut new, &current);
             kind.prepare_update(&mut new, &current, call.now);
+        }
+        if !matches!(plan.part, Part::Status | Part::Whole("binding" | "finalize")) {
             meta::bump_generation(kind, &mut new, &current);
         }
         check(kind, plan, &new, &current)?;
@@ -108,7 +116,7 @@ async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) 
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
         return Err(kind.conflict(call.name(), &why));
     }
-    if !matches!(object::text(&new, &["metadata", "resourceVersion"]), "" | "0") {
+    if call.verb == "update" && !matches!(object::text(&new, &["metadata", "resourceVersion"]), "" | "0") {
         return Err(kind.not_found(call.name()));
     }
     check_name(call, &new)?;
@@ -126,8 +134,9 @@ fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: 
         ));
     }
     let uid = object::uid(new);
-    if !uid.is_empty() && uid != object::uid(current) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+    if !uid.is_empty() && uid != object::uid(current) && call.verb != "patch" {
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
         return Err(kind.conflict(call.name(), &why));
     }
     let wanted = object::text(new, &["metadata", "resourceVersion"]);

@@ -41,6 +41,7 @@ pub async fn create_object(
         let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));
         object::set(&mut object, &["metadata"], "name", name);
     }
+    meta::drop_system_fields(&mut object);
     codec::track(kind, call, None, &mut object, "");
     meta::dedup_owners(call, &mut object);
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;

@@ -165,7 +165,8 @@ fn check_preconditions(kind: &Kind, current: &Value, options: &DeleteOptions) ->
     if let Some(uid) = &options.uid
         && uid != object::uid(current)
     {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
         return Err(kind.conflict(name, &why));
     }
     let revision = object::text(current, &["metadata", "resourceVersion"]);

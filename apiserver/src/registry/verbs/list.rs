@@ -118,9 +118,7 @@ fn list_failure(error: &StoreError, options: &ListOptions) -> ApiError {
         StoreError::Compacted { .. } if options.from.is_some() => ApiError::expired(
             "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
         ),
-        StoreError::Compacted { .. } => {
-            ApiError::expired("The resourceVersion for the provided list is too old.")
-        }
+        StoreError::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
         other => store_failure(other),
     }
 }
@@ -210,7 +208,10 @@ async fn joined(core: &Arc<Core>, kind: &Kind, selected: &Selected) -> Result<Re
             open.extend_from_slice(&rest);
         }
         if open.len() >= FRAME_BYTES {
-            frames.push_back(Bytes::from(std::mem::replace(&mut open, Vec::with_capacity(FRAME_BYTES + FRAME_BYTES / 4))));
+            frames.push_back(Bytes::from(std::mem::replace(
+                &mut open,
+                Vec::with_capacity(FRAME_BYTES + FRAME_BYTES / 4),
+            )));
         }
     }
     open.extend_from_slice(b"]}");

@@ -32,7 +32,9 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         unconditional: true,
         transform: &|current| {
             let Some(current) = current else { return Err(kind.not_found(call.name())) };
-            let scale = edit.apply(&scale_of(current))?;
+            let mut whole = scale_of(current);
+            object::set_default(&mut whole, &["spec"], "replicas", 0);
+            let scale = edit.apply(&whole)?;
             apply(call, current, &scale)
         },
     };
@@ -71,11 +73,6 @@ fn apply(call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError>
                 object::remove(&mut new, &["metadata"], key);
             }
         }
-    }
-    if let Some(generation) = object::int(current, &["metadata", "generation"])
-        && object::int(current, &["spec", "replicas"]) != Some(replicas)
-    {
-        object::set(&mut new, &["metadata"], "generation", generation + 1);
     }
     Ok(new)
 }

@@ -68,10 +68,8 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Rep
         (Vec::new(), from)
     };
     let source = core.store.watch(&scope, from).await.map_err(|error| store_failure(&error))?;
-    let lasts = options.timeout.map_or_else(
-        || MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()),
-        Duration::from_secs,
-    );
+    let lasts =
+        options.timeout.map_or_else(|| MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()), Duration::from_secs);
     let encoding = call.accepted.encoding;
     let watcher = Watcher {
         core: Arc::clone(core),

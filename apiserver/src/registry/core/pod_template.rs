@@ -1,0 +1,52 @@
+//! PodTemplates.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::Value;
+
+use super::pod_defaults;
+use crate::registry::{
+    apps::workload,
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+    validation::{metadata, pod},
+};
+
+/// PodTemplates.
+pub struct PodTemplates;
+
+impl Strategy for PodTemplates {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "PodTemplate", "podtemplates").build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        pod_defaults::spec(object, &["template", "spec"], false);
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        metadata::labels(object::at(object, &["template", "metadata", "labels"]), "template.labels", causes);
+        pod::spec(object, &["template", "spec"], "template.spec", causes);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 5] = [
+            Column::name(),
+            Column::text("Containers", "Names of each container in the template."),
+            Column::text("Images", "Images referenced by each container in the template."),
+            Column::text("Pod Labels", "The labels for the pod template."),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let [names, images] = workload::containers_at(object, &["template", "spec", "containers"]);
+        let labels = table::labels_text(object::at(object, &["template", "metadata", "labels"]));
+        vec![object::name(object).into(), names, images, labels.into(), table::age(object, now)]
+    }
+}
