@@ -5,7 +5,7 @@ use martello_api::{
     patch,
     resource::GroupVersionKind,
     schema::{self, Decoded, FieldIssue, Schema, Schemas},
-    status::ApiError,
+    status::{ApiError, Details},
 };
 use serde_json::Value;
 
@@ -122,13 +122,18 @@ pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, sub
         return;
     }
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
-    let reset: &[&[&str]] = match subresource {
+    let reset_fields = reset_fields(kind, subresource);
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
+    managed_fields::track_update(schema_of(kind), old, new, &writer);
+}
+
+/// What a write through this endpoint does not change, and so does not own.
+fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
+    match subresource {
         "" if kind.has_status() => &[&["status"]],
         "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
         _ => &[],
-    };
-    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: reset, now: call.now };
-    managed_fields::track_update(schema_of(kind), old, new, &writer);
+    }
 }
 
 /// Brings an object into the form in which it is stored.
@@ -167,13 +172,9 @@ impl Patch {
             STRATEGIC if strategic => Form::Strategic,
             APPLY => Form::Apply,
             _ => {
-                let mut known = vec![JSON_PATCH, MERGE];
-                known.extend(strategic.then_some(STRATEGIC));
-                known.push(APPLY);
-                return Err(ApiError::unsupported_media_type(format!(
-                    "the body of the request was in an unknown format - accepted media types include: {}",
-                    known.join(", ")
-                )));
+                let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
+                error.details = Some(Details::default());
+                return Err(error);
             }
         };
         options::patch_options(&call.query, form == Form::Apply)?;
@@ -220,21 +221,23 @@ impl Patch {
         let gvk = &kind.resource.gvk;
         let read = schema::parse_yaml(&self.body)
             .map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
+        match self.strictness {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => read.duplicates.iter().for_each(|line| call.warn(line.clone())),
+            FieldValidation::Strict if read.duplicates.is_empty() => {}
+            FieldValidation::Strict => {
+                let listed = read.duplicates.join("\n  ");
+                return Err(ApiError::bad_request(format!(
+                    "error decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
+                )));
+            }
+        }
         let schema = schema_of(kind);
-        let decoded = schema::decode_yaml(schema, &self.body).map_err(|error| error.to_api_error(gvk, &self.body))?;
-        drop(read);
-        let mut patch = judge(call, decoded, self.strictness, |problems| {
-            ApiError::bad_request(format!("error decoding YAML: strict decoding error: {problems}"))
-        })?;
-        check_applied_kind(gvk, &patch)?;
-        if object::name(&patch).is_empty() {
-            object::set(&mut patch, &["metadata"], "name", call.name());
-        }
-        if kind.resource.namespaced && object::namespace(&patch).is_empty() {
-            object::set(&mut patch, &["metadata"], "namespace", call.namespace());
-        }
+        let patch = read.value.into_value();
+        check_applied(gvk, call, &patch)?;
         let (manager, version) = (call.manager(), gvk.api_version());
-        let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
+        let reset_fields = reset_fields(kind, subresource);
+        let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
         let force = call.query.flag("force").unwrap_or(false);
         let applied =
             managed_fields::apply(schema, current, &patch, &writer, force).map_err(|error| error.to_api_error())?;
@@ -251,12 +254,20 @@ fn check_patched_kind(kind: &Kind, value: &Value) -> Result<(), ApiError> {
     check_kind(gvk, value)
 }
 
-fn check_applied_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
+/// An applied object says of itself what it is and how it is called.
+fn check_applied(gvk: &GroupVersionKind, call: &Call, value: &Value) -> Result<(), ApiError> {
     let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
-    if own == gvk.kind && version == gvk.api_version() {
-        return Ok(());
+    if own != gvk.kind || version != gvk.api_version() {
+        let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
+        return Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={own}")));
     }
-    check_kind(gvk, value)
+    if object::name(value).is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name()
+        )));
+    }
+    Ok(())
 }
 
 /// A body that speaks of an object through a kind of another group (Scale): a whole one, or a patch of one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
+    clock::rfc3339_seconds,
     resource::{GroupVersionKind, Resource},
     status::{ApiError, Cause},
 };
@@ -61,14 +62,14 @@ impl Strategy for Pods {
         pod_defaults::spec(object, &["spec"], true);
     }
 
-    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+    fn prepare_create(&self, object: &mut Value, now: Timestamp) {
         let class = rules::qos_class(object);
         object::set(object, &[], "status", json!({"phase": "Pending", "qosClass": class}));
         object::set_default(object, &["spec"], "priority", 0);
         object::set_default(object, &["spec"], "preemptionPolicy", "PreemptLowerPriority");
         if !object::list(object, &["spec", "schedulingGates"]).is_empty() {
             let condition = json!({
-                "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null,
+                "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": rfc3339_seconds(now),
                 "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates",
             });
             object::set(object, &["status"], "conditions", json!([condition]));

@@ -74,9 +74,9 @@ pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply,
         Form::Table(version) => table::of_one(kind, call, version, &value)?,
         Form::Metadata(version) => metadata_only(version, &value),
         Form::MetadataList(_) => {
-            return Err(not_acceptable(
-                "you requested PartialObjectMetadataList, but the requested object is not a list",
-            ));
+            let package = kind.group().split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+            let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(not_acceptable(&format!("{why} (*{package}.{})", kind.name())));
         }
     };
     Ok(encoded(call, code, &shaped))
