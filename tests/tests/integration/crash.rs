@@ -1,0 +1,145 @@
+//! Killed at any moment, the server loses no acknowledged write and keeps nothing that nobody wrote.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures::future::join_all;
+use martello_tests::{
+    cluster::Cluster,
+    raw::{Connection, Endpoint, Http, whole},
+};
+use serde_json::{Value, json};
+
+use crate::answers::done;
+
+/// How often the server is killed; the environment may ask for more.
+const ROUNDS_ENV: &str = "MARTELLO_CRASH_ROUNDS";
+const DEFAULT_ROUNDS: usize = 10;
+const WRITERS: usize = 8;
+const NAMES: usize = 12;
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// What a writer knows of one name.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The value that was acknowledged last; none where the object is gone or never was.
+    acknowledged: Option<u64>,
+    /// What was asked for and not answered: it may have happened or not.
+    pending: Option<Option<u64>>,
+}
+
+/// One writer's names, and the highest revision that it was told.
+#[derive(Debug, Default)]
+struct Ledger {
+    names: BTreeMap<String, Known>,
+    revision: u64,
+    counter: u64,
+}
+
+impl Ledger {
+    /// Writes until the server is gone: creates, updates and deletes in turn.
+    async fn write(&mut self, writer: usize, admin: &Endpoint, acknowledged: &AtomicUsize, stop: &AtomicBool) {
+        let Ok(mut connection) = admin.connect(Http::One).await else { return };
+        while !stop.load(Ordering::Relaxed) {
+            self.counter += 1;
+            let name = format!("w{writer}-{}", usize::try_from(self.counter).unwrap() % NAMES);
+            let known = self.names.entry(name.clone()).or_default();
+            let value =
+                if known.acknowledged.is_some() && self.counter.is_multiple_of(5) { None } else { Some(self.counter) };
+            known.pending = Some(value);
+            let Some(revision) = one(&mut connection, &name, known.acknowledged.is_some(), value).await else { return };
+            *known = Known { acknowledged: value, pending: None };
+            self.revision = self.revision.max(revision);
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Compares with what the server has; what was pending is settled by it.
+    fn settle(&mut self, found: &BTreeMap<String, u64>) {
+        for (name, known) in &mut self.names {
+            let now = found.get(name).copied();
+            let possible = now == known.acknowledged || known.pending == Some(now);
+            assert!(possible, "{name} is {now:?}; {known:?} was known");
+            *known = Known { acknowledged: now, pending: None };
+        }
+    }
+}
+
+/// One write; the revision that it was acknowledged with, or none where the server is gone.
+async fn one(connection: &mut Connection, name: &str, exists: bool, value: Option<u64>) -> Option<u64> {
+    let path = format!("{MAPS}/{name}");
+    let (method, path, body) = match (value, exists) {
+        (None, _) => ("DELETE", path, String::new()),
+        (Some(value), true) => ("PUT", path, map(name, value)),
+        (Some(value), false) => ("POST", MAPS.to_owned(), map(name, value)),
+    };
+    let request = connection.request(method, &path, &[("content-type", "application/json")], body.into()).unwrap();
+    let answer = whole(connection.send(request).await.ok()?).await.ok()?;
+    // While it is drained or starting it may say so; that is no acknowledgement.
+    if answer.status >= 500 {
+        return None;
+    }
+    let object = done(&answer);
+    Some(object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+fn map(name: &str, value: u64) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value.to_string()}})
+        .to_string()
+}
+
+/// All that the writers could have written, and the revision of the list.
+async fn read(admin: &Endpoint) -> (BTreeMap<String, u64>, u64) {
+    let list = done(&admin.ask("GET", MAPS, "").await.unwrap());
+    let revision = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let ours = items.filter(|item| item["metadata"]["name"] != "kube-root-ca.crt");
+    (ours.map(entry).collect(), revision)
+}
+
+fn entry(item: &Value) -> (String, u64) {
+    let value = item["data"]["value"].as_str().unwrap().parse().unwrap();
+    (item["metadata"]["name"].as_str().unwrap().to_owned(), value)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_under_parallel_writes_loses_nothing() {
+    let rounds = std::env::var(ROUNDS_ENV).ok().and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_ROUNDS);
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|_| Ledger::default()).collect();
+    let mut revision = 0;
+    for round in 0..rounds {
+        let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        // Another moment in every round: from the first write on to some hundreds.
+        let enough = 1 + round * 37 % 400;
+        let writers =
+            ledgers.iter_mut().enumerate().map(|(writer, ledger)| ledger.write(writer, &admin, &acknowledged, &stop));
+        let killer = async {
+            while acknowledged.load(Ordering::Relaxed) < enough {
+                tokio::task::yield_now().await;
+            }
+            cluster.kill().unwrap();
+            stop.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(join_all(writers), killer);
+        cluster.boot().await.unwrap();
+
+        let (found, now) = read(&admin).await;
+        for ledger in &mut ledgers {
+            ledger.settle(&found);
+            revision = revision.max(ledger.revision);
+        }
+        let known = ledgers.iter().flat_map(|ledger| ledger.names.keys()).collect::<std::collections::BTreeSet<_>>();
+        assert!(found.keys().all(|name| known.contains(name)), "the server has what nobody wrote");
+        assert!(now >= revision, "round {round}: the revision went back from {revision} to {now}");
+        revision = now;
+    }
+    // The audit trail of all these lives is whole too.
+    let (data, key) = (cluster.data_dir(), cluster.root_key_path());
+    cluster
+        .secctl(&["audit", "verify", "--data-dir", &data.to_string_lossy(), "--root-key-file", &key.to_string_lossy()])
+        .unwrap();
+}

@@ -1,0 +1,19 @@
+//! What users, and those who are none, see of the real server: one binary, one server per test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod access;
+mod answers;
+mod audit;
+mod bad_input;
+mod basics;
+mod crash;
+mod kubectl;
+mod node_rules;
+mod secrets;
