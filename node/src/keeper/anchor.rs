@@ -86,7 +86,9 @@ fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -
     let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from).attempt("make a pipe");
     let (unshared_reader, unshared_writer) = pipe()?;
     let (mapped_reader, mapped_writer) = pipe()?;
-    let parents = [unshared_reader.as_raw_fd(), mapped_writer.as_raw_fd()];
+    // Closed by the execution of the anchor, which ends this step; or holds what went wrong.
+    let (started_reader, started_writer) = pipe()?;
+    let parents = [unshared_reader.as_raw_fd(), mapped_writer.as_raw_fd(), started_reader.as_raw_fd()];
     let child = sys::fork_child(move || {
         for fd in parents {
             nix::unistd::close(fd).ok();
@@ -94,7 +96,7 @@ fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -
         match become_anchor(config, uid, gid, unshared_writer, mapped_reader) {
             Ok(never) => match never {},
             Err(error) => {
-                writeln!(io::stderr(), "could not start the node's anchor: {error}").ok();
+                File::from(started_writer).write_all(error.to_string().as_bytes()).ok();
                 1
             }
         }
@@ -105,7 +107,12 @@ fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -
     map(child, "gid", gid, gids)?;
     let mut release = File::from(mapped_writer);
     release.write_all(b"x").attempt("release the node's anchor")?;
-    Ok(child)
+    let mut failure = String::new();
+    File::from(started_reader).read_to_string(&mut failure).attempt("wait for the node's anchor")?;
+    match failure.is_empty() {
+        true => Ok(child),
+        false => Err(io::Error::other(failure)).attempt("start the node's anchor"),
+    }
 }
 
 /// Maps the agent's id to 0 and its subordinate ids to those after.

@@ -95,7 +95,7 @@ impl Table {
              \x20 chain translate {{ type nat hook prerouting priority dstnat; policy accept;\n\
              \x20   ip daddr . meta l4proto . th dport vmap @services\n\
              \x20 }}\n\
-             \x20 chain translate-own {{ type nat hook output priority dstnat; policy accept;\n\
+             \x20 chain translate-own {{ type nat hook output priority -100; policy accept;\n\
              \x20   ip daddr . meta l4proto . th dport vmap @services\n\
              \x20 }}\n\
              \x20 chain forward {{ type filter hook forward priority filter; policy accept;\n\
@@ -109,7 +109,7 @@ impl Table {
              \x20   iifname \"pod*\" meta l4proto icmp accept\n\
              \x20   iifname {{ \"pod*\", \"{UPLINK}\" }} reject\n\
              \x20 }}\n\
-             \x20 chain masquerade {{ type nat hook postrouting priority srcnat; policy accept;\n\
+             \x20 chain leave {{ type nat hook postrouting priority srcnat; policy accept;\n\
              \x20   ip saddr . ip daddr @hairpins masquerade\n\
              \x20   ip saddr {pod_cidr} oifname \"{UPLINK}\" masquerade\n\
              \x20 }}\n\

@@ -1,0 +1,391 @@
+//! What must hold of real pods.
+
+use std::path::Path;
+use std::time::Duration;
+
+use martello_node::network::{DnsTable, Protocol, ServicePort, ServiceTable};
+use martello_node::runtime::{ContainerState, ExecSpec, Mount, Resources, Runtime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::node::{Node, pid, read, with_node};
+
+/// Names and counts of phases.
+pub(crate) const ALL: &[(&str, u32)] = &[
+    ("a_container_is_nobody_on_the_node", 1),
+    ("an_exec_is_confined_as_its_container", 1),
+    ("logs_and_exit_codes_are_kept", 1),
+    ("a_deaf_container_is_killed_after_its_grace", 1),
+    ("limits_hold", 1),
+    ("pods_outlive_the_agent", 2),
+    ("pods_talk_and_services_answer", 1),
+    ("files_belong_to_the_pod", 1),
+    ("terminals_work", 1),
+    ("what_cannot_start_leaves_nothing", 1),
+];
+
+pub(crate) fn run(name: &str, state_dir: &Path, phase: Option<&str>) {
+    let last = phase != Some("0");
+    match name {
+        "a_container_is_nobody_on_the_node" => with_node(state_dir, nobody),
+        "an_exec_is_confined_as_its_container" => with_node(state_dir, exec),
+        "logs_and_exit_codes_are_kept" => with_node(state_dir, logs),
+        "a_deaf_container_is_killed_after_its_grace" => with_node(state_dir, deaf),
+        "limits_hold" => with_node(state_dir, limits),
+        "pods_outlive_the_agent" if !last => with_node(state_dir, before_the_kill),
+        "pods_outlive_the_agent" => with_node(state_dir, after_the_kill),
+        "pods_talk_and_services_answer" => with_node(state_dir, network),
+        "files_belong_to_the_pod" => with_node(state_dir, files),
+        "terminals_work" => with_node(state_dir, terminals),
+        "what_cannot_start_leaves_nothing" => with_node(state_dir, failures),
+        other => panic!("no scenario {other}"),
+    }
+}
+
+fn field(pid: i32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap().trim().to_owned()
+}
+
+/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, NET_BIND_SERVICE.
+const DEFAULT_CAPABILITIES: &str = "00000000000004fb";
+
+async fn nobody(node: Node) {
+    node.pod("pod-a").await;
+    node.pod("pod-b").await;
+    let one = pid(&node.start("pod-a", "main", "sleep 1000").await);
+    let two = pid(&node.start("pod-b", "main", "sleep 1000").await);
+    let map = |pid: i32| -> Vec<u32> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+        text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    };
+    let (first, second) = (map(one), map(two));
+    assert_eq!((first[0], first[2]), (0, 65_536));
+    assert!(first[1].abs_diff(second[1]) >= 65_536, "{first:?} {second:?}");
+    for pid in [one, two] {
+        assert!(field(pid, "Uid").split_whitespace().all(|uid| uid.parse::<u32>().unwrap() >= 65_536));
+        for set in ["CapEff", "CapPrm", "CapBnd"] {
+            assert_eq!(field(pid, set), DEFAULT_CAPABILITIES, "{set}");
+        }
+        assert_eq!(field(pid, "CapInh"), "0000000000000000");
+        assert_eq!((field(pid, "Seccomp").as_str(), field(pid, "NoNewPrivs").as_str()), ("2", "1"));
+    }
+    let namespace = |pid: i32, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    for kind in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
+        assert_ne!(namespace(one, kind), namespace(two, kind), "{kind}");
+        assert_ne!(namespace(one, kind), std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap(), "{kind}");
+    }
+    let side = pid(&node.start("pod-a", "side", "sleep 1000").await);
+    assert_eq!(namespace(one, "net"), namespace(side, "net"));
+    assert_ne!(namespace(one, "pid"), namespace(side, "pid"));
+}
+
+async fn exec(node: Node) {
+    node.pod("pod-a").await;
+    node.start("pod-a", "main", "sleep 1000").await;
+    let (code, text) = node.sh("pod-a", "main", "cat /proc/self/status; id -u; hostname; echo $GREETING").await;
+    assert_eq!(code, 0, "{text}");
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(line("CapEff:"), DEFAULT_CAPABILITIES);
+    assert_eq!(line("CapBnd:"), DEFAULT_CAPABILITIES);
+    assert_eq!((line("Seccomp:").as_str(), line("NoNewPrivs:").as_str()), ("2", "1"));
+    assert!(text.ends_with("0\npod-a\nhello\n"), "{text}");
+    for forbidden in [
+        "unshare -U true",
+        "unshare -m true",
+        "mount -t tmpfs none /tmp",
+        "mknod /tmp/disk b 254 0",
+        "echo 1 > /proc/sys/kernel/hostname",
+        "echo x > /proc/sysrq-trigger",
+        "cat /proc/kcore",
+        "ls /sys/firmware/*",
+        "hostname other",
+    ] {
+        let (code, text) = node.sh("pod-a", "main", forbidden).await;
+        assert_ne!(code, 0, "{forbidden}: {text}");
+    }
+    let (code, text) = node.sh("pod-a", "main", "exit 7").await;
+    assert_eq!(code, 7, "{text}");
+    let missing = ExecSpec { args: vec!["/no/such".to_owned()], terminal: false, stdin: false };
+    assert!(node.runtime.exec("pod-a", "main", missing).await.is_err());
+
+    let args = vec!["/bin/cat".to_owned()];
+    let session = node.runtime.exec("pod-a", "main", ExecSpec { args, terminal: false, stdin: true }).await.unwrap();
+    let mut stdin = tokio::fs::File::from_std(std::fs::File::from(session.stdin.unwrap()));
+    stdin.write_all(b"over and back").await.unwrap();
+    stdin.flush().await.unwrap();
+    drop(stdin);
+    assert_eq!(read(session.stdout.unwrap()).await, "over and back");
+    assert_eq!(session.exit.await.unwrap().code, 0);
+}
+
+async fn logs(node: Node) {
+    node.pod("pod-a").await;
+    let script = "echo out; echo err >&2; echo why > /dev/termination-log; printf rest; exit 3";
+    node.start("pod-a", "main", script).await;
+    let (exit, message) = node.ended("pod-a", "main").await;
+    assert_eq!((exit.code, exit.signal, message.as_str()), (3, None, "why\n"));
+    let log = node.log("pod-a", "main");
+    assert!(
+        log.contains(" stdout F out\n") && log.contains(" stderr F err\n") && log.contains(" stdout F rest\n"),
+        "{log}"
+    );
+    node.runtime.remove_container("pod-a", "main").await.unwrap();
+    assert!(node.runtime.containers("pod-a").await.unwrap().is_empty());
+    assert!(node.log("pod-a", "main").contains("out"));
+    node.runtime.remove_pod("pod-a").await.unwrap();
+    assert!(!node.state_dir.join("pods/pod-a").exists());
+    assert!(node.runtime.pods().is_empty());
+}
+
+async fn deaf(node: Node) {
+    node.pod("pod-a").await;
+    node.start("pod-a", "deaf", "trap '' TERM; while true; do sleep 1; done").await;
+    node.start("pod-a", "polite", "trap 'exit 0' TERM; while true; do sleep 0.1; done").await;
+    let began = std::time::Instant::now();
+    let (deaf, polite) = tokio::join!(
+        node.runtime.stop_container("pod-a", "deaf", Duration::from_secs(1)),
+        node.runtime.stop_container("pod-a", "polite", Duration::from_secs(20)),
+    );
+    assert!(began.elapsed() < Duration::from_secs(15));
+    let code = |status: martello_node::runtime::ContainerStatus| match status.state {
+        ContainerState::Exited { exit, .. } => exit.code,
+        ContainerState::Running { .. } => panic!("still running"),
+    };
+    assert_eq!((code(deaf.unwrap()), code(polite.unwrap())), (137, 0));
+}
+
+async fn limits(node: Node) {
+    if let Err(reason) = node.runtime.info().limits {
+        println!("skipped: {reason}");
+        return;
+    }
+    node.pod("pod-a").await;
+    let resources = Resources {
+        cpu_limit_millis: Some(500),
+        cpu_request_millis: Some(100),
+        memory_limit_bytes: Some(32 << 20),
+        pids_limit: Some(20),
+    };
+    let hungry = "head -c 300m /dev/zero | tail";
+    let mut spec = node.spec("pod-a", "hungry", &format!("{hungry}; exit $?")).await;
+    spec.resources = resources.clone();
+    node.start_spec("pod-a", spec).await;
+    let (exit, _) = node.ended("pod-a", "hungry").await;
+    assert!(exit.oom_killed && exit.code == 137, "{exit:?}");
+
+    let mut spec = node.spec("pod-a", "forky", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 1000 & done; echo survived; sleep 1000").await;
+    spec.resources = resources;
+    let forky = pid(&node.start_spec("pod-a", spec).await);
+    let groups = std::fs::read_to_string(format!("/proc/{forky}/cgroup")).unwrap();
+    assert!(groups.lines().filter(|line| line.contains("/podpod-a/forky")).count() >= 3, "{groups}");
+    let usage = node.runtime.usage("pod-a").await.unwrap();
+    assert!(usage.iter().any(|(id, usage)| id == "forky" && usage.memory_bytes > 0), "{usage:?}");
+}
+
+async fn before_the_kill(node: Node) {
+    node.pod("pod-a").await;
+    node.start("pod-a", "main", "i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done").await;
+    node.start("pod-a", "once", "sleep 0.5; exit 9").await;
+    let main = pid(&node.runtime.containers("pod-a").await.unwrap()[0]);
+    std::fs::write(node.state_dir.join("main.pid"), main.to_string()).unwrap();
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+async fn after_the_kill(node: Node) {
+    let main: i32 = std::fs::read_to_string(node.state_dir.join("main.pid")).unwrap().parse().unwrap();
+    assert_eq!(node.runtime.pods().len(), 1);
+    let (exit, _) = node.ended("pod-a", "once").await;
+    assert_eq!(exit.code, 9);
+    let all = node.runtime.containers("pod-a").await.unwrap();
+    assert_eq!(pid(&all[0]), main);
+    let (code, text) = node.sh("pod-a", "main", "echo still here").await;
+    assert_eq!((code, text.as_str()), (0, "still here\n"));
+    node.pod("pod-b").await;
+    assert_ne!(node.runtime.pods()[0].ip, node.runtime.pods()[1].ip);
+    let log = node.log("pod-a", "main");
+    let numbers: Vec<u32> = log.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(numbers.iter().zip(1..).all(|(number, expected)| *number == expected));
+    let status = node.runtime.stop_container("pod-a", "main", Duration::ZERO).await.unwrap();
+    assert!(matches!(status.state, ContainerState::Exited { .. }));
+}
+
+async fn network(node: Node) {
+    let server = node.pod("server").await.ip.unwrap();
+    let client = node.pod("client").await.ip.unwrap();
+    node.start("server", "main", "while true; do echo from $(hostname) | nc -l -p 3000; done").await;
+    node.start("client", "main", "sleep 1000").await;
+    let ask = |target: &str| {
+        format!("for i in 1 2 3 4 5 6 7 8 9 10; do nc -w 2 {target} </dev/null && exit 0; sleep 0.1; done; exit 1")
+    };
+    let (code, text) = node.sh("client", "main", &ask(&format!("{server} 3000"))).await;
+    assert_eq!((code, text.as_str()), (0, "from server\n"), "pod to pod");
+
+    let cluster_ip = "10.96.5.5".parse().unwrap();
+    let port = |endpoints, port| ServicePort {
+        cluster_ip,
+        protocol: Protocol::Tcp,
+        port,
+        endpoints,
+        client_ip_affinity: false,
+    };
+    let services = ServiceTable { ports: vec![port(vec![(server, 3000)], 80), port(Vec::new(), 81)] };
+    node.runtime.apply_services(services).await.unwrap();
+    let names = DnsTable {
+        cluster_domain: "cluster.local".to_owned(),
+        addresses: [("web.default.svc".to_owned(), vec![cluster_ip])].into(),
+        ..DnsTable::default()
+    };
+    node.runtime.apply_names(names).await.unwrap();
+    let (code, text) = node.sh("client", "main", &ask("10.96.5.5 80")).await;
+    assert_eq!((code, text.as_str()), (0, "from server\n"), "pod to service");
+    let (code, text) = node.sh("server", "main", &ask("10.96.5.5 80")).await;
+    assert_eq!((code, text.as_str()), (0, "from server\n"), "pod to itself by its service");
+    let (code, text) = node.sh("client", "main", "nslookup web.default.svc.cluster.local").await;
+    assert!(code == 0 && text.contains("10.96.5.5"), "{text}");
+    let (code, text) = node.sh("client", "main", &ask("web 80")).await;
+    assert_eq!((code, text.as_str()), (0, "from server\n"), "pod to service by name");
+    let began = std::time::Instant::now();
+    let (code, _) = node.sh("client", "main", "nc -w 5 10.96.5.5 81 </dev/null").await;
+    assert!(code != 0 && began.elapsed() < Duration::from_secs(3), "a service without endpoints refuses");
+    let (code, _) = node.sh("client", "main", "nc -w 5 10.96.77.77 80 </dev/null").await;
+    assert!(code != 0 && began.elapsed() < Duration::from_secs(6), "an address of no service refuses");
+
+    let mut stream = node.runtime.dial(server, 3000).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "from server\n", "the node to a pod");
+    let mut text = String::new();
+    for _ in 0..20 {
+        if let Ok(mut stream) = node.runtime.dial_loopback("server", 3000).await {
+            stream.read_to_string(&mut text).await.unwrap();
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(text, "from server\n", "the node to a pod's loopback");
+
+    if let Err(reason) = node.runtime.uplink() {
+        println!("no uplink: {reason}");
+        return;
+    }
+    let api = tokio::net::TcpListener::bind("127.0.0.1:16443").await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = api.accept().await {
+            stream.write_all(b"from the API server\n").await.unwrap();
+        }
+    });
+    let (code, text) = node.sh("client", "main", &ask("10.96.0.1 443")).await;
+    assert_eq!((code, text.as_str()), (0, "from the API server\n"), "pod to API server");
+    let (code, _) = node.sh("client", "main", "nc -w 2 192.0.0.1 16443 </dev/null").await;
+    assert_ne!(code, 0, "the node's loopback is closed but for the API server");
+    let (code, _) = node.sh("client", "main", &format!("nc -w 2 {} 16443 </dev/null", "10.244.7.1")).await;
+    assert_ne!(code, 0, "the gateway serves nothing");
+
+    node.runtime.remove_pod("client").await.unwrap();
+    assert_ne!(node.pod("next").await.ip.unwrap(), client, "addresses rest before they are used again");
+}
+
+async fn files(node: Node) {
+    node.pod("pod-a").await;
+    let info = node.runtime.info();
+    for directory in [&info.volumes_dir, &info.volatile_dir] {
+        let volume = directory.join("pod-a");
+        std::fs::create_dir_all(volume.join("deep")).unwrap();
+        std::fs::write(volume.join("deep/secret"), "s3cret").unwrap();
+        std::fs::set_permissions(volume.join("deep/secret"), std::os::unix::fs::PermissionsExt::from_mode(0o400))
+            .unwrap();
+        node.runtime.own("pod-a", &volume, 33, 33).await.unwrap();
+    }
+    let mut spec = node.spec("pod-a", "main", "sleep 1000").await;
+    let mount = |source: &Path, target: &str, read_only| Mount {
+        source: Some(source.join("pod-a")),
+        target: target.into(),
+        read_only,
+        tmpfs_bytes: None,
+    };
+    spec.mounts = vec![mount(&info.volumes_dir, "/data/volume", false), mount(&info.volatile_dir, "/run/secret", true)];
+    spec.mounts.push(Mount { source: None, target: "/cache".into(), read_only: false, tmpfs_bytes: Some(1 << 20) });
+    spec.user.image_user = "web".to_owned();
+    spec.cwd = "/made/for/it".into();
+    let status = node.start_spec("pod-a", spec).await;
+    assert!(matches!(status.state, ContainerState::Running { uid: 33, .. }));
+    let script =
+        "id -u; id -g; cat /run/secret/deep/secret; echo; stat -c '%u %a' /data/volume /home/web /; pwd; echo $HOME";
+    let (code, text) = node.sh("pod-a", "main", script).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(text, "33\n33\ns3cret\n33 755\n33 750\n0 755\n/made/for/it\n/home/web\n");
+    for (script, works) in [
+        ("echo x > /data/volume/new", true),
+        ("echo x > /cache/new", true),
+        ("echo x > /run/secret/new", false),
+        ("echo x > /etc/passwd", false),
+        ("head -c 2m /dev/zero > /cache/big", false),
+        ("echo x > /home/web/new", true),
+    ] {
+        let (code, text) = node.sh("pod-a", "main", script).await;
+        assert_eq!(code == 0, works, "{script}: {text}");
+    }
+    let mut spec = node.spec("pod-a", "fixed", "echo x > /new").await;
+    spec.read_only_root = true;
+    node.start_spec("pod-a", spec).await;
+    assert_ne!(node.ended("pod-a", "fixed").await.0.code, 0);
+    // Nothing of a container's environment reaches the disk.
+    let mut spec = node.spec("pod-a", "quiet", "sleep 1000").await;
+    spec.env.push(("DB_PASSWORD".to_owned(), "hidden-from-disk".to_owned()));
+    node.start_spec("pod-a", spec).await;
+    let found =
+        std::process::Command::new("grep").args(["-rl", "hidden-from-disk"]).arg(&node.state_dir).output().unwrap();
+    assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+async fn terminals(node: Node) {
+    node.pod("pod-a").await;
+    let mut spec = node.spec("pod-a", "main", "tty; read line; echo got $line; sleep 1000").await;
+    spec.terminal = true;
+    spec.stdin = true;
+    node.start_spec("pod-a", spec).await;
+    let args = vec!["/bin/sh".to_owned(), "-c".to_owned(), "tty; stty size; cat /proc/self/status".to_owned()];
+    let session = node.runtime.exec("pod-a", "main", ExecSpec { args, terminal: true, stdin: true }).await.unwrap();
+    let text = read(session.stdout.unwrap()).await;
+    assert!(
+        text.contains("/dev/pts/") && text.contains("Seccomp:\t2") && text.contains(DEFAULT_CAPABILITIES),
+        "{text}"
+    );
+    assert_eq!(session.exit.await.unwrap().code, 0);
+
+    let attached = node.runtime.attach("pod-a", "main").await.unwrap();
+    let mut stdin = tokio::fs::File::from_std(std::fs::File::from(attached.stdin.unwrap()));
+    stdin.write_all(b"words\n").await.unwrap();
+    stdin.flush().await.unwrap();
+    let mut stdout = tokio::fs::File::from_std(std::fs::File::from(attached.stdout.unwrap()));
+    let mut seen = String::new();
+    while !seen.contains("got words") {
+        let mut buffer = [0; 1024];
+        let count = stdout.read(&mut buffer).await.unwrap();
+        assert_ne!(count, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    node.runtime.stop_container("pod-a", "main", Duration::ZERO).await.unwrap();
+    assert_eq!(attached.exit.await.unwrap().code, 137);
+}
+
+async fn failures(node: Node) {
+    node.pod("pod-a").await;
+    let mut spec = node.spec("pod-a", "missing", "true").await;
+    spec.args = vec!["/no/such/program".to_owned()];
+    let error = node.runtime.start_container("pod-a", spec).await.unwrap_err().to_string();
+    assert!(error.contains("/no/such/program"), "{error}");
+    let mut spec = node.spec("pod-a", "missing", "true").await;
+    spec.user.image_user = "stranger".to_owned();
+    let error = node.runtime.start_container("pod-a", spec).await.unwrap_err().to_string();
+    assert!(error.contains("stranger"), "{error}");
+    let mut spec = node.spec("pod-a", "root", "true").await;
+    spec.user.must_not_be_root = true;
+    assert!(node.runtime.start_container("pod-a", spec).await.is_err());
+    let mut spec = node.spec("pod-a", "caps", "true").await;
+    spec.capabilities_add = vec!["ALL".to_owned()];
+    assert!(node.runtime.start_container("pod-a", spec).await.is_err());
+    assert!(node.runtime.containers("pod-a").await.unwrap().is_empty());
+    node.start("pod-a", "missing", "exit 0").await;
+    assert_eq!(node.ended("pod-a", "missing").await.0.code, 0);
+}
