@@ -1,99 +1,123 @@
 //! Discovery and OpenAPI: documents about what is served.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
 use martello_api::{resource::Resource, status::ApiError};
-use serde_json::{Value, json};
 
 use super::{
-    negotiate::Accepted,
-    query::Query,
+    body::ReplyBody,
     reply::{self, Reply},
 };
-use crate::{registry::Registry, server::Core};
+use crate::{
+    discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents},
+    openapi::{Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_ACCEPT},
+    server::Core,
+};
+
+/// The documents of one server, made when they are first asked for, so that a start does not wait for them.
+#[derive(Default)]
+pub struct Published {
+    discovery: OnceLock<Documents>,
+    openapi: OnceLock<OpenApi>,
+}
+
+impl Published {
+    fn discovery(&self, core: &Core) -> &Documents {
+        self.discovery.get_or_init(|| {
+            let address = std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string();
+            Documents::new(&resources(core), &address)
+        })
+    }
+
+    fn openapi(&self, core: &Core) -> &OpenApi {
+        self.openapi.get_or_init(|| OpenApi::new(&resources(core), super::routes::KUBERNETES_VERSION))
+    }
+}
+
+fn resources(core: &Core) -> Vec<Resource> {
+    core.registry.resources().cloned().collect()
+}
 
 /// Serves a document.
-pub fn serve(core: &Arc<Core>, path: &str, _query: &Query, _headers: &HeaderMap) -> Reply {
+pub fn serve(core: &Arc<Core>, path: &str, headers: &HeaderMap) -> Reply {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let value = match segments.as_slice() {
-        ["api"] => {
-            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string()}]})
-        }
-        ["apis"] => {
-            let groups: Vec<Value> =
-                groups(&core.registry).into_iter().map(|(name, versions)| group(&name, &versions)).collect();
-            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
-        }
-        ["apis", name] => match groups(&core.registry).get(*name) {
-            Some(versions) => {
-                let mut group = group(name, versions);
-                crate::registry::object::set(&mut group, &[], "kind", "APIGroup");
-                crate::registry::object::set(&mut group, &[], "apiVersion", "v1");
-                group
-            }
-            None => return reply::page_not_found(),
+    let published = &core.published;
+    match segments.as_slice() {
+        ["api"] => groups(core, headers, true),
+        ["apis"] => groups(core, headers, false),
+        ["apis", group] => found(published.discovery(core).group(group)),
+        ["apis", group, version] => found(published.discovery(core).resources(group, version)),
+        ["api", version] => match published.discovery(core).resources("", version) {
+            Some(document) => reply::json(200, document),
+            None => reply::failure(&ApiError::no_such_route()),
         },
-        ["api", version] if core.registry.has_version("", version) => resources(&core.registry, "", version),
-        ["apis", group, version] if core.registry.has_version(group, version) => {
-            resources(&core.registry, group, version)
+        ["openapi", "v2"] if accepts(headers, PROTOBUF_V2_ACCEPT) => {
+            document(headers, published.openapi(core).v2_protobuf(), PROTOBUF_V2)
         }
-        ["api", _] => return reply::failure(&ApiError::no_such_route()),
-        _ => return reply::page_not_found(),
-    };
-    reply::value(200, &Accepted::default(), &value)
-}
-
-fn groups(registry: &Registry) -> BTreeMap<String, Vec<String>> {
-    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for resource in registry.resources().filter(|resource| !resource.gvk.group.is_empty()) {
-        let versions = groups.entry(resource.gvk.group.to_string()).or_default();
-        if !versions.contains(&resource.gvk.version.to_string()) {
-            versions.push(resource.gvk.version.to_string());
-        }
+        ["openapi", "v2"] => document(headers, published.openapi(core).v2_json(), "application/json"),
+        ["openapi", "v3"] => reply::json(200, published.openapi(core).v3_index().clone()),
+        ["openapi", "v3", place @ ..] => match published.openapi(core).v3(&place.join("/")) {
+            Some(found) => document(headers, found, "application/json"),
+            None => reply::page_not_found(),
+        },
+        _ => reply::page_not_found(),
     }
-    groups
 }
 
-fn group(name: &str, versions: &[String]) -> Value {
-    let versions: Vec<Value> = versions
-        .iter()
-        .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
-        .collect();
-    let preferred = versions.first().cloned().unwrap_or(Value::Null);
-    json!({"name": name, "versions": versions, "preferredVersion": preferred})
+fn found(document: Option<Bytes>) -> Reply {
+    match document {
+        Some(document) => reply::json(200, document),
+        None => reply::page_not_found(),
+    }
 }
 
-fn resources(registry: &Registry, group: &str, version: &str) -> Value {
-    let mut listed = Vec::new();
-    for resource in registry.resources().filter(|one| one.gvk.group == group && one.gvk.version == version) {
-        listed.push(entry(resource));
-        for sub in &resource.subresources {
-            let mut shown = json!({
-                "name": format!("{}/{}", resource.plural, sub.name), "singularName": "", "namespaced": resource.namespaced,
-                "kind": sub.gvk.kind, "verbs": sub.verbs,
-            });
-            if sub.gvk.group != resource.gvk.group {
-                crate::registry::object::set(&mut shown, &[], "group", sub.gvk.group.as_ref());
-                crate::registry::object::set(&mut shown, &[], "version", sub.gvk.version.as_ref());
+fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains(media_type))
+}
+
+/// `/api` and `/apis`: plain, or aggregated in the first of its versions that the client asks for.
+fn groups(core: &Core, headers: &HeaderMap, core_group: bool) -> Reply {
+    let documents = core.published.discovery(core);
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let asked = accepted.flat_map(|value| value.split(',')).find_map(|one| {
+        let parts: Vec<&str> = one.split(';').map(str::trim).collect();
+        match parts.first() {
+            Some(&"application/json") if parts.contains(&"g=apidiscovery.k8s.io") => {
+                let beta = parts.contains(&"v=v2beta1");
+                (beta || parts.contains(&"v=v2")).then_some(Some(beta))
             }
-            listed.push(shown);
+            Some(&"application/json") => Some(None),
+            _ => None,
+        }
+    });
+    match asked.flatten() {
+        None => reply::json(200, if core_group { documents.api.clone() } else { documents.apis.clone() }),
+        Some(beta) => {
+            let media_type = if beta { AGGREGATED_V2BETA1 } else { AGGREGATED_V2 };
+            let body = documents.aggregated(core_group, beta);
+            reply::reply(200, HeaderValue::from_static(media_type), ReplyBody::full(body))
         }
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed})
 }
 
-fn entry(resource: &Resource) -> Value {
-    let mut shown = json!({
-        "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-        "kind": resource.gvk.kind, "verbs": resource.verbs,
-    });
-    if !resource.short_names.is_empty() {
-        crate::registry::object::set(&mut shown, &[], "shortNames", json!(resource.short_names));
+/// A document as it is kept, compressed, or plain for those who cannot read that.
+fn document(headers: &HeaderMap, document: &Document, media_type: &'static str) -> Reply {
+    static GZIP: LazyLock<HeaderValue> = LazyLock::new(|| HeaderValue::from_static("gzip"));
+    let reads_gzip = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("gzip"));
+    let body = if reads_gzip { document.gzip.clone() } else { document.plain() };
+    let mut answer = reply::reply(200, HeaderValue::from_static(media_type), ReplyBody::full(body));
+    if reads_gzip {
+        answer.headers_mut().insert(header::CONTENT_ENCODING, GZIP.clone());
     }
-    if !resource.categories.is_empty() {
-        crate::registry::object::set(&mut shown, &[], "categories", json!(resource.categories));
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", document.hash)) {
+        answer.headers_mut().insert(header::ETAG, tag);
     }
-    shown
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
 }

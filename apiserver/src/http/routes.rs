@@ -18,6 +18,8 @@ use crate::server::Core;
 
 /// The Kubernetes version whose API this server speaks.
 const KUBERNETES_MINOR: &str = "36";
+/// The version of Kubernetes whose behaviour is served.
+pub(super) const KUBERNETES_VERSION: &str = "v1.36.0";
 
 /// Serves a path.
 pub async fn serve(
@@ -45,7 +47,7 @@ pub async fn serve(
             let body = serde_json::to_vec(&core.pki.tokens().jwks()).unwrap_or_default();
             reply::reply(200, HeaderValue::from_static("application/jwk-set+json"), ReplyBody::full(body))
         }
-        _ => super::documents::serve(core, path, query, headers),
+        _ => super::documents::serve(core, path, headers),
     }
 }
 

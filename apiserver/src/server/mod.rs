@@ -73,6 +73,8 @@ pub struct Core {
     pub nodes: Arc<dyn NodeDialer>,
     /// Addresses and ports of Services.
     pub services: services::Allocator,
+    /// Discovery and OpenAPI.
+    pub published: crate::http::documents::Published,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server is to end: streams end in good order.
@@ -98,6 +100,7 @@ impl Server {
             audit: config.audit,
             nodes: config.nodes,
             services: services::Allocator::new(config.service_network, config.node_ports),
+            published: crate::http::documents::Published::default(),
             metrics: Metrics::new(),
             drain: CancellationToken::new(),
             advertise: config.advertise,
