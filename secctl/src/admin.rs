@@ -28,7 +28,10 @@ pub struct Flags {
 pub async fn ask(data_dir: &Path, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
     let socket = data_dir.join(SOCKET);
     let stream = UnixStream::connect(&socket).await.with_context(|| {
-        format!("connect to the server's local socket {}: is `secctl server` running, and is this its owner?", socket.display())
+        format!(
+            "connect to the server's local socket {}: is `secctl server` running, and is this its owner?",
+            socket.display()
+        )
     })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
@@ -46,9 +49,11 @@ pub async fn ask(data_dir: &Path, method: Method, path: &str, body: Option<&Valu
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!("{method} {path}: {error}"))?.to_bytes();
     driver.abort();
-    let value: Value = serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
+    let value: Value =
+        serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));
     if !status.is_success() {
-        let message = value.get("message").and_then(Value::as_str).unwrap_or_else(|| value.as_str().unwrap_or_default());
+        let message =
+            value.get("message").and_then(Value::as_str).unwrap_or_else(|| value.as_str().unwrap_or_default());
         bail!("the server answered {status}: {message}");
     }
     Ok(value)

@@ -92,7 +92,8 @@ pub fn run(command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Remove(flags) => {
-            let reference: Reference = flags.reference.parse().with_context(|| format!("parse {:?}", flags.reference))?;
+            let reference: Reference =
+                flags.reference.parse().with_context(|| format!("parse {:?}", flags.reference))?;
             if !flags.place.open()?.remove(&reference)? {
                 anyhow::bail!("there is no image {reference} on this node; `secctl image list` lists them");
             }

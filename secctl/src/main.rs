@@ -40,12 +40,17 @@ enum Command {
     /// Run the node agent of this machine.
     #[command(args_override_self = true)]
     Node(node::Flags),
+    /// End everything that the node agent of this machine left running, and delete its data.
+    NodeCleanup(node::CleanupFlags),
     /// The images of this node.
     #[command(subcommand)]
     Image(image::Command),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = helper() {
+        return code;
+    }
     match run() {
         Ok(code) => code,
         Err(error) => {
@@ -53,6 +58,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The node's own helpers: single-threaded parts of the runtime that `secctl` starts of itself.
+fn helper() -> Option<ExitCode> {
+    let arguments: Vec<String> = std::env::args_os().map(|one| one.to_string_lossy().into_owned()).collect();
+    let rest = arguments.get(2..).unwrap_or_default();
+    let code = match arguments.get(1).map(String::as_str)? {
+        martello_node::runtime::shim::NAME => martello_node::runtime::shim::main(rest),
+        martello_node::keeper::NAME => martello_node::keeper::main(rest),
+        _ => return None,
+    };
+    Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
 fn run() -> anyhow::Result<ExitCode> {
@@ -64,6 +81,7 @@ fn run() -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Server(flags) => server::run(flags).map(|()| ExitCode::SUCCESS),
         Command::Node(flags) => node::run(flags).map(|()| ExitCode::SUCCESS),
+        Command::NodeCleanup(flags) => node::cleanup(&flags).map(|()| ExitCode::SUCCESS),
         Command::Kubeconfig(flags) => kubeconfig::run(flags).map(|()| ExitCode::SUCCESS),
         Command::Token(command) => token::run(command).map(|()| ExitCode::SUCCESS),
         Command::Audit(command) => audit::run(command),
@@ -75,4 +93,20 @@ fn run() -> anyhow::Result<ExitCode> {
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context as _;
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the asynchronous runtime")
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+fn stop_on_signal() -> anyhow::Result<tokio_util::sync::CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => tracing::info!("told to stop by SIGTERM"),
+            _ = int.recv() => tracing::info!("told to stop by SIGINT"),
+        }
+        token.cancel();
+    });
+    Ok(shutdown)
 }

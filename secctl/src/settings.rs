@@ -61,7 +61,8 @@ fn assignment(long: &str, value: &OsStr) -> OsString {
 }
 
 fn config_path(rest: &[OsString], environment: &[(OsString, OsString)]) -> Option<PathBuf> {
-    let mut path = environment.iter().find(|(key, _)| *key == *OsStr::new("MARTELLO_CONFIG")).map(|(_, value)| value.clone());
+    let mut path =
+        environment.iter().find(|(key, _)| *key == *OsStr::new("MARTELLO_CONFIG")).map(|(_, value)| value.clone());
     for (index, argument) in rest.iter().enumerate() {
         match argument.to_str() {
             Some("--config") => path = rest.get(index + 1).cloned().or(path),
@@ -88,7 +89,11 @@ fn from_file(command: &Command, path: &std::path::Path) -> anyhow::Result<Vec<Os
     for (name, value) in settings {
         let known = command.get_arguments().find(|argument| argument.get_long() == Some(name.as_str()));
         let Some(known) = known.filter(|_| name != "config" && name != "help") else {
-            bail!("{}: there is no setting {name:?}; `secctl {} --help` lists them", path.display(), command.get_name());
+            bail!(
+                "{}: there is no setting {name:?}; `secctl {} --help` lists them",
+                path.display(),
+                command.get_name()
+            );
         };
         match value {
             serde_json::Value::String(text) => arguments.push(assignment(&name, OsStr::new(&text))),
@@ -131,7 +136,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "data-dir: /from-file\nlisten: 127.0.0.1:2\nnode: true\n").unwrap();
         let path = file.path().to_str().unwrap();
-        let environment = [("MARTELLO_DATA_DIR", "/from-env"), ("MARTELLO_LISTEN", "127.0.0.1:3"), ("MARTELLO_LOG_FORMAT", "json")];
+        let environment =
+            [("MARTELLO_DATA_DIR", "/from-env"), ("MARTELLO_LISTEN", "127.0.0.1:3"), ("MARTELLO_LOG_FORMAT", "json")];
         let flags = parse(&["secctl", "server", "--config", path, "--listen", "127.0.0.1:1"], &environment).unwrap();
         assert_eq!(flags.data_dir, PathBuf::from("/from-file"));
         assert_eq!(flags.listen.port(), 1);

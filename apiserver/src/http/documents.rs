@@ -74,7 +74,11 @@ fn found(document: Option<Bytes>) -> Reply {
 }
 
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| value.contains(media_type))
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(media_type))
 }
 
 /// `/api` and `/apis`: plain, or aggregated in the first of its versions that the client asks for.

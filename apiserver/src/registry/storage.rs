@@ -92,7 +92,7 @@ fn encode_under(head: &str, value: &Value) -> Bytes {
     }
     out.push(b'}');
     Bytes::from(out)
-    }
+}
 
 fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
     out.push(b',');

@@ -47,7 +47,9 @@ pub struct AllowedRecord {
 
 fn unavailable(error: &LogError) -> ApiError {
     tracing::error!(error = error as &dyn std::error::Error, "the audit trail can't be written; requests are refused");
-    ApiError::unavailable(format!("no request is served without its audit record: {error}; look after the server's disk"))
+    ApiError::unavailable(format!(
+        "no request is served without its audit record: {error}; look after the server's disk"
+    ))
 }
 
 impl Audit {
@@ -63,10 +65,16 @@ impl Audit {
     }
 
     /// Opens the record of a request.
-    pub fn open<B>(&self, origin: &Origin, user: &Arc<User>, info: &RequestInfo, request: &Request<B>, now: Timestamp) -> Record {
+    pub fn open<B>(
+        &self,
+        origin: &Origin,
+        user: &Arc<User>,
+        info: &RequestInfo,
+        request: &Request<B>,
+        now: Timestamp,
+    ) -> Record {
         let id = uuid::Uuid::new_v4().to_string();
-        let attributes =
-            Attributes { user: Arc::clone(user), verb: info.verb.to_owned(), target: info.target.clone() };
+        let attributes = Attributes { user: Arc::clone(user), verb: info.verb.to_owned(), target: info.target.clone() };
         let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let source = origin.address.map(|address| address.ip().to_string()).into_iter().collect();
         let uri = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -107,9 +115,9 @@ impl AllowedRecord {
         let code = answer.status().as_u16();
         let closed = match pending {
             Some(pending) => pending.close(code, "", &[], clock::now()).await,
-            None if record.is_stream && code < 400 => {
-                record.log.record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now()))
-            }
+            None if record.is_stream && code < 400 => record
+                .log
+                .record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now())),
             None => record.log.record(&record.event.completed(code, "", clock::now())),
         };
         match closed {

@@ -1,8 +1,10 @@
 //! The node's pod network: a network namespace that the unprivileged agent owns.
 
 pub(crate) mod dns;
+pub mod follow;
 pub(crate) mod link;
 pub(crate) mod rules;
+pub mod tables;
 pub(crate) mod uplink;
 
 use std::collections::BTreeMap;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub use self::cleanup::cleanup;
 pub use self::local::LocalRuntime;
-pub use self::prepare::{PrepareConfig, PrepareError, Prepared, prepare};
+pub use self::prepare::{PrepareConfig, PrepareError, Prepared, prepare, system_user};
 pub use self::spec::*;
 
 /// What went wrong in the runtime.

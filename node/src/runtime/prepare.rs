@@ -141,7 +141,8 @@ fn as_user(config: &PrepareConfig) -> Result<Prepared, PrepareError> {
     })
 }
 
-fn system_user(name: &str) -> Result<User, PrepareError> {
+/// The system user of this name, which is made if it is missing.
+pub fn system_user(name: &str) -> Result<User, PrepareError> {
     let find = || User::from_name(name).map_err(io::Error::from).attempt(format!("look up user {name}"));
     if let Some(user) = find()? {
         return Ok(user);

@@ -34,7 +34,8 @@ fn connector(config: &Arc<ClientConfig>) -> HttpsConnector<HttpConnector> {
 
 /// A client as this node.
 pub fn api(identity: &NodeIdentity, server: &Uri) -> anyhow::Result<kube::Client> {
-    let config = client_config(&identity.trust, AuthorityKind::Servers, Some(&identity.client)).context("set up TLS")?;
+    let config =
+        client_config(&identity.trust, AuthorityKind::Servers, Some(&identity.client)).context("set up TLS")?;
     let http = Client::builder(TokioExecutor::new()).build::<_, Body>(connector(&config));
     let base = server.clone();
     let service = tower::ServiceBuilder::new()

@@ -68,3 +68,12 @@ impl Flags {
         Ok(Some(Zeroizing::new(text.trim().to_owned())).filter(|token| !token.is_empty()))
     }
 }
+
+/// What `secctl node-cleanup` takes.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct CleanupFlags {
+    /// Data directory of the node agent. Everything in it is deleted.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}

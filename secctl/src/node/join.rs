@@ -74,7 +74,8 @@ pub struct Renewal {
 impl Renewal {
     /// For this identity.
     pub fn new(identity: &NodeIdentity, server: &Uri) -> anyhow::Result<Self> {
-        let config = client_config(&identity.trust, AuthorityKind::Servers, Some(&identity.client)).context("set up TLS")?;
+        let config =
+            client_config(&identity.trust, AuthorityKind::Servers, Some(&identity.client)).context("set up TLS")?;
         Ok(Self { config, server: server.clone() })
     }
 }

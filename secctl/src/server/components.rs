@@ -77,7 +77,12 @@ impl LocalNode {
     }
 }
 
-async fn launch(program: &std::path::Path, flags: &Flags, pki: &Pki, advertise: (IpAddr, u16)) -> anyhow::Result<Child> {
+async fn launch(
+    program: &std::path::Path,
+    flags: &Flags,
+    pki: &Pki,
+    advertise: (IpAddr, u16),
+) -> anyhow::Result<Child> {
     let name = flags.node_name.clone().map_or_else(crate::node::own_name, Ok)?;
     let spec = JoinTokenSpec {
         lifetime: SignedDuration::from_mins(10),
@@ -85,7 +90,8 @@ async fn launch(program: &std::path::Path, flags: &Flags, pki: &Pki, advertise: 
         node: Some(name.clone()),
         description: "the node agent beside the server".to_owned(),
     };
-    let token = pki.join_tokens().create(spec, clock::now()).context("make a join token for this machine's node agent")?;
+    let token =
+        pki.join_tokens().create(spec, clock::now()).context("make a join token for this machine's node agent")?;
     let fingerprints = pki.trust().load().servers.fingerprints();
     let mut command = tokio::process::Command::new(program);
     let url = match advertise.0 {

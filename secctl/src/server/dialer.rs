@@ -22,7 +22,8 @@ impl TlsDialer {
     pub fn new(pki: &Pki, now: Timestamp) -> anyhow::Result<Self> {
         let profile = Profile::User { name: API_SERVER.to_owned(), groups: Vec::new() };
         let (identity, renewal) = pki.identity(profile, now).context("issue the certificate for calls to nodes")?;
-        let mut config = client_config(pki.trust(), AuthorityKind::Nodes, Some(&identity)).context("set up TLS to nodes")?;
+        let mut config =
+            client_config(pki.trust(), AuthorityKind::Nodes, Some(&identity)).context("set up TLS to nodes")?;
         // Upgrades (exec, port-forward) are of HTTP/1.1.
         Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
         tokio::spawn(async move {
@@ -34,7 +35,12 @@ impl TlsDialer {
 }
 
 impl NodeDialer for TlsDialer {
-    fn dial<'a>(&'a self, node: &'a str, host: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>> {
+    fn dial<'a>(
+        &'a self,
+        node: &'a str,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<Box<dyn NodeIo>, DialError>> {
         Box::pin(async move {
             let failed = |source: std::io::Error| DialError {
                 node: node.to_owned(),

@@ -32,10 +32,7 @@ pub fn audit_keys(kms: &Kms) -> anyhow::Result<martello_audit::Keys> {
     let first = kms.generations().first().map(|generation| generation.id).context("the keyring is empty")?;
     let key = kms.derive_at("audit head", first).context("derive the audit trail's key")?;
     let cipher = kms.record_cipher("audit").context("derive the audit trail's cipher")?;
-    Ok(martello_audit::Keys {
-        authenticator: Arc::new(HeadKey(key)),
-        cipher: Some(Arc::new(AuditCipher(cipher))),
-    })
+    Ok(martello_audit::Keys { authenticator: Arc::new(HeadKey(key)), cipher: Some(Arc::new(AuditCipher(cipher))) })
 }
 
 struct HeadKey(Key);

@@ -18,7 +18,6 @@ use martello_kms::Kms;
 use martello_pki::{ClientCertificates, Pki, ServerName};
 use martello_policy::Authorizer;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 pub use flags::{Flags, root_key_beside};
 
@@ -33,7 +32,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
 
 async fn serve(flags: Flags) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
-    let shutdown = stop_on_signal()?;
+    let shutdown = crate::stop_on_signal()?;
     private_directory(&flags.data_dir)?;
     let _lock = lock(&flags.data_dir)?;
     let listener =
@@ -42,20 +41,29 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let now = clock::now();
     let kms = Kms::open(&flags.data_dir, custody::provider(&flags)?.as_ref(), now).context("open the keyring")?;
     let pki = Pki::load_or_create(&flags.data_dir, &kms, now).context("open the certificate authorities")?;
-    let (log, opened) =
-        martello_audit::Log::open(&flags.data_dir.join(AUDIT), &keys::audit_keys(&kms)?, &martello_audit::Config::default(), now)
-            .context("open the audit trail")?;
+    let (log, opened) = martello_audit::Log::open(
+        &flags.data_dir.join(AUDIT),
+        &keys::audit_keys(&kms)?,
+        &martello_audit::Config::default(),
+        now,
+    )
+    .context("open the audit trail")?;
     if let Some(gap) = opened.gap {
-        tracing::warn!(bytes = gap.bytes, "the last run broke off while it wrote an audit record; a record tells of it");
+        tracing::warn!(
+            bytes = gap.bytes,
+            "the last run broke off while it wrote an audit record; a record tells of it"
+        );
     }
     let cipher = Arc::new(keys::StoreCipher::new(&kms)?);
     let store = RaftStore::open(RaftConfig::new(flags.data_dir.join("store")), cipher).await;
     let store = Arc::new(store.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
 
     let advertise = flags.advertised(address);
-    let names = [ServerName::from(advertise.0), ServerName::from(address.ip()), ServerName::from(flags.service_address())];
+    let names =
+        [ServerName::from(advertise.0), ServerName::from(address.ip()), ServerName::from(flags.service_address())];
     let (identity, renewal) = pki.server_identity(names, now).context("issue the server's certificate")?;
-    let tls = martello_pki::server_config(&identity, pki.trust(), ClientCertificates::ProvenOnly).context("set up TLS")?;
+    let tls =
+        martello_pki::server_config(&identity, pki.trust(), ClientCertificates::ProvenOnly).context("set up TLS")?;
 
     let server = Server::build(Config {
         store: Arc::clone(&store) as Arc<dyn Store>,
@@ -74,7 +82,9 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         async move { server.serve(listener, tls, shutdown).await }
     });
     server.start().await.context("make what every cluster has")?;
-    let local = server.serve_local(&flags.data_dir.join(crate::admin::SOCKET), shutdown.clone()).context("open the local socket")?;
+    let local = server
+        .serve_local(&flags.data_dir.join(crate::admin::SOCKET), shutdown.clone())
+        .context("open the local socket")?;
     tracing::info!(%address, milliseconds = started.elapsed().as_millis() as u64, "ready");
 
     let mut tasks = tokio::task::JoinSet::new();
@@ -95,7 +105,10 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     if let Some(node) = node {
         node.stop(Duration::from_secs(10)).await;
     }
-    if tokio::time::timeout(Duration::from_secs(10), async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(10), async { while tasks.join_next().await.is_some() {} })
+        .await
+        .is_err()
+    {
         tracing::warn!("some controllers were still at work when the server stopped");
     }
     history.abort();
@@ -107,22 +120,6 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     served.context("serve")
-}
-
-/// Cancelled by SIGTERM or SIGINT.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let shutdown = CancellationToken::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => tracing::info!("told to stop by SIGTERM"),
-            _ = int.recv() => tracing::info!("told to stop by SIGINT"),
-        }
-        token.cancel();
-    });
-    Ok(shutdown)
 }
 
 /// A directory that only its owner can enter.

@@ -40,11 +40,17 @@ impl Strategy for ClientCertificates {
             .build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let invalid = |cause| ApiError::invalid("martello.dev", "ClientCertificate", "", vec![cause]);
             let user = object::text(&review, &["spec", "user"]).to_owned();
-            let groups: Vec<&str> = object::list(&review, &["spec", "groups"]).iter().filter_map(Value::as_str).collect();
+            let groups: Vec<&str> =
+                object::list(&review, &["spec", "groups"]).iter().filter_map(Value::as_str).collect();
             let seconds = object::int(&review, &["spec", "ttlSeconds"]);
             if seconds.is_some_and(|seconds| seconds <= 0) {
                 return Err(invalid(Cause::invalid("spec.ttlSeconds", &json!(seconds), "must be greater than 0")));

@@ -29,7 +29,12 @@ impl Strategy for JoinTokens {
         resource("martello.dev", "v1alpha1", "JoinToken", "jointokens").cluster_scoped().verbs(&["create"]).build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let invalid = |cause| ApiError::invalid("martello.dev", "JoinToken", "", vec![cause]);
             let mut spec = JoinTokenSpec::default();
@@ -38,7 +43,8 @@ impl Strategy for JoinTokens {
             }
             if let Some(uses) = object::int(&review, &["spec", "uses"]) {
                 let uses = u32::try_from(uses).ok().filter(|uses| *uses > 0);
-                let uses = uses.ok_or_else(|| invalid(Cause::invalid("spec.uses", &json!(uses), "must be greater than 0")))?;
+                let uses =
+                    uses.ok_or_else(|| invalid(Cause::invalid("spec.uses", &json!(uses), "must be greater than 0")))?;
                 spec.uses = Some(uses);
             }
             spec.node = Some(object::text(&review, &["spec", "node"]).to_owned()).filter(|node| !node.is_empty());

@@ -30,12 +30,18 @@ impl Strategy for NodeEnrollments {
             .build()
     }
 
-    fn answer<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, mut review: Value) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        mut review: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(async move {
             let invalid = |cause| ApiError::invalid("martello.dev", "NodeEnrollment", "", vec![cause]);
             let request = review.pointer("/spec/request").cloned().unwrap_or_default();
-            let request: EnrollRequest = serde_json::from_value(request)
-                .map_err(|error| invalid(Cause::new("FieldValueInvalid", "spec.request", format!("Invalid value: {error}"))))?;
+            let request: EnrollRequest = serde_json::from_value(request).map_err(|error| {
+                invalid(Cause::new("FieldValueInvalid", "spec.request", format!("Invalid value: {error}")))
+            })?;
             let refused = |error: martello_pki::enroll::EnrollError| {
                 let mut why = error.to_string();
                 let mut source = std::error::Error::source(&error);

@@ -43,11 +43,7 @@ fn changed(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (new, was) = (object::at(object, &["metadata", key]), object::at(old, &["metadata", key]));
         if new != was {
-            causes.push(Cause::invalid(
-                format!("metadata.{key}"),
-                new.unwrap_or(&Value::Null),
-                "field is immutable",
-            ));
+            causes.push(Cause::invalid(format!("metadata.{key}"), new.unwrap_or(&Value::Null), "field is immutable"));
         }
     }
 }
