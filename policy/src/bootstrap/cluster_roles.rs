@@ -55,8 +55,8 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
         ),
         cluster_role_binding("martello:controllers", "martello:controllers", vec![user(CONTROLLER_MANAGER)]),
         cluster_role_binding(
-            "martello:node-bootstrapper",
-            "system:node-bootstrapper",
+            "martello:node-enroller",
+            "martello:node-enroller",
             vec![group(GROUP_BOOTSTRAPPERS)],
         ),
         cluster_role_binding("martello:server-to-nodes", "system:kubelet-api-admin", vec![user(API_SERVER)]),
@@ -203,6 +203,7 @@ fn nodes() -> Vec<Value> {
             "system:node-bootstrapper",
             vec![on("create,get,list,watch", "certificates.k8s.io", "certificatesigningrequests")],
         ),
+        cluster_role("martello:node-enroller", vec![on("create", "martello.dev", "nodeenrollments")]),
         cluster_role(
             "system:node-problem-detector",
             vec![on("get", "", "nodes"), on("patch", "", "nodes/status"), events()],

@@ -101,7 +101,9 @@ async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prep
     let server: Uri = flags.server.parse().with_context(|| format!("--server {:?}", flags.server))?;
     let vault = NodeVault::open(&flags.data_dir.join(IDENTITY), keys.join("root-key"), clock::now())
         .context("open the node's keys")?;
-    let identity = join::identity(&flags, &name, &server, token.as_deref().map(String::as_str), &vault).await?;
+    let joining = join::identity(&flags, &name, &server, token.as_deref().map(String::as_str), &vault);
+    let Some(identity) = shutdown.run_until_cancelled(joining).await else { return Ok(()) };
+    let identity = identity?;
     let client = client::api(&identity, &server)?;
     let network = network(&flags, &server)?;
     let dns = network.dns_ip;
