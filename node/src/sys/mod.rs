@@ -87,6 +87,19 @@ pub fn receive_with_fds(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec
     Ok(message.bytes)
 }
 
+/// Undoes what this process and its ancestors did about signals, for a program that is about to replace it: none is
+/// blocked, and none ignored (Rust's startup ignores the broken pipe, shells ignore the keyboard for what they start
+/// in the background).
+pub fn reset_signals() -> io::Result<()> {
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action runs no code of this process. The numbers that can't be set, KILL and STOP and
+        // those that the C library keeps for itself, give an error that changes nothing.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(())
+}
+
 /// Sets the size of a terminal.
 pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -16,6 +16,8 @@ use tokio::io::AsyncReadExt;
 pub(crate) struct Node {
     pub(crate) runtime: LocalRuntime,
     pub(crate) state_dir: PathBuf,
+    /// Where the API server would listen.
+    pub(crate) api: std::net::TcpListener,
     layers: Vec<LayerRef>,
 }
 
@@ -29,16 +31,18 @@ pub(crate) fn with_node(state_dir: &Path, scenario: impl AsyncFnOnce(Node)) {
     assert!(!nix::unistd::Uid::effective().is_root());
     let executor = tokio::runtime::Runtime::new().unwrap();
     executor.block_on(async {
+        let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = api.local_addr().unwrap().port();
         let network = NetworkConfig {
             pod_cidr: "10.244.7.0/24".parse().unwrap(),
             service_cidr: "10.96.0.0/12".parse().unwrap(),
             dns_ip: "10.96.0.10".parse().unwrap(),
             api_service: ("10.96.0.1".parse().unwrap(), 443),
-            api_server: "127.0.0.1:16443".parse().unwrap(),
+            api_server: std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port),
             upstream_dns: Vec::new(),
         };
         let runtime = LocalRuntime::start(prepared, network).unwrap_or_else(|error| panic!("{error:?}"));
-        scenario(Node { runtime, state_dir: config.state_dir.clone(), layers }).await;
+        scenario(Node { runtime, state_dir: config.state_dir.clone(), api, layers }).await;
     });
 }
 
@@ -171,6 +175,18 @@ impl Node {
         let output = read(session.stdout.unwrap()).await + &read(session.stderr.unwrap()).await;
         let exit = session.exit.await.unwrap();
         (exit.code, output)
+    }
+
+    /// Waits until a container of the pod `pod-a` has written a word.
+    pub(crate) async fn says(&self, id: &str, word: &str) {
+        for _ in 0..500 {
+            if self.log("pod-a", id).contains(word) {
+                return;
+            }
+            // A log file gives no event.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{id} never said {word}");
     }
 
     pub(crate) fn log(&self, pod: &str, id: &str) -> String {

@@ -14,6 +14,8 @@ pub(super) struct Confined {
 
 impl Executor for Confined {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        crate::sys::reset_signals()
+            .map_err(|error| ExecutorError::Other(format!("could not reset signals: {error}")))?;
         if let Some(seccomp) = &self.seccomp {
             libcontainer::seccomp::initialize_seccomp(seccomp)
                 .map_err(|error| ExecutorError::Other(format!("could not install the system call filter: {error}")))?;
