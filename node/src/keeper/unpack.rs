@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use martello_scanner::layers::Limits;
-use martello_scanner::unpack::{Owners, unpack as unpack_layers};
+use martello_scanner::unpack::{Owners, Source, UnpackError, unpack_open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, pipe2, setgroups, setresgid, setresuid};
 
@@ -20,6 +20,12 @@ pub(super) fn unpack() -> io::Result<()> {
     let agent = UnixStream::from(sys::inherited_fd(0)?);
     let Some((init, fds)) = wire::receive::<UnpackInit>(&agent)? else { return Ok(()) };
     let node = fds.into_iter().next().ok_or_else(|| io::Error::other("there is no user namespace"))?;
+    // The store is closed to the ids of pods: its blobs are opened while this is still the agent's user.
+    let sources: Result<Vec<Source>, UnpackError> = init.layers.iter().map(Source::open).collect();
+    let sources = match sources {
+        Ok(sources) => sources,
+        Err(error) => return wire::send(&agent, &Response::Failed { message: martello_scanner::explain(&error) }, &[]),
+    };
     setns(node, CloneFlags::CLONE_NEWUSER)?;
     let (unshared_reader, unshared_writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (mapped_reader, mapped_writer) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -27,7 +33,7 @@ pub(super) fn unpack() -> io::Result<()> {
     let line = format!("0 {} {}", init.first_id, init.ids);
     let child = sys::fork_child(move || {
         nix::unistd::close(mapped_writer_raw).ok();
-        let result = become_root(unshared_writer.into(), mapped_reader.into()).and_then(|()| unpack_image(&init));
+        let result = become_root(unshared_writer.into(), mapped_reader.into()).and_then(|()| unpack_image(sources, &init));
         let response = match &result {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed { message: error.to_string() },
@@ -54,14 +60,7 @@ fn become_root(mut unshared: std::fs::File, mut mapped: std::fs::File) -> io::Re
     Ok(())
 }
 
-fn unpack_image(init: &UnpackInit) -> io::Result<()> {
-    unpack_layers(&init.layers, &init.into, &Limits::default(), Owners::AsInLayer).map(drop).map_err(|error| {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        io::Error::other(text)
-    })
+fn unpack_image(sources: Vec<Source>, init: &UnpackInit) -> io::Result<()> {
+    let unpacked = unpack_open(sources, &init.into, &Limits::default(), Owners::AsInLayer);
+    unpacked.map(drop).map_err(|error| io::Error::other(martello_scanner::explain(&error)))
 }

@@ -29,23 +29,22 @@ impl Strategy for ImageInventories {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        for key in ["imageDigest", "node", "sbomDigest"] {
-            if object::text(object, &[key]).is_empty() {
-                causes.push(Cause::required(key, ""));
+        for path in [&["spec", "manifestDigest"][..], &["spec", "inventory", "digest"]] {
+            if object::text(object, path).is_empty() {
+                causes.push(Cause::required(path.join("."), ""));
             }
         }
     }
 
     fn selectable(&self) -> &'static [&'static str] {
-        &["imageDigest", "node"]
+        &[]
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 6] = [
+        const COLUMNS: [Column; 5] = [
             Column::name(),
             Column::text("Image", "The first reference by which the image is known."),
-            Column::text("Node", "The node that made the inventory."),
-            Column::text("Components", "How many components were found.").integer(),
+            Column::text("Packages", "How many packages were found.").integer(),
             Column::text("Digest", "Digest of the image's manifest.").wide(),
             Column::age(),
         ];
@@ -53,13 +52,12 @@ impl Strategy for ImageInventories {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let reference = object::list(object, &["references"]).first().and_then(Value::as_str).unwrap_or("<none>");
+        let reference = object::list(object, &["spec", "references"]).first().and_then(Value::as_str).unwrap_or("<none>");
         vec![
             object::name(object).into(),
             reference.into(),
-            object::text(object, &["node"]).into(),
-            object::int(object, &["componentCount"]).unwrap_or(0).into(),
-            object::text(object, &["imageDigest"]).into(),
+            object::int(object, &["spec", "packageCount"]).unwrap_or(0).into(),
+            object::text(object, &["spec", "manifestDigest"]).into(),
             table::age(object, now),
         ]
     }
