@@ -8,6 +8,8 @@ use crate::{agent::config::Config, pods::quantity::Amount};
 const LEAST_MEMORY: u64 = 100 << 20;
 /// Below this percentage of free space, the node says that its disk is short (upstream's eviction threshold).
 const LEAST_DISK_PERCENT: u64 = 10;
+/// On a large disk a tenth is more than the node needs to go on.
+const LEAST_DISK_BYTES: u64 = 5 << 30;
 /// Above this percentage of used process ids, the node says that they are short.
 const MOST_PIDS_PERCENT: u64 = 95;
 
@@ -99,7 +101,7 @@ pub fn pressure(state_dir: &Path) -> Pressure {
     let most: u64 = read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(u64::MAX);
     Pressure {
         memory: !memory.is_empty() && available < LEAST_MEMORY,
-        disk: total > 0 && free < total / 100 * LEAST_DISK_PERCENT,
+        disk: total > 0 && free < (total / 100 * LEAST_DISK_PERCENT).min(LEAST_DISK_BYTES),
         pids: used > most / 100 * MOST_PIDS_PERCENT,
     }
 }
