@@ -94,7 +94,7 @@ impl Runtime for FakeRuntime {
             id: spec.id.clone(),
             name: spec.name.clone(),
             attempt: spec.attempt,
-            state: ContainerState::Running { started_at: clock::now(), pid: 1, uid: 0 },
+            state: ContainerState::Running { started_at: clock::now(), pid: 1, started: 1, uid: 0 },
             log_path: self.dir.join("logs").join(&spec.log_path),
         };
         self.containers.lock().insert((pod_uid.to_owned(), spec.id.clone()), status.clone());
