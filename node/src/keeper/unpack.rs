@@ -33,7 +33,8 @@ pub(super) fn unpack() -> io::Result<()> {
     let line = format!("0 {} {}", init.first_id, init.ids);
     let child = sys::fork_child(move || {
         nix::unistd::close(mapped_writer_raw).ok();
-        let result = become_root(unshared_writer.into(), mapped_reader.into()).and_then(|()| unpack_image(sources, &init));
+        let result =
+            become_root(unshared_writer.into(), mapped_reader.into()).and_then(|()| unpack_image(sources, &init));
         let response = match &result {
             Ok(()) => Response::Done,
             Err(error) => Response::Failed { message: error.to_string() },

@@ -22,8 +22,7 @@ use super::{
     query::Query,
     spdy::session,
     streams::{Outcome, Wanted},
-    text,
-    websocket::{self, Version},
+    text, websocket,
 };
 use crate::{
     agent::{checks::full, context::Context, manager::Pods},
@@ -334,9 +333,8 @@ fn command(
         }
         Some(Upgrade::WebSocket) => {
             let (response, protocol) = switch_websocket(request.headers(), &[websocket::V5, websocket::V4])?;
-            let version = if protocol == websocket::V5 { Version::V5 } else { Version::V4 };
             spawn_upgraded(&mut request, move |io| async move {
-                let (streams, pump) = websocket::command(io, version, wanted).await;
+                let (streams, pump) = websocket::command(io, wanted).await;
                 tokio::join!(pump, run_command(start, streams));
             });
             Ok(response)

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
@@ -34,7 +34,7 @@ const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
-/// Ends the channel that its data names.
+/// Ends the channel that its data names (version 5, from clients only).
 const CLOSE: u8 = 255;
 
 /// No message is longer; clients send at most 32 KiB at once.
@@ -43,17 +43,10 @@ const LONGEST_MESSAGE: usize = 4 << 20;
 const CHUNK: usize = 32 << 10;
 /// Messages that wait to be sent.
 const MOST_WAITING: usize = 16;
+/// How long a peer has to answer the close of a stream.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// So often a quiet connection is shown to be alive, for whatever stands between.
 const PING: Duration = Duration::from_secs(30);
-
-/// Whether single channels can be ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// They can.
-    V5,
-    /// They can't.
-    V4,
-}
 
 async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
     let config =
@@ -62,7 +55,7 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> 
 }
 
 /// Serves the channels of a remote command on `io`: hands back this side's streams and what moves their bytes.
-pub async fn command<S>(io: S, version: Version, wanted: Wanted) -> (Streams, impl Future<Output = ()> + Send)
+pub async fn command<S>(io: S, wanted: Wanted) -> (Streams, impl Future<Output = ()> + Send)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -81,7 +74,7 @@ where
     let (error, peer) = tokio::io::duplex(BUFFER);
     peers.insert(ERROR, peer);
     let streams = Streams { stdin, stdout, stderr, error, resize };
-    (streams, move_channels(socket(io).await, peers, vec![STDOUT, STDERR, ERROR], version))
+    (streams, move_channels(socket(io).await, peers, vec![STDOUT, STDERR, ERROR]))
 }
 
 /// Serves the channels of a port-forward on `io`: two per port, the second of which tells errors.
@@ -102,7 +95,7 @@ where
         forwards.push((*port, data, error));
     }
     let outputs: Vec<u8> = peers.keys().copied().collect();
-    (forwards, move_channels(socket(io).await, peers, outputs, Version::V4))
+    (forwards, move_channels(socket(io).await, peers, outputs))
 }
 
 /// Carries bytes inside a WebSocket: hands back the byte stream and what moves it.
@@ -144,12 +137,8 @@ where
 }
 
 /// Moves bytes between channels and the socket until all outputs have ended or the peer has gone.
-async fn move_channels<S>(
-    socket: WebSocketStream<S>,
-    peers: BTreeMap<u8, DuplexStream>,
-    outputs: Vec<u8>,
-    version: Version,
-) where
+async fn move_channels<S>(socket: WebSocketStream<S>, peers: BTreeMap<u8, DuplexStream>, outputs: Vec<u8>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sink, source) = socket.split();
@@ -160,7 +149,7 @@ async fn move_channels<S>(
         let (output, input) = tokio::io::split(peer);
         inputs.insert(number, input);
         if outputs.contains(&number) {
-            readers.spawn(send_channel(number, output, messages.clone(), version));
+            readers.spawn(send_channel(number, output, messages.clone()));
         }
     }
     drop(messages);
@@ -168,28 +157,23 @@ async fn move_channels<S>(
     let send = send_all(sink, waiting);
     let receive = receive_all(source, inputs);
     tokio::pin!(receive);
-    tokio::select! {
-        // Ends when every output has: the reader of the socket then has nobody to read for.
-        ((), ()) = async { tokio::join!(ended, send) } => {}
-        () = async { (&mut receive).await; futures::future::pending::<()>().await } => {}
+    let has_said_all = tokio::select! {
+        ((), ()) = async { tokio::join!(ended, send) } => true,
+        () = async { (&mut receive).await; futures::future::pending::<()>().await } => false,
+    };
+    // The peer is given time to answer the close: cutting it off could take the last message with it.
+    if has_said_all && tokio::time::timeout(FAREWELL, receive).await.is_err() {
+        tracing::debug!("the peer of a stream did not answer its close");
     }
 }
 
 /// Sends what a channel has to say, and its first, empty message, which shows that it's there.
-async fn send_channel(
-    number: u8,
-    mut output: ReadHalf<DuplexStream>,
-    messages: mpsc::Sender<Message>,
-    version: Version,
-) {
+async fn send_channel(number: u8, mut output: ReadHalf<DuplexStream>, messages: mpsc::Sender<Message>) {
     loop {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         chunk.extend_from_slice(&[number]);
         let read = output.read_buf(&mut chunk).await.unwrap_or(0);
         if read == 0 {
-            if version == Version::V5 {
-                messages.send(Message::Binary(Bytes::from(vec![CLOSE, number]))).await.ok();
-            }
             return;
         }
         if messages.send(Message::Binary(chunk.freeze())).await.is_err() {
@@ -213,7 +197,8 @@ where
         }
     }
     // A peer that has gone needs no farewell.
-    sink.send(Message::Close(None)).await.ok();
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    sink.send(Message::Close(Some(farewell))).await.ok();
     sink.close().await.ok();
 }
 
@@ -266,7 +251,7 @@ mod tests {
     async fn channels_carry_a_command_and_its_end() {
         let (here, there) = tokio::io::duplex(1 << 16);
         let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
-        let (mut streams, pump) = command(here, Version::V5, wanted).await;
+        let (mut streams, pump) = command(here, wanted).await;
         let pump = tokio::spawn(pump);
         let mut client = client(there).await;
         client.send(Message::Binary(Bytes::from_static(b"\x00hello"))).await.unwrap();
@@ -284,7 +269,7 @@ mod tests {
         }
         assert!(got.contains(&Bytes::from_static(b"\x01out")));
         assert!(got.contains(&Bytes::from_static(b"\x03{\"metadata\":{},\"status\":\"Success\"}")));
-        assert!(got.contains(&Bytes::from_static(b"\xff\x01")));
+        assert!(got.iter().all(|message| message.first() != Some(&CLOSE)), "only clients end single channels");
         pump.await.unwrap();
     }
 
@@ -292,7 +277,7 @@ mod tests {
     async fn a_client_that_goes_ends_what_it_typed() {
         let (here, there) = tokio::io::duplex(1 << 16);
         let wanted = Wanted { stdin: true, ..Wanted::default() };
-        let (mut streams, pump) = command(here, Version::V4, wanted).await;
+        let (mut streams, pump) = command(here, wanted).await;
         let pump = tokio::spawn(pump);
         drop(there);
         let mut typed = Vec::new();

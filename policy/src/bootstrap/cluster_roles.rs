@@ -54,11 +54,7 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
             vec![group(GROUP_SERVICE_ACCOUNTS)],
         ),
         cluster_role_binding("martello:controllers", "martello:controllers", vec![user(CONTROLLER_MANAGER)]),
-        cluster_role_binding(
-            "martello:node-enroller",
-            "martello:node-enroller",
-            vec![group(GROUP_BOOTSTRAPPERS)],
-        ),
+        cluster_role_binding("martello:node-enroller", "martello:node-enroller", vec![group(GROUP_BOOTSTRAPPERS)]),
         cluster_role_binding("martello:server-to-nodes", "system:kubelet-api-admin", vec![user(API_SERVER)]),
     ]
 }

@@ -52,7 +52,8 @@ impl Strategy for ImageInventories {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let reference = object::list(object, &["spec", "references"]).first().and_then(Value::as_str).unwrap_or("<none>");
+        let reference =
+            object::list(object, &["spec", "references"]).first().and_then(Value::as_str).unwrap_or("<none>");
         vec![
             object::name(object).into(),
             reference.into(),
