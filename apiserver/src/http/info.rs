@@ -4,6 +4,7 @@ use http::Method;
 use martello_api::attributes::{ResourceTarget, Target};
 
 use super::query::{Query, decode};
+use crate::registry::select::equalities;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,26 +91,22 @@ fn strip_namespace<'a>(parts: &'a [&'a str], target: &mut ResourceTarget) -> &'a
 
 /// A verb on an object becomes the one on its collection where no name is given.
 fn collection_verb(verb: &'static str, target: &mut ResourceTarget, query: &Query) -> &'static str {
-    if target.subresource.is_empty() && verb == "get" && (target.name.is_empty() || query.has("watch")) {
-        let watches = query.flag("watch").unwrap_or(false);
-        if target.name.is_empty() {
-            if let Some(name) = single_name(query.get("fieldSelector")) {
-                target.name = name;
-            }
-            return if watches { "watch" } else { "list" };
+    // A name in the path makes it a get, whatever else is asked.
+    if target.subresource.is_empty() && verb == "get" && target.name.is_empty() {
+        if let Some(name) = single_name(query.get("fieldSelector")) {
+            target.name = name;
         }
-        return if watches { "watch" } else { "get" };
+        return if query.flag("watch").unwrap_or(false) { "watch" } else { "list" };
     }
     if verb == "delete" && target.name.is_empty() { "deletecollection" } else { verb }
 }
 
-/// The name that a field selector pins, so that rules on names hold for lists and watches of one object.
+/// The name that a field selector pins, so that rules on names hold for lists and watches of one object. It is read by
+/// the parser that selects: another reading of the same text would authorize one thing and serve another.
 fn single_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let name = term.strip_prefix("metadata.name=")?;
-        let name = name.strip_prefix('=').unwrap_or(name);
-        (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
-    })
+    let name = equalities(selector).into_iter().find_map(|(path, value)| (path == "metadata.name").then_some(value))?;
+    let is_segment = !matches!(name.as_str(), "" | "." | "..") && !name.contains(['/', '%']);
+    is_segment.then_some(name)
 }
 
 fn verb_of(method: &Method) -> &'static str {
@@ -165,6 +162,32 @@ mod tests {
         assert_eq!((verb.as_str(), target.name.as_str()), ("watch", "x"));
         let (verb, target) = parse(&Method::GET, "/api/v1/namespaces/shop");
         assert_eq!((verb.as_str(), target.namespace.as_str(), target.name.as_str()), ("get", "shop", "shop"));
+    }
+
+    #[test]
+    fn a_name_is_authorized_only_where_the_same_name_is_selected() {
+        let named = |selector: &str| parse(&Method::GET, &format!("/api/v1/secrets?fieldSelector={selector}")).1.name;
+        assert_eq!(named("metadata.name%3Dx"), "x");
+        assert_eq!(named("metadata.namespace!%3Da,metadata.name%3D%3Dx"), "x");
+        for selector in [
+            // One term, whose value has a comma: everything outside of that namespace.
+            "metadata.namespace!%3Dx%5C,metadata.name%3Dallowed",
+            "metadata.name!%3Dallowed",
+            "metadata.name%3Da/b",
+            "metadata.name%3D..",
+            "metadata.name%3D",
+            "metadata.name%3Dallowed,nonsense",
+        ] {
+            assert_eq!(named(selector), "", "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_named_object_is_read_and_never_its_collection() {
+        let (verb, target) = parse(&Method::GET, "/api/v1/namespaces/shop/secrets/one?watch=true");
+        assert_eq!((verb.as_str(), target.name.as_str()), ("get", "one"));
+        let (verb, target) = parse(&Method::GET, "/api/v1/watch/namespaces/shop/secrets/one");
+        assert_eq!((verb.as_str(), target.name.as_str()), ("watch", "one"));
     }
 
     #[test]

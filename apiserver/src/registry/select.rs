@@ -41,6 +41,15 @@ impl Selection {
         Ok(Self { labels, fields })
     }
 
+    /// Of these, only the object that the path names. What was authorized by name is selected by it.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        if !name.is_empty() && self.name() != Some(name) {
+            self.fields.insert(0, Term { path: "metadata.name".to_owned(), value: name.to_owned(), equal: true });
+        }
+        self
+    }
+
     /// Whether everything is selected.
     #[must_use]
     pub fn is_everything(&self) -> bool {

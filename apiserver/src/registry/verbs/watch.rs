@@ -53,7 +53,7 @@ struct Watcher {
 /// Serves a watch.
 pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
     let options = ListOptions::read(&call.query, true)?;
-    let selection = Selection::read(kind, &call.query)?;
+    let selection = Selection::read(kind, &call.query)?.named(call.name());
     let scope = scope_of(kind, &call, &selection);
     let starts_with_state = options.initial_events.unwrap_or(matches!(options.version, Match::Newest | Match::Any));
     let (initial, from) = if starts_with_state {
