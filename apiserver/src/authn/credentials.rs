@@ -8,6 +8,7 @@ use martello_pki::token::{BoundObject, Claims};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use super::Peer;
 use crate::{registry::object, server::Core};
 
 /// A user of a token, and for whom the token is.
@@ -18,9 +19,16 @@ pub struct Accepted {
     pub audiences: Vec<String>,
 }
 
-/// The user of a chain of client certificates, the leaf first.
-pub fn certificate_user(core: &Core, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<User, String> {
-    martello_pki::authenticate(core.pki.trust(), chain, now).map_err(|error| error.to_string())
+/// What a chain of client certificates, the leaf first, proves.
+pub fn certificate_peer(core: &Core, chain: &[CertificateDer<'_>], now: Timestamp) -> Peer {
+    let user = match martello_pki::authenticate(core.pki.trust(), chain, now) {
+        Ok(user) => user,
+        Err(error) => return Peer::Refused(error.to_string().into()),
+    };
+    match martello_pki::verify::expires(chain) {
+        Some(expires) => Peer::Certificate(Arc::new(user), expires),
+        None => Peer::Refused("the client certificate's end can't be read".into()),
+    }
 }
 
 /// The audience of this server itself.

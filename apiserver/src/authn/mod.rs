@@ -20,10 +20,10 @@ pub mod credentials;
 pub enum Peer {
     /// Nothing.
     Unknown,
-    /// A client certificate that is not trusted.
-    Refused,
-    /// A client certificate of this user.
-    Certificate(Arc<User>),
+    /// A client certificate that is not trusted, and why.
+    Refused(Arc<str>),
+    /// A client certificate of this user, and until when it holds: a connection may live longer.
+    Certificate(Arc<User>, Timestamp),
     /// It is one of our own components in this process.
     Internal(Arc<User>),
 }
@@ -31,27 +31,44 @@ pub enum Peer {
 /// Longest token that is looked at.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Finds out who asks. A wrong token is refused, whatever else was proved.
+/// Why nobody is recognized although credentials were shown; for the audit trail, not for the client.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthnError {
+    /// The client certificate, and there is no token besides.
+    #[error("{0}")]
+    Certificate(Arc<str>),
+    /// The bearer token.
+    #[error("the bearer token was refused: {0}")]
+    Token(String),
+}
+
+const EXPIRED: &str = "the client certificate has expired since the connection was made";
+
+/// Finds out who asks. The certificate comes first, as upstream's; a token counts where no certificate holds. Credentials
+/// of which none holds are refused, and never taken for none.
 pub async fn authenticate(
     core: &Arc<Core>,
     peer: &Peer,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<Arc<User>, ApiError> {
-    match peer {
-        Peer::Internal(user) | Peer::Certificate(user) => Ok(Arc::clone(user)),
-        Peer::Refused if headers.get(header::AUTHORIZATION).is_none() => Err(ApiError::unauthorized()),
-        Peer::Unknown | Peer::Refused => match bearer(headers) {
-            None => Ok(Arc::new(User::anonymous())),
-            Some(token) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => Err(ApiError::unauthorized()),
-            Some(token) => match credentials::token_user(core, token, &[], now).await {
-                Ok(accepted) => Ok(Arc::new(accepted.user)),
-                Err(why) => {
-                    tracing::debug!(why, "a token was refused");
-                    Err(ApiError::unauthorized())
-                }
-            },
-        },
+) -> Result<Arc<User>, AuthnError> {
+    let refused = match peer {
+        Peer::Internal(user) => return Ok(Arc::clone(user)),
+        Peer::Certificate(user, expires) if now < *expires => return Ok(Arc::clone(user)),
+        Peer::Certificate(..) => Some(Arc::from(EXPIRED)),
+        Peer::Refused(why) => Some(Arc::clone(why)),
+        Peer::Unknown => None,
+    };
+    match (bearer(headers), refused) {
+        (None, None) => Ok(Arc::new(User::anonymous())),
+        (None, Some(why)) => Err(AuthnError::Certificate(why)),
+        (Some(token), _) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => {
+            Err(AuthnError::Token(format!("it has {} bytes", token.len())))
+        }
+        (Some(token), _) => {
+            let accepted = credentials::token_user(core, token, &[], now).await.map_err(AuthnError::Token)?;
+            Ok(Arc::new(accepted.user))
+        }
     }
 }
 

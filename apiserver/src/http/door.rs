@@ -83,27 +83,27 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let nobody = Arc::new(User::anonymous());
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
         Ok(user) => user,
-        Err(error) => {
-            core.audit.open(&origin, &nobody, &info, &request, now).refused(&error, "not authenticated");
-            return observed.done(reply::failure(&error));
+        Err(why) => {
+            let record = core.audit.open(&origin, &nobody, &info, &request, now);
+            return observed.done(record.refused(&ApiError::unauthorized(), &format!("not authenticated: {why}")));
         }
     };
-    let user = match authn::impersonate(core, Arc::clone(&user), request.headers()) {
+    let authenticated = Arc::clone(&user);
+    let user = match authn::impersonate(core, user, request.headers()) {
         Ok(user) => user,
         Err(error) => {
-            core.audit.open(&origin, &user, &info, &request, now).refused(&error, "may not act as another");
-            return observed.done(reply::failure(&error));
+            let record = core.audit.open(&origin, &authenticated, &info, &request, now);
+            return observed.done(record.refused(&error, "may not act as another"));
         }
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
-    let record = core.audit.open(&origin, &user, &info, &request, now);
+    let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated);
     let headers = request.headers().clone();
     let permit = match authorize(core, &user, &info, &query) {
         Ok(permit) => permit,
         Err(denied) => {
             let (error, hint) = *denied;
-            record.refused(&error, &hint);
-            let mut reply = reply::failure(&error);
+            let mut reply = record.refused(&error, &hint);
             if is_interactive(&headers) {
                 reply::warn(&mut reply, &[hint]);
             }

@@ -97,13 +97,25 @@ impl Record {
         Ok(AllowedRecord { record: self, pending })
     }
 
-    /// Closes the record of a request that was refused, for the reason given.
-    pub fn refused(self, error: &ApiError, why: &str) {
+    /// Notes who authenticated, where that is another than the one on whose behalf the request is made.
+    #[must_use]
+    pub fn made_by(mut self, authenticated: Arc<User>) -> Self {
+        if !Arc::ptr_eq(&self.event.user, &authenticated) {
+            self.event = self.event.impersonated_by(authenticated);
+        }
+        self
+    }
+
+    /// Closes the record of a request that was refused, for the reason given. The answer names the record.
+    pub fn refused(self, error: &ApiError, why: &str) -> Reply {
         let event = self.event.annotated(DECISION, "forbid").annotated(REASON, why);
         let event = event.completed(error.code, &error.reason, clock::now());
-        if let Err(error) = self.log.record(&event) {
-            unavailable(&error);
-        }
+        let mut answer = match self.log.record(&event) {
+            Ok(()) => reply::failure(error),
+            Err(error) => reply::failure(&unavailable(&error)),
+        };
+        set_audit_id(&mut answer, &self.id);
+        answer
     }
 }
 

@@ -156,13 +156,10 @@ async fn handshake(
         .map(|chain| chain.iter().map(|certificate| certificate.clone().into_owned()).collect::<Vec<_>>());
     let peer_of = match chain {
         None => Peer::Unknown,
-        Some(chain) => match credentials::certificate_user(core, &chain, clock::now()) {
-            Ok(user) => Peer::Certificate(Arc::new(user)),
-            Err(why) => {
-                tracing::info!(why, %peer, "a client certificate was refused");
-                Peer::Refused
-            }
-        },
+        Some(chain) => credentials::certificate_peer(core, &chain, clock::now()),
     };
+    if let Peer::Refused(why) = &peer_of {
+        tracing::info!(why = &**why, %peer, "a client certificate was refused; each request will be answered with 401");
+    }
     Some((stream, Origin { peer: peer_of, address: Some(peer) }))
 }
