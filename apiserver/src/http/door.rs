@@ -23,7 +23,7 @@ use super::{
     query::Query,
     reply::{self, Reply},
     routes,
-    track::is_long_running,
+    track::{is_long_running, takes_over},
 };
 use crate::{
     authn::{self, Peer},
@@ -155,8 +155,20 @@ fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -
     {
         target.selected_fields = equalities(query.get("fieldSelector"));
     }
-    let attributes = Attributes { user: Arc::clone(user), verb: info.verb.to_owned(), target };
-    match core.authorizer.authorize(&attributes) {
+    let ask = |verb: &str, target: Target| {
+        let attributes = Attributes { user: Arc::clone(user), verb: verb.to_owned(), target };
+        core.authorizer.authorize(&attributes)
+    };
+    let decision = if info.verb == "get" && takes_over(&info.target) {
+        // A WebSocket begins with a GET, which reads nothing: it takes the right to create, too (upstream since 1.35).
+        match ask("get", target.clone()) {
+            Decision::Allow(_) => ask("create", target),
+            denied @ Decision::Deny(_) => denied,
+        }
+    } else {
+        ask(info.verb, target)
+    };
+    match decision {
         Decision::Allow(permit) => Ok(permit),
         Decision::Deny(denial) => {
             tracing::debug!(user = user.name, denied = denial.message(), hint = denial.hint(), "denied");

@@ -14,3 +14,16 @@ pub fn is_long_running(info: &RequestInfo) -> bool {
         Target::Path(_) => false,
     }
 }
+
+const TAKEN_OVER: [&str; 3] = ["attach", "exec", "portforward"];
+
+/// Whether the client acts inside of a pod over the connection: never a mere read, whatever the method.
+#[must_use]
+pub fn takes_over(target: &Target) -> bool {
+    match target {
+        Target::Resource(target) => {
+            target.group.is_empty() && target.resource == "pods" && TAKEN_OVER.contains(&target.subresource.as_str())
+        }
+        Target::Path(_) => false,
+    }
+}

@@ -17,6 +17,7 @@ use crate::http::{
     door::{Origin, set_audit_id},
     info::RequestInfo,
     reply::{self, Reply},
+    track::takes_over,
 };
 
 /// Upstream's annotations of a decision.
@@ -79,7 +80,8 @@ impl Audit {
         let source = origin.address.map(|address| address.ip().to_string()).into_iter().collect();
         let uri = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let event = Event::received(id.clone(), &attributes, uri, now).from(source, agent);
-        let is_change = matches!(info.target, Target::Resource(_)) && !attributes.is_read_only();
+        let is_change =
+            matches!(info.target, Target::Resource(_)) && (!attributes.is_read_only() || takes_over(&info.target));
         Record { log: self.log.clone(), id, event, is_change, is_stream: info.verb == "watch" }
     }
 }
