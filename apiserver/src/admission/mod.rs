@@ -12,6 +12,7 @@ use crate::{
 
 pub mod lifecycle;
 pub mod node_restriction;
+pub mod pod_security;
 pub mod service_account;
 pub mod tolerations;
 
@@ -52,7 +53,8 @@ pub async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    node_restriction::check(core, kind, call, operation, object, old).await
+    node_restriction::check(core, kind, call, operation, object, old).await?;
+    pod_security::check(core, kind, call, operation, object, old).await
 }
 
 fn is_pod(kind: &Kind) -> bool {

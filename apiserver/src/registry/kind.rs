@@ -1,6 +1,6 @@
 //! One kind of object, described once: what the verbs need to know about it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ pub struct Kind {
     pub storage: Text,
     strategy: Box<dyn Strategy>,
     head: String,
+    descriptions: OnceLock<Vec<String>>,
 }
 
 /// How names of objects are formed.
@@ -338,13 +339,18 @@ impl Kind {
             .storage()
             .unwrap_or_else(|| martello_api::status::qualified(&resource.gvk.group, &resource.plural).into());
         let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version());
-        Self { resource, storage, strategy: Box::new(strategy), head }
+        Self { resource, storage, strategy: Box::new(strategy), head, descriptions: OnceLock::new() }
     }
 
     /// How every object of this kind begins when it is encoded: kind and version, which items of lists go without.
     #[must_use]
     pub fn head(&self) -> &str {
         &self.head
+    }
+
+    /// What each column of a Table shows, in words; looked up when it is first asked for.
+    pub fn column_descriptions(&self) -> &[String] {
+        self.descriptions.get_or_init(|| super::columns::describe(self, self.columns()))
     }
 
     /// Group, for messages.

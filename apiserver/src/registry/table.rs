@@ -39,12 +39,13 @@ pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values:
     let columns: Vec<Value> = kind
         .columns()
         .iter()
-        .map(|column| {
+        .zip(kind.column_descriptions())
+        .map(|(column, description)| {
             json!({
                 "name": column.name,
                 "type": column.kind,
                 "format": column.format,
-                "description": super::columns::description(kind, column),
+                "description": description,
                 "priority": column.priority,
             })
         })

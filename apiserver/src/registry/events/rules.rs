@@ -23,14 +23,14 @@ pub const INDEXED: &[&str] = &[
 
 /// Columns.
 pub const COLUMNS: [Column; 10] = [
-    Column::text("Last Seen", "Time when this event was last observed"),
+    Column::text("Last Seen", "lastTimestamp"),
     Column::text("Type", "type"),
     Column::text("Reason", "reason"),
     Column::text("Object", "involvedObject"),
     Column::text("Subobject", "involvedObject.fieldPath").wide(),
     Column::text("Source", "source").wide(),
     Column::text("Message", "message"),
-    Column::text("First Seen", "Time when this event was first observed").wide(),
+    Column::text("First Seen", "firstTimestamp").wide(),
     Column::text("Count", "count").wide(),
     Column { priority: 1, ..Column::name() },
 ];
