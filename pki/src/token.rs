@@ -21,8 +21,9 @@ use cache::VerifiedCache;
 pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Shortest life of a token, as upstream's TokenRequest has it.
 pub const MIN_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
-/// Longest life of a token; who asks for more gets this. Signing keys stay trusted as long.
-pub const MAX_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// Longest life of a token; who asks for more gets this, and the answer says so. Signing keys stay trusted as long. Agents
+/// and client libraries renew within the hour; a token that was stolen should be worthless by tomorrow.
+pub const MAX_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 
 /// Issues and verifies tokens. Cheap to clone.
 #[derive(Clone)]

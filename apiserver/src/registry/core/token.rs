@@ -8,7 +8,7 @@ use martello_api::{
     clock::rfc3339_seconds,
     status::{ApiError, Cause},
 };
-use martello_pki::token::{BoundObject, TokenSpec};
+use martello_pki::token::{BoundObject, MAX_TOKEN_LIFETIME, TokenSpec};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,8 +27,6 @@ use crate::{
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 const DEFAULT_SECONDS: i64 = 3600;
-/// No token of a machine lives longer, whatever is asked for; upstream's answer then says so too.
-const LONGEST_SECONDS: i64 = 24 * 3600;
 
 /// The token subresource.
 pub struct TokenRequests;
@@ -55,7 +53,7 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     if audiences.is_empty() {
         audiences = own_audiences(core);
     }
-    let granted = seconds.min(LONGEST_SECONDS);
+    let granted = seconds.min(MAX_TOKEN_LIFETIME.as_secs());
     let mut spec = TokenSpec {
         namespace: call.namespace().to_owned(),
         service_account: call.name().to_owned(),
