@@ -9,6 +9,9 @@ use serde_json::json;
 
 use crate::admin;
 
+/// Who it is for if nobody is named.
+const ADMIN: &str = "admin";
+
 /// For whom, and for how long.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
@@ -19,9 +22,9 @@ pub struct Flags {
     #[arg(long, default_value = "8h", value_name = "DURATION")]
     ttl: SignedDuration,
     /// Name of the user.
-    #[arg(long, default_value = "admin", value_name = "NAME")]
+    #[arg(long, default_value = ADMIN, value_name = "NAME")]
     user: String,
-    /// Groups of the user; may be given again [default: system:masters, which may do anything].
+    /// Groups of the user; may be given again [default: for admin system:masters, which may do anything; for others none].
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
     /// Address of the API server [default: the one that the server advertises].
@@ -34,7 +37,7 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.ttl.as_secs() <= 0 {
         anyhow::bail!("--ttl must be longer than nothing, as 8h");
     }
-    let groups = if flags.group.is_empty() { vec![GROUP_MASTERS.to_owned()] } else { flags.group };
+    let groups = groups(&flags.user, flags.group);
     let request = json!({
         "apiVersion": "martello.dev/v1alpha1", "kind": "ClientCertificate", "metadata": {},
         "spec": {"user": flags.user, "groups": groups, "ttlSeconds": flags.ttl.as_secs()},
@@ -59,4 +62,22 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     eprintln!("# holds until {}", status("expirationTimestamp")?);
     print!("{}", serde_saphyr::to_string(&config)?);
     Ok(())
+}
+
+/// The groups of a user: those that were asked for. Only the administrator has one without being asked.
+fn groups(user: &str, asked: Vec<String>) -> Vec<String> {
+    if asked.is_empty() && user == ADMIN { vec![GROUP_MASTERS.to_owned()] } else { asked }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_administrator_has_a_group_without_asking() {
+        assert_eq!(groups(ADMIN, Vec::new()), [GROUP_MASTERS]);
+        assert!(groups("jane", Vec::new()).is_empty());
+        assert_eq!(groups("jane", vec!["shop".to_owned()]), ["shop"]);
+        assert_eq!(groups(ADMIN, vec!["shop".to_owned()]), ["shop"]);
+    }
 }
