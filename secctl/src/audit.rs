@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use martello_api::clock;
 use martello_audit::VerifyError;
-use martello_kms::{KeyFile, Kms};
+use martello_kms::Kms;
 use serde_json::Value;
 
 /// What to do with the trail.
@@ -25,8 +25,11 @@ pub struct Place {
     #[command(flatten)]
     admin: crate::admin::Flags,
     /// File with the root key [default: the data directory's name with `.root-key`].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     root_key_file: Option<PathBuf>,
+    /// File with the passphrase that guards the keys instead of a key file; `-` reads it from standard input.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 /// What to show.
@@ -54,7 +57,8 @@ impl Place {
         if !data_dir.join("kms").exists() {
             anyhow::bail!("{} holds no server's data; --data-dir says where it is", data_dir.display());
         }
-        let kms = Kms::open(data_dir, &KeyFile::new(key_file), clock::now()).context("open the keyring")?;
+        let custody = crate::server::custody::provider(key_file, self.passphrase_file.as_deref())?;
+        let kms = Kms::open(data_dir, custody.as_ref(), clock::now()).context("open the keyring")?;
         crate::server::keys::audit_keys(&kms)
     }
 }
@@ -120,4 +124,40 @@ fn line(event: &Value) -> String {
         decision,
     ];
     words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use martello_kms::{KeyFile, Passphrase, SecretBytes};
+
+    use super::*;
+
+    fn place(data_dir: &Path, passphrase_file: Option<PathBuf>) -> Place {
+        let admin = crate::admin::Flags { data_dir: data_dir.to_owned() };
+        Place { admin, root_key_file: None, passphrase_file }
+    }
+
+    #[test]
+    fn the_trail_opens_with_the_custody_that_the_server_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let custody = Passphrase::new(SecretBytes::new(b"correct horse battery staple".to_vec()));
+        drop(Kms::open(&data, &custody, clock::now()).unwrap());
+        let file = |text: &str| {
+            let path = folder.path().join(text.len().to_string());
+            std::fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        assert!(place(&data, file("correct horse battery staple\n")).keys().is_ok());
+        assert!(place(&data, file("another passphrase")).keys().is_err());
+        assert!(place(&data, file("\n")).keys().is_err());
+
+        let data = folder.path().join("with-key-file");
+        std::fs::create_dir(&data).unwrap();
+        drop(Kms::open(&data, &KeyFile::new(crate::server::root_key_beside(&data)), clock::now()).unwrap());
+        assert!(place(&data, None).keys().is_ok());
+    }
 }

@@ -1,20 +1,21 @@
 //! Who keeps the root key of this server.
 
-use std::io::Read as _;
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use martello_kms::{KeyFile, Passphrase, RootKeyProvider, SecretBytes};
 use zeroize::Zeroizing;
 
-use super::Flags;
-
 /// A passphrase is a line of text.
 const MAX_PASSPHRASE_BYTES: u64 = 4096;
 
-/// The custody that the settings ask for: a key file, unless a passphrase is given.
-pub fn provider(flags: &Flags) -> anyhow::Result<Box<dyn RootKeyProvider>> {
-    let Some(path) = &flags.passphrase_file else {
-        return Ok(Box::new(KeyFile::new(flags.root_key_path())));
+/// The custody that was asked for: a key file, unless a passphrase is given.
+pub fn provider(key_file: PathBuf, passphrase_file: Option<&Path>) -> anyhow::Result<Box<dyn RootKeyProvider>> {
+    let Some(path) = passphrase_file else {
+        return Ok(Box::new(KeyFile::new(key_file)));
     };
     let mut text = Zeroizing::new(Vec::new());
     let what = || format!("read the passphrase from {}", path.display());

@@ -1,7 +1,7 @@
 //! `secctl server`: the composition root of the API server and what runs beside it.
 
 mod components;
-mod custody;
+pub mod custody;
 mod dialer;
 mod flags;
 pub mod keys;
@@ -39,7 +39,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         TcpListener::bind(flags.listen).await.with_context(|| format!("listen on {} (--listen)", flags.listen))?;
     let address = listener.local_addr().context("read the listening address")?;
     let now = clock::now();
-    let kms = Kms::open(&flags.data_dir, custody::provider(&flags)?.as_ref(), now).context("open the keyring")?;
+    let custody = custody::provider(flags.root_key_path(), flags.passphrase_file.as_deref())?;
+    let kms = Kms::open(&flags.data_dir, custody.as_ref(), now).context("open the keyring")?;
     let pki = Pki::load_or_create(&flags.data_dir, &kms, now).context("open the certificate authorities")?;
     let (log, opened) = martello_audit::Log::open(
         &flags.data_dir.join(AUDIT),
