@@ -3,6 +3,10 @@
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless asked otherwise: our own doings. These libraries tell at `info` what each round of their
+/// protocols does.
+const LEVELS: &str = "info,openraft=warn,sled=warn,h2=warn,hyper=warn,hyper_util=warn";
+
 /// How to log.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
@@ -11,7 +15,7 @@ pub struct Flags {
     #[arg(long = "log-format", value_enum, default_value = "text", value_name = "FORMAT")]
     pub format: Format,
     /// What to log: a level (error, warn, info, debug, trace), or levels by module as in `info,martello_node=debug`.
-    #[arg(long = "log-level", default_value = "info", value_name = "LEVEL")]
+    #[arg(long = "log-level", default_value = LEVELS, value_name = "LEVEL")]
     pub level: String,
 }
 
@@ -34,4 +38,20 @@ pub fn start(flags: &Flags) -> anyhow::Result<()> {
         Format::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_asked_for() {
+        let filter = EnvFilter::try_new(LEVELS).unwrap().to_string();
+        let directives: Vec<&str> = filter.split(',').collect();
+        assert!(directives.contains(&"info"), "{filter}");
+        for library in ["openraft", "sled", "h2", "hyper"] {
+            assert!(directives.contains(&format!("{library}=warn").as_str()), "{filter}");
+        }
+        assert_eq!(EnvFilter::try_new("info").unwrap().to_string(), "info");
+    }
 }
