@@ -1,9 +1,9 @@
-//! Pods that could harm their node are refused, as far as the labels of their namespace ask; workloads are warned about.
+//! Pod security: the levels of a namespace, asked of every pod and of every template that is written there.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use martello_api::status::ApiError;
-use martello_policy::admission::{Levels, Verdict, judge_pod, judge_template};
+use martello_policy::admission::{LABEL_PREFIX, Levels, Verdict, judge_pod, judge_template};
 use serde_json::Value;
 
 use super::Operation;
@@ -12,18 +12,10 @@ use crate::{
     server::Core,
 };
 
-/// Where the pod template of a kind is; none for kinds without.
-fn template<'a>(kind: &Kind, object: &'a Value) -> Option<&'a Value> {
-    match (kind.group(), kind.name()) {
-        ("apps", _) | ("", "ReplicationController") => object::at(object, &["spec", "template"]),
-        ("batch", "Job") => object::at(object, &["spec", "template"]),
-        ("batch", "CronJob") => object::at(object, &["spec", "jobTemplate", "spec", "template"]),
-        ("", "PodTemplate") => object.get("template"),
-        _ => None,
-    }
-}
+/// Fields of a pod's spec that change nothing about what the pod may do.
+const HARMLESS: [&str; 2] = ["activeDeadlineSeconds", "tolerations"];
 
-/// Judges a pod or a workload that is about to be stored.
+/// Refuses a pod beyond the level of its namespace; warns of a template whose pods would be.
 pub async fn check(
     core: &Arc<Core>,
     kind: &Kind,
@@ -32,34 +24,84 @@ pub async fn check(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    let Some(object) = object.filter(|_| operation != Operation::Delete) else { return Ok(()) };
-    let is_pod = super::is_pod(kind);
-    let template = template(kind, object);
-    if !is_pod && template.is_none() {
-        return Ok(());
-    }
-    if old.is_some_and(|old| old.get("spec") == object.get("spec")) {
-        return Ok(());
-    }
-    let levels = levels(core, call.namespace()).await?;
-    let (user, namespace) = (call.user.name.as_str(), call.namespace());
-    let verdict: Verdict = match template {
-        Some(template) => judge_template(user, namespace, template, &levels),
-        None => judge_pod(user, namespace, object, &levels),
+    let Some(object) = object else { return Ok(()) };
+    let subject = match Subject::of(kind, call, object, old) {
+        Some(subject) if operation != Operation::Delete => subject,
+        _ => return Ok(()),
     };
-    verdict.warnings.into_iter().for_each(|warning| call.warn(warning));
-    match verdict.refusal {
-        Some(why) if is_pod => Err(kind.forbidden(object::name(object), &why)),
-        _ => Ok(()),
+    let (user, namespace) = (call.user.name.as_str(), call.namespace());
+    let levels = levels(core, namespace).await?;
+    let Verdict { refusal, warnings, annotations } = match subject {
+        Subject::Pod => judge_pod(user, namespace, object, &levels),
+        Subject::Template(template) => judge_template(user, namespace, template, &levels),
+    };
+    call.note(annotations);
+    warnings.into_iter().for_each(|warning| call.warn(warning));
+    match refusal {
+        Some(why) => Err(kind.forbidden(object::name(object), &why)),
+        None => Ok(()),
     }
 }
 
-async fn levels(core: &Arc<Core>, namespace: &str) -> Result<Levels, ApiError> {
-    let mut labels = BTreeMap::new();
-    if let Some(kind) = core.registry.find("", "v1", "namespaces")
-        && let Some(entry) = core.find(kind, "", namespace).await?
-    {
-        labels.extend(entry.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+/// What is judged.
+enum Subject<'a> {
+    Pod,
+    Template(&'a Value),
+}
+
+impl<'a> Subject<'a> {
+    fn of(kind: &Kind, call: &Call, object: &'a Value, old: Option<&Value>) -> Option<Self> {
+        let part = call.target.subresource.as_str();
+        let path: &[&str] = match (kind.group(), kind.name()) {
+            ("", "Pod") => {
+                let writes_spec = matches!(part, "" | "ephemeralcontainers");
+                return (writes_spec && old.is_none_or(|old| differ(object, old))).then_some(Self::Pod);
+            }
+            ("apps", _) | ("batch", "Job") | ("", "ReplicationController") => &["spec", "template"],
+            ("batch", "CronJob") => &["spec", "jobTemplate", "spec", "template"],
+            ("", "PodTemplate") => &["template"],
+            _ => return None,
+        };
+        let template = object::at(object, path).filter(|template| template.get("spec").is_some())?;
+        part.is_empty().then_some(Self::Template(template))
     }
+}
+
+/// Whether a pod was changed in what the level is about. One that was let in under another level may still be labeled,
+/// tolerate more, or end.
+fn differ(new: &Value, old: &Value) -> bool {
+    let judged = |pod: &Value| {
+        let mut spec = pod.get("spec").cloned().unwrap_or_default();
+        for key in HARMLESS {
+            object::remove(&mut spec, &[], key);
+        }
+        spec
+    };
+    judged(new) != judged(old)
+}
+
+async fn levels(core: &Arc<Core>, namespace: &str) -> Result<Levels, ApiError> {
+    let namespaces = core.registry.find("", "v1", "namespaces").ok_or_else(ApiError::no_such_route)?;
+    let entry = core.find(namespaces, "", namespace).await?;
+    let labels = entry.iter().flat_map(|entry| entry.labels.iter());
+    let labels = labels.filter(|(key, _)| key.starts_with(LABEL_PREFIX));
+    let labels: BTreeMap<String, String> = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     Ok(Levels::of_labels(&labels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_change_of_what_the_level_is_about_is_judged_again() {
+        let old = json!({"metadata": {}, "spec": {"hostNetwork": true, "containers": [{"name": "a", "image": "x"}]}});
+        let mut new = old.clone();
+        new["metadata"] = json!({"labels": {"a": "b"}});
+        new["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        assert!(!differ(&new, &old));
+        new["spec"]["ephemeralContainers"] = json!([{"name": "b", "securityContext": {"privileged": true}}]);
+        assert!(differ(&new, &old));
+    }
 }

@@ -28,7 +28,11 @@ use super::{
 use crate::{
     authn::{self, Peer},
     metrics::Observed,
-    registry::{call::Call, select::equalities, verbs},
+    registry::{
+        call::{Call, Note},
+        select::equalities,
+        verbs,
+    },
     server::Core,
 };
 
@@ -114,14 +118,16 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         Ok(record) => record,
         Err(error) => return observed.done(reply::failure(&error)),
     };
-    let passed = Passed { user, info, query, headers, permit, upgrade, now };
+    let notes = Arc::default();
+    let passed = Passed { user, info, query, headers, permit, upgrade, now, notes: Arc::clone(&notes) };
     let served = handle(core, passed, request).await;
     let reply = served.unwrap_or_else(|(error, warnings)| {
         let mut reply = reply::failure(&error);
         reply::warn(&mut reply, &warnings);
         reply
     });
-    observed.done(record.close(reply).await)
+    let notes = std::mem::take(&mut *notes.lock());
+    observed.done(record.close(reply, &notes).await)
 }
 
 /// What got through identity and authorization.
@@ -133,6 +139,7 @@ struct Passed {
     permit: Permit,
     upgrade: Option<hyper::upgrade::OnUpgrade>,
     now: jiff::Timestamp,
+    notes: Arc<Mutex<Vec<Note>>>,
 }
 
 /// A failure, and what the client is told besides.
@@ -179,7 +186,7 @@ fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -
 
 async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
     let plain = |error: ApiError| (error, Vec::new());
-    let Passed { user, info, query, headers, permit, upgrade, now } = passed;
+    let Passed { user, info, query, headers, permit, upgrade, now, notes } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let method = request.method().clone();
     let Target::Resource(target) = info.target.clone() else {
@@ -216,6 +223,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         now,
         permit,
         warnings: Arc::clone(&warnings),
+        notes,
         upgrade: Mutex::new(upgrade),
         headers: headers.clone(),
         method,

@@ -85,14 +85,18 @@ pub fn page_not_found() -> Reply {
     text(404, "404 page not found\n")
 }
 
-/// Longest text of one warning, as upstream's.
+/// Longest text of all warnings of an answer together; where they are longer, each is cut. Both as upstream's.
+const MAX_WARNINGS_CHARS: usize = 4096;
+/// Longest text of one warning that is cut.
 const MAX_WARNING_CHARS: usize = 256;
 
 /// Adds a `Warning` header per message (RFC 9111, 5.5).
 pub fn warn(response: &mut Reply, messages: &[String]) {
-    for message in messages {
+    let total: usize = messages.iter().map(|message| message.chars().count()).sum();
+    let longest = if total > MAX_WARNINGS_CHARS { MAX_WARNING_CHARS } else { MAX_WARNINGS_CHARS };
+    for message in messages.iter().take(MAX_WARNINGS_CHARS / MAX_WARNING_CHARS) {
         let mut line = String::from("299 - \"");
-        for character in message.chars().take(MAX_WARNING_CHARS) {
+        for character in message.chars().take(longest) {
             match character {
                 '"' => line.push_str("\\\""),
                 '\\' => line.push_str("\\\\"),

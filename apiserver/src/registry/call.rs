@@ -36,6 +36,8 @@ pub struct Call {
     pub permit: Permit,
     /// What the client is told besides.
     pub warnings: Arc<Mutex<Vec<String>>>,
+    /// What the audit trail is told besides.
+    pub notes: Arc<Mutex<Vec<Note>>>,
     /// The connection, for calls that take it over.
     pub upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
     /// Headers of the request, for calls that are passed on.
@@ -43,6 +45,9 @@ pub struct Call {
     /// Method of the request.
     pub method: http::Method,
 }
+
+/// An annotation of the audit trail.
+pub type Note = (&'static str, String);
 
 /// Longest name of a field manager.
 const MAX_MANAGER_CHARS: usize = 128;
@@ -67,6 +72,11 @@ impl Call {
         if !warnings.contains(&message) {
             warnings.push(message);
         }
+    }
+
+    /// Tells the audit trail something besides; of the same key the last counts.
+    pub fn note(&self, notes: Vec<Note>) {
+        self.notes.lock().extend(notes);
     }
 
     /// Whose fields a write sets: what was asked for, or the client's name.

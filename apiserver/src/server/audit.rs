@@ -13,6 +13,7 @@ use martello_api::{
 use martello_audit::{Event, Log, LogError, Pending, Stage};
 use martello_policy::Permit;
 
+use crate::registry::call::Note;
 use crate::http::{
     door::{Origin, set_audit_id},
     info::RequestInfo,
@@ -123,15 +124,18 @@ impl Record {
 
 impl AllowedRecord {
     /// Closes the record with the answer, and hands the answer out. What can't be recorded is not answered.
-    pub async fn close(self, mut answer: Reply) -> Reply {
+    pub async fn close(self, mut answer: Reply, notes: &[Note]) -> Reply {
         let Self { record, pending } = self;
         set_audit_id(&mut answer, &record.id);
         let code = answer.status().as_u16();
         let closed = match pending {
-            Some(pending) => pending.close(code, "", &[], clock::now()).await,
-            None if record.is_stream && code < 400 => record
-                .log
-                .record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now())),
+            Some(pending) => {
+                let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                pending.close(code, "", &notes, clock::now()).await
+            }
+            None if record.is_stream && code < 400 => {
+                record.log.record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now()))
+            }
             None => record.log.record(&record.event.completed(code, "", clock::now())),
         };
         match closed {
