@@ -60,7 +60,10 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
         "current-context": "martello",
     });
     eprintln!("# holds until {}", status("expirationTimestamp")?);
-    print!("{}", serde_saphyr::to_string(&config)?);
+    // Every value on the line of its name, for readers that know no more of YAML.
+    let mut options = serde_saphyr::SerializerOptions::default();
+    options.prefer_block_scalars = false;
+    print!("{}", serde_saphyr::to_string_with_options(&config, options)?);
     Ok(())
 }
 
