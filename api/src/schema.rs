@@ -8,6 +8,7 @@ mod defaults;
 mod descriptions;
 mod json;
 mod normalize;
+mod protobuf;
 mod table;
 mod time;
 mod yaml;
@@ -24,6 +25,7 @@ pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;
 pub use json::{JsonError, MAX_DEPTH, Raw, parse as parse_json};
 pub use normalize::{normalize, zero};
+pub use protobuf::{Envelope, ProtobufError, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event};
 pub use yaml::{Yaml, parse as parse_yaml};
 
 /// A message: the fields of one object type.
@@ -41,6 +43,8 @@ pub struct Schema {
     pub unions: Option<Value>,
     /// Sorted by name.
     fields: Vec<Field>,
+    /// The fields by their numbers; made when protobuf is first spoken.
+    layout: OnceLock<protobuf::Layout>,
 }
 
 /// A field of a message.
@@ -48,10 +52,10 @@ pub struct Schema {
 pub struct Field {
     /// As in JSON.
     pub name: Text,
-    /// Field number in protobuf; of a field of an embedded message, that message's number is `outer`.
+    /// Field number in protobuf; 0 where protobuf does not know it.
     pub number: u16,
-    /// Number of the embedded message that protobuf wraps this field in; 0 where there is none.
-    pub outer: u16,
+    /// Numbers of the embedded messages that protobuf wraps this field in, the outermost first; 0 where there is none.
+    pub outer: [u16; 2],
     /// What it holds.
     pub kind: Kind,
     /// What is written when nothing, or nothing but a zero, was given.
@@ -217,6 +221,10 @@ impl Schema {
         self.name.rsplit('.').next().unwrap_or_default()
     }
 
+    fn layout(&self) -> &protobuf::Layout {
+        self.layout.get_or_init(|| protobuf::Layout::of(self))
+    }
+
     fn place(&self, name: &str) -> Option<usize> {
         self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok()
     }
@@ -229,7 +237,7 @@ impl Field {
         Self {
             name: name.into(),
             number: 0,
-            outer: 0,
+            outer: [0; 2],
             kind,
             presence: Presence::Optional,
             required: false,
@@ -351,7 +359,7 @@ mod tests {
         let Kind::List(list) = &containers.kind else { panic!("a list") };
         assert_eq!(list.merge, ListMerge::Keys(vec!["name".into()]));
         let volume = Schemas::builtin().named("io.k8s.api.core.v1.Volume").unwrap().field("secret").unwrap();
-        assert_eq!((volume.outer, volume.number), (2, 6));
+        assert_eq!((volume.outer, volume.number), ([2, 0], 6));
         assert!(Schemas::builtin().named("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap().atomic);
     }
 }

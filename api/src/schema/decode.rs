@@ -93,7 +93,7 @@ impl DecodeError {
     }
 }
 
-fn excerpt(body: &[u8], as_hex: bool) -> String {
+pub(super) fn excerpt(body: &[u8], as_hex: bool) -> String {
     if body.is_empty() {
         return "<empty>".into();
     }
@@ -319,7 +319,7 @@ impl Shaper {
     }
 }
 
-fn quantity(text: &str) -> Result<Value, Fault> {
+pub(super) fn quantity(text: &str) -> Result<Value, Fault> {
     let amount: Quantity = text.trim().parse().map_err(|error: crate::quantity::QuantityError| error.to_string())?;
     Ok(Value::String(amount.to_string()))
 }

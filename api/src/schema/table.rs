@@ -1,7 +1,7 @@
 //! Reads the table of facts about built-in types.
 //!
 //! One line per type: `=NAME`, its kinds (`group/version/kind`, with commas between), flags.
-//! One line per field: name, protobuf number (`outer.inner` inside an embedded message), type, presence, flags.
+//! One line per field: name, protobuf number (`outer.inner` inside an embedded message, which may itself be in one), type, presence, flags.
 //! Columns are parted by tabs.
 //!
 //! Types: `b` bool, `i` int32, `l` int64, `d` double, `s` string, `y` bytes, `q` quantity, `o` int or string, `t` time,
@@ -55,7 +55,8 @@ fn message(head: &'static str) -> Schema {
 fn field(line: &'static str, links: &[Link]) -> Option<Field> {
     let mut columns = line.split('\t');
     let (name, number, code, presence) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
-    let (outer, number) = number.split_once('.').unwrap_or(("0", number));
+    let (outer, number) = number.rsplit_once('.').unwrap_or(("0", number));
+    let (first, second) = outer.split_once('.').unwrap_or((outer, "0"));
     let (mut default, mut merge, mut map_type, mut patch) = (None, None, None, PatchStrategy::default());
     for flag in columns {
         match flag.split_once('=')? {
@@ -75,7 +76,7 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
     Some(Field {
         name: Text::Borrowed(name),
         number: number.parse().ok()?,
-        outer: outer.parse().ok()?,
+        outer: [first.parse().ok()?, second.parse().ok()?],
         kind: kind(code, links, merge, atomic)?,
         presence: match presence.as_bytes().first()? {
             b'v' => Presence::Always,

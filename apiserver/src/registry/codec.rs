@@ -4,7 +4,7 @@ use martello_api::{
     managed_fields::{self, Writer},
     patch,
     resource::GroupVersionKind,
-    schema::{self, Decoded, FieldIssue, Schema, Schemas},
+    schema::{self, Decoded, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
     status::{ApiError, Details},
 };
 use serde_json::Value;
@@ -18,7 +18,7 @@ use super::{
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
-const MEDIA: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// The schema of a kind; one that keeps everything where there is none (our own kinds).
 fn schema_of(kind: &Kind) -> &Schema {
@@ -33,7 +33,8 @@ pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError
     let decoded = match call.content_type.as_str() {
         JSON => schema::decode_json(schema, &call.body),
         YAML => schema::decode_yaml(schema, &call.body),
-        other => return Err(unknown_media(other)),
+        PROTOBUF if schema::has_protobuf(gvk) => return decode_protobuf(kind, call, schema),
+        _ => return Err(unknown_media(gvk)),
     };
     let decoded = decoded.map_err(|error| error.to_api_error(gvk, &call.body))?;
     check_kind(gvk, &decoded.value)?;
@@ -48,7 +49,10 @@ pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError
 
 /// Kind and version may be left out; if they are given they are those of the resource.
 fn check_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
-    let (kind, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    check_kind_of(gvk, object::text(value, &["kind"]), object::text(value, &["apiVersion"]))
+}
+
+fn check_kind_of(gvk: &GroupVersionKind, kind: &str, version: &str) -> Result<(), ApiError> {
     let wanted = gvk.api_version();
     if (kind.is_empty() || kind == gvk.kind) && (version.is_empty() || version == wanted) {
         return Ok(());
@@ -91,9 +95,19 @@ fn listed(issues: &[FieldIssue]) -> String {
     issues.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn unknown_media(_media: &str) -> ApiError {
+/// Protobuf has no place for fields that the schema lacks, so strictness has nothing to judge.
+fn decode_protobuf(kind: &Kind, call: &Call, schema: &Schema) -> Result<Value, ApiError> {
+    let gvk = &kind.resource.gvk;
+    let refuse = |error: ProtobufError| error.to_api_error(gvk, &call.body);
+    let envelope = Envelope::open(&call.body).map_err(refuse)?;
+    check_kind_of(gvk, envelope.kind, envelope.api_version)?;
+    Ok(finish(kind, envelope.decode(schema).map_err(refuse)?))
+}
+
+fn unknown_media(gvk: &GroupVersionKind) -> ApiError {
+    let also = if schema::has_protobuf(gvk) { ", application/vnd.kubernetes.protobuf" } else { "" };
     ApiError::unsupported_media_type(format!(
-        "the body of the request was in an unknown format - accepted media types include: {MEDIA}"
+        "the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}{also}"
     ))
 }
 
@@ -111,7 +125,13 @@ fn parse_body(call: &Call, gvk: &GroupVersionKind) -> Result<Value, ApiError> {
     let decoded = match call.content_type.as_str() {
         JSON => schema::decode_json(schema, &call.body),
         YAML => schema::decode_yaml(schema, &call.body),
-        other => return Err(unknown_media(other)),
+        PROTOBUF if schema::has_protobuf(gvk) => {
+            let opened = Envelope::open(&call.body);
+            return opened
+                .and_then(|envelope| envelope.decode(schema))
+                .map_err(|error| error.to_api_error(gvk, &call.body));
+        }
+        _ => return Err(unknown_media(gvk)),
     };
     decoded.map(|decoded| decoded.value).map_err(|error| error.to_api_error(gvk, &call.body))
 }
@@ -288,7 +308,7 @@ impl Foreign {
                 JSON_PATCH => Form::Json,
                 MERGE => Form::Merge,
                 STRATEGIC => Form::Strategic,
-                _ => return Err(unknown_media(&call.content_type)),
+                _ => return Err(unknown_media(&gvk)),
             };
             return Ok(Self { gvk, value: Value::Null, patch: Some(form), body });
         }

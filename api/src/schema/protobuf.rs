@@ -1,0 +1,241 @@
+//! Protobuf as Kubernetes writes it: an envelope that names version and kind, around a message led by the schema.
+
+mod layout;
+mod read;
+mod wire;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::{Map as JsonMap, Value};
+
+use super::decode::excerpt;
+use super::{Field, Kind, Link, Schema, Schemas};
+use crate::resource::{GroupVersionKind, Text};
+use crate::status::ApiError;
+pub(super) use layout::Layout;
+use read::Read;
+use wire::{Reader, Writer};
+
+/// What every enveloped body begins with.
+const MAGIC: &[u8] = b"k8s\0";
+
+/// Why bytes are no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtobufError {
+    /// No bytes.
+    #[error("empty data")]
+    Empty,
+    /// Nothing behind the prefix.
+    #[error("empty body")]
+    EmptyBody,
+    /// Not in an envelope.
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
+    Prefix,
+    /// The bytes stop in the middle of a value.
+    #[error("unexpected EOF")]
+    End,
+    /// A number of more than 64 bits.
+    #[error("proto: integer overflow")]
+    Overflow,
+    /// A field without a number.
+    #[error("proto: illegal tag 0 (wire type 0)")]
+    Tag,
+    /// A value that can't be what its field holds.
+    #[error("proto: wrong wireType = {0}")]
+    WireType(u64),
+    /// Text that is not UTF-8.
+    #[error("proto: text contains invalid UTF-8")]
+    Text,
+    /// Nested too deeply.
+    #[error("proto: exceeded max depth")]
+    Depth,
+    /// More values than an object may hold.
+    #[error("proto: too many values")]
+    TooMany,
+    /// A value that its type refuses.
+    #[error("{0}")]
+    Value(String),
+    /// A kind that has no schema.
+    #[error("no kind {kind:?} is registered for version {api_version:?}")]
+    UnknownKind {
+        /// `apiVersion` of the envelope.
+        api_version: String,
+        /// `kind` of the envelope.
+        kind: String,
+    },
+    /// In this field.
+    #[error("{field}: {why}")]
+    Field {
+        /// Path from the object.
+        field: String,
+        /// What was wrong.
+        why: Box<Self>,
+    },
+}
+
+impl ProtobufError {
+    /// The failure as the API answers it to a body that should have held `gvk`.
+    #[must_use]
+    pub fn to_api_error(&self, gvk: &GroupVersionKind, body: &[u8]) -> ApiError {
+        let kind = &gvk.kind;
+        let is_envelope = Envelope::open(body).is_ok();
+        ApiError::bad_request(if is_envelope {
+            format!("{kind} in version {:?} cannot be handled as a {kind}: {self}", gvk.version)
+        } else {
+            let shown = excerpt(body, true);
+            format!("the object provided is unrecognized (must be of type {kind}): {self} ({shown})")
+        })
+    }
+
+    fn in_field(self, name: &str) -> Self {
+        match self {
+            Self::Field { field, why } => Self::Field { field: format!("{name}.{field}"), why },
+            Self::Depth | Self::TooMany => self,
+            why => Self::Field { field: name.to_owned(), why: Box::new(why) },
+        }
+    }
+}
+
+/// An enveloped body (`runtime.Unknown`): what it is said to be, and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// For instance `apps/v1`; may be empty.
+    pub api_version: &'a str,
+    /// For instance `Deployment`; may be empty.
+    pub kind: &'a str,
+    /// The message.
+    pub message: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    /// Opens a body.
+    ///
+    /// # Errors
+    /// It is no envelope.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, ProtobufError> {
+        if bytes.is_empty() {
+            return Err(ProtobufError::Empty);
+        }
+        let body = bytes.strip_prefix(MAGIC).ok_or(ProtobufError::Prefix)?;
+        if body.is_empty() {
+            return Err(ProtobufError::EmptyBody);
+        }
+        let mut envelope = Self { api_version: "", kind: "", message: &[] };
+        let mut reader = Reader::new(body);
+        while let Some((number, wire)) = reader.next()? {
+            match number {
+                1 => {
+                    let mut meta = Reader::new(wire.bytes()?);
+                    while let Some((number, wire)) = meta.next()? {
+                        match number {
+                            1 => envelope.api_version = wire.text()?,
+                            2 => envelope.kind = wire.text()?,
+                            _ => {}
+                        }
+                    }
+                }
+                2 => envelope.message = wire.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(envelope)
+    }
+
+    /// The object, in normal form, with the envelope's version and kind where it tells them.
+    ///
+    /// # Errors
+    /// The first field that is malformed.
+    pub fn decode(&self, schema: &Schema) -> Result<Value, ProtobufError> {
+        let mut map = JsonMap::new();
+        for (name, text) in [("kind", self.kind), ("apiVersion", self.api_version)] {
+            if !text.is_empty() {
+                map.insert(name.to_owned(), text.into());
+            }
+        }
+        Read::default().object(schema, self.message, map)
+    }
+}
+
+/// Decodes an enveloped object of a built-in kind, whatever it is.
+///
+/// # Errors
+/// It is no envelope, its kind has no schema, or the first field that is malformed.
+pub fn decode_protobuf(bytes: &[u8]) -> Result<(GroupVersionKind, Value), ProtobufError> {
+    let envelope = Envelope::open(bytes)?;
+    let gvk = gvk(envelope.api_version, envelope.kind);
+    let schema = schema_of(&gvk).ok_or_else(|| ProtobufError::UnknownKind {
+        api_version: envelope.api_version.to_owned(),
+        kind: envelope.kind.to_owned(),
+    })?;
+    let value = envelope.decode(schema)?;
+    Ok((gvk, value))
+}
+
+/// An object of a built-in kind in its envelope; none where its kind has no schema.
+#[must_use]
+pub fn encode_protobuf(value: &Value) -> Option<Vec<u8>> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let schema = schema_of(&gvk(api_version, kind))?;
+    let mut out = Writer(MAGIC.to_vec());
+    out.message(1, |out| {
+        out.bytes(1, api_version.as_bytes());
+        out.bytes(2, kind.as_bytes());
+    });
+    out.message(2, |out| write::object(out, schema, value));
+    out.bytes(3, &[]);
+    out.bytes(4, &[]);
+    Some(out.0)
+}
+
+/// A watch event around an enveloped object, as a frame: the length in four bytes, then the event.
+#[must_use]
+pub fn protobuf_event(name: &str, object: &[u8]) -> Vec<u8> {
+    let mut out = Writer(vec![0; 4]);
+    out.bytes(1, name.as_bytes());
+    out.message(2, |out| out.bytes(1, object));
+    let length = u32::try_from(out.0.len() - 4).unwrap_or(u32::MAX);
+    if let Some(head) = out.0.first_chunk_mut::<4>() {
+        *head = length.to_be_bytes();
+    }
+    out.0
+}
+
+/// Whether objects of this kind can be told in protobuf.
+#[must_use]
+pub fn has_protobuf(gvk: &GroupVersionKind) -> bool {
+    schema_of(gvk).is_some()
+}
+
+fn gvk(api_version: &str, kind: &str) -> GroupVersionKind {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let owned = |text: &str| Text::Owned(text.to_owned());
+    GroupVersionKind { group: owned(group), version: owned(version), kind: owned(kind) }
+}
+
+fn schema_of(gvk: &GroupVersionKind) -> Option<&'static Schema> {
+    match (&*gvk.group, &*gvk.kind) {
+        ("meta.k8s.io", "PartialObjectMetadata") => Some(&PARTIAL.0),
+        ("meta.k8s.io", "PartialObjectMetadataList") => Some(&PARTIAL.1),
+        _ => Schemas::builtin().get(gvk),
+    }
+}
+
+/// Any object's metadata, alone and in a list: no resource has these kinds, so the table of built-in ones lacks them.
+static PARTIAL: LazyLock<(Arc<Schema>, Schema)> = LazyLock::new(|| {
+    let builtin = |name: &str| {
+        let found = Schemas::builtin().all.iter().find(|schema| schema.name == name);
+        found.map_or_else(Link::default, |schema| Link::to(Arc::clone(schema)))
+    };
+    let field = |name: &'static str, number, kind| Field { number, ..Field::new(name, kind) };
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let one = Arc::new(Schema::of("PartialObjectMetadata", vec![field("metadata", 1, Kind::Message(builtin(meta)))]));
+    let list_meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+    let items = Kind::list(Kind::Message(Link::to(Arc::clone(&one))), super::ListMerge::Atomic);
+    let fields = vec![field("metadata", 1, Kind::Message(builtin(list_meta))), field("items", 2, items)];
+    (one, Schema::of("PartialObjectMetadataList", fields))
+});
