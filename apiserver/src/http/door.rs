@@ -10,6 +10,7 @@ use martello_api::{
     attributes::{Attributes, Target},
     clock,
     identity::User,
+    schema::has_protobuf,
     status::ApiError,
 };
 use martello_policy::{Decision, Permit};
@@ -65,11 +66,15 @@ pub fn serve(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> 
 async fn guarded(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> Reply {
     let observed = Observed::start(&core.metrics);
     let is_head = request.method() == Method::HEAD;
+    let accept = request.headers().get(header::ACCEPT).cloned();
     let served = AssertUnwindSafe(pass(&core, origin, request, observed)).catch_unwind().await;
     let mut reply = served.unwrap_or_else(|_| {
         tracing::error!("a request handler panicked; the request was answered with 500");
         reply::failure(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
     });
+    if let Some(accept) = accept.as_ref().and_then(|value| value.to_str().ok()) {
+        reply::negotiate_failure(&mut reply, accept);
+    }
     if is_head {
         *reply.body_mut() = super::body::ReplyBody::empty();
     }
@@ -200,7 +205,8 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     if method == Method::HEAD || info.verb.is_empty() {
         return Err(plain(ApiError::method_not_allowed()));
     }
-    let accepted = accepted(text(header::ACCEPT), &target.subresource).map_err(plain)?;
+    let accepted =
+        accepted(text(header::ACCEPT), &target.subresource, has_protobuf(&kind.resource.gvk)).map_err(plain)?;
     let long = is_long_running(&info);
     let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
@@ -250,15 +256,16 @@ fn upgrade_wanted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
-fn accepted(header: &str, subresource: &str) -> Result<Accepted, ApiError> {
+fn accepted(header: &str, subresource: &str, protobuf: bool) -> Result<Accepted, ApiError> {
     if matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy") {
-        return Ok(accept(header).unwrap_or_default());
+        return Ok(accept(header, false).unwrap_or_default());
     }
-    accept(header).ok_or_else(|| {
+    accept(header, protobuf).ok_or_else(|| {
+        let also = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
         let mut error = ApiError::new(
             406,
             "NotAcceptable",
-            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            format!("406: Not Acceptable\n\nAvailable representations: application/json, application/yaml{also}"),
         );
         error.details = Some(martello_api::status::Details::default());
         error

@@ -7,6 +7,8 @@ pub enum Encoding {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// Into what an answer is turned before it is encoded.
@@ -38,16 +40,25 @@ impl Default for Accepted {
     }
 }
 
+/// Media type of protobuf in its envelope.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// Longest list of media types that is looked at.
 const MAX_CLAUSES: usize = 32;
 
 /// Picks the first clause that can be served; none if nothing can. An empty header accepts JSON.
+///
+/// `protobuf`: whether the kind's objects can be told in it. Metadata always can, and tables never.
 #[must_use]
-pub fn accept(header: &str) -> Option<Accepted> {
+pub fn accept(header: &str, protobuf: bool) -> Option<Accepted> {
     if header.trim().is_empty() {
         return Some(Accepted::default());
     }
-    header.split(',').take(MAX_CLAUSES).find_map(clause)
+    let served = |accepted: &Accepted| match (accepted.encoding, &accepted.form) {
+        (Encoding::Protobuf, Form::Objects) => protobuf,
+        (Encoding::Protobuf, Form::Table(_)) => false,
+        _ => true,
+    };
+    header.split(',').take(MAX_CLAUSES).filter_map(clause).find(served)
 }
 
 fn clause(clause: &str) -> Option<Accepted> {
@@ -55,6 +66,7 @@ fn clause(clause: &str) -> Option<Accepted> {
     let encoding = match parts.next()? {
         "application/json" | "*/*" | "application/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
+        PROTOBUF => Encoding::Protobuf,
         _ => return None,
     };
     let (mut kind, mut group, mut version) = ("", "", "");
@@ -97,10 +109,23 @@ mod tests {
     #[test]
     fn the_first_clause_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(kubectl).unwrap().form, Form::Table("v1".into()));
-        assert_eq!(accept("text/html, application/json;q=0.9, */*;q=0.8"), Some(Accepted::default()));
-        assert_eq!(accept("application/json;as=Frob;g=x;v=v1, application/json"), Some(Accepted::default()));
-        assert_eq!(accept("text/plain"), None);
-        assert_eq!(accept("application/vnd.kubernetes.protobuf, application/yaml").unwrap().encoding, Encoding::Yaml);
+        assert_eq!(accept(kubectl, true).unwrap().form, Form::Table("v1".into()));
+        assert_eq!(accept("text/html, application/json;q=0.9, */*;q=0.8", true), Some(Accepted::default()));
+        assert_eq!(accept("application/json;as=Frob;g=x;v=v1, application/json", true), Some(Accepted::default()));
+        assert_eq!(accept("text/plain", true), None);
+    }
+
+    #[test]
+    fn protobuf_is_for_built_in_kinds_and_metadata() {
+        let both =
+            |protobuf| accept("application/vnd.kubernetes.protobuf,application/json", protobuf).unwrap().encoding;
+        assert_eq!((both(true), both(false)), (Encoding::Protobuf, Encoding::Json));
+        assert_eq!(accept("application/vnd.kubernetes.protobuf", false), None);
+        let metadata =
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        assert_eq!(accept(metadata, false).unwrap().encoding, Encoding::Protobuf);
+        let table = "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1";
+        assert_eq!(accept(table, true), Some(Accepted { encoding: Encoding::Json, form: Form::Table("v1".into()) }));
+        assert_eq!(accept("application/json,application/vnd.kubernetes.protobuf", true), Some(Accepted::default()));
     }
 }

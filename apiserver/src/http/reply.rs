@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use martello_api::status::ApiError;
+use martello_api::{schema::encode_protobuf, status::ApiError};
 use serde_json::Value;
 
 use super::{
     body::ReplyBody,
-    negotiate::{Accepted, Encoding},
+    negotiate::{self, Accepted, Encoding},
 };
 
 /// An answer on its way out.
@@ -15,6 +15,7 @@ pub type Reply = Response<ReplyBody>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+const PROTOBUF: HeaderValue = HeaderValue::from_static(negotiate::PROTOBUF);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Answers depend on who asks; no cache may keep them.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-cache, private");
@@ -56,6 +57,24 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
     match accepted.encoding {
         Encoding::Json => json(code, serde_json::to_vec(value).unwrap_or_default()),
         Encoding::Yaml => yaml(code, value),
+        Encoding::Protobuf => match encode_protobuf(value) {
+            Some(bytes) => reply(code, PROTOBUF, ReplyBody::full(bytes)),
+            None => json(code, serde_json::to_vec(value).unwrap_or_default()),
+        },
+    }
+}
+
+/// Tells a failure in protobuf where the client prefers that; it was written as JSON.
+pub fn negotiate_failure(response: &mut Reply, accept: &str) {
+    let prefers = |accepted: Accepted| accepted.encoding == Encoding::Protobuf;
+    if response.status().as_u16() < 400 || !negotiate::accept(accept, true).is_some_and(prefers) {
+        return;
+    }
+    let ReplyBody::Ready(frames) = response.body() else { return };
+    let Some(status) = frames.front().and_then(|json| serde_json::from_slice::<Value>(json).ok()) else { return };
+    if let Some(bytes) = encode_protobuf(&status) {
+        *response.body_mut() = ReplyBody::full(bytes);
+        response.headers_mut().insert(header::CONTENT_TYPE, PROTOBUF);
     }
 }
 

@@ -15,10 +15,10 @@ use super::{
     object,
     options::{self, FieldValidation},
 };
+use crate::http::negotiate::PROTOBUF;
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// The schema of a kind; one that keeps everything where there is none (our own kinds).
 fn schema_of(kind: &Kind) -> &Schema {

@@ -79,6 +79,8 @@ pub struct Event {
     pub previous: Option<Arc<Entry>>,
     /// A place for the encoded watch event, so that it is encoded once for all watchers.
     pub frame: OnceLock<Bytes>,
+    /// The same for those who watch in protobuf.
+    pub protobuf_frame: OnceLock<Bytes>,
 }
 
 /// A few names with values, in one piece of memory.

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
-use martello_api::status::ApiError;
+use martello_api::{
+    schema::{encode_protobuf, protobuf_event},
+    status::ApiError,
+};
 use rand::Rng as _;
 use serde_json::{Value, json};
 
@@ -32,6 +35,9 @@ use crate::{
 const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How often a watch tells its progress when nothing happens.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// Frames of known lengths, not a text.
+const PROTOBUF_STREAM: http::HeaderValue =
+    http::HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
 /// Bytes of events that are sent as one frame.
 const FRAME_BYTES: usize = 64 * 1024;
 
@@ -93,6 +99,7 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Rep
     Ok(match encoding {
         Encoding::Json => reply::json_body(200, body),
         Encoding::Yaml => reply::reply(200, http::HeaderValue::from_static("application/yaml"), body),
+        Encoding::Protobuf => reply::reply(200, PROTOBUF_STREAM, body),
     })
 }
 
@@ -188,7 +195,7 @@ impl Watcher {
 
     fn fail(&mut self, error: &ApiError) -> Bytes {
         self.done = true;
-        line(&json!({"type": "ERROR", "object": error.to_status()}))
+        self.frame("ERROR", error.to_status())
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
@@ -213,7 +220,7 @@ impl Watcher {
             }),
             _ => object,
         };
-        line(&json!({"type": "BOOKMARK", "object": shaped}))
+        self.frame("BOOKMARK", shaped)
     }
 
     /// An event as this watcher sees it: a selector turns changes into comings and goings.
@@ -238,11 +245,17 @@ impl Watcher {
 
     /// Encodes an event once for all watchers, unless it is secret or asked for in another form.
     async fn shared(&mut self, name: &str, event: &Event) -> Result<Bytes, ApiError> {
-        let plain = self.call.accepted == crate::http::negotiate::Accepted::default();
-        if !plain || event.entry.is_sealed() || self.kind.converts() {
-            return self.render(name, &event.entry, event.revision).await;
+        let shareable = !event.entry.is_sealed() && !self.kind.converts();
+        match (&self.call.accepted.form, self.call.accepted.encoding) {
+            (Form::Objects, Encoding::Json) if shareable => {
+                Ok(event.frame.get_or_init(|| wrap(name, event.entry.bytes())).clone())
+            }
+            (Form::Objects, Encoding::Protobuf) if shareable => {
+                let object = || parse(event.entry.bytes()).unwrap_or_default();
+                Ok(event.protobuf_frame.get_or_init(|| protobuf(name, &object())).clone())
+            }
+            _ => self.render(name, &event.entry, event.revision).await,
         }
-        Ok(event.frame.get_or_init(|| wrap(name, event.entry.bytes())).clone())
     }
 
     async fn render(&mut self, name: &str, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
@@ -262,12 +275,24 @@ impl Watcher {
                 table
             }
         };
-        let event = json!({"type": name, "object": shaped});
-        Ok(match self.call.accepted.encoding {
-            Encoding::Json => line(&event),
-            Encoding::Yaml => Bytes::from(format!("---\n{}", serde_saphyr::to_string(&event).unwrap_or_default())),
-        })
+        Ok(self.frame(name, shaped))
     }
+
+    /// An event in the encoding that was asked for.
+    fn frame(&self, name: &str, object: Value) -> Bytes {
+        match self.call.accepted.encoding {
+            Encoding::Json => line(&json!({"type": name, "object": object})),
+            Encoding::Yaml => {
+                let event = json!({"type": name, "object": object});
+                Bytes::from(format!("---\n{}", serde_saphyr::to_string(&event).unwrap_or_default()))
+            }
+            Encoding::Protobuf => protobuf(name, &object),
+        }
+    }
+}
+
+fn protobuf(name: &str, object: &Value) -> Bytes {
+    protobuf_event(name, &encode_protobuf(object).unwrap_or_default()).into()
 }
 
 fn wrap(name: &str, object: &Bytes) -> Bytes {
