@@ -102,7 +102,7 @@ pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<
         return Ok(user);
     }
     let Some(name) = name.into_iter().next().filter(|name| !name.is_empty()) else {
-        return Err(ApiError::internal("requested [] without impersonating a user"));
+return Err(ApiError::bad_request(nobody(&groups, &uid, &extras)));
     };
     let allowed = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let target = ResourceTarget {
@@ -149,4 +149,25 @@ pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<
         other.groups.push(GROUP_UNAUTHENTICATED.to_owned());
     }
     Ok(Arc::new(other))
+}
+
+/// Upstream's words for a request that would act with the groups of nobody.
+fn nobody(groups: &[String], uid: &[String], extras: &[(String, String)]) -> String {
+    let list = |values: &[String]| {
+        let quoted: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+        format!("[]string{{{}}}", quoted.join(", "))
+    };
+    let groups = if groups.is_empty() { "[]string(nil)".to_owned() } else { list(groups) };
+    let uid = uid.first().map_or("", String::as_str);
+    let extra = if extras.is_empty() {
+        "map[string][]string(nil)".to_owned()
+    } else {
+        let mut keyed: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+        for (key, value) in extras {
+            keyed.entry(key).or_default().push(value.clone());
+        }
+        let listed: Vec<String> = keyed.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
+        format!("map[string][]string{{{}}}", listed.join(", "))
+    };
+    format!("requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name")
 }

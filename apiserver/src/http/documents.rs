@@ -57,7 +57,7 @@ pub fn serve(core: &Arc<Core>, path: &str, headers: &HeaderMap) -> Reply {
             document(headers, published.openapi(core).v2_protobuf(), PROTOBUF_V2)
         }
         ["openapi", "v2"] => document(headers, published.openapi(core).v2_json(), "application/json"),
-        ["openapi", "v3"] => reply::json(200, published.openapi(core).v3_index().clone()),
+        ["openapi", "v3"] => reply::text(200, published.openapi(core).v3_index().clone()),
         ["openapi", "v3", place @ ..] => match published.openapi(core).v3(&place.join("/")) {
             Some(found) => document(headers, found, "application/json"),
             None => reply::page_not_found(),

@@ -65,7 +65,8 @@ pub async fn check_binding(
         return Ok(());
     }
     let kind = core.registry.find(GROUP, "v1", plural).ok_or_else(ApiError::no_such_route)?;
-    let entry = core.get(kind, call.namespace(), name).await?;
+    let entry = core.find(kind, call.namespace(), name).await?;
+    let entry = entry.ok_or_else(|| ApiError::not_found(GROUP, &call.target.resource, name))?;
     let role = core.value(kind, &entry).await?;
     core.authorizer
         .may_grant(&call.user, call.namespace(), &rules_of(&role))

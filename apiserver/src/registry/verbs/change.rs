@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use martello_api::status::{ApiError, Cause};
+use martello_api::{
+    attributes::{Attributes, Target},
+    status::{ApiError, Cause},
+};
+use martello_policy::Decision;
 use serde_json::Value;
 
 use super::{answer::Written, create};
@@ -121,7 +125,18 @@ async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) 
     }
     check_name(call, &new)?;
     object::remove(&mut new, &["metadata"], "resourceVersion");
+    may_create(core, call)?;
     create::create_object(core, kind, call, new, plan.dry_run).await
+}
+
+/// Who changes what is missing makes it, and needs the right to do that too.
+fn may_create(core: &Core, call: &Call) -> Result<(), ApiError> {
+    let target = Target::Resource(call.target.clone());
+    let attributes = Attributes { user: Arc::clone(&call.user), verb: "create".to_owned(), target };
+    match core.authorizer.authorize(&attributes) {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(denial) => Err(denial.to_api_error()),
+    }
 }
 
 /// Whether what is to be written names the object that is there. Answers whether it is pinned to a revision.

@@ -33,6 +33,9 @@ pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static,
 
 async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
     check_scope(kind, &call)?;
+    if !kind.offers("get") && !call.name().is_empty() {
+        return Err(ApiError::no_such_route());
+    }
     if !kind.offers(call.verb) {
         return Err(ApiError::method_not_allowed());
     }
@@ -61,7 +64,8 @@ fn check_scope(kind: &Kind, call: &Call) -> Result<(), ApiError> {
 }
 
 async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
-    let object = codec::decode(kind, call, "CreateOptions")?;
+    let mut object = codec::decode(kind, call, "CreateOptions")?;
+    codec::track(kind, call, None, &mut object, "");
     match kind.answer(core, call, object) {
         Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
         None => Err(ApiError::method_not_allowed()),
