@@ -111,7 +111,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     } else if name.len() > LABEL_LIMIT {
         objections.push(format!("name part {}", too_long(LABEL_LIMIT, "bytes")));
     }
-    if !name.is_empty() && !edged(name, |byte| byte.is_ascii_alphanumeric(), b"-_.") {
+    if !edged(name, |byte| byte.is_ascii_alphanumeric(), b"-_.") {
         objections.push(NAME_PART.to_owned());
     }
     objections

@@ -43,7 +43,7 @@ impl NameRule {
     pub fn faults(self, name: &str) -> text::Faults {
         match self {
             Self::Subdomain => text::dns1123_subdomain(name),
-            Self::Label if name.contains('.') => vec!["must not contain dots".to_owned()],
+            Self::Label | Self::Label1035 if name.contains('.') => vec!["must not contain dots".to_owned()],
             Self::Label => text::dns1123_label(name),
             Self::Label1035 => text::dns1035_label(name),
             Self::PathSegment => text::path_segment(name),
@@ -119,7 +119,8 @@ impl Column {
 }
 
 const NAME_DESCRIPTION: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-const AGE_DESCRIPTION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+/// What the column of ages says of itself.
+pub const AGE_DESCRIPTION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 /// What a change is made of, for hooks that keep something beside the object.
 pub struct Change<'a> {
@@ -174,6 +175,9 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// What is wrong with a new object, metadata apart.
     fn validate(&self, _object: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// What is wrong with a new object only, metadata apart. [`Strategy::validate`] is called besides.
+    fn validate_create(&self, _object: &Value, _causes: &mut Vec<Cause>) {}
 
     /// What is wrong with a changed object, metadata apart. [`Strategy::validate`] is called besides.
     fn validate_update(&self, _object: &Value, _old: &Value, _causes: &mut Vec<Cause>) {}

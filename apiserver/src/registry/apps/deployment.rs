@@ -8,6 +8,10 @@ use super::workload;
 use crate::registry::{
     kind::{Column, Generation, Strategy, resource},
     object, table,
+    validation::{
+        field::{Field, go_form},
+        text,
+    },
 };
 
 /// Deployments.
@@ -50,26 +54,17 @@ impl Strategy for Deployments {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        workload::not_negative(object, "replicas", causes);
         workload::check(object, causes);
         check_strategy(object, causes);
-        let deadline = object::int(object, &["spec", "progressDeadlineSeconds"]);
-        if let Some(seconds) = deadline
-            && seconds <= object::int(object, &["spec", "minReadySeconds"]).unwrap_or(0)
-        {
-            causes.push(Cause::invalid(
-                "spec.progressDeadlineSeconds",
-                &json!(seconds),
-                "must be greater than minReadySeconds",
-            ));
-        }
-        if let Some(limit) = object::int(object, &["spec", "revisionHistoryLimit"])
-            && limit < 0
-        {
-            causes.push(Cause::invalid(
-                "spec.revisionHistoryLimit",
-                &json!(limit),
-                "must be greater than or equal to 0",
-            ));
+        workload::not_negative(object, "minReadySeconds", causes);
+        workload::not_negative(object, "revisionHistoryLimit", causes);
+        workload::not_negative(object, "progressDeadlineSeconds", causes);
+        let whole = Field::new(object, "");
+        let deadline = whole.at("spec").at("progressDeadlineSeconds");
+        let ready = whole.at("spec").at("minReadySeconds").int().unwrap_or(0);
+        if deadline.int().is_some_and(|seconds| seconds <= ready) {
+            deadline.invalid("must be greater than minReadySeconds", causes);
         }
     }
 
@@ -98,12 +93,12 @@ impl Strategy for Deployments {
         const COLUMNS: [Column; 8] = [
             Column::name(),
             Column::text("Ready", "Number of the pod with ready state"),
-            Column::text("Up-to-date", "status.updatedReplicas"),
-            Column::text("Available", "status.availableReplicas"),
+            Column::text("Up-to-date", "Total number of non-terminating pods targeted by this deployment that have the desired template spec."),
+            Column::text("Available", "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment."),
             Column::age(),
             Column::text("Containers", "Names of each container in the template.").wide(),
             Column::text("Images", "Images referenced by each container in the template.").wide(),
-            Column::text("Selector", "spec.selector").wide(),
+            Column::text("Selector", "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels.").wide(),
         ];
         &COLUMNS
     }
@@ -126,35 +121,78 @@ impl Strategy for Deployments {
 }
 
 fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
-    let rolling = object::at(object, &["spec", "strategy", "rollingUpdate"]).filter(|rolling| !rolling.is_null());
-    match object::text(object, &["spec", "strategy", "type"]) {
-        "Recreate" => {
-            if rolling.is_some() {
-                causes.push(Cause::forbidden(
-                    "spec.strategy.rollingUpdate",
-                    "may not be specified when strategy `type` is 'Recreate'",
-                ));
-            }
+    let whole = Field::new(object, "");
+    let strategy = whole.at("spec").at("strategy");
+    let rolling = strategy.at("rollingUpdate");
+    match strategy.str("type") {
+        "Recreate" if !rolling.value.is_null() => {
+            rolling.forbidden("may not be specified when strategy `type` is 'Recreate'", causes);
         }
+        "Recreate" => {}
         "RollingUpdate" => {
-            let is_zero = |key: &str| {
-                rolling.and_then(|rolling| rolling.get(key)).is_some_and(|value| match value {
-                    Value::Number(number) => number.as_i64() == Some(0),
-                    Value::String(text) => text == "0%",
-                    _ => false,
-                })
-            };
-            if is_zero("maxUnavailable") && is_zero("maxSurge") {
-                let value = object::at(object, &["spec", "strategy", "rollingUpdate", "maxUnavailable"])
-                    .cloned()
-                    .unwrap_or(Value::Null);
-                causes.push(Cause::invalid(
-                    "spec.strategy.rollingUpdate.maxUnavailable",
-                    &value,
-                    "may not be 0 when `maxSurge` is 0",
-                ));
+            let (unavailable, surge) = (rolling.at("maxUnavailable"), rolling.at("maxSurge"));
+            share(&unavailable, causes);
+            share(&surge, causes);
+            if amount(&unavailable) == 0 && amount(&surge) == 0 {
+                unavailable.invalid("may not be 0 when `maxSurge` is 0", causes);
+            }
+            if unavailable.text().ends_with('%') && amount(&unavailable) > 100 {
+                unavailable.invalid("must not be greater than 100%", causes);
             }
         }
-        other => causes.push(Cause::not_supported("spec.strategy.type", &json!(other), &["Recreate", "RollingUpdate"])),
+        _ => {
+            let fields = [("type", "Type", json!("")), ("rollingUpdate", "RollingUpdate", Value::Null)];
+            let shown = go_form(strategy.value, &fields);
+            causes.push(Cause::not_supported(strategy.path, &shown, &["Recreate", "RollingUpdate"]));
+        }
+    }
+}
+
+/// Checks a number or percentage of pods.
+fn share(share: &Field<'_>, causes: &mut Vec<Cause>) {
+    match share.value {
+        Value::String(_) => share.check(text::percent, causes),
+        _ => share.not_negative(causes),
+    }
+}
+
+/// The number, of pods or of hundredths.
+fn amount(share: &Field<'_>) -> i64 {
+    share.int().unwrap_or_else(|| share.text().trim_end_matches('%').parse().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(strategy: Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check_strategy(&json!({"spec": {"strategy": strategy}}), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn an_unknown_strategy_is_shown_whole() {
+        assert_eq!(
+            faults(json!({"type": "Foo"})),
+            [
+                r#"spec.strategy: Unsupported value: {"Type":"Foo","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate""#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rolling_update_moves() {
+        let rolling = |unavailable: Value, surge: Value| {
+            faults(
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}),
+            )
+        };
+        assert_eq!(rolling(json!("25%"), json!(0)), Vec::<String>::new());
+        assert_eq!(rolling(json!(0), json!("0%")).len(), 1);
+        assert_eq!(
+            rolling(json!("120%"), json!(1)),
+            [r#"spec.strategy.rollingUpdate.maxUnavailable: Invalid value: "120%": must not be greater than 100%"#]
+        );
     }
 }

@@ -32,6 +32,8 @@ impl Strategy for ReplicaSets {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        workload::not_negative(object, "replicas", causes);
+        workload::not_negative(object, "minReadySeconds", causes);
         workload::check(object, causes);
     }
 
@@ -61,13 +63,13 @@ impl Strategy for ReplicaSets {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 8] = [
             Column::name(),
-            Column::text("Desired", "spec.replicas").integer(),
-            Column::text("Current", "status.replicas").integer(),
-            Column::text("Ready", "status.readyReplicas").integer(),
+            Column::text("Desired", "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset").integer(),
+            Column::text("Current", "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset").integer(),
+            Column::text("Ready", "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.").integer(),
             Column::age(),
             Column::text("Containers", "Names of each container in the template.").wide(),
             Column::text("Images", "Images referenced by each container in the template.").wide(),
-            Column::text("Selector", "spec.selector").wide(),
+            Column::text("Selector", "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors").wide(),
         ];
         &COLUMNS
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::registry::{
     core::pod_defaults,
     object,
-    validation::{metadata, pod, selector},
+    validation::{field::Field, metadata, pod, selector},
 };
 
 /// Defaults of a pod template at `spec.template`.
@@ -14,35 +14,29 @@ pub fn default_template(object: &mut Value) {
     pod_defaults::spec(object, &["spec", "template", "spec"], false);
 }
 
-/// Checks number, selector and template.
+/// Checks that a number is not negative.
+pub fn not_negative(object: &Value, key: &str, causes: &mut Vec<Cause>) {
+    Field::new(object, "").at("spec").at(key).not_negative(causes);
+}
+
+/// Checks selector and template.
 pub fn check(object: &Value, causes: &mut Vec<Cause>) {
-    for (path, value) in [
-        ("spec.replicas", object::int(object, &["spec", "replicas"])),
-        ("spec.minReadySeconds", object::int(object, &["spec", "minReadySeconds"])),
-    ] {
-        if let Some(value) = value
-            && value < 0
-        {
-            causes.push(Cause::invalid(path, &json!(value), "must be greater than or equal to 0"));
+    let whole = Field::new(object, "");
+    let (spec, found) = (whole.at("spec"), whole.at("spec").at("selector"));
+    if found.value.is_null() {
+        found.required("", causes);
+    } else {
+        selector::check(Some(found.value), &found.path, causes);
+        if selector::is_empty(found.value) {
+            found.invalid("empty selector is invalid for deployment", causes);
+        }
+        if !selector::is_sound(found.value) {
+            return found.invalid("invalid label selector", causes);
         }
     }
-    let labels = object::at(object, &["spec", "template", "metadata", "labels"]);
-    match object::at(object, &["spec", "selector"]).filter(|selector| !selector.is_null()) {
-        None => causes.push(Cause::required("spec.selector", "")),
-        Some(found) => {
-            selector::check(Some(found), "spec.selector", causes);
-            if selector::is_empty(found) {
-                causes.push(Cause::invalid("spec.selector", found, "empty selector is invalid for deployment"));
-            }
-            if !selector::selects(found, labels) {
-                let labels = labels.cloned().unwrap_or(Value::Null);
-                causes.push(Cause::invalid(
-                    "spec.template.metadata.labels",
-                    &labels,
-                    "`selector` does not match template `labels`",
-                ));
-            }
-        }
+    let labels = spec.at("template").at("metadata").at("labels");
+    if found.value.is_null() || !selector::selects(found.value, Some(labels.value)) {
+        labels.invalid("`selector` does not match template `labels`", causes);
     }
     template(object, causes);
 }
@@ -50,26 +44,24 @@ pub fn check(object: &Value, causes: &mut Vec<Cause>) {
 /// Checks the pod template at `spec.template`.
 pub fn template(object: &Value, causes: &mut Vec<Cause>) {
     const PATH: &str = "spec.template";
-    metadata::labels(
-        object::at(object, &["spec", "template", "metadata", "labels"]),
-        &format!("{PATH}.labels"),
-        causes,
-    );
-    metadata::annotations(
-        object::at(object, &["spec", "template", "metadata", "annotations"]),
-        &format!("{PATH}.annotations"),
-        causes,
-    );
+    let whole = Field::new(object, "");
+    let template = whole.at("spec").at("template");
+    let of = |key: &str| object::at(template.value, &["metadata", key]);
+    metadata::labels(of("labels"), &format!("{PATH}.labels"), causes);
+    metadata::annotations(of("annotations"), &format!("{PATH}.annotations"), causes);
     pod::spec(object, &["spec", "template", "spec"], "spec.template.spec", causes);
-    let policy = object::text(object, &["spec", "template", "spec", "restartPolicy"]);
-    if matches!(policy, "OnFailure" | "Never") {
-        causes.push(Cause::not_supported(format!("{PATH}.spec.restartPolicy"), &json!(policy), &["Always"]));
+    let spec = template.at("spec");
+    if spec.count("ephemeralContainers") > 0 {
+        let path = Field::new(&Value::Null, format!("{PATH}.spec.ephemeralContainers"));
+        path.forbidden("ephemeral containers not allowed in pod template", causes);
     }
-    if object::int(object, &["spec", "template", "spec", "activeDeadlineSeconds"]).is_some() {
-        causes.push(Cause::forbidden(
-            format!("{PATH}.spec.activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        ));
+    let policy = spec.at("restartPolicy");
+    if !policy.text().is_empty() {
+        policy.one_of(&["Always"], causes);
+    }
+    if spec.get("activeDeadlineSeconds").is_some() {
+        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        spec.at("activeDeadlineSeconds").forbidden(why, causes);
     }
 }
 

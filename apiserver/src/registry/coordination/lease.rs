@@ -21,6 +21,14 @@ impl Strategy for Leases {
         object::set_default(object, &[], "spec", json!({}));
     }
 
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        without_election(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, _old: &Value, _now: Timestamp) {
+        without_election(object);
+    }
+
     fn creates_on_update(&self) -> bool {
         true
     }
@@ -47,12 +55,26 @@ impl Strategy for Leases {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Holder", "spec.holderIdentity"), Column::age()];
+        const COLUMNS: [Column; 3] = [
+            Column::name(),
+            Column::text(
+                "Holder",
+                "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field.",
+            ),
+            Column::age(),
+        ];
         &COLUMNS
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let holder = object::text(object, &["spec", "holderIdentity"]);
         vec![object::name(object).into(), holder.into(), table::age(object, now)]
+    }
+}
+
+/// Coordinated election is not offered: what asks for it is dropped.
+fn without_election(lease: &mut Value) {
+    for key in ["strategy", "preferredHolder"] {
+        object::remove(lease, &["spec"], key);
     }
 }

@@ -50,7 +50,14 @@ impl Strategy for ConfigMaps {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Data", "data"), Column::age()];
+        const COLUMNS: [Column; 3] = [
+            Column::name(),
+            Column::text(
+                "Data",
+                "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'. Values with non-UTF-8 byte sequences must use the BinaryData field. The keys stored in Data must not overlap with the keys in the BinaryData field, this is enforced during validation process.",
+            ),
+            Column::age(),
+        ];
         &COLUMNS
     }
 

@@ -1,12 +1,13 @@
 //! Endpoints.
 
 use jiff::Timestamp;
-use martello_api::resource::Resource;
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use crate::registry::{
     kind::{Column, Strategy, resource},
     object, table,
+    validation::{address, field::Field, text},
 };
 
 /// Endpoints.
@@ -34,13 +35,68 @@ impl Strategy for Endpoints {
         }
     }
 
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        for subset in Field::new(object, "").items("subsets") {
+            check_subset(&subset, is_own(object), causes);
+        }
+    }
+
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Endpoints", "subsets"), Column::age()];
+        const COLUMNS: [Column; 3] = [
+            Column::name(),
+            Column::text(
+                "Endpoints",
+                "The set of all endpoints is the union of all subsets. Addresses are placed into subsets according to the IPs they share. A single address with multiple ports, some of which are ready and some of which are not (because they come from different containers) will result in the address being displayed in different subsets for the different ports. No address will appear in both Addresses and NotReadyAddresses in the same subset. Sets of addresses and ports that comprise a service.",
+            ),
+            Column::age(),
+        ];
         &COLUMNS
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         vec![object::name(object).into(), addresses(object).into(), table::age(object, now)]
+    }
+}
+
+/// Whether these are the addresses of the server itself, which may well listen on its own machine only.
+#[must_use]
+pub fn is_own(object: &Value) -> bool {
+    object::namespace(object) == "default"
+        && object::text(object, &["metadata", "labels", "kubernetes.io/service-name"]) == "kubernetes"
+        || (object::namespace(object), object::name(object)) == ("default", "kubernetes")
+}
+
+fn check_subset(subset: &Field<'_>, own: bool, causes: &mut Vec<Cause>) {
+    let lists = ["addresses", "notReadyAddresses"];
+    if lists.iter().all(|list| subset.count(list) == 0) {
+        subset.required("must specify `addresses` or `notReadyAddresses`", causes);
+    }
+    for found in lists.iter().flat_map(|list| subset.items(list)) {
+        let ip = found.at("ip");
+        ip.check(text::ip, causes);
+        found.at("hostname").check_if_set(text::dns1123_label, causes);
+        if let Some(node) = found.get("nodeName") {
+            node.check(text::dns1123_subdomain, causes);
+        }
+        if !own {
+            address::not_special(&ip, causes);
+        }
+    }
+    let ports = subset.items("ports");
+    for port in &ports {
+        let (name, number) = (port.at("name"), port.at("port"));
+        if ports.len() > 1 {
+            name.needs_text(causes);
+        }
+        name.check_if_set(text::dns1123_label, causes);
+        let own = number.int().unwrap_or(0);
+        for fault in text::port_number(own) {
+            causes.push(Cause::invalid(number.path.as_str(), &own.into(), &fault));
+        }
+        port.at("protocol").needs_one_of(&["SCTP", "TCP", "UDP"], causes);
+        if let Some(protocol) = port.get("appProtocol") {
+            protocol.check(text::qualified_name, causes);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod pod_update;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+pub mod service_ports;
 pub mod service_rules;
 pub mod token;
 

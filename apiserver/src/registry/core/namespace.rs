@@ -17,6 +17,7 @@ use crate::{
         codec,
         kind::{Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
         object, table,
+        validation::text,
         verbs::{
             answer,
             change::{Part, Plan, change},
@@ -75,6 +76,20 @@ impl Strategy for Namespaces {
         }
     }
 
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        const PATH: &str = "spec.finalizers";
+        for finalizer in object::list(object, &["spec", "finalizers"]) {
+            let name = finalizer.as_str().unwrap_or_default();
+            for fault in text::qualified_name(name) {
+                causes.push(Cause::invalid(PATH, finalizer, &fault));
+            }
+            if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
+                let why = "name is neither a standard finalizer name nor is it fully qualified";
+                causes.push(Cause::invalid(PATH, finalizer, why));
+            }
+        }
+    }
+
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         let phase = object::text(object, &["status", "phase"]);
         let deleting = object::is_terminating(object);
@@ -125,7 +140,8 @@ impl Strategy for Namespaces {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Status", "status"), Column::age()];
+        const COLUMNS: [Column; 3] =
+            [Column::name(), Column::text("Status", "The status of the namespace"), Column::age()];
         &COLUMNS
     }
 

@@ -11,7 +11,10 @@ use super::node_proxy::Unserved;
 use crate::registry::{
     kind::{Column, Connect, Strategy, resource},
     object, table,
-    validation::text,
+    validation::{
+        field::{Field, go_form},
+        pod, text,
+    },
 };
 
 /// Nodes.
@@ -59,30 +62,22 @@ impl Strategy for Nodes {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let mut seen: Vec<(&str, &str)> = Vec::new();
-        for (index, taint) in object::list(object, &["spec", "taints"]).iter().enumerate() {
-            let path = format!("spec.taints[{index}]");
-            let (key, effect) = (object::text(taint, &["key"]), object::text(taint, &["effect"]));
-            for fault in text::label_key(key) {
-                causes.push(Cause::invalid(format!("{path}.key"), &json!(key), &fault));
+        let whole = Field::new(object, "");
+        taints(&whole.at("spec"), causes);
+        let cidrs = whole.at("spec").at("podCIDRs");
+        let items = whole.at("spec").items("podCIDRs");
+        for cidr in &items {
+            cidr.check(text::cidr, causes);
+        }
+        if let [first, second] = items.as_slice()
+            && first.text().contains(':') == second.text().contains(':')
+        {
+            cidrs.invalid("may specify no more than one CIDR for each IP family", causes);
+        }
+        for part in ["capacity", "allocatable"] {
+            for (name, amount) in whole.at("status").entries(part) {
+                pod::resource_amount(name, &amount, causes);
             }
-            for fault in text::label_value(object::text(taint, &["value"])) {
-                causes.push(Cause::invalid(format!("{path}.value"), &json!(object::text(taint, &["value"])), &fault));
-            }
-            match effect {
-                "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
-                "" => causes.push(Cause::required(format!("{path}.effect"), "")),
-                other => {
-                    let supported = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-                    causes.push(Cause::not_supported(format!("{path}.effect"), &json!(other), &supported));
-                }
-            }
-            if seen.contains(&(key, effect)) {
-                let mut duplicate = Cause::duplicate(path, taint);
-                duplicate.message = format!("{}: taints must be unique by key and effect pair", duplicate.message);
-                causes.push(duplicate);
-            }
-            seen.push((key, effect));
         }
     }
 
@@ -92,6 +87,13 @@ impl Strategy for Nodes {
             causes.push(Cause::forbidden(
                 "spec.providerID",
                 "node updates may not change providerID except from \"\" to valid",
+            ));
+        }
+        let cidrs = |node| object::list(node, &["spec", "podCIDRs"]).to_vec();
+        if !cidrs(old).is_empty() && cidrs(object) != cidrs(old) {
+            causes.push(Cause::forbidden(
+                "spec.podCIDRs",
+                "node updates may not change podCIDR except from \"\" to valid",
             ));
         }
     }
@@ -111,12 +113,12 @@ impl Strategy for Nodes {
             Column::text("Status", "The status of the node"),
             Column::text("Roles", "The roles of the node"),
             Column::age(),
-            Column::text("Version", "status.nodeInfo.kubeletVersion"),
-            Column::text("Internal-IP", "status.addresses").wide(),
-            Column::text("External-IP", "status.addresses").wide(),
-            Column::text("OS-Image", "status.nodeInfo.osImage").wide(),
-            Column::text("Kernel-Version", "status.nodeInfo.kernelVersion").wide(),
-            Column::text("Container-Runtime", "status.nodeInfo.containerRuntimeVersion").wide(),
+            Column::text("Version", "Kubelet Version reported by the node."),
+            Column::text("Internal-IP", "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an example. Consumers should assume that addresses can change during the lifetime of a Node. However, there are some exceptions where this may not be possible, such as Pods that inherit a Node's address in its own status or consumers of the downward API (status.hostIP).").wide(),
+            Column::text("External-IP", "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an example. Consumers should assume that addresses can change during the lifetime of a Node. However, there are some exceptions where this may not be possible, such as Pods that inherit a Node's address in its own status or consumers of the downward API (status.hostIP).").wide(),
+            Column::text("OS-Image", "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).").wide(),
+            Column::text("Kernel-Version", "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64).").wide(),
+            Column::text("Container-Runtime", "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2).").wide(),
         ];
         &COLUMNS
     }
@@ -140,6 +142,30 @@ impl Strategy for Nodes {
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
         (name == "proxy").then_some(&Unserved as &dyn Connect)
+    }
+}
+
+fn taints(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for (index, taint) in spec.items("taints").iter().enumerate() {
+        // Upstream takes taints for a part of the metadata here.
+        let taint = Field::new(taint.value, format!("metadata.taints[{index}]"));
+        taint.at("key").check(text::label_key, causes);
+        taint.at("value").check(text::label_value, causes);
+        pod::taint_effect(&taint.at("effect"), causes);
+        let own = (taint.str("key"), taint.str("effect"));
+        if seen.contains(&own) {
+            let fields = [
+                ("key", "Key", json!("")),
+                ("value", "Value", json!("")),
+                ("effect", "Effect", json!("")),
+                ("timeAdded", "TimeAdded", Value::Null),
+            ];
+            let mut duplicate = Cause::duplicate(taint.path.as_str(), &go_form(taint.value, &fields));
+            duplicate.message.push_str(": taints must be unique by key and effect pair");
+            causes.push(duplicate);
+        }
+        seen.push(own);
     }
 }
 

@@ -163,6 +163,15 @@ fn downward(item: &mut Value) {
 
 /// What is limited and not requested is requested.
 fn requests_from_limits(spec: &mut Value) {
+    let limits = object::at(spec, &["resources", "limits"]).and_then(Value::as_object).cloned();
+    for (key, value) in limits.into_iter().flatten() {
+        let by_containers = object::list(spec, &["containers"])
+            .iter()
+            .any(|container| object::at(container, &["resources", "requests", &key]).is_some());
+        if !by_containers {
+            object::set_default(spec, &["resources", "requests"], &key, value);
+        }
+    }
     for list in ["initContainers", "containers"] {
         for container in object::list_mut(spec, &[list]).into_iter().flatten() {
             let limits = object::at(container, &["resources", "limits"]).and_then(Value::as_object).cloned();

@@ -75,12 +75,11 @@ impl Strategy for Secrets {
         for key in needs {
             match object::at(object, &["data", key]).and_then(Value::as_str) {
                 None => causes.push(Cause::required(format!("data[{key}]"), "")),
-                Some(encoded) if key.starts_with(".docker") && !is_json(encoded) => {
-                    causes.push(Cause::invalid(
-                        format!("data[{key}]"),
-                        &json!("<secret contents redacted>"),
-                        "invalid character 'o' in literal null (expecting 'u')",
-                    ));
+                Some(encoded) if key.starts_with(".docker") => {
+                    if let Some(fault) = json_fault(encoded) {
+                        let hidden = json!("<secret contents redacted>");
+                        causes.push(Cause::invalid(format!("data[{key}]"), &hidden, &fault));
+                    }
                 }
                 Some(_) => {}
             }
@@ -99,8 +98,18 @@ impl Strategy for Secrets {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 4] =
-            [Column::name(), Column::text("Type", "type"), Column::text("Data", "data"), Column::age()];
+        const COLUMNS: [Column; 4] = [
+            Column::name(),
+            Column::text(
+                "Type",
+                "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types",
+            ),
+            Column::text(
+                "Data",
+                "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4",
+            ),
+            Column::age(),
+        ];
         &COLUMNS
     }
 
@@ -110,8 +119,28 @@ impl Strategy for Secrets {
     }
 }
 
-fn is_json(encoded: &str) -> bool {
-    base64::engine::general_purpose::STANDARD
-        .decode(encoded)
-        .is_ok_and(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok())
+/// What is wrong with a value that should be JSON, in the words of Go's parser where it says no more than the start.
+fn json_fault(encoded: &str) -> Option<String> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let start = text.trim_start();
+    let Some(first) = start.chars().next() else { return Some("unexpected end of JSON input".to_owned()) };
+    for literal in ["null", "true", "false"] {
+        if !literal.starts_with(first) {
+            continue;
+        }
+        let differs = literal.chars().zip(start.chars()).find(|(wanted, found)| wanted != found);
+        if let Some((wanted, found)) = differs {
+            return Some(format!("invalid character '{found}' in literal {literal} (expecting '{wanted}')"));
+        }
+    }
+    let begins = matches!(first, '{' | '[' | '"' | '-' | '0'..='9' | 'n' | 't' | 'f');
+    Some(if begins {
+        "unexpected end of JSON input".to_owned()
+    } else {
+        format!("invalid character '{first}' looking for beginning of value")
+    })
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use martello_api::resource::{GroupVersionKind, Resource};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::token::TokenRequests;
 use crate::registry::{
@@ -22,7 +22,11 @@ impl Strategy for ServiceAccounts {
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
-        object::remove(object, &[], "secrets");
+        only_names(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, _old: &Value, _now: Timestamp) {
+        only_names(object);
     }
 
     fn deleted(&self) -> Deleted {
@@ -40,5 +44,12 @@ impl Strategy for ServiceAccounts {
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
         (name == "token").then_some(&TokenRequests as &dyn Connect)
+    }
+}
+
+/// Of the Secrets that an account may use, only the names are kept.
+fn only_names(account: &mut Value) {
+    for secret in object::list_mut(account, &["secrets"]).into_iter().flatten() {
+        *secret = json!({"name": object::text(secret, &["name"])});
     }
 }

@@ -68,6 +68,7 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
     object::set(&mut body, &["metadata"], "name", call.name());
     object::set(&mut body, &["metadata"], "namespace", call.namespace());
+    object::set(&mut body, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
     object::set(&mut body, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
     object::set(&mut body, &["spec"], "audiences", audiences);
     object::set(&mut body, &["spec"], "expirationSeconds", granted);

@@ -33,6 +33,7 @@ impl Strategy for Events {
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         rules::check_namespace(object, causes);
+        rules::check_new(object, "reportingComponent", causes);
     }
 
     fn creates_on_update(&self) -> bool {

@@ -89,17 +89,34 @@ impl Strategy for Events {
         let mut stored = object.clone();
         self.to_stored(&mut stored);
         rules::check_namespace(&stored, causes);
-        let kept = object::text(object, &["deprecatedFirstTimestamp"]).is_empty();
-        if !kept {
-            return;
-        }
+        rules::check_new(&stored, "reportingController", causes);
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let mut stored = object.clone();
+        self.to_stored(&mut stored);
+        rules::check_series(&stored, causes);
         if object::text(object, &["eventTime"]).is_empty() {
             causes.push(Cause::required("eventTime", ""));
         }
         let kind = object::text(object, &["type"]);
         if !matches!(kind, "Normal" | "Warning") {
-            causes.push(Cause::invalid("type", &json!(kind), &format!("has invalid value: {kind}")));
+            causes.push(Cause::invalid("type", &json!(""), &format!("has invalid value: {kind}")));
         }
+        rules::check_unset(&stored, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let stored = [object, old].map(|event| {
+            let mut stored = event.clone();
+            self.to_stored(&mut stored);
+            stored
+        });
+        let [new, old] = &stored;
+        if !object::semantically_equal(new.get("series"), old.get("series")) {
+            rules::check_series(new, causes);
+        }
+        rules::check_kept(new, old, causes);
     }
 
     fn selectable(&self) -> &'static [&'static str] {

@@ -16,7 +16,7 @@ use crate::{
         call::Call,
         kind::{Change, Column, NameRule, Strategy, resource},
         object, table,
-        validation::text,
+        validation::{field::go_form, text},
     },
     server::Core,
 };
@@ -60,7 +60,7 @@ impl Strategy for Bindings {
         if reference("apiGroup") != GROUP {
             causes.push(Cause::not_supported("roleRef.apiGroup", &json!(reference("apiGroup")), &[GROUP]));
         }
-        let kinds: &[&str] = if self.cluster { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
+        let kinds: &[&str] = if self.cluster { &["ClusterRole"] } else { &["Role", "ClusterRole"] };
         if !kinds.contains(&reference("kind")) {
             causes.push(Cause::not_supported("roleRef.kind", &json!(reference("kind")), kinds));
         }
@@ -79,21 +79,27 @@ impl Strategy for Bindings {
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         if object.get("roleRef") != old.get("roleRef") {
-            let value = object.get("roleRef").unwrap_or(&Value::Null);
-            causes.push(Cause::invalid("roleRef", value, "cannot change roleRef"));
+            let fields = [("apiGroup", "APIGroup"), ("kind", "Kind"), ("name", "Name")];
+            let found = object.get("roleRef").unwrap_or(&Value::Null);
+            let shown = go_form(found, &fields.map(|(key, name)| (key, name, json!(""))));
+            causes.push(Cause::invalid("roleRef", &shown, "cannot change roleRef"));
         }
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 6] = [
-            Column::name(),
-            Column::text("Role", "roleRef"),
-            Column::age(),
-            Column::text("Users", "Users in the roleBinding").wide(),
-            Column::text("Groups", "Groups in the roleBinding").wide(),
-            Column::text("ServiceAccounts", "ServiceAccounts in the roleBinding").wide(),
-        ];
-        &COLUMNS
+        const IN_NAMESPACE: [Column; 6] = columns(
+            "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+            ["Users in the roleBinding", "Groups in the roleBinding", "ServiceAccounts in the roleBinding"],
+        );
+        const IN_CLUSTER: [Column; 6] = columns(
+            "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+            [
+                "Users in the clusterRoleBinding",
+                "Groups in the clusterRoleBinding",
+                "ServiceAccounts in the clusterRoleBinding",
+            ],
+        );
+        if self.cluster { &IN_CLUSTER } else { &IN_NAMESPACE }
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -138,6 +144,17 @@ impl Strategy for Bindings {
     }
 }
 
+const fn columns(role: &'static str, [users, groups, accounts]: [&'static str; 3]) -> [Column; 6] {
+    [
+        Column::name(),
+        Column::text("Role", role),
+        Column::age(),
+        Column::text("Users", users).wide(),
+        Column::text("Groups", groups).wide(),
+        Column::text("ServiceAccounts", accounts).wide(),
+    ]
+}
+
 impl Bindings {
     fn subject(&self, subject: &Value, path: &str, causes: &mut Vec<Cause>) {
         let of = |key: &str| object::text(subject, &[key]);
@@ -163,7 +180,7 @@ impl Bindings {
                 }
             }
             other => {
-                let supported = ["Group", "ServiceAccount", "User"];
+                let supported = ["ServiceAccount", "User", "Group"];
                 causes.push(Cause::not_supported(format!("{path}.kind"), &json!(other), &supported));
             }
         }

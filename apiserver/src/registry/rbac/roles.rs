@@ -71,7 +71,7 @@ impl Strategy for Roles {
                 name: "Created At",
                 kind: "date",
                 format: "",
-                description: "metadata.creationTimestamp",
+                description: crate::registry::kind::AGE_DESCRIPTION,
                 priority: 0,
             },
         ];

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     registry::{
         call::Call,
+        codec,
         kind::{Strategy, resource},
         object,
     },
@@ -55,6 +56,9 @@ impl Strategy for Reviews {
             self.check(call, &review)?;
             let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
             let status = decide(core, user, &review);
+            if let Some(kind) = core.registry.find(GROUP, "v1", &self.resource().plural) {
+                codec::track(kind, call, None, &mut review, "");
+            }
             object::set(&mut review, &[], "status", status);
             Ok(review)
         }))
@@ -69,12 +73,12 @@ impl Reviews {
         match (resource, path) {
             (Some(_), Some(_)) => causes.push(Cause::invalid(
                 "spec.nonResourceAttributes",
-                &json!("non-nil"),
+                path.unwrap_or(&Value::Null),
                 "cannot be specified in combination with resourceAttributes",
             )),
             (None, None) => causes.push(Cause::invalid(
                 "spec.resourceAttributes",
-                &json!("null"),
+                &Value::Null,
                 "exactly one of nonResourceAttributes or resourceAttributes must be specified",
             )),
             _ => {}
@@ -93,7 +97,7 @@ impl Reviews {
                 "must match metadata.namespace",
             ));
         }
-        if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(GROUP, &self.resource().gvk.kind, "", causes)) }
+        if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(GROUP, "", "", causes)) }
     }
 }
 

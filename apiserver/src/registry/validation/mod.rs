@@ -1,5 +1,7 @@
-//! Shared pieces of validation: each adds what is wrong, by path, in upstream's words.
+//! What holds for objects, with upstream's words for what does not.
 
+pub mod address;
+pub mod field;
 pub mod metadata;
 pub mod pod;
 pub mod selector;

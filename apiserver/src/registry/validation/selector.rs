@@ -35,7 +35,28 @@ pub fn check(selector: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
         for fault in text::label_key(key) {
             causes.push(Cause::invalid(format!("{here}.key"), &json!(key), &fault));
         }
+        if !matches!(operator, "In" | "NotIn") {
+            continue;
+        }
+        for (place, value) in values.iter().enumerate() {
+            for fault in text::label_value(value.as_str().unwrap_or_default()) {
+                causes.push(Cause::invalid(format!("{here}.values[{place}]"), value, &fault));
+            }
+        }
     }
+}
+
+/// Whether the operators of a selector are known and have the values that they need.
+#[must_use]
+pub fn is_sound(selector: &Value) -> bool {
+    object::list(selector, &["matchExpressions"]).iter().all(|expression| {
+        let values = object::list(expression, &["values"]);
+        match object::text(expression, &["operator"]) {
+            "In" | "NotIn" => !values.is_empty(),
+            "Exists" | "DoesNotExist" => values.is_empty(),
+            _ => false,
+        }
+    })
 }
 
 /// Whether a selector selects labels.

@@ -50,6 +50,7 @@ pub async fn create_object(
     let mut causes = Vec::new();
     validation::metadata::create(kind, &object, &mut causes);
     kind.validate(&object, &mut causes);
+    kind.validate_create(&object, &mut causes);
     if !causes.is_empty() {
         return Err(kind.invalid(object::name(&object), causes));
     }

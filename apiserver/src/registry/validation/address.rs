@@ -1,0 +1,57 @@
+//! Addresses that stand for endpoints and ways into a cluster.
+
+use std::net::IpAddr;
+
+use martello_api::status::Cause;
+
+use super::{field::Field, text};
+
+/// Checks an address at which something is served: a usable one, not special.
+pub fn served(address: &Field<'_>, causes: &mut Vec<Cause>) {
+    address.check(text::ip, causes);
+    not_special(address, causes);
+}
+
+/// Checks that an address is not one that only a single machine or link knows.
+pub fn not_special(address: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Ok(parsed) = address.text().parse::<IpAddr>() else {
+        return address.invalid("must be a valid IP address", causes);
+    };
+    let (local, multicast) = match parsed {
+        IpAddr::V4(ip) => (ip.is_link_local(), matches!(ip.octets(), [224, 0, 0, _])),
+        IpAddr::V6(ip) => (ip.is_unicast_link_local(), matches!(ip.segments(), [0xff02, ..])),
+    };
+    if parsed.is_unspecified() {
+        address.invalid(&format!("may not be unspecified ({})", address.text()), causes);
+    }
+    if parsed.is_loopback() {
+        address.invalid("may not be in the loopback range (127.0.0.0/8, ::1/128)", causes);
+    }
+    if local {
+        address.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)", causes);
+    }
+    if multicast {
+        address.invalid("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)", causes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn special_addresses_are_refused() {
+        let faults = |text: &str| {
+            let (value, mut causes) = (json!(text), Vec::new());
+            served(&Field::new(&value, "ip"), &mut causes);
+            causes.len()
+        };
+        assert_eq!(
+            ["192.0.2.1", "2001:db8::1", "127.0.0.1", "169.254.0.1", "fe80::1", "0.0.0.0", "224.0.0.5", "x"]
+                .map(faults),
+            [0, 0, 1, 1, 1, 1, 1, 2]
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! A value of an object and where it is: what rules look at, and what they complain about.
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use super::text::Faults;
+use crate::registry::object;
+
+/// A value and its path in messages. What is missing is null.
+#[derive(Clone, Debug)]
+pub struct Field<'a> {
+    /// The value.
+    pub value: &'a Value,
+    /// Its path.
+    pub path: String,
+}
+
+impl<'a> Field<'a> {
+    /// `value`, which messages call `path`.
+    #[must_use]
+    pub fn new(value: &'a Value, path: impl Into<String>) -> Self {
+        Self { value, path: path.into() }
+    }
+
+    /// The value under `key`; null where it is missing.
+    #[must_use]
+    pub fn at(&self, key: &str) -> Self {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Self { value: self.value.get(key).unwrap_or(&Value::Null), path }
+    }
+
+    /// The value under `key`, where there is one.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Self> {
+        let field = self.at(key);
+        (!field.value.is_null()).then_some(field)
+    }
+
+    /// The items of the list under `key`.
+    #[must_use]
+    pub fn items(&self, key: &str) -> Vec<Self> {
+        let list = self.at(key);
+        let items = list.value.as_array().map_or(&[][..], Vec::as_slice);
+        items.iter().enumerate().map(|(index, value)| Self::new(value, format!("{}[{index}]", list.path))).collect()
+    }
+
+    /// The entries of the map under `key`.
+    #[must_use]
+    pub fn entries(&self, key: &str) -> Vec<(&'a str, Self)> {
+        let map = self.at(key);
+        let entries = map.value.as_object().into_iter().flatten();
+        entries.map(|(key, value)| (key.as_str(), Self::new(value, format!("{}[{key}]", map.path)))).collect()
+    }
+
+    /// This value as text.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.value.as_str().unwrap_or_default()
+    }
+
+    /// This value as a whole number.
+    #[must_use]
+    pub fn int(&self) -> Option<i64> {
+        self.value.as_i64()
+    }
+
+    /// The text under `key`.
+    #[must_use]
+    pub fn str(&self, key: &str) -> &'a str {
+        object::text(self.value, &[key])
+    }
+
+    /// The truth under `key`.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        object::flag(self.value, &[key])
+    }
+
+    /// How many items the list under `key` has.
+    #[must_use]
+    pub fn count(&self, key: &str) -> usize {
+        object::list(self.value, &[key]).len()
+    }
+
+    /// Whether the value is null, empty or zero.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        object::is_zero(self.value)
+    }
+
+    /// Complains that the value is missing.
+    pub fn required(&self, why: &str, causes: &mut Vec<Cause>) {
+        causes.push(Cause::required(self.path.as_str(), why));
+    }
+
+    /// Complains of the value.
+    pub fn invalid(&self, why: &str, causes: &mut Vec<Cause>) {
+        causes.push(Cause::invalid(self.path.as_str(), self.value, why));
+    }
+
+    /// Complains that the value may not be there.
+    pub fn forbidden(&self, why: &str, causes: &mut Vec<Cause>) {
+        causes.push(Cause::forbidden(self.path.as_str(), why));
+    }
+
+    /// Complains that the value was there before.
+    pub fn duplicate(&self, causes: &mut Vec<Cause>) {
+        causes.push(Cause::duplicate(self.path.as_str(), self.value));
+    }
+
+    /// Complains that what the value names is not there.
+    pub fn not_found(&self, causes: &mut Vec<Cause>) {
+        let message = format!("Not found: {}", json!(self.text()));
+        causes.push(Cause::new("FieldValueNotFound", self.path.as_str(), message));
+    }
+
+    /// Complains of more items than `limit`.
+    pub fn too_many(&self, count: usize, limit: usize, causes: &mut Vec<Cause>) {
+        let message = format!("Too many: {count}: must have at most {limit} items");
+        causes.push(Cause::new("FieldValueTooMany", self.path.as_str(), message));
+    }
+
+    /// Complains of each fault that `rule` finds.
+    pub fn check(&self, rule: impl Fn(&str) -> Faults, causes: &mut Vec<Cause>) {
+        for fault in rule(self.text()) {
+            self.string_invalid(&fault, causes);
+        }
+    }
+
+    /// As [`Field::check`], where there is text.
+    pub fn check_if_set(&self, rule: impl Fn(&str) -> Faults, causes: &mut Vec<Cause>) {
+        if !self.text().is_empty() {
+            self.check(rule, causes);
+        }
+    }
+
+    /// As [`Field::check`], and there must be text.
+    pub fn check_required(&self, rule: impl Fn(&str) -> Faults, causes: &mut Vec<Cause>) {
+        if self.needs_text(causes) {
+            self.check(rule, causes);
+        }
+    }
+
+    /// Complains where there is no text; answers whether there is.
+    pub fn needs_text(&self, causes: &mut Vec<Cause>) -> bool {
+        if self.text().is_empty() {
+            self.required("", causes);
+        }
+        !self.text().is_empty()
+    }
+
+    /// Complains where the text is not one of `supported`.
+    pub fn one_of(&self, supported: &[&str], causes: &mut Vec<Cause>) {
+        if !supported.contains(&self.text()) {
+            causes.push(Cause::not_supported(self.path.as_str(), &json!(self.text()), supported));
+        }
+    }
+
+    /// Complains where the text is missing, or not one of `supported`.
+    pub fn needs_one_of(&self, supported: &[&str], causes: &mut Vec<Cause>) {
+        if self.needs_text(causes) {
+            self.one_of(supported, causes);
+        }
+    }
+
+    /// Complains of a number below zero.
+    pub fn not_negative(&self, causes: &mut Vec<Cause>) {
+        if self.int().is_some_and(|number| number < 0) {
+            self.invalid("must be greater than or equal to 0", causes);
+        }
+    }
+
+    fn string_invalid(&self, why: &str, causes: &mut Vec<Cause>) {
+        causes.push(Cause::invalid(self.path.as_str(), &json!(self.text()), why));
+    }
+}
+
+/// A value as Go's internal types show it in messages: every field by its Go name, in their order, null where unset.
+#[must_use]
+pub fn go_form(value: &Value, fields: &[(&str, &str, Value)]) -> Value {
+    let shown = fields.iter().map(|(key, name, unset)| {
+        let own = value.get(*key).filter(|own| !own.is_null());
+        ((*name).to_owned(), own.map_or_else(|| unset.clone(), capitalized))
+    });
+    Value::Object(shown.collect())
+}
+
+fn capitalized(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .map(|(key, value)| {
+                    let mut letters = key.chars();
+                    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+                    (first.into_iter().chain(letters).collect(), capitalized(value))
+                })
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(capitalized).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_keys_and_places() {
+        let value = json!({"a": [{"b": 1}], "m": {"x.y": "z"}});
+        let field = Field::new(&value, "spec");
+        let item = field.items("a").remove(0);
+        assert_eq!(item.at("b").path, "spec.a[0].b");
+        assert_eq!(field.entries("m")[0].1.path, "spec.m[x.y]");
+        assert!(field.get("none").is_none());
+    }
+
+    #[test]
+    fn internal_types_show_what_is_unset() {
+        let shown = go_form(&json!({"add": ["A"]}), &[("drop", "Drop", Value::Null), ("add", "Add", Value::Null)]);
+        assert_eq!(shown.to_string(), r#"{"Drop":null,"Add":["A"]}"#);
+    }
+}

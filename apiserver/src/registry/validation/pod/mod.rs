@@ -1,0 +1,83 @@
+//! What holds for pod specs, in pods and in templates.
+
+use martello_api::status::Cause;
+use serde_json::Value;
+
+use super::{field::Field, metadata, text};
+use crate::registry::object;
+
+mod affinity;
+mod container;
+mod environment;
+mod handlers;
+mod network;
+mod platform;
+mod qos;
+mod resources;
+mod scheduling;
+mod security;
+mod volumes;
+mod warnings;
+
+pub use handlers::port as port_or_name;
+pub use qos::qos_class;
+pub use resources::amount as resource_amount;
+pub use scheduling::taint_effect;
+pub use warnings::warnings;
+
+/// Checks a pod spec at `at`, which messages call `path`.
+pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
+    let Some(found) = object::at(object, at).filter(|spec| !spec.is_null()) else {
+        causes.push(Cause::required(format!("{path}.containers"), ""));
+        return;
+    };
+    let spec = Field::new(found, path);
+    let volumes = volumes::check(&spec, causes);
+    container::check_all(&spec, &volumes, causes);
+    if let Some(resources) = spec.get("resources") {
+        resources::check_pod(&resources, causes);
+    }
+    spec.at("restartPolicy").needs_one_of(&["Always", "OnFailure", "Never"], causes);
+    spec.at("dnsPolicy").needs_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], causes);
+    let node_selector = spec.at("nodeSelector");
+    metadata::labels(Some(node_selector.value), &node_selector.path, causes);
+    security::check_pod(&spec, causes);
+    if let Some(affinity) = spec.get("affinity") {
+        affinity::check(&affinity, causes);
+    }
+    network::dns_config(&spec, causes);
+    scheduling::gates(&spec, causes);
+    scheduling::spread(&spec, causes);
+    spec.at("serviceAccountName").check_if_set(text::dns1123_subdomain, causes);
+    spec.at("nodeName").check_if_set(text::dns1123_subdomain, causes);
+    let deadline = spec.at("activeDeadlineSeconds");
+    if deadline.int().is_some_and(|seconds| !(1..=i64::from(i32::MAX)).contains(&seconds)) {
+        deadline.invalid("must be between 1 and 2147483647, inclusive", causes);
+    }
+    spec.at("hostname").check_if_set(text::dns1123_label, causes);
+    spec.at("subdomain").check_if_set(text::dns1123_label, causes);
+    scheduling::tolerations(&spec, causes);
+    network::host_aliases(&spec, causes);
+    spec.at("priorityClassName").check_if_set(text::dns1123_subdomain, causes);
+    if let Some(class) = spec.get("runtimeClassName") {
+        class.check(text::dns1123_subdomain, causes);
+    }
+    if let Some(policy) = spec.get("preemptionPolicy") {
+        policy.needs_one_of(&["PreemptLowerPriority", "Never"], causes);
+    }
+    platform::check(&spec, causes);
+}
+
+/// Checks what may not be in a pod that is just made.
+pub fn creation(pod: &Value, causes: &mut Vec<Cause>) {
+    let spec = Field::new(pod, "").at("spec");
+    if spec.count("ephemeralContainers") > 0 {
+        spec.at("ephemeralContainers").forbidden("cannot be set on create", causes);
+    }
+    if spec.count("schedulingGates") > 0 && !spec.str("nodeName").is_empty() {
+        spec.at("nodeName").forbidden("cannot be set until all schedulingGates have been cleared", causes);
+    }
+}
+
+#[cfg(test)]
+mod tests;
