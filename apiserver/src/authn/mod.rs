@@ -102,7 +102,7 @@ pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<
         return Ok(user);
     }
     let Some(name) = name.into_iter().next().filter(|name| !name.is_empty()) else {
-return Err(ApiError::bad_request(nobody(&groups, &uid, &extras)));
+        return Err(ApiError::bad_request(nobody(&groups, &uid, &extras)));
     };
     let allowed = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let target = ResourceTarget {
@@ -169,5 +169,7 @@ fn nobody(groups: &[String], uid: &[String], extras: &[(String, String)]) -> Str
         let listed: Vec<String> = keyed.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
         format!("map[string][]string{{{}}}", listed.join(", "))
     };
-    format!("requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name")
+    format!(
+        "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name"
+    )
 }

@@ -13,13 +13,13 @@ use martello_api::{
 use martello_audit::{Event, Log, LogError, Pending, Stage};
 use martello_policy::Permit;
 
-use crate::registry::call::Note;
 use crate::http::{
     door::{Origin, set_audit_id},
     info::RequestInfo,
     reply::{self, Reply},
     track::takes_over,
 };
+use crate::registry::call::Note;
 
 /// Upstream's annotations of a decision.
 const DECISION: &str = "authorization.k8s.io/decision";
@@ -133,9 +133,9 @@ impl AllowedRecord {
                 let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (*key, value.as_str())).collect();
                 pending.close(code, "", &notes, clock::now()).await
             }
-            None if record.is_stream && code < 400 => {
-                record.log.record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now()))
-            }
+            None if record.is_stream && code < 400 => record
+                .log
+                .record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now())),
             None => record.log.record(&record.event.completed(code, "", clock::now())),
         };
         match closed {

@@ -134,7 +134,10 @@ fn tokens_of_a_retired_key_hold_until_they_expire() {
     }
     pki.rotate(at(92 * day)).unwrap();
     assert_eq!(pki.tokens().jwks()["keys"].as_array().unwrap().len(), 1);
-    assert!(pki.tokens().verify(&old, &[], at(90 * day + 3600)).is_err(), "the key is gone, also for tokens seen before");
+    assert!(
+        pki.tokens().verify(&old, &[], at(90 * day + 3600)).is_err(),
+        "the key is gone, also for tokens seen before"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use crate::registry::{kind::Column, object, table};
+use crate::registry::{kind::Column, object, table, validation::text::qualified_name};
 
 /// Fields of the stored form that selectors may name.
 pub const INDEXED: &[&str] = &[
@@ -71,6 +71,83 @@ pub fn row(event: &Value, now: Timestamp) -> Vec<Value> {
         count.unwrap_or(1).into(),
         object::name(event).into(),
     ]
+}
+
+/// Longest reporter, action and reason.
+const MAX_WORD: usize = 128;
+/// Longest message.
+const MAX_MESSAGE: usize = 1024;
+
+/// Checks an event, in its stored form, that says when it happened to the microsecond; others are older and freer.
+pub fn check_new(event: &Value, reporter: &str, causes: &mut Vec<Cause>) {
+    let text = |key: &str| object::text(event, &[key]);
+    if text("eventTime").is_empty() {
+        return;
+    }
+    let limited = |key: &str, limit: usize, causes: &mut Vec<Cause>| {
+        if text(key).is_empty() && key != "message" {
+            causes.push(Cause::required(key, ""));
+        }
+        if text(key).len() > limit {
+            causes.push(Cause::invalid(key, &json!(""), &format!("can have at most {limit} characters")));
+        }
+    };
+    let name = text("reportingComponent");
+    if name.is_empty() {
+        causes.push(Cause::required(reporter, ""));
+    }
+    for fault in qualified_name(name) {
+        causes.push(Cause::invalid(reporter, &json!(name), &fault));
+    }
+    limited("reportingInstance", MAX_WORD, causes);
+    limited("action", MAX_WORD, causes);
+    limited("reason", MAX_WORD, causes);
+    limited("message", MAX_MESSAGE, causes);
+}
+
+/// Checks a series of events.
+pub fn check_series(event: &Value, causes: &mut Vec<Cause>) {
+    let Some(series) = event.get("series").filter(|series| !series.is_null()) else { return };
+    if object::int(series, &["count"]).unwrap_or(0) < 2 {
+        causes.push(Cause::invalid("series.count", &json!(""), "should be at least 2"));
+    }
+    if object::text(series, &["lastObservedTime"]).is_empty() {
+        causes.push(Cause::required("series.lastObservedTime", ""));
+    }
+}
+
+/// Checks that an event of the new group, in its stored form, has none of what only older ones have.
+pub fn check_unset(event: &Value, causes: &mut Vec<Cause>) {
+    for key in ["firstTimestamp", "lastTimestamp", "count", "source"] {
+        if event.get(key).is_some_and(|value| !object::is_zero(value)) {
+            causes.push(Cause::invalid(key, &json!(""), "needs to be unset"));
+        }
+    }
+}
+
+/// Checks that an event of the new group, in its stored form, stays as it was, its series apart.
+pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    const KEPT: [&str; 13] = [
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+        "reportingComponent",
+        "reportingInstance",
+    ];
+    for key in KEPT {
+        if !object::semantically_equal(event.get(key), old.get(key)) {
+            let shown = if key == "reportingComponent" { "reportingController" } else { key };
+            causes.push(Cause::invalid(shown, event.get(key).unwrap_or(&Value::Null), "field is immutable"));
+        }
+    }
 }
 
 /// Checks the namespace of what an event is about against that of the event.
