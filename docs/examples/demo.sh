@@ -5,7 +5,7 @@
 # and checks everything that it shows. It leaves the cluster running. `down` takes all of it away.
 #
 # MARTELLO_DEMO_DIR (default /var/lib/martello-demo) is where everything is kept, KUBECTL the kubectl to use.
-set -eu -o pipefail
+set -eEu -o pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${MARTELLO_DEMO_DIR:-/var/lib/martello-demo}
@@ -73,7 +73,7 @@ until_ok() {
 
 # -- running ---------------------------------------------------------------------------------------------------------
 
-k() { "$kubectl_program" --kubeconfig "$dir/kubeconfig" --cache-dir "$dir/cache" "$@"; }
+k() { command "$kubectl_program" --kubeconfig "$dir/kubeconfig" --cache-dir "$dir/cache" "$@"; }
 kubectl() { k "$@"; }
 free_port() {
     local port=$1
@@ -81,8 +81,11 @@ free_port() {
     echo "$port"
 }
 is_ready() { [ "$(curl -sk --max-time 2 "https://127.0.0.1:$port/readyz")" = ok ]; }
-pods_of() { k get pods -l "$1" -o 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}'; }
-first_pod() { pods_of "$1" | head -n 1; }
+# The first pod that is running and not about to end.
+first_pod() {
+    k get pods -l "$1" -o 'jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.metadata.deletionTimestamp}{"\n"}{end}' |
+        awk '$2 == "Running" && NF == 2 && !found { print $1; found = 1 }'
+}
 running() { [ "$(k get pods -l "$1" -o 'jsonpath={range .items[*]}{.status.phase} {.metadata.deletionTimestamp}{"\n"}{end}' | grep -c '^Running $')" = "$2" ]; }
 restarted() { [ "$(k get pod "$1" -o 'jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].ready}')" = "$2/true" ]; }
 stop_forward() {
@@ -130,7 +133,7 @@ import_images() {
 }
 
 apply_manifests() {
-    step "Applying manifests written for Kubernetes, with $("$kubectl_program" version --client 2>/dev/null | head -n 1)"
+    step "Applying manifests written for Kubernetes, with $(command "$kubectl_program" version --client 2>/dev/null | head -n 1)"
     local file
     for file in db-credentials web-app encryption-service encryption-deployment viewer; do
         show kubectl apply -f "$here/$file.yaml"
@@ -147,7 +150,7 @@ reach_service() {
     step "The Service answers: from inside a pod by its DNS name, from outside by port-forward"
     local answer pod local_port
     pod=$(first_pod app=web-app)
-    answer=$(k exec "$pod" -- wget -q -T 10 -O - http://web-app.default.svc.cluster.local/) || fail "the Service did not answer inside"
+    answer=$(k exec "$pod" -- timeout 10 wget -q -O - http://web-app.default.svc.cluster.local/) || fail "the Service did not answer inside"
     printf '%s\n' "$answer" | sed 's/^/  /'
     [[ $answer == *"version: 1.2.0"* ]] || fail "the Service answered something else"
     good "http://web-app.default.svc.cluster.local/ answers inside the pod $pod"
@@ -166,13 +169,32 @@ check_secret() {
     step "The Secret is read by the pod, and its plaintext is on no disk"
     local pod password canary found
     pod=$(first_pod app=web-app)
-    password=$(k exec "$pod" -- printenv DB_PASSWORD | tr -d '\r\n')
+    password=$(k exec "$pod" -- sh -c 'printf %s "$DB_PASSWORD"')
     [ "$password" = password ] || fail "DB_PASSWORD is not what the Secret says"
     good "the pod reads DB_PASSWORD (${#password} characters)"
     # A word that is nowhere else, so that finding it proves something.
     canary=canary-$(od -An -N 16 -tx1 /dev/urandom | tr -d ' \n')
-    k create secret generic demo-canary "--from-literal=value=$canary" >/dev/null
-    k run demo-canary --image=myapp:1.2.0 --restart=Never --overrides='{"spec":{"containers":[{"name":"demo-canary","image":"myapp:1.2.0","env":[{"name":"VALUE","valueFrom":{"secretKeyRef":{"name":"demo-canary","key":"value"}}}],"volumeMounts":[{"name":"value","mountPath":"/secret"}]}],"volumes":[{"name":"value","secret":{"secretName":"demo-canary"}}]}}' >/dev/null
+    k apply -f - >/dev/null <<END
+apiVersion: v1
+kind: Secret
+metadata: {name: demo-canary}
+stringData: {value: $canary}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: demo-canary}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: one
+    image: myapp:1.2.0
+    env:
+    - {name: VALUE, valueFrom: {secretKeyRef: {name: demo-canary, key: value}}}
+    volumeMounts:
+    - {name: value, mountPath: /secret}
+  volumes:
+  - {name: value, secret: {secretName: demo-canary}}
+END
     until_ok 60 "waiting for a pod with a random secret in a variable and in a file" k wait --for=condition=Ready pod/demo-canary --timeout=1s
     [ "$(k exec demo-canary -- sh -c 'echo "$VALUE $(cat /secret/value)"' | tr -d '\r')" = "$canary $canary" ] || fail "the pod does not read its secret"
     found=$(on_disk "$canary" "$(printf %s "$canary" | base64 -w 0 | cut -c 1-40)" cGFzc3dvcmQ=)
@@ -219,14 +241,14 @@ work_with_it() {
     until_ok 60 "waiting for the restart of $pod" restarted "$pod" 1
     show kubectl get pod "$pod"
 }
-serves() { k exec "$(first_pod app=web-app)" -- wget -q -T 5 -O - http://web-app/ | grep -q "version: $1"; }
+serves() { k exec "$(first_pod app=web-app)" -- timeout 5 wget -q -O - http://web-app/ | grep -q "version: $1"; }
 
 deny_viewer() {
     step "A viewer sees workloads, is denied the Secret, and is told why"
     (umask 077 && "$secctl" kubeconfig --data-dir "$dir/server" --user viewer --group viewers --ttl 1h >"$dir/viewer" 2>/dev/null)
     local said
-    "$kubectl_program" --kubeconfig "$dir/viewer" --cache-dir "$dir/cache" get deployments | sed 's/^/  /'
-    if said=$("$kubectl_program" --kubeconfig "$dir/viewer" --cache-dir "$dir/cache" get secret db-credentials -o yaml 2>&1); then
+    command "$kubectl_program" --kubeconfig "$dir/viewer" --cache-dir "$dir/cache" get deployments | sed 's/^/  /'
+    if said=$(command "$kubectl_program" --kubeconfig "$dir/viewer" --cache-dir "$dir/cache" get secret db-credentials -o yaml 2>&1); then
         fail "the viewer reads the Secret"
     fi
     printf '  %s\n' "$said"
@@ -248,6 +270,7 @@ up() {
     [ ! -e "$dir/server" ] || take_down
     command -v "$kubectl_program" >/dev/null || fail "there is no kubectl: apt-get install kubernetes-client"
     trap stop_forward EXIT
+    trap '[ $BASHPID != $$ ] || fail "line $LINENO: $BASH_COMMAND"' ERR
     trap 'exit 130' INT TERM
     start_cluster
     import_images

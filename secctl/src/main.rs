@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line tool: its output is its answer")]
 
+#![allow(unreachable_pub, reason = "a binary exports nothing: `pub` marks what a module offers to its siblings")]
+
 mod admin;
 mod audit;
 mod image;
