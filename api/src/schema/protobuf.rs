@@ -181,15 +181,59 @@ pub fn encode_protobuf(value: &Value) -> Option<Vec<u8>> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let schema = schema_of(&gvk(api_version, kind))?;
+    let mut out = opened(api_version, kind);
+    out.message(2, |out| write::object(out, schema, value));
+    Some(closed(out))
+}
+
+/// A list whose items are encoded one by one, so that they are never all in memory as values.
+pub struct ProtobufList {
+    gvk: GroupVersionKind,
+    item: &'static Schema,
+    number: u16,
+    message: Writer,
+}
+
+impl ProtobufList {
+    /// A list of objects of kind `item`, without any yet; none where there is no schema.
+    #[must_use]
+    pub fn new(item: &GroupVersionKind, metadata: Value) -> Option<Self> {
+        let gvk = GroupVersionKind { kind: format!("{}List", item.kind).into(), ..item.clone() };
+        let (item, schema) = (schema_of(item)?, schema_of(&gvk)?);
+        let mut message = Writer::default();
+        write::object(&mut message, schema, &Value::Object(JsonMap::from_iter([("metadata".to_owned(), metadata)])));
+        Some(Self { gvk, item, number: schema.field("items")?.number, message })
+    }
+
+    /// Adds an object.
+    pub fn push(&mut self, value: &Value) {
+        let item = self.item;
+        self.message.message(self.number, |out| write::object(out, item, value));
+    }
+
+    /// The list in its envelope.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        let mut out = opened(&self.gvk.api_version(), &self.gvk.kind);
+        out.bytes(2, &self.message.0);
+        closed(out)
+    }
+}
+
+fn opened(api_version: &str, kind: &str) -> Writer {
     let mut out = Writer(MAGIC.to_vec());
     out.message(1, |out| {
         out.bytes(1, api_version.as_bytes());
         out.bytes(2, kind.as_bytes());
     });
-    out.message(2, |out| write::object(out, schema, value));
+    out
+}
+
+/// Neither encoded nor of another type: upstream writes that down too.
+fn closed(mut out: Writer) -> Vec<u8> {
     out.bytes(3, &[]);
     out.bytes(4, &[]);
-    Some(out.0)
+    out.0
 }
 
 /// A watch event around an enveloped object, as a frame: the length in four bytes, then the event.

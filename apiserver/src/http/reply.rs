@@ -37,6 +37,12 @@ pub fn json(code: u16, bytes: impl Into<Bytes>) -> Reply {
     reply(code, JSON, ReplyBody::full(bytes))
 }
 
+/// Protobuf that is ready.
+#[must_use]
+pub fn protobuf(code: u16, bytes: impl Into<Bytes>) -> Reply {
+    reply(code, PROTOBUF, ReplyBody::full(bytes))
+}
+
 /// JSON frames that are sent one after the other.
 #[must_use]
 pub fn json_body(code: u16, body: ReplyBody) -> Reply {
@@ -58,7 +64,7 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
         Encoding::Json => json(code, serde_json::to_vec(value).unwrap_or_default()),
         Encoding::Yaml => yaml(code, value),
         Encoding::Protobuf => match encode_protobuf(value) {
-            Some(bytes) => reply(code, PROTOBUF, ReplyBody::full(bytes)),
+            Some(bytes) => protobuf(code, bytes),
             None => json(code, serde_json::to_vec(value).unwrap_or_default()),
         },
     }

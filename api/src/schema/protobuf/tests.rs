@@ -98,6 +98,19 @@ fn metadata_alone_and_lists_of_it_are_told() {
 }
 
 #[test]
+fn a_list_is_encoded_item_by_item_as_it_is_in_one() {
+    let metadata = json!({"resourceVersion": "7"});
+    let mut list = ProtobufList::new(&GroupVersionKind::new("", "v1", "ConfigMap"), metadata.clone()).unwrap();
+    let item = json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(300)}});
+    list.push(&item);
+    list.push(&item);
+    let whole = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": [item, item]});
+    let bytes = list.finish();
+    assert_eq!(Some(&bytes), encode_protobuf(&whole).as_ref());
+    assert_eq!(decoded(&bytes), whole);
+}
+
+#[test]
 fn a_watch_event_is_a_frame_of_its_length() {
     assert_eq!(protobuf_event("ADDED", b"xy"), b"\0\0\0\x0d\x0a\x05ADDED\x12\x04\x0a\x02xy");
 }
@@ -135,10 +148,10 @@ fn depth_and_number_of_values_are_bounded() {
     let schema = Schemas::builtin().named("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
     let envelope = Envelope { api_version: "", kind: "", message: &inner };
     assert_eq!(envelope.decode(schema.unwrap()), Err(ProtobufError::Depth));
-    let many = b"\x12\x00".repeat(500_000);
+    let many = b"\x72\x00".repeat(500_000);
     let envelope = Envelope { api_version: "", kind: "", message: &many };
-    let pods = Schemas::builtin().get(&GroupVersionKind::new("", "v1", "PodList")).unwrap();
-    assert_eq!(envelope.decode(pods), Err(ProtobufError::TooMany));
+    let metadata = Schemas::builtin().named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
+    assert_eq!(envelope.decode(metadata), Err(ProtobufError::TooMany));
 }
 
 proptest! {

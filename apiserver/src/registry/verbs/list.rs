@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use martello_api::status::ApiError;
+use martello_api::{schema::ProtobufList, status::ApiError};
 use serde_json::{Value, json};
 
 use super::answer;
@@ -142,6 +142,10 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
     if plain && call.accepted.form == Form::Objects {
         return Ok(reply::json_body(200, joined(core, kind, selected).await?));
     }
+    let in_protobuf = call.accepted.encoding == Encoding::Protobuf && call.accepted.form == Form::Objects;
+    if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, list_metadata(selected))).flatten() {
+        return protobuf(core, kind, selected, list).await;
+    }
     let mut values = Vec::with_capacity(selected.items.len());
     for entry in &selected.items {
         values.push(core.value(kind, entry).await?);
@@ -173,6 +177,18 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
         }
     };
     Ok(answer::encoded(call, 200, &shaped))
+}
+
+async fn protobuf(
+    core: &Arc<Core>,
+    kind: &Kind,
+    selected: &Selected,
+    mut list: ProtobufList,
+) -> Result<Reply, ApiError> {
+    for entry in &selected.items {
+        list.push(&core.value(kind, entry).await?);
+    }
+    Ok(reply::protobuf(200, list.finish()))
 }
 
 fn without_kind(mut value: Value) -> Value {
