@@ -141,7 +141,7 @@ pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {
     let absent = |value: Option<&Value>| match value {
         None | Some(Value::Null) => true,
         Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(map)) => map.values().all(|value| is_absent(value)),
+        Some(Value::Object(map)) => map.values().all(is_absent),
         _ => false,
     };
     match (left, right) {

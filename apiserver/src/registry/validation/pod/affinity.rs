@@ -9,7 +9,7 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 const OPERATOR: &str = "not a valid selector operator";
 
 /// Checks affinity.
-pub fn check(affinity: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check(affinity: &Field<'_>, causes: &mut Vec<Cause>) {
     if let Some(nodes) = affinity.get("nodeAffinity") {
         if let Some(required) = nodes.get(REQUIRED) {
             node_selector(&required, causes);
@@ -32,7 +32,7 @@ pub fn check(affinity: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks a selector of nodes.
-pub fn node_selector(selector: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn node_selector(selector: &Field<'_>, causes: &mut Vec<Cause>) {
     let terms = selector.items("nodeSelectorTerms");
     if terms.is_empty() {
         selector.at("nodeSelectorTerms").required("must have at least one node selector term", causes);
@@ -102,7 +102,7 @@ fn pod_term(term: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks the key that says what counts as one place.
-pub fn topology_key(term: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn topology_key(term: &Field<'_>, causes: &mut Vec<Cause>) {
     let key = term.at("topologyKey");
     if key.text().is_empty() {
         key.required("can not be empty", causes);

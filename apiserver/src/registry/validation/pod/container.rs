@@ -13,7 +13,7 @@ const NOT_EPHEMERAL: [&str; 7] =
 const DEFAULT_GRACE: i64 = 30;
 
 /// Checks all containers of a pod spec.
-pub fn check_all(spec: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+pub(super) fn check_all(spec: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
     let grace = spec.at("terminationGracePeriodSeconds").int().unwrap_or(DEFAULT_GRACE);
     if spec.count("containers") == 0 {
         spec.at("containers").required("", causes);

@@ -48,7 +48,7 @@ const NO_SOURCE: &str =
 const TWO_SOURCES: &str = "may not have more than one field specified at a time";
 
 /// Checks `env` and `envFrom` of a container.
-pub fn check(container: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check(container: &Field<'_>, causes: &mut Vec<Cause>) {
     for variable in container.items("env") {
         variable.at("name").check_required(text::env_var_name, causes);
         if let Some(from) = variable.get("valueFrom") {
@@ -99,7 +99,7 @@ fn value_from(variable: &Field<'_>, from: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks a reference to a field of the pod.
-pub fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Vec<Cause>) {
+pub(super) fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Vec<Cause>) {
     let (version, path) = (reference.at("apiVersion"), reference.at("fieldPath"));
     if !version.needs_text(causes) || !path.needs_text(causes) {
         return;
@@ -126,7 +126,7 @@ pub fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Vec<Cause
 }
 
 /// Checks a reference to a resource of a container; in volumes the container has to be named.
-pub fn resource_ref(reference: &Field<'_>, in_volume: bool, causes: &mut Vec<Cause>) {
+pub(super) fn resource_ref(reference: &Field<'_>, in_volume: bool, causes: &mut Vec<Cause>) {
     let resource = reference.at("resource");
     let huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.text().starts_with(prefix));
     if in_volume && reference.str("containerName").is_empty() {

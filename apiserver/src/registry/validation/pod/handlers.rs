@@ -10,7 +10,7 @@ const COUNTS: [&str; 5] =
 const HEADER_NAME: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 
 /// Checks probes and hooks of a container that may have them.
-pub fn check(container: &Field<'_>, grace: i64, causes: &mut Vec<Cause>) {
+pub(super) fn check(container: &Field<'_>, grace: i64, causes: &mut Vec<Cause>) {
     if let Some(lifecycle) = container.get("lifecycle") {
         for hook in ["postStart", "preStop"] {
             if let Some(hook) = lifecycle.get(hook) {
@@ -43,7 +43,7 @@ pub fn check(container: &Field<'_>, grace: i64, causes: &mut Vec<Cause>) {
 }
 
 /// Checks what a plain init container may not have.
-pub fn forbid(container: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn forbid(container: &Field<'_>, causes: &mut Vec<Cause>) {
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(found) = container.get(key) {
             found.forbidden("may not be set for init containers without restartPolicy=Always", causes);

@@ -13,7 +13,7 @@ const MAX_SEARCHES: usize = 32;
 const MAX_SEARCH_CHARACTERS: usize = 2048;
 
 /// Checks `dnsConfig`.
-pub fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let config = spec.at("dnsConfig");
     let alone = spec.str("dnsPolicy") == "None";
     if config.value.is_null() {
@@ -56,7 +56,7 @@ pub fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks names that are put into `/etc/hosts`.
-pub fn host_aliases(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn host_aliases(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for alias in spec.items("hostAliases") {
         alias.at("ip").check(text::ip, causes);
         for name in alias.items("hostnames") {

@@ -32,7 +32,7 @@ const POD: [&str; 3] = ["hostPID", "hostIPC", "shareProcessNamespace"];
 const NOT_WINDOWS: &str = "cannot be set for a windows pod";
 
 /// Checks the settings of a pod against its `os`.
-pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let Some(os) = spec.get("os") else { return };
     os.at("name").needs_one_of(&["linux", "windows"], causes);
     let contexts = ["initContainers", "containers", "ephemeralContainers"]

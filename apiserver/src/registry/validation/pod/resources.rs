@@ -32,7 +32,7 @@ const STANDARD: [&str; 21] = [
 ];
 
 /// Checks the resources of a container.
-pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
     let (mut basic, mut huge) = (false, false);
     for part in ["limits", "requests"] {
         for (name, amount) in resources.entries(part) {
@@ -51,7 +51,7 @@ pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks the resources of a pod as a whole.
-pub fn check_pod(resources: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check_pod(resources: &Field<'_>, causes: &mut Vec<Cause>) {
     for part in ["limits", "requests"] {
         for (name, amount) in resources.entries(part) {
             if !matches!(name, "cpu" | "memory") && !name.starts_with(HUGE) {
@@ -78,7 +78,7 @@ pub fn amount(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks what a container may do when its resources change.
-pub fn resize_policy(container: &Field<'_>, pod_policy: &str, causes: &mut Vec<Cause>) {
+pub(super) fn resize_policy(container: &Field<'_>, pod_policy: &str, causes: &mut Vec<Cause>) {
     let list = container.at("resizePolicy");
     let mut seen: Vec<&str> = Vec::new();
     for policy in container.items("resizePolicy") {

@@ -7,7 +7,7 @@ use super::affinity::topology_key;
 use crate::registry::validation::{field::Field, selector, text};
 
 /// Checks readiness and scheduling gates.
-pub fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for gate in spec.items("readinessGates") {
         gate.at("conditionType").check(text::qualified_name, causes);
     }
@@ -25,7 +25,7 @@ pub fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks how pods spread over places.
-pub fn spread(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn spread(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for constraint in spec.items("topologySpreadConstraints") {
         let when = constraint.at("whenUnsatisfiable");
@@ -82,7 +82,7 @@ fn match_keys(constraint: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks tolerations.
-pub fn tolerations(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn tolerations(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for toleration in spec.items("tolerations") {
         let (key, operator) = (toleration.at("key"), toleration.at("operator"));
         let (effect, value) = (toleration.at("effect"), toleration.str("value"));

@@ -27,7 +27,7 @@ const CONTEXT: [(&str, &str); 12] = [
 ];
 
 /// Checks the security context of a container.
-pub fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
     ids(context, &["runAsUser", "runAsGroup"], causes);
     if let Some(mount) = context.get("procMount") {
         mount.one_of(&["Default", "Unmasked"], causes);
@@ -53,7 +53,7 @@ pub fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<C
 }
 
 /// Checks the security context of a pod.
-pub fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if spec.flag("hostNetwork") {
         for port in ["containers", "initContainers"]
             .iter()

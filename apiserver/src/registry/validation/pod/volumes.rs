@@ -53,7 +53,7 @@ const MIN_TOKEN_SECONDS: i64 = 600;
 const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
 /// Checks volumes; answers the names of those that are right.
-pub fn check<'a>(spec: &Field<'a>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
+pub(super) fn check<'a>(spec: &Field<'a>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for volume in spec.items("volumes") {
         let before = causes.len();
@@ -217,7 +217,7 @@ fn mode(mode: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks a path below something: relative, without steps back, and (where `reserved`) not of the agent's own names.
-pub fn local_path(path: &Field<'_>, reserved: bool, causes: &mut Vec<Cause>) {
+pub(super) fn local_path(path: &Field<'_>, reserved: bool, causes: &mut Vec<Cause>) {
     if path.text().starts_with('/') {
         path.invalid("must be a relative path", causes);
     }
@@ -234,7 +234,7 @@ fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks mounts and devices of a container.
-pub fn mounts(container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+pub(super) fn mounts(container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
     let devices: Vec<&str> = container.items("volumeDevices").iter().map(|device| device.str("devicePath")).collect();
     let mut paths: Vec<&str> = Vec::new();
     for mount in container.items("volumeMounts") {
