@@ -292,7 +292,7 @@ pub trait Strategy: Send + Sync + 'static {
     fn to_stored(&self, _object: &mut Value) {}
 
     /// And back.
-    fn from_stored(&self, _object: &mut Value) {}
+    fn show_stored(&self, _object: &mut Value) {}
 
     /// Under which path a field of this view is kept in the stored form.
     fn stored_field(&self, path: &str) -> Option<&'static str> {

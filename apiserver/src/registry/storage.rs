@@ -145,7 +145,7 @@ impl Core {
             return Ok(bytes);
         }
         let mut value = parse(&bytes)?;
-        kind.from_stored(&mut value);
+        kind.show_stored(&mut value);
         Ok(with_revision(&kind.encode(&value), entry.revision))
     }
 
@@ -164,7 +164,7 @@ impl Core {
             return if entry.is_sealed() { parse(&self.json(kind, entry).await?) } else { parse(entry.bytes()) };
         }
         let mut value = parse(entry.bytes())?;
-        kind.from_stored(&mut value);
+        kind.show_stored(&mut value);
         if let Some(map) = value.as_object_mut() {
             map.insert("kind".into(), kind.name().into());
             map.insert("apiVersion".into(), kind.resource.gvk.api_version().into());

@@ -75,7 +75,7 @@ impl Strategy for Events {
         core::Events.default(object);
     }
 
-    fn from_stored(&self, object: &mut Value) {
+    fn show_stored(&self, object: &mut Value) {
         rename(object, |(view, stored)| (stored, view));
         object::set(object, &[], "apiVersion", "events.k8s.io/v1");
         for key in ["reportingController", "reportingInstance"] {

@@ -125,8 +125,7 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
         }
         for key in ["kind", "name", "uid"] {
             if object::text(owner, &[key]).is_empty() {
-                let why = if key == "kind" { "must not be empty" } else { "must not be empty" };
-                causes.push(Cause::invalid(format!("{PATH}.{key}"), &json!(""), why));
+                causes.push(Cause::invalid(format!("{PATH}.{key}"), &json!(""), "must not be empty"));
             }
         }
         if NO_OWNERS.contains(&(version, kind)) {

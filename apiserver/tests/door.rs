@@ -1,0 +1,235 @@
+//! The server through its one door, in this process: what clients see of identity, rules and objects.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, StatusCode, header};
+use http_body_util::BodyExt as _;
+use kube::client::Body;
+use martello_api::{clock, identity::User};
+use martello_apiserver::{
+    Config, Server,
+    server::{audit::Audit, nodes::NoNodes},
+    store::{MemoryStore, Resource, Scope, Store},
+};
+use martello_audit::{Authenticator, Keys, Log};
+use martello_kms::{Key, Kms};
+use martello_pki::Pki;
+use martello_policy::Authorizer;
+use serde_json::{Value, json};
+
+struct HeadKey(Key);
+
+impl Authenticator for HeadKey {
+    fn mac(&self, message: &[u8]) -> [u8; 32] {
+        self.0.mac(message)
+    }
+
+    fn verify_mac(&self, message: &[u8], mac: &[u8]) -> bool {
+        self.0.verify_mac(message, mac)
+    }
+}
+
+struct Rig {
+    server: Server,
+    store: Arc<MemoryStore>,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let now = clock::now();
+        let directory = tempfile::tempdir().unwrap();
+        let kms = Kms::ephemeral(now).unwrap();
+        let pki = Pki::load_or_create(directory.path(), &kms, now).unwrap();
+        let keys = Keys { authenticator: Arc::new(HeadKey(Key::random().unwrap())), cipher: None };
+        let (log, _) =
+            Log::open(&directory.path().join("audit"), &keys, &martello_audit::Config::default(), now).unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let server = Server::build(Config {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            authorizer: Authorizer::new(),
+            kms,
+            pki,
+            audit: Audit::new(log),
+            nodes: Arc::new(NoNodes),
+            service_network: "10.96.0.0/16".parse().unwrap(),
+            node_ports: (30000, 32767),
+            advertise: ("127.0.0.1".parse().unwrap(), 6443),
+            product_version: "0".to_owned(),
+        });
+        server.start().await.unwrap();
+        let rig = Self { server, store, _directory: directory };
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        rig.admin(Method::POST, "/api/v1/namespaces/default/serviceaccounts", Some(&account)).await;
+        rig
+    }
+
+    async fn call(&self, user: User, method: Method, path: &str, media: &str, body: Vec<u8>) -> (StatusCode, Value) {
+        let request = http::Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, media);
+        let answer = self.server.client(user).send(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let status = answer.status();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn admin(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        self.call(User::authenticated("root", ["system:masters"]), method, path, "application/json", body).await
+    }
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "v"}})
+}
+
+#[tokio::test]
+async fn an_object_lives_as_the_verbs_say() {
+    let rig = Rig::new().await;
+    let (status, made) = rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (_, read) = rig.admin(Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+    assert_eq!(read, made);
+    let (status, error) = rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
+    assert_eq!((status, error["reason"].as_str()), (StatusCode::CONFLICT, Some("AlreadyExists")));
+    let (_, same) = rig.admin(Method::PUT, &format!("{CONFIG_MAPS}/a"), Some(&config_map("a"))).await;
+    assert_eq!(same["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let (status, _) = rig.admin(Method::DELETE, &format!("{CONFIG_MAPS}/a"), None).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, _) = rig.admin(Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nobody_known_reaches_only_health_and_version() {
+    let rig = Rig::new().await;
+    for path in ["/livez", "/readyz", "/healthz", "/version"] {
+        let (status, _) = rig.call(User::anonymous(), Method::GET, path, "", Vec::new()).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    for path in ["/metrics", "/api", "/openapi/v2", CONFIG_MAPS, "/"] {
+        let (status, _) = rig.call(User::anonymous(), Method::GET, path, "", Vec::new()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_in_force_when_its_write_is_answered() {
+    let rig = Rig::new().await;
+    let jane = || User::authenticated("jane", ["devs"]);
+    let (status, _) = rig.call(jane(), Method::GET, CONFIG_MAPS, "", Vec::new()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "b"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}],
+    });
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings";
+    let (status, _) = rig.admin(Method::POST, bindings, Some(&binding)).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (status, _) = rig.call(jane(), Method::GET, CONFIG_MAPS, "", Vec::new()).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, error) = rig.call(jane(), Method::GET, "/api/v1/namespaces/default/secrets", "", Vec::new()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(error["message"].as_str().unwrap().contains("cannot list resource \"secrets\""), "{error}");
+    // Who may not grant, can't: an editor of bindings would make himself administrator.
+    let mut grab = binding.clone();
+    grab["metadata"]["name"] = "grab".into();
+    grab["roleRef"]["name"] = "cluster-admin".into();
+    let body = grab.to_string().into_bytes();
+    let (status, _) = rig.call(jane(), Method::POST, bindings, "application/json", body).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    rig.admin(Method::DELETE, &format!("{bindings}/b"), None).await;
+    let (status, _) = rig.call(jane(), Method::GET, CONFIG_MAPS, "", Vec::new()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_secret_is_sealed_in_the_store_and_open_in_the_answer() {
+    let rig = Rig::new().await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "annotations": {"note": "cGFzc3dvcmQ="}},
+        "data": {"password": "cGFzc3dvcmQ="},
+    });
+    rig.admin(Method::POST, "/api/v1/namespaces/default/secrets", Some(&secret)).await;
+    let scope = Scope::all(&Resource::new("", "secrets"));
+    let stored = rig.store.list(&scope, martello_apiserver::store::ListAt::Latest, Default::default()).await.unwrap();
+    let entry = stored.items.first().unwrap();
+    assert!(entry.is_sealed());
+    assert!(!entry.bytes().windows(12).any(|window| window == b"cGFzc3dvcmQ="));
+    for path in ["/api/v1/namespaces/default/secrets/s", "/api/v1/namespaces/default/secrets"] {
+        let (_, answer) = rig.admin(Method::GET, path, None).await;
+        assert!(answer.to_string().contains("cGFzc3dvcmQ="), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_answered_by_a_status() {
+    let rig = Rig::new().await;
+    let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
+    let admin = || User::authenticated("root", ["system:masters"]);
+    for body in ["", "{", "[]", "null", "\u{0}", "{\"metadata\": 5}", "{\"metadata\": {\"name\": [1]}}", deep.as_str()]
+    {
+        for (method, path) in [(Method::POST, CONFIG_MAPS.to_owned()), (Method::PUT, format!("{CONFIG_MAPS}/a"))] {
+            for media in ["application/json", "application/yaml", "text/x", "application/apply-patch+yaml"] {
+                let (status, answer) = rig.call(admin(), method.clone(), &path, media, body.into()).await;
+                assert!(status.is_client_error(), "{method} {media} {:.20}: {status} {answer}", body);
+                assert_eq!(answer["kind"], "Status");
+            }
+        }
+    }
+    for path in ["/api/v1/namespaces/../../x", "/api/v1/%2e%2e", "/api/v1/namespaces/a/pods/b/c/d/e"] {
+        let (status, _) = rig.admin(Method::GET, path, None).await;
+        assert!(status.is_client_error(), "{path}");
+    }
+    let (status, _) =
+        rig.call(admin(), Method::POST, CONFIG_MAPS, "application/json", vec![b' '; 3 * 1024 * 1024 + 1]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_watch_shows_the_state_and_then_what_happens() {
+    use futures::StreamExt as _;
+    let rig = Rig::new().await;
+    rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let request = http::Request::get(path).body(Body::empty()).unwrap();
+    let client = rig.server.client(User::authenticated("root", ["system:masters"]));
+    let mut frames = client.send(request).await.unwrap().into_body().into_data_stream();
+    let mut seen = Vec::new();
+    rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("b"))).await;
+    rig.admin(Method::DELETE, &format!("{CONFIG_MAPS}/b"), None).await;
+    while seen.len() < 4 {
+        let frame = tokio::time::timeout(Duration::from_secs(5), frames.next()).await.unwrap().unwrap().unwrap();
+        for line in frame.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let event: Value = serde_json::from_slice(line).unwrap();
+            let name = event["object"]["metadata"]["name"].as_str().unwrap_or("-").to_owned();
+            seen.push((event["type"].as_str().unwrap().to_owned(), name));
+        }
+    }
+    let expected = [("ADDED", "a"), ("BOOKMARK", "-"), ("ADDED", "b"), ("DELETED", "b")];
+    let expected: Vec<_> = expected.map(|(kind, name)| (kind.to_owned(), name.to_owned())).to_vec();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn racing_patches_all_win() {
+    let rig = Arc::new(Rig::new().await);
+    rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
+    let patches = (0..10).map(|at| {
+        let rig = Arc::clone(&rig);
+        tokio::spawn(async move {
+            let body = json!({"data": {format!("k{at}"): "v"}}).to_string().into_bytes();
+            let user = User::authenticated("root", ["system:masters"]);
+            rig.call(user, Method::PATCH, &format!("{CONFIG_MAPS}/a"), "application/merge-patch+json", body).await.0
+        })
+    });
+    for status in futures::future::join_all(patches).await {
+        assert_eq!(status.unwrap(), StatusCode::OK);
+    }
+    let (_, read) = rig.admin(Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
+    assert_eq!(read["data"].as_object().unwrap().len(), 11);
+}
