@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use martello_api::status::ApiError;
+use martello_api::status::{ApiError, Cause};
 use martello_policy::admission::{LABEL_PREFIX, Levels, Verdict, judge_pod, judge_template};
 use serde_json::Value;
 
@@ -25,6 +25,9 @@ pub async fn check(
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     let Some(object) = object else { return Ok(()) };
+    if (kind.group(), kind.name()) == ("", "Namespace") {
+        return labels(kind, object, old);
+    }
     let subject = match Subject::of(kind, call, object, old) {
         Some(subject) if operation != Operation::Delete => subject,
         _ => return Ok(()),
@@ -41,6 +44,20 @@ pub async fn check(
         Some(why) => Err(kind.forbidden(object::name(object), &why)),
         None => Ok(()),
     }
+}
+
+/// Refuses labels that ask for a level that there is not; one that is there already may stay.
+fn labels(kind: &Kind, namespace: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let before = old.and_then(|old| object::at(old, &["metadata", "labels"]));
+    let labels = object::at(namespace, &["metadata", "labels"]).and_then(Value::as_object);
+    let changed = labels.into_iter().flatten().filter(|(key, value)| before.and_then(|old| old.get(*key)) != Some(*value));
+    let causes: Vec<Cause> = changed
+        .filter_map(|(key, value)| {
+            let why = Levels::label_error(key, value.as_str().unwrap_or_default())?;
+            Some(Cause::invalid(format!("metadata.labels[{key}]"), value, why))
+        })
+        .collect();
+    if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(namespace), causes)) }
 }
 
 /// What is judged.

@@ -91,9 +91,26 @@ impl Levels {
         };
         let (enforce, warn, audit) = (asked("enforce"), asked("warn"), asked("audit"));
         let default = || Asked { level: Level::Default, version: String::new() };
-        // Where nothing is asked for, the author of a workload learns at once what its pods would meet.
-        let warn = if enforce.is_none() && warn.is_none() && audit.is_none() { Some(default()) } else { warn };
-        Self { enforce: enforce.unwrap_or_else(default), warn, audit }
+        let enforce = enforce.unwrap_or_else(default);
+        // Unless asked otherwise, the author of a workload learns at once what its pods would meet.
+        Self { warn: warn.or_else(|| Some(enforce.clone())), enforce, audit }
+    }
+
+    /// What is wrong with a label of a namespace, if it is one of ours and says nothing that is known.
+    #[must_use]
+    pub fn label_error(key: &str, value: &str) -> Option<&'static str> {
+        let mode = key.strip_prefix(LABEL_PREFIX)?;
+        match mode {
+            "enforce" | "warn" | "audit" => (!matches!(value, "privileged" | "baseline" | "restricted"))
+                .then_some("must be one of privileged, baseline, restricted"),
+            "enforce-version" | "warn-version" | "audit-version" => {
+                let minor = value.strip_prefix("v1.").unwrap_or_default();
+                let is_version = value == "latest"
+                    || (minor == "0" || !minor.starts_with('0')) && minor.parse::<u16>().is_ok() && !minor.starts_with('+');
+                (!is_version).then_some("must be \"latest\" or \"v1.x\"")
+            }
+            _ => None,
+        }
     }
 
     /// As [`Levels::of_labels`], from a Namespace object.

@@ -130,3 +130,22 @@ fn a_pod_made_for_restricted_passes_and_an_invalid_label_counts_as_restricted() 
     assert_eq!(judge(hardened, &[("enforce", "restricted")]).refusal, None);
     assert!(judge(container(json!({})), &[("enforce", "strict")]).refusal.is_some());
 }
+
+#[test]
+fn labels_that_name_no_level_and_no_version_are_found() {
+    let wrong = |key: &str, value: &str| Levels::label_error(&format!("{LABEL_PREFIX}{key}"), value).is_some();
+    for (key, value) in [("enforce", "strict"), ("warn", ""), ("audit-version", "1.2"), ("warn-version", "v1.+2"), ("enforce-version", "v1.01")] {
+        assert!(wrong(key, value), "{key}={value}");
+    }
+    for (key, value) in [("enforce", "baseline"), ("warn-version", "latest"), ("audit-version", "v1.36"), ("enforce-version", "v1.0"), ("other", "x")] {
+        assert!(!wrong(key, value), "{key}={value}");
+    }
+    assert_eq!(Levels::label_error("enforce", "strict"), None);
+}
+
+#[test]
+fn who_is_enforced_upon_is_warned_unless_asked_otherwise() {
+    assert_eq!(levels(&[("enforce", "restricted")]).warn.unwrap().level, Level::Restricted);
+    assert_eq!(levels(&[("enforce", "restricted"), ("warn", "privileged")]).warn.unwrap().level, Level::Privileged);
+    assert_eq!(levels(&[]).warn.unwrap().level, Level::Default);
+}
