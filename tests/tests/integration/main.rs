@@ -10,6 +10,7 @@
 
 mod access;
 mod answers;
+mod attacks;
 mod audit;
 mod bad_input;
 mod basics;
