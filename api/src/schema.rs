@@ -25,7 +25,9 @@ pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;
 pub use json::{JsonError, MAX_DEPTH, Raw, parse as parse_json};
 pub use normalize::{normalize, zero};
-pub use protobuf::{Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event};
+pub use protobuf::{
+    Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event,
+};
 pub use yaml::{Yaml, parse as parse_yaml};
 
 /// A message: the fields of one object type.

@@ -1,7 +1,6 @@
 //! `secctl`: server, node agent and operator's tool in one binary.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line tool: its output is its answer")]
-
 #![allow(unreachable_pub, reason = "a binary exports nothing: `pub` marks what a module offers to its siblings")]
 
 mod admin;

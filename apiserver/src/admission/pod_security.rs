@@ -50,7 +50,8 @@ pub async fn check(
 fn labels(kind: &Kind, namespace: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     let before = old.and_then(|old| object::at(old, &["metadata", "labels"]));
     let labels = object::at(namespace, &["metadata", "labels"]).and_then(Value::as_object);
-    let changed = labels.into_iter().flatten().filter(|(key, value)| before.and_then(|old| old.get(*key)) != Some(*value));
+    let changed =
+        labels.into_iter().flatten().filter(|(key, value)| before.and_then(|old| old.get(*key)) != Some(*value));
     let causes: Vec<Cause> = changed
         .filter_map(|(key, value)| {
             let why = Levels::label_error(key, value.as_str().unwrap_or_default())?;

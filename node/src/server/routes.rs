@@ -480,7 +480,7 @@ mod tests {
         assert!(switch_spdy(&headers, SPDY_FORWARD).is_err());
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         headers.insert("sec-websocket-protocol", HeaderValue::from_static("v5.channel.k8s.io,v4.channel.k8s.io"));
-        let (response, _) = switch_websocket(&headers, &[websocket::V5, websocket::V4]).ok().unwrap();
+        let (response, protocol) = switch_websocket(&headers, &[websocket::V5, websocket::V4]).ok().unwrap();
         assert_eq!(protocol, websocket::V5);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }

@@ -106,7 +106,9 @@ impl Levels {
             "enforce-version" | "warn-version" | "audit-version" => {
                 let minor = value.strip_prefix("v1.").unwrap_or_default();
                 let is_version = value == "latest"
-                    || (minor == "0" || !minor.starts_with('0')) && minor.parse::<u16>().is_ok() && !minor.starts_with('+');
+                    || (minor == "0" || !minor.starts_with('0'))
+                        && minor.parse::<u16>().is_ok()
+                        && !minor.starts_with('+');
                 (!is_version).then_some("must be \"latest\" or \"v1.x\"")
             }
             _ => None,

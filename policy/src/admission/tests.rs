@@ -134,10 +134,22 @@ fn a_pod_made_for_restricted_passes_and_an_invalid_label_counts_as_restricted() 
 #[test]
 fn labels_that_name_no_level_and_no_version_are_found() {
     let wrong = |key: &str, value: &str| Levels::label_error(&format!("{LABEL_PREFIX}{key}"), value).is_some();
-    for (key, value) in [("enforce", "strict"), ("warn", ""), ("audit-version", "1.2"), ("warn-version", "v1.+2"), ("enforce-version", "v1.01")] {
+    for (key, value) in [
+        ("enforce", "strict"),
+        ("warn", ""),
+        ("audit-version", "1.2"),
+        ("warn-version", "v1.+2"),
+        ("enforce-version", "v1.01"),
+    ] {
         assert!(wrong(key, value), "{key}={value}");
     }
-    for (key, value) in [("enforce", "baseline"), ("warn-version", "latest"), ("audit-version", "v1.36"), ("enforce-version", "v1.0"), ("other", "x")] {
+    for (key, value) in [
+        ("enforce", "baseline"),
+        ("warn-version", "latest"),
+        ("audit-version", "v1.36"),
+        ("enforce-version", "v1.0"),
+        ("other", "x"),
+    ] {
         assert!(!wrong(key, value), "{key}={value}");
     }
     assert_eq!(Levels::label_error("enforce", "strict"), None);

@@ -42,7 +42,8 @@ async fn who_may_read_one_secret_reads_no_other() {
         done(&admin.ask("POST", SECRETS, secret(name).to_string()).await.unwrap());
     }
     let verbs = ["get", "list", "watch", "deletecollection"];
-    grant(&admin, json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["allowed"], "verbs": verbs}])).await;
+    grant(&admin, json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["allowed"], "verbs": verbs}]))
+        .await;
     let only = "fieldSelector=metadata.name%3Dallowed";
     let brief = "timeoutSeconds=1";
     for path in [
@@ -161,7 +162,11 @@ async fn the_ways_up_are_closed() {
         let message = refused(&answer, 403, "Forbidden");
         assert!(message.contains("cannot impersonate"), "{message}");
     }
-    refused(&own.ask_with("GET", SECRETS, &[("impersonate-group", "system:masters")], "").await.unwrap(), 400, "BadRequest");
+    refused(
+        &own.ask_with("GET", SECRETS, &[("impersonate-group", "system:masters")], "").await.unwrap(),
+        400,
+        "BadRequest",
+    );
     // What a proxy in front might set is not believed.
     let claims = [("x-remote-user", "admin"), ("x-remote-group", "system:masters"), ("x-forwarded-for", "127.0.0.1")];
     refused(&own.ask_with("GET", SECRETS, &claims, "").await.unwrap(), 403, "Forbidden");
@@ -240,7 +245,8 @@ async fn pods_beyond_the_level_are_refused_by_every_way_in() {
     let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
         "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
         "template": {"metadata": {"labels": {"a": "b"}}, "spec": privileged["spec"]}}});
-    let answer = admin.ask("POST", "/apis/apps/v1/namespaces/default/deployments", deployment.to_string()).await.unwrap();
+    let answer =
+        admin.ask("POST", "/apis/apps/v1/namespaces/default/deployments", deployment.to_string()).await.unwrap();
     done(&answer);
     let warning = answer.headers.get("warning").and_then(|value| value.to_str().ok()).unwrap_or_default();
     assert!(warning.contains("privileged"), "{warning}");
