@@ -1,5 +1,13 @@
 //! The server through its one door, in this process: what clients see of identity, rules and objects.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what sets a test up fails as the test does"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use http::{Method, StatusCode, header};

@@ -286,7 +286,7 @@ async fn who_acts_as_another_is_recorded_and_denials_name_their_record() {
 
 #[tokio::test]
 async fn a_certificate_that_ends_ends_its_connection_too() {
-    let mut cluster = Cluster::start().await.unwrap();
+    let cluster = Cluster::start().await.unwrap();
     let short = cluster.new_kubeconfig(&["--ttl", "4s"]).unwrap();
     let kubeconfig = kube::config::Kubeconfig::from_yaml(&short).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
