@@ -1,9 +1,9 @@
 //! One server under test: started, asked, killed, started again, and cleaned away.
 
 use std::{
-    fs::OpenOptions,
+    fs::{OpenOptions, Permissions},
     net::{Ipv4Addr, TcpListener},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -73,6 +73,11 @@ impl Cluster {
     /// A server that is still to be started for the first time.
     pub fn prepare(options: Options) -> Result<Self> {
         let folder = TempDir::with_prefix("martello-").context("make a temporary folder")?;
+        if options.node {
+            // Every pod runs as a user of its own, below this folder.
+            let passable = Permissions::from_mode(0o711);
+            std::fs::set_permissions(folder.path(), passable).context("let the node's users pass")?;
+        }
         Ok(Self { folder, options, port: free_port()?, server: None, kubeconfig: None })
     }
 
@@ -86,7 +91,8 @@ impl Cluster {
         command.arg("--listen").arg(format!("{}:{}", Ipv4Addr::LOCALHOST, self.port));
         command.arg("--root-key-file").arg(self.root_key_path());
         if self.options.node {
-            command.arg("--node");
+            command.arg("--node").arg("--node-dir").arg(self.node_dir());
+            command.arg("--node-port").arg(free_port()?.to_string());
         }
         command.args(&self.options.arguments).envs(self.options.environment.iter().cloned());
         command.env("RUST_BACKTRACE", "1");
@@ -208,6 +214,12 @@ impl Cluster {
         self.folder.path().join("data")
     }
 
+    /// Everything that the node agent beside the server keeps.
+    #[must_use]
+    pub fn node_dir(&self) -> PathBuf {
+        self.folder.path().join("node")
+    }
+
     /// The root key, outside of the data.
     #[must_use]
     pub fn root_key_path(&self) -> PathBuf {
@@ -260,6 +272,10 @@ impl Drop for Cluster {
             }
             drop(server.kill());
             drop(server.wait());
+        }
+        if self.options.node && self.node_dir().exists() {
+            // Pods outlive their agent.
+            drop(self.secctl(&["node-cleanup", "--data-dir", &self.node_dir().to_string_lossy()]));
         }
         if std::thread::panicking() {
             let log = self.log();

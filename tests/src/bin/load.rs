@@ -96,12 +96,21 @@ async fn fresh(arguments: &Arguments) -> Result<()> {
     }
     let options = Options { node: arguments.node, ..Options::default() };
     let mut cluster = Cluster::start_with(options).await?;
-    if let Some(archive) = &arguments.image_archive {
-        let data = cluster.data_dir();
-        cluster.secctl(&["image", "import", "--data-dir", &data.to_string_lossy(), &archive.to_string_lossy()])?;
+    let endpoint = cluster.admin().await?;
+    if arguments.node {
+        load::until_node_is_ready(&endpoint).await?;
     }
-    let pids = process::family(cluster.pid()?)?;
-    let target = target(arguments, cluster.admin().await?, pids);
+    if let Some(archive) = &arguments.image_archive {
+        let node = cluster.node_dir();
+        cluster.secctl(&["image", "import", "--node-dir", &node.to_string_lossy(), &archive.to_string_lossy()])?;
+    }
+    let server = cluster.pid()?;
+    let target = target(arguments, endpoint, vec![server]);
+    if arguments.node && arguments.wants("idle") {
+        let all = process::family(server)?;
+        let figure = load::memory("memory_idle", process::resident_bytes(&all)?);
+        figure.with("of", "server, node agent and what it keeps running").with("processes", all.len()).print()?;
+    }
     let kubeconfig = cluster.kubeconfig_path()?;
     measure(arguments, &target, kubeconfig).await
 }
@@ -131,7 +140,7 @@ async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) ->
     if arguments.wants("idle")
         && let Some(bytes) = target.memory()
     {
-        load::memory("memory_idle", bytes).with("processes", target.pids.len()).print()?;
+        load::memory("memory_idle", bytes).with("of", "server").with("processes", target.pids.len()).print()?;
     }
     if arguments.wants("list") {
         for figure in load::fill_and_list(target, arguments.objects).await? {

@@ -12,7 +12,7 @@ mod watch;
 
 pub use figure::{Figure, Latencies};
 pub use list::{fill_and_list, memory};
-pub use pods::{PodLoad, apply_to_running};
+pub use pods::{PodLoad, apply_to_running, until_node_is_ready};
 pub use requests::{creates, gets};
 pub use target::Target;
 pub use watch::{FanOut, fan_out};

@@ -15,6 +15,7 @@ use super::{
     figure::{Figure, Latencies},
     target::Target,
 };
+use crate::raw::Endpoint;
 
 /// How long a pod may take before the run fails.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,7 +35,7 @@ pub struct PodLoad {
 
 /// Applies pods of one container, one after the other; nothing where the cluster has no ready node.
 pub async fn apply_to_running(target: &Target, load: &PodLoad) -> Result<Option<Figure>> {
-    if !has_ready_node(target).await? {
+    if !has_ready_node(&target.endpoint).await? {
         return Ok(None);
     }
     let namespace = target.namespace("pods").await?;
@@ -57,8 +58,20 @@ pub async fn apply_to_running(target: &Target, load: &PodLoad) -> Result<Option<
     Ok(Some(latencies.describe(Figure::named("apply_to_running").with("pods", load.rounds))))
 }
 
-async fn has_ready_node(target: &Target) -> Result<bool> {
-    let nodes = target.endpoint.ask("GET", "/api/v1/nodes", "").await?.json();
+/// Waits until the cluster has a node that is ready.
+pub async fn until_node_is_ready(endpoint: &Endpoint) -> Result<()> {
+    let mut interval = tokio::time::interval(Duration::from_millis(100));
+    let ready = async {
+        while !has_ready_node(endpoint).await? {
+            interval.tick().await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, ready).await.with_context(|| format!("no node was ready after {PATIENCE:?}"))?
+}
+
+async fn has_ready_node(endpoint: &Endpoint) -> Result<bool> {
+    let nodes = endpoint.ask("GET", "/api/v1/nodes", "").await?.json();
     let items = nodes.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     Ok(items.iter().any(|node| {
         let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
