@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(label_value(&"v".repeat(64)), ["must be no more than 63 bytes"]);
         assert_eq!(qualified_name("a/b/c"), [LABEL_KEY]);
         assert_eq!(qualified_name("bad finalizer"), [NAME_PART]);
-        assert_eq!(qualified_name(""), ["name part must be non-empty"]);
+        assert_eq!(qualified_name(""), ["name part must be non-empty", NAME_PART]);
         assert_eq!(config_map_key("bad key"), [CONFIG_KEY]);
         assert_eq!(port_name("abcdefghijklmnopq"), ["must be no more than 15 characters"]);
         assert_eq!(port_number(0), ["must be between 1 and 65535, inclusive"]);

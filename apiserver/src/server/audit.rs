@@ -21,6 +21,9 @@ use crate::http::{
 };
 use crate::registry::call::Note;
 
+/// Key of the note that says what a new object is called: its name is not in the path.
+pub const OBJECT_NAME: &str = "objectRef.name";
+
 /// Upstream's annotations of a decision.
 const DECISION: &str = "authorization.k8s.io/decision";
 const REASON: &str = "authorization.k8s.io/reason";
@@ -129,7 +132,13 @@ impl AllowedRecord {
         set_audit_id(&mut answer, &record.id);
         let code = answer.status().as_u16();
         let closed = match pending {
-            Some(pending) => {
+            Some(mut pending) => {
+                let (named, notes): (Vec<&Note>, Vec<&Note>) = notes.iter().partition(|(key, _)| *key == OBJECT_NAME);
+                if let (Some((_, name)), Some(event)) = (named.last(), pending.event_mut())
+                    && let Some(object) = event.object_ref.as_mut().filter(|object| object.name.is_empty())
+                {
+                    object.name.clone_from(name);
+                }
                 let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (*key, value.as_str())).collect();
                 pending.close(code, "", &notes, clock::now()).await
             }

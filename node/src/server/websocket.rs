@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::{
-    SinkExt as _, StreamExt as _,
+    FutureExt as _, SinkExt as _, StreamExt as _,
+    future::FusedFuture as _,
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
@@ -155,14 +156,14 @@ where
     drop(messages);
     let ended = async move { while readers.join_next().await.is_some() {} };
     let send = send_all(sink, waiting);
-    let receive = receive_all(source, inputs);
+    let receive = receive_all(source, inputs).fuse();
     tokio::pin!(receive);
     let has_said_all = tokio::select! {
         ((), ()) = async { tokio::join!(ended, send) } => true,
         () = async { (&mut receive).await; futures::future::pending::<()>().await } => false,
     };
     // The peer is given time to answer the close: cutting it off could take the last message with it.
-    if has_said_all && tokio::time::timeout(FAREWELL, receive).await.is_err() {
+    if has_said_all && !receive.is_terminated() && tokio::time::timeout(FAREWELL, receive).await.is_err() {
         tracing::debug!("the peer of a stream did not answer its close");
     }
 }

@@ -23,8 +23,12 @@ pub(crate) struct Node {
 
 /// Prepares as root, gives root up, and runs `scenario`.
 pub(crate) fn with_node(state_dir: &Path, scenario: impl AsyncFnOnce(Node)) {
-    let executable = std::env::current_exe().unwrap();
     let layers = busybox(state_dir);
+    // A copy where the ids of pods may read it: the build's own directory may be closed to others.
+    let executable = state_dir.join("helper");
+    if !executable.exists() {
+        std::fs::copy(std::env::current_exe().unwrap(), &executable).unwrap();
+    }
     let config = PrepareConfig { state_dir: state_dir.join("state"), user: "martello".to_owned(), executable };
     std::fs::create_dir_all(state_dir).unwrap();
     let prepared = martello_node::runtime::prepare(&config).unwrap_or_else(|error| panic!("{error:?}"));

@@ -271,6 +271,8 @@ async fn who_acts_as_another_is_recorded_and_denials_name_their_record() {
     let liar = cluster.anonymous().await.unwrap().with_token("x").ask("GET", maps, "").await.unwrap();
     refused(&liar, 401, "Unauthorized");
     let other = liar.headers.get("audit-id").and_then(|id| id.to_str().ok()).unwrap().to_owned();
+    // The record of a change is written before it is answered, and with it all that came before.
+    done(&admin.ask("POST", maps, config_map("after").to_string()).await.unwrap());
     let (data, key) = (cluster.data_dir(), cluster.root_key_path());
     let (data, key) = (data.to_string_lossy(), key.to_string_lossy());
     let arguments = ["audit", "tail", "--json", "-n", "5000", "--data-dir", &data, "--root-key-file", &key];

@@ -17,7 +17,7 @@ use crate::{
         storage::{Expected, WriteError},
         validation,
     },
-    server::Core,
+    server::{Core, audit::OBJECT_NAME},
 };
 
 /// Serves a create.
@@ -41,6 +41,7 @@ pub async fn create_object(
         let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));
         object::set(&mut object, &["metadata"], "name", name);
     }
+    call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::drop_system_fields(&mut object);
     codec::track(kind, call, None, &mut object, "");
     meta::dedup_owners(call, &mut object);

@@ -66,6 +66,8 @@ fn resources_are_known_and_in_order() {
         [
             "spec.containers[0].resources.limits[disk]: Invalid value: \"disk\": must be a standard resource type or fully qualified",
             "spec.containers[0].resources.limits[disk]: Invalid value: \"disk\": must be a standard resource for containers",
+            "spec.containers[0].resources.requests[disk]: Invalid value: \"disk\": must be a standard resource type or fully qualified",
+            "spec.containers[0].resources.requests[disk]: Invalid value: \"disk\": must be a standard resource for containers",
         ]
     );
 }
