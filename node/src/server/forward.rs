@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tokio::{
-    io::{AsyncWriteExt as _, DuplexStream},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     sync::mpsc,
     task::JoinSet,
 };
@@ -42,7 +42,7 @@ pub async fn one(
     runtime: Arc<dyn Runtime>,
     pod_uid: String,
     port: Option<u16>,
-    mut data: DuplexStream,
+    data: DuplexStream,
     mut error: DuplexStream,
 ) {
     let result = match port {
@@ -52,9 +52,8 @@ pub async fn one(
                 "error forwarding port {port} to pod {pod_uid}: failed to connect to localhost:{port} inside the pod: {}",
                 full(&cause)
             )),
-            Ok(mut connection) => {
-                // Either side may end it at any time; that's no error.
-                tokio::io::copy_bidirectional(&mut data, &mut connection).await.ok();
+            Ok(connection) => {
+                join(data, connection).await;
                 Ok(())
             }
         },
@@ -63,4 +62,63 @@ pub async fn one(
         error.write_all(message.as_bytes()).await.ok();
     }
     error.shutdown().await.ok();
+}
+
+/// Copies both ways until the pod has said all. A caller that has said all still gets its answer; one that has not is
+/// not waited for: kubectl before 1.30 keeps its side open until it is told, on the stream for errors, that this is over.
+/// Either side may end it at any time; that's no error.
+async fn join(caller: impl AsyncRead + AsyncWrite, pod: impl AsyncRead + AsyncWrite) {
+    let (mut from_caller, mut to_caller) = tokio::io::split(caller);
+    let (mut from_pod, mut to_pod) = tokio::io::split(pod);
+    let asking = async {
+        tokio::io::copy(&mut from_caller, &mut to_pod).await.ok();
+        to_pod.shutdown().await.ok();
+        std::future::pending::<()>().await;
+    };
+    let answering = async {
+        tokio::io::copy(&mut from_pod, &mut to_caller).await.ok();
+        to_caller.shutdown().await.ok();
+    };
+    tokio::select! {
+        () = asking => {}
+        () = answering => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_over_when_the_pod_has_said_all_even_if_the_caller_keeps_its_side_open() {
+        let ((mut caller, near), (far, mut pod)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let joined = tokio::spawn(join(near, far));
+        caller.write_all(b"ask").await.unwrap();
+        let mut asked = [0; 3];
+        pod.read_exact(&mut asked).await.unwrap();
+        pod.write_all(b"answer").await.unwrap();
+        drop(pod);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        joined.await.unwrap();
+        assert_eq!((&asked, answer.as_str()), (b"ask", "answer"));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_has_said_all_still_gets_its_answer() {
+        let ((mut caller, near), (far, mut pod)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let joined = tokio::spawn(join(near, far));
+        caller.write_all(b"ask").await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut asked = String::new();
+        pod.read_to_string(&mut asked).await.unwrap();
+        pod.write_all(b"answer").await.unwrap();
+        drop(pod);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        joined.await.unwrap();
+        assert_eq!((asked.as_str(), answer.as_str()), ("ask", "answer"));
+    }
 }
