@@ -135,6 +135,11 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     observed.done(record.close(reply, &notes).await)
 }
 
+/// Whether a segment of a path could lead elsewhere: nothing is ever called so.
+fn is_no_name(segment: &str) -> bool {
+    matches!(segment, "." | "..") || segment.contains(['/', '%'])
+}
+
 /// What got through identity and authorization.
 struct Passed {
     user: Arc<User>,
@@ -204,6 +209,9 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     };
     if method == Method::HEAD || info.verb.is_empty() {
         return Err(plain(ApiError::method_not_allowed()));
+    }
+    if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {
+        return Err(plain(ApiError::bad_request(format!("{segment:?} can't be the name of anything"))));
     }
     let accepted =
         accepted(text(header::ACCEPT), &target.subresource, has_protobuf(&kind.resource.gvk)).map_err(plain)?;

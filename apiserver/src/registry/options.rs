@@ -216,6 +216,16 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, String> {
     })
 }
 
+/// A whole number of the query; 0 where it is not given.
+fn whole(query: &Query, name: &str) -> Result<i64, ApiError> {
+    match query.get(name) {
+        "" => Ok(0),
+        text => text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("{name}: strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+    }
+}
+
 impl ListOptions {
     /// Reads the options of a list or, if `watch`, of a watch.
     pub fn read(query: &Query, watch: bool) -> Result<Self, ApiError> {
@@ -224,7 +234,8 @@ impl ListOptions {
         let initial_events = query.flag("sendInitialEvents");
         let bookmarks = query.flag("allowWatchBookmarks").unwrap_or(false);
         check_match(rv, rule, token, watch, initial_events, bookmarks)?;
-        let limit: usize = query.get("limit").parse().unwrap_or(0);
+        let limit = usize::try_from(whole(query, "limit")?).unwrap_or(0);
+        let timeout = u64::try_from(whole(query, "timeoutSeconds")?).ok().filter(|seconds| *seconds > 0);
         let from = match token {
             "" => None,
             _ if watch => None,
@@ -247,7 +258,6 @@ impl ListOptions {
             (Some(number), "") if limit > 0 && !watch => Match::Exact(number),
             (Some(number), _) => Match::NotOlderThan(number),
         };
-        let timeout = query.get("timeoutSeconds").parse().ok().filter(|seconds| *seconds > 0);
         Ok(Self { version, limit, from, timeout, bookmarks, initial_events })
     }
 }
