@@ -221,7 +221,7 @@ async fn bad_queries_are_refused() {
         422,
         "Invalid",
     );
-    let long = format!("{MAPS}?labelSelector={}", "a%2C".repeat(30_000));
+    let long = format!("{MAPS}?labelSelector={}", "a%2C".repeat(6_000));
     let answer = admin.ask("GET", &long, "").await.unwrap();
     assert!((400..500).contains(&answer.status), "{}", answer.status);
 }

@@ -169,7 +169,8 @@ fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: 
     }
 }
 
-fn check_name(call: &Call, new: &Value) -> Result<(), ApiError> {
+/// Whether the object bears the name that is in the path.
+pub(super) fn check_name(call: &Call, new: &Value) -> Result<(), ApiError> {
     let name = object::name(new);
     if name == call.name() {
         return Ok(());
