@@ -1,6 +1,6 @@
 //! The keeper: what has to be done as root of the node's own user namespace, outside of the agent.
 //!
-//! Three processes, all of the agent's unprivileged user: the [`anchor`] holds the namespaces and does nothing else;
+//! Three processes, all of the agent's unprivileged user: the `anchor` holds the namespaces and does nothing else;
 //! the server (`secctl keeper serve`) works in the pod network and gives files to the ids of pods, and can be
 //! replaced at any time; `secctl keeper unpack` unpacks one image and ends.
 
