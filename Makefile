@@ -39,7 +39,7 @@ down:
 # Fast first: what fails, fails early.
 .PHONY: test
 test:
-	@.ci/packages build node demo
+	@.ci/packages build node demo test
 	step() { printf '\n== %s (%s)\n' "$$*" "$$(date +%T)"; }
 	step formatting; cargo fmt --all --check
 	step clippy; cargo clippy --workspace --all-targets --locked -- -D warnings

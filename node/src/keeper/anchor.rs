@@ -82,6 +82,9 @@ pub(crate) fn find_or_start(
     Ok(anchor)
 }
 
+/// The kernel's reasons: `user.max_user_namespaces` is 0, or the process is inside a chroot.
+const NO_NAMESPACE: &str = "make the node's user namespace (user.max_user_namespaces must not be 0, and a chroot has none)";
+
 fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -> Result<Pid, PrepareError> {
     let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from).attempt("make a pipe");
     let (unshared_reader, unshared_writer) = pipe()?;
@@ -102,16 +105,28 @@ fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -
         }
     })
     .attempt("fork the node's anchor")?;
-    File::from(unshared_reader).read_exact(&mut [0]).attempt("wait for the node's user namespace")?;
+    if File::from(unshared_reader).read_exact(&mut [0]).is_err() {
+        return Err(failure(started_reader)).attempt(NO_NAMESPACE);
+    }
     map(child, "uid", uid, uids)?;
     map(child, "gid", gid, gids)?;
     let mut release = File::from(mapped_writer);
     release.write_all(b"x").attempt("release the node's anchor")?;
-    let mut failure = String::new();
-    File::from(started_reader).read_to_string(&mut failure).attempt("wait for the node's anchor")?;
-    match failure.is_empty() {
+    let mut told = String::new();
+    File::from(started_reader).read_to_string(&mut told).attempt("wait for the node's anchor")?;
+    match told.is_empty() {
         true => Ok(child),
-        false => Err(io::Error::other(failure)).attempt("start the node's anchor"),
+        false => Err(io::Error::other(told)).attempt("start the node's anchor"),
+    }
+}
+
+/// What the anchor said before it ended.
+fn failure(started: OwnedFd) -> io::Error {
+    let mut told = String::new();
+    match File::from(started).read_to_string(&mut told) {
+        Ok(0) => io::Error::other("the process that holds it ended without a word"),
+        Ok(_) => io::Error::other(told),
+        Err(error) => error,
     }
 }
 
