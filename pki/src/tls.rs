@@ -77,7 +77,7 @@ pub fn client_config(
     kind: AuthorityKind,
     identity: Option<&Identity>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    client_with(Arc::new(ServerVerifier { trust: trust.clone(), kind }), identity)
+    client_with(Trusted::Authority(trust.clone(), kind), identity)
 }
 
 /// The configuration of a machine that joins: it knows nothing but the fingerprint of the servers' authority.
@@ -85,18 +85,15 @@ pub fn client_config(
 /// # Errors
 /// When the cryptography provider can't do TLS 1.3.
 pub fn joining_config(authorities: Vec<Fingerprint>) -> Result<Arc<ClientConfig>, TlsError> {
-    client_with(Arc::new(PinnedVerifier { authorities }), None)
+    client_with(Trusted::Pinned(authorities), None)
 }
 
-fn client_with(
-    verifier: Arc<dyn ServerCertVerifier>,
-    identity: Option<&Identity>,
-) -> Result<Arc<ClientConfig>, TlsError> {
+fn client_with(trusted: Trusted, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
-        // "Dangerous" since it is not rustls's own; both of ours hand over to it.
+        // "Dangerous" since it is not rustls's own; ours hands over to it.
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier { trusted }));
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(identity.clone())),
         None => builder.with_no_client_auth(),
@@ -162,15 +159,24 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// Trusts the servers of one authority, whichever generations are trusted at the moment of the handshake.
+/// Which servers a client trusts.
+enum Trusted {
+    /// Those of one authority, whichever generations are trusted at the moment of the handshake.
+    Authority(Trust, AuthorityKind),
+    /// Those of the authority in the server's own chain, if its fingerprint is one that was given.
+    Pinned(Vec<Fingerprint>),
+}
+
 struct ServerVerifier {
-    trust: Trust,
-    kind: AuthorityKind,
+    trusted: Trusted,
 }
 
 impl fmt::Debug for ServerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerVerifier").field("kind", &self.kind).finish_non_exhaustive()
+        match &self.trusted {
+            Trusted::Authority(_, kind) => f.debug_struct("ServerVerifier").field("kind", kind).finish_non_exhaustive(),
+            Trusted::Pinned(authorities) => f.debug_struct("ServerVerifier").field("pinned", authorities).finish(),
+        }
     }
 }
 
@@ -183,9 +189,16 @@ impl ServerCertVerifier for ServerVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let bundles = self.trust.load();
-        let verifier = bundles.of(self.kind).servers().ok_or(unknown_issuer())?;
-        verifier.verify_server_cert(leaf, intermediates, name, ocsp, now)
+        match &self.trusted {
+            Trusted::Authority(trust, kind) => {
+                let bundles = trust.load();
+                let verifier = bundles.of(*kind).servers().ok_or(unknown_issuer())?;
+                verifier.verify_server_cert(leaf, intermediates, name, ocsp, now)
+            }
+            Trusted::Pinned(authorities) => {
+                pinned(authorities, intermediates)?.verify_server_cert(leaf, &[], name, ocsp, now)
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -211,54 +224,16 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Trusts the authority in the server's own chain, if its fingerprint is one that was given.
-#[derive(Debug)]
-struct PinnedVerifier {
-    authorities: Vec<Fingerprint>,
-}
-
-impl ServerCertVerifier for PinnedVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let pinned = |certificate: &&CertificateDer<'_>| {
-            Fingerprint::of(certificate).is_some_and(|fingerprint| self.authorities.contains(&fingerprint))
-        };
-        let authority = intermediates.iter().take(MAX_CHAIN).find(pinned).ok_or(unknown_issuer())?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|_| unknown_issuer())?
-            .verify_server_cert(leaf, &[], name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(only_tls13())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
+/// A verifier that trusts nothing but the certificate in `chain` whose fingerprint is one of `authorities`.
+fn pinned(authorities: &[Fingerprint], chain: &[CertificateDer<'_>]) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    let is_pinned = |certificate: &&CertificateDer<'_>| {
+        Fingerprint::of(certificate).is_some_and(|fingerprint| authorities.contains(&fingerprint))
+    };
+    let authority = chain.iter().take(MAX_CHAIN).find(is_pinned).ok_or(unknown_issuer())?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone().into_owned())?;
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    built.map_err(|_| unknown_issuer())
 }
 
 fn verify_signature(
