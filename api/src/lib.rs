@@ -2,7 +2,7 @@
 //!
 //! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
 //! are made of ([`schema`]), what may be called what ([`names`]), what selects ([`selector`]) and how much is asked
-//! for ([`quantity`]), how objects change ([`patch`]) and who owns which field ([`managed_fields`]), what an answer of
+//! for ([`quantity`]), which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which field ([`managed_fields`]), what an answer of
 //! failure looks like ([`status`]), and the time ([`clock`]).
 
 pub mod attributes;
@@ -16,6 +16,7 @@ pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod taints;
 
 pub use k8s_openapi;
 pub use kube::core as kube_core;

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::WeightedPodAffinityTerm;
 use kube::ResourceExt;
+use martello_api::taints::tolerates;
 
 use crate::{
-    filters::{Request, Term, node_matches_term, tolerates},
+    filters::{Request, Term, node_matches_term},
     snapshot::{NodeInfo, Snapshot},
 };
 

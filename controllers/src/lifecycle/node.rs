@@ -18,7 +18,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch},
 };
-use martello_api::clock;
+use martello_api::{clock, taints::tolerates};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -84,20 +84,6 @@ pub fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
         }
     }
     taints
-}
-
-/// Whether `toleration` tolerates `taint`.
-#[must_use]
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or("");
-    let key = toleration.key.as_deref().unwrap_or("");
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("Equal") {
-        "Exists" => key.is_empty() || key == taint.key,
-        _ => key == taint.key && toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
-    }
 }
 
 /// When `pod` has to leave a node with these taints: `None` if it may stay for good.

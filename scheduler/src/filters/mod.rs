@@ -10,10 +10,10 @@ mod taints;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use martello_api::taints::tolerates;
 
 pub(crate) use node_affinity::matches_term as node_matches_term;
 pub(crate) use pod_affinity::Term;
-pub(crate) use taints::tolerates;
 
 use crate::{
     resources::{self, Resources},
