@@ -107,7 +107,8 @@ impl ApplyError {
                     Cause::new("FieldManagerConflict", one.path.clone(), format!("conflict with {}", one.manager))
                 };
                 let mut error = ApiError::new(409, "Conflict", self.to_string());
-                error.details = Some(Details { causes: conflicts.iter().map(cause).collect(), ..Details::default() });
+                error.details =
+                    Some(Box::new(Details { causes: conflicts.iter().map(cause).collect(), ..Details::default() }));
                 error
             }
         }

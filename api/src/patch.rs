@@ -55,7 +55,7 @@ impl PatchError {
             Self::Operation { .. } => {
                 let mut error =
                     ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request");
-                error.details = Some(Details::default());
+                error.details = Some(Box::default());
                 error
             }
             Self::Strategy(why) => ApiError::new(500, "", why.clone()),
@@ -69,7 +69,7 @@ impl PatchError {
 pub fn invalid_patch(shown: &str, why: &str) -> ApiError {
     let cause = Cause::invalid("patch", &Value::String(shown.to_owned()), why);
     let mut error = ApiError::new(422, "Invalid", format!(" \"\" is invalid: patch: {}", cause.message));
-    error.details = Some(Details { causes: vec![cause], ..Details::default() });
+    error.details = Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
     error
 }
 

@@ -12,8 +12,8 @@ pub struct ApiError {
     pub reason: String,
     /// What was attempted, on what, and why it failed.
     pub message: String,
-    /// What it was about.
-    pub details: Option<Details>,
+    /// What it was about. Boxed, so that the result of a call that may fail stays small.
+    pub details: Option<Box<Details>>,
 }
 
 /// `meta/v1 StatusDetails`.
@@ -75,7 +75,7 @@ impl ApiError {
 
     fn about(code: u16, reason: &str, message: String, group: &str, kind: &str, name: &str) -> Self {
         let details = Details { name: name.into(), group: group.into(), kind: kind.into(), ..Details::default() };
-        Self { code, reason: reason.to_owned(), message, details: Some(details) }
+        Self { code, reason: reason.to_owned(), message, details: Some(Box::new(details)) }
     }
 
     /// 404: `pods "x" not found`.
@@ -89,7 +89,7 @@ impl ApiError {
     #[must_use]
     pub fn no_such_route() -> Self {
         let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
-        error.details = Some(Details::default());
+        error.details = Some(Box::default());
         error
     }
 
@@ -159,7 +159,7 @@ impl ApiError {
     pub fn method_not_allowed() -> Self {
         let mut error =
             Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource");
-        error.details = Some(Details::default());
+        error.details = Some(Box::default());
         error
     }
 
@@ -185,10 +185,8 @@ impl ApiError {
     #[must_use]
     pub fn internal(why: impl std::fmt::Display) -> Self {
         let mut error = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
-        error.details = Some(Details {
-            causes: vec![Cause { message: why.to_string(), ..Cause::default() }],
-            ..Details::default()
-        });
+        let causes = vec![Cause { message: why.to_string(), ..Cause::default() }];
+        error.details = Some(Box::new(Details { causes, ..Details::default() }));
         error
     }
 

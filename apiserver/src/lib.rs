@@ -3,8 +3,6 @@
 //! Every request takes one way ([`http::door`]): identity, audit opened, authorization, decoding and defaults,
 //! admission, validation, sealing, commit, audit closed.
 
-#![allow(clippy::result_large_err, reason = "an ApiError is the answer itself, made once per refused request")]
-
 pub mod admission;
 pub mod authn;
 pub mod discovery;

@@ -275,7 +275,7 @@ fn accepted(header: &str, subresource: &str, protobuf: bool) -> Result<Accepted,
             "NotAcceptable",
             format!("406: Not Acceptable\n\nAvailable representations: application/json, application/yaml{also}"),
         );
-        error.details = Some(martello_api::status::Details::default());
+        error.details = Some(Box::default());
         error
     })
 }

@@ -5,7 +5,7 @@ use martello_api::{
     patch,
     resource::GroupVersionKind,
     schema::{self, Decoded, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
-    status::{ApiError, Details},
+    status::ApiError,
 };
 use serde_json::Value;
 
@@ -193,7 +193,7 @@ impl Patch {
             APPLY => Form::Apply,
             _ => {
                 let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
-                error.details = Some(Details::default());
+                error.details = Some(Box::default());
                 return Err(error);
             }
         };

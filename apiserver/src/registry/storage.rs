@@ -122,7 +122,7 @@ fn too_large_revision(wanted: u64, current: u64) -> ApiError {
     let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
     let mut error = ApiError::new(504, "Timeout", message);
     let cause = Cause::new("ResourceVersionTooLarge", "", "Too large resource version");
-    error.details = Some(Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() });
+    error.details = Some(Box::new(Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() }));
     error
 }
 
