@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, queue::Chain, revision};
+use super::{Key, controller_of, queue::Chain, revision};
 
 /// How long a controller waits for its own write to come back by watch before it looks at the cache as it is.
 const CATCH_UP_MOST: Duration = Duration::from_secs(5);
@@ -230,17 +230,11 @@ where
     }
 }
 
-/// The uid of the object's controlling owner.
-fn controller_uid<K: Resource>(object: &K) -> Option<&str> {
-    let owners = object.meta().owner_references.as_deref().unwrap_or_default();
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
-}
-
 impl<K: Resource> Objects<K> {
     fn insert(&mut self, key: Key, object: Arc<K>) -> Option<Arc<K>> {
         let before = self.remove(&key);
-        if let Some(uid) = controller_uid(object.as_ref()) {
-            self.by_owner.entry(uid.to_owned()).or_default().insert(key.clone());
+        if let Some(owner) = controller_of(object.as_ref()) {
+            self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
         }
         self.by_key.insert(key, object);
         before
@@ -248,12 +242,12 @@ impl<K: Resource> Objects<K> {
 
     fn remove(&mut self, key: &Key) -> Option<Arc<K>> {
         let before = self.by_key.remove(key)?;
-        if let Some(uid) = controller_uid(before.as_ref())
-            && let Some(keys) = self.by_owner.get_mut(uid)
+        if let Some(owner) = controller_of(before.as_ref())
+            && let Some(keys) = self.by_owner.get_mut(&owner.uid)
         {
             keys.remove(key);
             if keys.is_empty() {
-                self.by_owner.remove(uid);
+                self.by_owner.remove(&owner.uid);
             }
         }
         Some(before)

@@ -1,6 +1,7 @@
 //! What every controller stands on: a cache that follows the API server, and a queue of keys to look at.
 
 mod events;
+mod feed;
 mod informer;
 mod queue;
 
@@ -8,6 +9,7 @@ pub use events::EventSink;
 pub use informer::{Informer, Watch};
 pub use queue::{Queue, work};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt, api::PostParams};
 
 /// Name under which the controllers' writes appear in managed fields, as upstream's do.
@@ -32,6 +34,11 @@ impl Key {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+}
+
+/// The controlling owner of an object, if it has one.
+pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
+    object.meta().owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
 /// A request of a controller that failed: what was attempted, and why it failed.

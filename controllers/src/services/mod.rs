@@ -38,12 +38,7 @@ fn selected(service: &Service) -> Option<Selector> {
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue: Queue<Key> = Queue::new();
-    let on_service = queue.clone();
-    caches.services.on_change(move |before, after| {
-        if let Some(service) = after.or(before) {
-            on_service.add(Key::of(service.as_ref()));
-        }
-    });
+    queue.add_changed(&caches.services);
     let (on_pod, services) = (queue.clone(), caches.services.clone());
     caches.pods.on_change(move |before, after| {
         if let (Some(before), Some(after)) = (before, after)
@@ -67,12 +62,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             on_slice.add(Key::new(slice.namespace().unwrap_or_default(), service));
         }
     });
-    let on_endpoints = queue.clone();
-    caches.endpoints.on_change(move |before, after| {
-        if let Some(endpoints) = after.or(before) {
-            on_endpoints.add(Key::of(endpoints.as_ref()));
-        }
-    });
+    queue.add_changed(&caches.endpoints);
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches) };
     work(tasks, "endpoints", &queue, WORKERS, shutdown, move |key| {
         let controller = controller.clone();

@@ -12,6 +12,8 @@ use k8s_openapi::{
 };
 use kube::{Resource, core::Selector};
 
+pub use crate::runtime::controller_of;
+
 /// The label by which a ReplicaSet and its pods carry the hash of their template.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
@@ -34,11 +36,6 @@ pub fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerRe
         controller: Some(true),
         block_owner_deletion: Some(true),
     }
-}
-
-/// The controlling owner of an object, if it has one.
-pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    object.meta().owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
 /// Metadata of a pod that is made from `template` for an owner.

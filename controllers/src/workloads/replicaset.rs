@@ -117,27 +117,8 @@ fn conditions(
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue = Queue::new();
-    let on_set = queue.clone();
-    caches.replica_sets.on_change(move |before, after| {
-        if let Some(set) = after.or(before) {
-            on_set.add(Key::of(set.as_ref()));
-        }
-    });
-    let (on_pod, sets) = (queue.clone(), caches.replica_sets.clone());
-    caches.pods.on_change(move |before, after| {
-        for pod in [before, after].into_iter().flatten() {
-            let namespace = pod.namespace().unwrap_or_default();
-            match super::controller_of(pod.as_ref()) {
-                Some(owner) if owner.kind == "ReplicaSet" => on_pod.add(Key::new(namespace, &owner.name)),
-                Some(_) => {}
-                None => {
-                    for set in sets.in_namespace(&namespace) {
-                        on_pod.add(Key::of(set.as_ref()));
-                    }
-                }
-            }
-        }
-    });
+    queue.add_changed(&caches.replica_sets);
+    queue.add_controllers_of(&caches.pods, &caches.replica_sets);
     let controller = Controller {
         client: client.clone(),
         caches: Arc::clone(caches),

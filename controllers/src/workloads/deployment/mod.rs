@@ -30,27 +30,8 @@ const WORKERS: usize = 4;
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue = Queue::new();
-    let on_deployment = queue.clone();
-    caches.deployments.on_change(move |before, after| {
-        if let Some(deployment) = after.or(before) {
-            on_deployment.add(Key::of(deployment.as_ref()));
-        }
-    });
-    let (on_set, deployments) = (queue.clone(), caches.deployments.clone());
-    caches.replica_sets.on_change(move |before, after| {
-        for set in [before, after].into_iter().flatten() {
-            let namespace = set.namespace().unwrap_or_default();
-            match super::controller_of(set.as_ref()) {
-                Some(owner) if owner.kind == "Deployment" => on_set.add(Key::new(namespace, &owner.name)),
-                Some(_) => {}
-                None => {
-                    for deployment in deployments.in_namespace(&namespace) {
-                        on_set.add(Key::of(deployment.as_ref()));
-                    }
-                }
-            }
-        }
-    });
+    queue.add_changed(&caches.deployments);
+    queue.add_controllers_of(&caches.replica_sets, &caches.deployments);
     let events = EventSink::new(client, "deployment-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
     work(tasks, "deployment", &queue, WORKERS, shutdown, move |key| {
