@@ -2,7 +2,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use martello_api::{
     clock::rfc3339_seconds,
@@ -12,11 +11,7 @@ use martello_api::{
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{
-        call::Call,
-        kind::{Strategy, resource},
-        object,
-    },
+    registry::{call::Call, kind::resource, object, reviews::Review},
     server::Core,
 };
 
@@ -32,7 +27,7 @@ pub(super) fn server_url(core: &Core) -> String {
     }
 }
 
-impl Strategy for ClientCertificates {
+impl Review for ClientCertificates {
     fn resource(&self) -> Resource {
         resource("martello.dev", "v1alpha1", "ClientCertificate", "clientcertificates")
             .cluster_scoped()
@@ -40,33 +35,25 @@ impl Strategy for ClientCertificates {
             .build()
     }
 
-    fn answer<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        mut review: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            let invalid = |cause| ApiError::invalid("martello.dev", "ClientCertificate", "", vec![cause]);
-            let user = object::text(&review, &["spec", "user"]).to_owned();
-            let groups: Vec<&str> =
-                object::list(&review, &["spec", "groups"]).iter().filter_map(Value::as_str).collect();
-            let seconds = object::int(&review, &["spec", "ttlSeconds"]);
-            if seconds.is_some_and(|seconds| seconds <= 0) {
-                return Err(invalid(Cause::invalid("spec.ttlSeconds", &json!(seconds), "must be greater than 0")));
-            }
-            let lifetime = seconds.map(SignedDuration::from_secs);
-            let leaf = core.pki.user_certificate(&user, &groups, lifetime, call.now);
-            let leaf = leaf.map_err(|error| invalid(Cause::invalid("spec", &json!(user), &error.to_string())))?;
-            let status = json!({
-                "certificate": leaf.chain_pem(),
-                "key": String::from_utf8_lossy(leaf.key_pem().expose()),
-                "certificateAuthority": core.pki.server_ca_pem(),
-                "server": server_url(core),
-                "expirationTimestamp": rfc3339_seconds(leaf.not_after),
-            });
-            object::set(&mut review, &[], "status", status);
-            Ok(review)
-        }))
+    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        let invalid = |cause| ApiError::invalid("martello.dev", "ClientCertificate", "", vec![cause]);
+        let user = object::text(&review, &["spec", "user"]).to_owned();
+        let groups: Vec<&str> = object::list(&review, &["spec", "groups"]).iter().filter_map(Value::as_str).collect();
+        let seconds = object::int(&review, &["spec", "ttlSeconds"]);
+        if seconds.is_some_and(|seconds| seconds <= 0) {
+            return Err(invalid(Cause::invalid("spec.ttlSeconds", &json!(seconds), "must be greater than 0")));
+        }
+        let lifetime = seconds.map(SignedDuration::from_secs);
+        let leaf = core.pki.user_certificate(&user, &groups, lifetime, call.now);
+        let leaf = leaf.map_err(|error| invalid(Cause::invalid("spec", &json!(user), &error.to_string())))?;
+        let status = json!({
+            "certificate": leaf.chain_pem(),
+            "key": String::from_utf8_lossy(leaf.key_pem().expose()),
+            "certificateAuthority": core.pki.server_ca_pem(),
+            "server": server_url(core),
+            "expirationTimestamp": rfc3339_seconds(leaf.not_after),
+        });
+        object::set(&mut review, &[], "status", status);
+        Ok(review)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use martello_api::schema::Schema;
 
-use super::kind::Kind;
+use super::{kind::Kind, reviews::asked};
 
 pub mod client_certificate;
 pub mod image_inventory;
@@ -15,10 +15,10 @@ pub mod node_enrollment;
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     vec![
-        Kind::new(client_certificate::ClientCertificates),
+        asked(client_certificate::ClientCertificates),
         Kind::new(image_inventory::ImageInventories),
-        Kind::new(join_token::JoinTokens),
-        Kind::new(node_enrollment::NodeEnrollments),
+        asked(join_token::JoinTokens),
+        asked(node_enrollment::NodeEnrollments),
     ]
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
     identity::User,
@@ -13,12 +12,7 @@ use martello_policy::Decision;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{
-        call::Call,
-        codec,
-        kind::{Strategy, resource},
-        object,
-    },
+    registry::{call::Call, codec, kind::resource, object, reviews::Review},
     server::Core,
 };
 
@@ -35,7 +29,7 @@ pub enum Reviews {
 
 const GROUP: &str = "authorization.k8s.io";
 
-impl Strategy for Reviews {
+impl Review for Reviews {
     fn resource(&self) -> Resource {
         let (kind, plural) = match self {
             Self::Local => ("LocalSubjectAccessReview", "localsubjectaccessreviews"),
@@ -46,22 +40,15 @@ impl Strategy for Reviews {
         if *self == Self::Local { built.build() } else { built.cluster_scoped().build() }
     }
 
-    fn answer<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        mut review: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            self.check(call, &review)?;
-            let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
-            let status = decide(core, user, &review);
-            if let Some(kind) = core.registry.find(GROUP, "v1", &self.resource().plural) {
-                codec::track(kind, call, None, &mut review, "");
-            }
-            object::set(&mut review, &[], "status", status);
-            Ok(review)
-        }))
+    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        self.check(call, &review)?;
+        let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
+        let status = decide(core, user, &review);
+        if let Some(kind) = core.registry.find(GROUP, "v1", &self.resource().plural) {
+            codec::track(kind, call, None, &mut review, "");
+        }
+        object::set(&mut review, &[], "status", status);
+        Ok(review)
     }
 }
 

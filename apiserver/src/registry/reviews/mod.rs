@@ -1,6 +1,16 @@
 //! Kinds that are asked and not kept: who is this, may they do that.
 
-use super::kind::Kind;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use martello_api::{resource::Resource, status::ApiError};
+use serde_json::Value;
+
+use super::{
+    call::Call,
+    kind::{Kind, Strategy},
+};
+use crate::server::Core;
 
 pub mod access;
 pub mod rules;
@@ -11,11 +21,48 @@ pub mod whoami;
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     vec![
-        Kind::new(access::Reviews::Local),
-        Kind::new(access::Reviews::Own),
-        Kind::new(access::Reviews::Any),
-        Kind::new(rules::Rules),
-        Kind::new(token::Tokens),
-        Kind::new(whoami::WhoAmI),
+        asked(access::Reviews::Local),
+        asked(access::Reviews::Own),
+        asked(access::Reviews::Any),
+        asked(rules::Rules),
+        asked(token::Tokens),
+        asked(whoami::WhoAmI),
     ]
+}
+
+/// The rules of a kind that can only be created, and whose creation is a question: nothing is stored.
+pub trait Review: Send + Sync + 'static {
+    /// Its names; the only verb is `create`.
+    fn resource(&self) -> Resource;
+
+    /// The object with its answer filled in.
+    fn review(
+        &self,
+        core: &Arc<Core>,
+        call: &Call,
+        review: Value,
+    ) -> impl Future<Output = Result<Value, ApiError>> + Send;
+}
+
+/// The kind that `review` answers.
+#[must_use]
+pub fn asked(review: impl Review) -> Kind {
+    Kind::new(Asked(review))
+}
+
+struct Asked<R>(R);
+
+impl<R: Review> Strategy for Asked<R> {
+    fn resource(&self) -> Resource {
+        self.0.resource()
+    }
+
+    fn answer<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        object: Value,
+    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        Some(Box::pin(self.0.review(core, call, object)))
+    }
 }

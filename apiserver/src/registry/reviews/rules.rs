@@ -2,23 +2,18 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::{resource::Resource, status::ApiError};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{
-        call::Call,
-        kind::{Strategy, resource},
-        object,
-    },
+    registry::{call::Call, kind::resource, object, reviews::Review},
     server::Core,
 };
 
 /// SelfSubjectRulesReviews.
 pub struct Rules;
 
-impl Strategy for Rules {
+impl Review for Rules {
     fn resource(&self) -> Resource {
         resource("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews")
             .cluster_scoped()
@@ -26,38 +21,30 @@ impl Strategy for Rules {
             .build()
     }
 
-    fn answer<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        mut review: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            let namespace = object::text(&review, &["spec", "namespace"]).to_owned();
-            if namespace.is_empty() {
-                return Err(ApiError::bad_request("no namespace on request"));
-            }
-            let (mut resources, mut paths) = (Vec::new(), Vec::new());
-            for rule in core.authorizer.granted_rules(&call.user, &namespace) {
-                if !rule.resources.is_empty() {
-                    let mut shown =
-                        json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
-                    if !rule.resource_names.is_empty() {
-                        object::set(
-                            &mut shown,
-                            &[],
-                            "resourceNames",
-                            rule.resource_names.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                        );
-                    }
-                    resources.push(shown);
-                } else {
-                    paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        let namespace = object::text(&review, &["spec", "namespace"]).to_owned();
+        if namespace.is_empty() {
+            return Err(ApiError::bad_request("no namespace on request"));
+        }
+        let (mut resources, mut paths) = (Vec::new(), Vec::new());
+        for rule in core.authorizer.granted_rules(&call.user, &namespace) {
+            if !rule.resources.is_empty() {
+                let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+                if !rule.resource_names.is_empty() {
+                    object::set(
+                        &mut shown,
+                        &[],
+                        "resourceNames",
+                        rule.resource_names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    );
                 }
+                resources.push(shown);
+            } else {
+                paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
             }
-            let status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
-            object::set(&mut review, &[], "status", status);
-            Ok(review)
-        }))
+        }
+        let status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        object::set(&mut review, &[], "status", status);
+        Ok(review)
     }
 }

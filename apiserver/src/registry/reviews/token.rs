@@ -2,27 +2,19 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::ApiError};
 use serde_json::{Value, json};
 
 use crate::{
     authn::credentials::token_user,
-    registry::{
-        call::Call,
-        kind::{Strategy, resource},
-        object,
-    },
+    registry::{call::Call, kind::resource, object, reviews::Review},
     server::Core,
 };
 
 /// TokenReviews.
 pub struct Tokens;
 
-impl Strategy for Tokens {
+impl Review for Tokens {
     fn resource(&self) -> Resource {
         resource("authentication.k8s.io", "v1", "TokenReview", "tokenreviews")
             .cluster_scoped()
@@ -30,38 +22,24 @@ impl Strategy for Tokens {
             .build()
     }
 
-    fn answer<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        mut review: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            let token = object::text(&review, &["spec", "token"]).to_owned();
-            if token.is_empty() {
-                let cause = Cause::required("spec.token", "");
-                let mut error = ApiError::bad_request("token is required for TokenReview in authentication");
-                error.details = None;
-                drop(cause);
-                return Err(error);
-            }
-            let audiences: Vec<String> = object::list(&review, &["spec", "audiences"])
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect();
-            let status = match token_user(core, &token, &audiences, call.now).await {
-                Ok(accepted) => {
-                    let mut status = json!({"authenticated": true, "user": accepted.user});
-                    if !audiences.is_empty() {
-                        object::set(&mut status, &[], "audiences", accepted.audiences);
-                    }
-                    status
+    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        let token = object::text(&review, &["spec", "token"]).to_owned();
+        if token.is_empty() {
+            return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+        }
+        let audiences: Vec<String> =
+            object::list(&review, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let status = match token_user(core, &token, &audiences, call.now).await {
+            Ok(accepted) => {
+                let mut status = json!({"authenticated": true, "user": accepted.user});
+                if !audiences.is_empty() {
+                    object::set(&mut status, &[], "audiences", accepted.audiences);
                 }
-                Err(why) => json!({"user": {}, "error": why}),
-            };
-            object::set(&mut review, &[], "status", status);
-            Ok(review)
-        }))
+                status
+            }
+            Err(why) => json!({"user": {}, "error": why}),
+        };
+        object::set(&mut review, &[], "status", status);
+        Ok(review)
     }
 }

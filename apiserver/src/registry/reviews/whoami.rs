@@ -2,23 +2,18 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::{clock::rfc3339_seconds, resource::Resource, status::ApiError};
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{
-        call::Call,
-        kind::{Strategy, resource},
-        object,
-    },
+    registry::{call::Call, kind::resource, object, reviews::Review},
     server::Core,
 };
 
 /// SelfSubjectReviews.
 pub struct WhoAmI;
 
-impl Strategy for WhoAmI {
+impl Review for WhoAmI {
     fn resource(&self) -> Resource {
         resource("authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews")
             .cluster_scoped()
@@ -26,16 +21,9 @@ impl Strategy for WhoAmI {
             .build()
     }
 
-    fn answer<'a>(
-        &'a self,
-        _: &'a Arc<Core>,
-        call: &'a Call,
-        mut review: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            object::set(&mut review, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
-            object::set(&mut review, &[], "status", json!({"userInfo": &*call.user}));
-            Ok(review)
-        }))
+    async fn review(&self, _: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        object::set(&mut review, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
+        object::set(&mut review, &[], "status", json!({"userInfo": &*call.user}));
+        Ok(review)
     }
 }
