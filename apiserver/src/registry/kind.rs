@@ -13,6 +13,11 @@ use serde_json::Value;
 use super::{call::Call, object, validation::text};
 use crate::server::Core;
 
+pub use super::{
+    column::{AGE_DESCRIPTION, Column},
+    naming::{ALL_VERBS, ResourceBuilder, STATUS_VERBS, resource},
+};
+
 /// A kind as it is served: its names and its rules.
 pub struct Kind {
     /// Its names, verbs and subresources.
@@ -68,59 +73,6 @@ pub enum Deleted {
     /// The object as it last was.
     Object,
 }
-
-/// A column of a Table.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// Title.
-    pub name: &'static str,
-    /// `string`, `integer`, `date`.
-    pub kind: &'static str,
-    /// `name` for the name, else empty.
-    pub format: &'static str,
-    /// For people.
-    pub description: &'static str,
-    /// 0 is always shown, 1 only when wide.
-    pub priority: i32,
-}
-
-impl Column {
-    /// A column of text that is always shown.
-    #[must_use]
-    pub const fn text(name: &'static str, description: &'static str) -> Self {
-        Self { name, kind: "string", format: "", description, priority: 0 }
-    }
-
-    /// The column of names.
-    #[must_use]
-    pub const fn name() -> Self {
-        Self { name: "Name", kind: "string", format: "name", description: NAME_DESCRIPTION, priority: 0 }
-    }
-
-    /// The column of ages.
-    #[must_use]
-    pub const fn age() -> Self {
-        Self::text("Age", AGE_DESCRIPTION)
-    }
-
-    /// Of whole numbers.
-    #[must_use]
-    pub const fn integer(mut self) -> Self {
-        self.kind = "integer";
-        self
-    }
-
-    /// Shown only when wide.
-    #[must_use]
-    pub const fn wide(mut self) -> Self {
-        self.priority = 1;
-        self
-    }
-}
-
-const NAME_DESCRIPTION: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
-/// What the column of ages says of itself.
-pub const AGE_DESCRIPTION: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 /// What a change is made of, for hooks that keep something beside the object.
 pub struct Change<'a> {
@@ -424,104 +376,5 @@ impl std::ops::Deref for Kind {
 
     fn deref(&self) -> &Self::Target {
         self.strategy.as_ref()
-    }
-}
-
-/// What most served kinds can do.
-pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-/// What status subresources can do.
-pub const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
-
-/// Builds a [`Resource`] in one expression.
-#[must_use]
-pub fn resource(
-    group: &'static str,
-    version: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-) -> ResourceBuilder {
-    let singular = kind.to_lowercase();
-    ResourceBuilder(Resource {
-        gvk: martello_api::resource::GroupVersionKind::new(group, version, kind),
-        plural: plural.into(),
-        singular: singular.into(),
-        short_names: Vec::new(),
-        categories: Vec::new(),
-        namespaced: true,
-        verbs: ALL_VERBS.iter().map(|verb| Text::from(*verb)).collect(),
-        subresources: Vec::new(),
-    })
-}
-
-/// See [`resource`].
-pub struct ResourceBuilder(Resource);
-
-impl ResourceBuilder {
-    /// Not in namespaces.
-    #[must_use]
-    pub fn cluster_scoped(mut self) -> Self {
-        self.0.namespaced = false;
-        self
-    }
-
-    /// With short names.
-    #[must_use]
-    pub fn short(mut self, names: &[&'static str]) -> Self {
-        self.0.short_names = names.iter().map(|name| Text::from(*name)).collect();
-        self
-    }
-
-    /// In categories.
-    #[must_use]
-    pub fn categories(mut self, names: &[&'static str]) -> Self {
-        self.0.categories = names.iter().map(|name| Text::from(*name)).collect();
-        self
-    }
-
-    /// With only these verbs.
-    #[must_use]
-    pub fn verbs(mut self, verbs: &[&'static str]) -> Self {
-        self.0.verbs = verbs.iter().map(|verb| Text::from(*verb)).collect();
-        self
-    }
-
-    /// With a subresource of the object's own kind.
-    #[must_use]
-    pub fn subresource(self, name: &'static str, verbs: &[&'static str]) -> Self {
-        let gvk = self.0.gvk.clone();
-        self.subresource_of(name, gvk, verbs)
-    }
-
-    /// With a subresource of another kind.
-    #[must_use]
-    pub fn subresource_of(
-        mut self,
-        name: &'static str,
-        gvk: martello_api::resource::GroupVersionKind,
-        verbs: &[&'static str],
-    ) -> Self {
-        let verbs = verbs.iter().map(|verb| Text::from(*verb)).collect();
-        self.0.subresources.push(martello_api::resource::Subresource { name: name.into(), gvk, verbs });
-        self
-    }
-
-    /// With a status.
-    #[must_use]
-    pub fn status(self) -> Self {
-        self.subresource("status", STATUS_VERBS)
-    }
-
-    /// With a scale.
-    #[must_use]
-    pub fn scale(self) -> Self {
-        let gvk = martello_api::resource::GroupVersionKind::new("autoscaling", "v1", "Scale");
-        self.subresource_of("scale", gvk, STATUS_VERBS)
-    }
-
-    /// The resource.
-    #[must_use]
-    pub fn build(mut self) -> Resource {
-        self.0.subresources.sort_by(|left, right| left.name.cmp(&right.name));
-        self.0
     }
 }
