@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     binary::secctl,
+    process,
     raw::{Endpoint, Http, whole},
 };
 
@@ -27,6 +28,9 @@ const READY_INTERVAL: Duration = Duration::from_millis(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// How often another port is tried when somebody took the one that was free a moment ago.
 const PORT_ATTEMPTS: usize = 3;
+
+/// The copy of `secctl` that a cluster with a node runs.
+const PROGRAM: &str = "secctl";
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +81,9 @@ impl Cluster {
             // Every pod runs as a user of its own, below this folder.
             let passable = Permissions::from_mode(0o711);
             std::fs::set_permissions(folder.path(), passable).context("let the node's users pass")?;
+            // The build's own folder may be closed to them.
+            let copied = secctl().and_then(|program| Ok(std::fs::copy(program, folder.path().join(PROGRAM))?));
+            copied.context("copy secctl to where the node's users may run it")?;
         }
         Ok(Self { folder, options, port: free_port()?, server: None, kubeconfig: None })
     }
@@ -86,7 +93,7 @@ impl Cluster {
         ensure!(self.server.is_none(), "the server runs already");
         let log =
             OpenOptions::new().create(true).append(true).open(self.log_path()).context("open the server's log")?;
-        let mut command = Command::new(secctl()?);
+        let mut command = Command::new(self.program()?);
         command.arg("server").arg("--data-dir").arg(self.data_dir());
         command.arg("--listen").arg(format!("{}:{}", Ipv4Addr::LOCALHOST, self.port));
         command.arg("--root-key-file").arg(self.root_key_path());
@@ -201,7 +208,7 @@ impl Cluster {
 
     /// Runs `secctl` with these arguments and returns what it prints; an error tells what it said.
     pub fn secctl(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(secctl()?).args(arguments).stdin(Stdio::null()).output();
+        let output = Command::new(self.program()?).args(arguments).stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("run secctl {}", arguments.join(" ")))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "secctl {} ended with {}: {said}", arguments.join(" "), output.status);
@@ -241,6 +248,17 @@ impl Cluster {
     /// The server's process, where it runs.
     pub fn pid(&self) -> Result<u32> {
         self.server.as_ref().map(Child::id).context("the server does not run")
+    }
+
+    /// The process of the node agent beside the server, where it runs.
+    pub fn agent_pid(&self) -> Result<Option<u32>> {
+        Ok(process::children(self.pid()?)?
+            .into_iter()
+            .find(|child| process::arguments(*child).get(1) == Some(&"node".to_owned())))
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        if self.options.node { Ok(self.folder.path().join(PROGRAM)) } else { secctl() }
     }
 
     fn log_path(&self) -> PathBuf {

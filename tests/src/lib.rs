@@ -7,5 +7,6 @@ pub mod binary;
 pub mod cluster;
 pub mod kubectl;
 pub mod load;
+pub mod pods;
 pub mod process;
 pub mod raw;

@@ -47,6 +47,31 @@ fn parse_resident(text: &str) -> Option<u64> {
 
 /// A process and all that descend from it, the agent and its helpers included.
 pub fn family(root: u32) -> Result<Vec<u32>> {
+    let parents = parents()?;
+    let mut family = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    Ok(family)
+}
+
+/// The processes that a process has started itself.
+pub fn children(parent: u32) -> Result<Vec<u32>> {
+    Ok(parents()?.into_iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect())
+}
+
+/// The words of a process's command line; none where it has gone.
+#[must_use]
+pub fn arguments(pid: u32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Every process with its parent.
+fn parents() -> Result<Vec<(u32, u32)>> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").context("list /proc")? {
         let name = entry.context("list /proc")?.file_name();
@@ -56,13 +81,7 @@ pub fn family(root: u32) -> Result<Vec<u32>> {
         let parent = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
         parents.extend(parent.map(|parent| (pid, parent)));
     }
-    let mut family = vec![root];
-    let mut next = 0;
-    while let Some(&parent) = family.get(next) {
-        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    Ok(family)
+    Ok(parents)
 }
 
 #[cfg(test)]

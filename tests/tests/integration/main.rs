@@ -16,5 +16,6 @@ mod bad_input;
 mod basics;
 mod crash;
 mod kubectl;
+mod node_agent;
 mod node_rules;
 mod secrets;
