@@ -21,12 +21,19 @@ const WRITERS: usize = 8;
 const NAMES: usize = 12;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
+/// An object as it was written: its value, and the revision that it was acknowledged with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    value: u64,
+    revision: u64,
+}
+
 /// What a writer knows of one name.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// The value that was acknowledged last; none where the object is gone or never was.
-    acknowledged: Option<u64>,
-    /// What was asked for and not answered: it may have happened or not.
+    /// What was acknowledged last; none where the object is gone or never was.
+    acknowledged: Option<Version>,
+    /// The value that was asked for and not answered: it may have happened or not. No value asks for the end.
     pending: Option<Option<u64>>,
 }
 
@@ -36,6 +43,16 @@ struct Ledger {
     names: BTreeMap<String, Known>,
     revision: u64,
     counter: u64,
+    report: Report,
+}
+
+/// What was checked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Report {
+    acknowledged: usize,
+    in_flight: usize,
+    in_flight_kept: usize,
+    compared: usize,
 }
 
 impl Ledger {
@@ -50,18 +67,28 @@ impl Ledger {
                 if known.acknowledged.is_some() && self.counter.is_multiple_of(5) { None } else { Some(self.counter) };
             known.pending = Some(value);
             let Some(revision) = one(&mut connection, &name, known.acknowledged.is_some(), value).await else { return };
-            *known = Known { acknowledged: value, pending: None };
-            self.revision = self.revision.max(revision);
+            // The answer to a delete names no revision.
+            let revision = if value.is_none() { self.revision } else { revision };
+            let is_newer = revision > self.revision || value.is_none();
+            assert!(is_newer, "{name} was acknowledged with {revision}, after {}", self.revision);
+            let version = value.map(|value| Version { value, revision });
+            *known = Known { acknowledged: version, pending: None };
+            self.revision = revision;
+            self.report.acknowledged += 1;
             acknowledged.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Compares with what the server has; what was pending is settled by it.
-    fn settle(&mut self, found: &BTreeMap<String, u64>) {
+    fn settle(&mut self, found: &BTreeMap<String, Version>) {
         for (name, known) in &mut self.names {
             let now = found.get(name).copied();
-            let possible = now == known.acknowledged || known.pending == Some(now);
+            let happened = now != known.acknowledged;
+            let possible = !happened || known.pending == Some(now.map(|version| version.value));
             assert!(possible, "{name} is {now:?}; {known:?} was known");
+            self.report.compared += 1;
+            self.report.in_flight += usize::from(known.pending.is_some());
+            self.report.in_flight_kept += usize::from(happened);
             *known = Known { acknowledged: now, pending: None };
         }
     }
@@ -91,7 +118,7 @@ fn map(name: &str, value: u64) -> String {
 }
 
 /// All that the writers could have written, and the revision of the list.
-async fn read(admin: &Endpoint) -> (BTreeMap<String, u64>, u64) {
+async fn read(admin: &Endpoint) -> (BTreeMap<String, Version>, u64) {
     let list = done(&admin.ask("GET", MAPS, "").await.unwrap());
     let revision = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     let items = list["items"].as_array().unwrap().iter();
@@ -99,9 +126,23 @@ async fn read(admin: &Endpoint) -> (BTreeMap<String, u64>, u64) {
     (ours.map(entry).collect(), revision)
 }
 
-fn entry(item: &Value) -> (String, u64) {
+fn entry(item: &Value) -> (String, Version) {
     let value = item["data"]["value"].as_str().unwrap().parse().unwrap();
-    (item["metadata"]["name"].as_str().unwrap().to_owned(), value)
+    let revision = item["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    (item["metadata"]["name"].as_str().unwrap().to_owned(), Version { value, revision })
+}
+
+fn tell(rounds: usize, ledgers: &[Ledger], revision: u64, slowest: std::time::Duration) {
+    let sum = |of: fn(&Report) -> usize| ledgers.iter().map(|ledger| of(&ledger.report)).sum::<usize>();
+    eprintln!(
+        "{rounds} kills: {} acknowledged writes, none lost; {} objects compared with what was acknowledged, value and \
+         revision; {} writes in flight, {} of them kept; nothing that nobody wrote; revision {revision}, never back; \
+         the slowest start took {slowest:?}",
+        sum(|report| report.acknowledged),
+        sum(|report| report.compared),
+        sum(|report| report.in_flight),
+        sum(|report| report.in_flight_kept),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,6 +152,7 @@ async fn kill_9_under_parallel_writes_loses_nothing() {
     let admin = cluster.admin().await.unwrap();
     let mut ledgers: Vec<Ledger> = (0..WRITERS).map(|_| Ledger::default()).collect();
     let mut revision = 0;
+    let mut slowest = std::time::Duration::ZERO;
     for round in 0..rounds {
         let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         // Another moment in every round: from the first write on to some hundreds.
@@ -125,7 +167,7 @@ async fn kill_9_under_parallel_writes_loses_nothing() {
             stop.store(true, Ordering::Relaxed);
         };
         tokio::join!(join_all(writers), killer);
-        cluster.boot().await.unwrap();
+        slowest = slowest.max(cluster.boot().await.unwrap());
 
         let (found, now) = read(&admin).await;
         for ledger in &mut ledgers {
@@ -135,8 +177,10 @@ async fn kill_9_under_parallel_writes_loses_nothing() {
         let known = ledgers.iter().flat_map(|ledger| ledger.names.keys()).collect::<std::collections::BTreeSet<_>>();
         assert!(found.keys().all(|name| known.contains(name)), "the server has what nobody wrote");
         assert!(now >= revision, "round {round}: the revision went back from {revision} to {now}");
+        assert!(found.values().all(|version| version.revision <= now), "an object is newer than its list");
         revision = now;
     }
+    tell(rounds, &ledgers, revision, slowest);
     // The audit trail of all these lives is whole too.
     let (data, key) = (cluster.data_dir(), cluster.root_key_path());
     cluster
