@@ -83,7 +83,8 @@ pub(crate) fn find_or_start(
 }
 
 /// The kernel's reasons: `user.max_user_namespaces` is 0, or the process is inside a chroot.
-const NO_NAMESPACE: &str = "make the node's user namespace (user.max_user_namespaces must not be 0, and a chroot has none)";
+const NO_NAMESPACE: &str =
+    "make the node's user namespace (user.max_user_namespaces must not be 0, and a chroot has none)";
 
 fn start(config: &PrepareConfig, uid: u32, gid: u32, uids: Range, gids: Range) -> Result<Pid, PrepareError> {
     let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from).attempt("make a pipe");
