@@ -1,0 +1,116 @@
+use serde_json::json;
+
+use super::super::Schemas;
+use super::*;
+use crate::resource::GroupVersionKind;
+
+fn schema(group: &'static str, kind: &'static str) -> &'static Schema {
+    Schemas::builtin().get(&GroupVersionKind::new(group, "v1", kind)).unwrap()
+}
+
+fn issues(kind: &'static str, body: &str) -> Vec<String> {
+    decode_json(schema("", kind), body.as_bytes()).unwrap().issues.iter().map(ToString::to_string).collect()
+}
+
+fn error(group: &'static str, kind: &'static str, body: &Value) -> String {
+    decode_json(schema(group, kind), body.to_string().as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn unknown_and_duplicate_fields_are_told_by_path() {
+    assert_eq!(
+        issues(
+            "ConfigMap",
+            r#"{"data":{"k":"1","k":"2"},"immutable":false,"immutable":false,"metadata":{"frob":2},"Data":1}"#
+        ),
+        [
+            "duplicate field \"data.k\"",
+            "duplicate field \"immutable\"",
+            "unknown field \"metadata.frob\"",
+            "unknown field \"Data\""
+        ]
+    );
+    assert_eq!(issues("Pod", r#"{"spec":{"containers":[{"bar":1}]}}"#), ["unknown field \"spec.containers[0].bar\""]);
+    let yaml = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: \"1\"\n  k: \"2\"\n";
+    let decoded = decode_yaml(schema("", "ConfigMap"), yaml).unwrap();
+    assert_eq!(
+        decoded.issues.first().unwrap().to_string(),
+        "yaml: unmarshal errors:\n  line 7: key \"k\" already set in map"
+    );
+}
+
+#[test]
+fn wrong_types_read_as_go_words_them() {
+    for (group, kind, body, message) in [
+        (
+            "",
+            "ConfigMap",
+            json!({"data": {"k": 1}}),
+            "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+        ),
+        (
+            "",
+            "ConfigMap",
+            json!({"data": "x"}),
+            "json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string",
+        ),
+        (
+            "",
+            "Pod",
+            json!({"spec": {"containers": [{"ports": [{"containerPort": "x"}]}]}}),
+            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            "scheduling.k8s.io",
+            "PriorityClass",
+            json!({"value": 1.5}),
+            "json: cannot unmarshal number 1.5 into Go struct field PriorityClass.value of type int32",
+        ),
+        ("", "Secret", json!({"data": {"k": "abc!"}}), "illegal base64 data at input byte 3"),
+        (
+            "",
+            "Pod",
+            json!({"metadata": 5}),
+            "json: cannot unmarshal number into Go struct field Pod.metadata of type v1.ObjectMeta",
+        ),
+    ] {
+        assert_eq!(error(group, kind, &body), message);
+    }
+}
+
+#[test]
+fn bodies_that_are_no_object_are_shown_in_part() {
+    let answer = |body: &[u8]| {
+        let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
+        decode_json(schema("", "ConfigMap"), body).unwrap_err().to_api_error(&gvk, body).message
+    };
+    assert_eq!(
+        answer(b""),
+        "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"
+    );
+    assert!(
+        answer(br#"{"apiVersion":"v1","kind":"ConfigMap""#)
+            .ends_with(r#"unexpected end of JSON input ({"apiVersion":"v1","kind":"Con ...)"#)
+    );
+}
+
+#[test]
+fn what_comes_out_is_what_a_typed_client_would_send() {
+    let body = json!({
+        "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}}}]}}},
+        "metadata": {"name": "d", "creationTimestamp": null, "labels": {}},
+    });
+    let decoded = decode_json(schema("apps", "Deployment"), body.to_string().as_bytes()).unwrap();
+    assert_eq!(
+        decoded.value,
+        json!({
+            "metadata": {"name": "d"},
+            "spec": {
+                "selector": {},
+                "strategy": {},
+                "template": {"metadata": {}, "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}},
+            },
+            "status": {},
+        })
+    );
+}
