@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::pods::spec::Naming;
+use crate::pods::sandbox::Naming;
 
 /// The agent's port on which the API server reaches it, as upstream's.
 pub const DEFAULT_PORT: u16 = 10250;

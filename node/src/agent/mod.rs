@@ -5,11 +5,12 @@ pub mod config;
 pub mod context;
 pub mod events;
 pub mod inventories;
-pub mod manager;
+
 pub mod perform;
 pub mod probes;
 pub mod publish;
 pub mod register;
+pub mod roster;
 pub mod sources;
 pub mod start;
 pub mod worker;
@@ -29,7 +30,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{config::Config, context::Context, events::Recorder, manager::Pods};
+use self::{config::Config, context::Context, events::Recorder, roster::Pods};
 use crate::{images::Images, runtime::Runtime, server, status::lease, status::machine::Machine};
 
 /// Why the agent can't run.
@@ -87,7 +88,7 @@ pub async fn run(
         () = context.services_ready() => {}
         () = shutdown.cancelled() => return Ok(()),
     }
-    manager::run(context, pods, shutdown).await;
+    roster::run(context, pods, shutdown).await;
     Ok(())
 }
 

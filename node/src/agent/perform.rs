@@ -23,7 +23,7 @@ use crate::{
         fact::Fact,
         model::Ending,
         plan::{Action, Why},
-        spec,
+        sandbox, spec,
     },
     runtime::{Runtime, RuntimeError},
     volumes::{
@@ -72,7 +72,7 @@ impl Worker {
     fn start_sandbox(&mut self) {
         let tell = self.teller();
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
-        let spec = match spec::sandbox(&pod, &context.config.naming) {
+        let spec = match sandbox::sandbox(&pod, &context.config.naming) {
             Ok(spec) => spec,
             Err(error) => {
                 let ending = Ending { reason: "Unsupported".to_owned(), message: error.to_string() };

@@ -71,7 +71,7 @@ fn key(pod: &Pod) -> (String, String) {
     (pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
-struct Manager {
+struct Roster {
     context: Arc<Context>,
     pods: Pods,
     /// How to tell each pod's worker something, by uid.
@@ -87,26 +87,26 @@ pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken)
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
     let mut events = watcher(api, config).default_backoff().boxed();
     let mut happenings = context.runtime.events();
-    let mut manager = Manager { context, pods, workers: HashMap::new(), tasks: JoinSet::new(), listed: HashSet::new() };
+    let mut roster = Roster { context, pods, workers: HashMap::new(), tasks: JoinSet::new(), listed: HashSet::new() };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             event = events.try_next() => match event {
-                Ok(Some(event)) => manager.watched(event).await,
+                Ok(Some(event)) => roster.watched(event).await,
                 Ok(None) => return,
                 Err(error) => tracing::warn!(%error, "the watch of this node's pods was interrupted"),
             },
             happened = happenings.recv() => match happened {
-                Ok(RuntimeEvent { pod_uid, event }) => manager.tell(&pod_uid, Message::Runtime(event)),
-                Err(RecvError::Lagged(_)) => manager.resync(),
+                Ok(RuntimeEvent { pod_uid, event }) => roster.tell(&pod_uid, Message::Runtime(event)),
+                Err(RecvError::Lagged(_)) => roster.resync(),
                 Err(RecvError::Closed) => return,
             },
-            Some(done) = manager.tasks.join_next() => manager.finished(done),
+            Some(done) = roster.tasks.join_next() => roster.finished(done),
         }
     }
 }
 
-impl Manager {
+impl Roster {
     async fn watched(&mut self, event: Event<Pod>) {
         match event {
             Event::Init => self.listed.clear(),

@@ -5,12 +5,14 @@ pub mod backoff;
 pub mod downward;
 pub mod env;
 pub mod fact;
+pub mod goal;
 pub mod model;
 pub mod phase;
 pub mod plan;
 pub mod probe;
 pub mod qos;
 pub mod quantity;
+pub mod sandbox;
 pub mod spec;
 pub mod status;
 

@@ -1,24 +1,19 @@
-//! What the runtime is asked to run: sandboxes and containers, made from a pod's spec, the image and the node.
+//! What the runtime is asked to run in a pod's sandbox: containers, made from the spec, the image and the node.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec, SeccompProfile};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, SeccompProfile};
 
 use super::{env::expand, qos};
 use crate::{
     images::RunConfig,
-    runtime::{ContainerSpec, ContainerUser, DnsConfig, Mount, PodNetwork, PodSandboxSpec, Resources, Rootfs, Seccomp},
+    runtime::{ContainerSpec, ContainerUser, Mount, Resources, Rootfs, Seccomp},
 };
 
 /// Where a container leaves its last words, if the spec doesn't say.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The search path of a container whose image names none, as other runtimes set it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// A host name has at most this many bytes.
-const LONGEST_HOSTNAME: usize = 63;
-/// More search domains than this no resolver takes (as upstream's limit).
-const MOST_SEARCHES: usize = 32;
-
 /// Why this node doesn't run a pod or container as it asks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -41,105 +36,6 @@ pub enum SpecError {
         /// Its value.
         value: i64,
     },
-}
-
-/// What a pod's DNS and host name depend on, beside its spec.
-#[derive(Clone, Debug, Default)]
-pub struct Naming {
-    /// Address of the cluster's DNS.
-    pub cluster_dns: Vec<String>,
-    /// For instance `cluster.local`.
-    pub cluster_domain: String,
-    /// The node's own resolvers.
-    pub node_dns: DnsConfig,
-}
-
-/// What to ask the runtime for to hold the containers of `pod`.
-///
-/// # Errors
-/// If the pod asks for the host's namespaces.
-pub fn sandbox(pod: &Pod, naming: &Naming) -> Result<PodSandboxSpec, SpecError> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    refuse_host(&spec)?;
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let context = spec.security_context.clone().unwrap_or_default();
-    let aliases = spec.host_aliases.iter().flatten();
-    Ok(PodSandboxSpec {
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        hostname: hostname(&spec, &name, &namespace, &naming.cluster_domain),
-        dns: dns(&spec, &namespace, naming),
-        host_aliases: aliases.map(|alias| (alias.ip.clone(), alias.hostnames.clone().unwrap_or_default())).collect(),
-        sysctls: context.sysctls.into_iter().flatten().map(|one| (one.name, one.value)).collect(),
-        share_process_namespace: spec.share_process_namespace == Some(true),
-        network: PodNetwork::Pod,
-        namespace,
-        name,
-    })
-}
-
-fn refuse_host(spec: &PodSpec) -> Result<(), SpecError> {
-    let hint = "containers here never share namespaces with the host; remove the field";
-    for (field, asked) in
-        [("spec.hostNetwork", spec.host_network), ("spec.hostPID", spec.host_pid), ("spec.hostIPC", spec.host_ipc)]
-    {
-        if asked == Some(true) {
-            return Err(SpecError::Unsupported { field, hint });
-        }
-    }
-    Ok(())
-}
-
-fn hostname(spec: &PodSpec, name: &str, namespace: &str, domain: &str) -> String {
-    if let Some(own) = &spec.hostname_override {
-        return own.clone();
-    }
-    let own = spec.hostname.as_deref().filter(|own| !own.is_empty()).unwrap_or(name);
-    let short: String = own.chars().take(LONGEST_HOSTNAME).collect();
-    let short = short.trim_end_matches(['-', '.']).to_owned();
-    match spec.subdomain.as_deref().filter(|own| !own.is_empty() && spec.set_hostname_as_fqdn == Some(true)) {
-        Some(subdomain) => format!("{short}.{subdomain}.{namespace}.svc.{domain}"),
-        None => short,
-    }
-}
-
-fn dns(spec: &PodSpec, namespace: &str, naming: &Naming) -> DnsConfig {
-    let mut made = match spec.dns_policy.as_deref() {
-        Some("None") => DnsConfig::default(),
-        Some("Default") => naming.node_dns.clone(),
-        _ => cluster_first(namespace, naming),
-    };
-    let Some(own) = &spec.dns_config else { return made };
-    made.nameservers.extend(own.nameservers.clone().unwrap_or_default());
-    made.searches.extend(own.searches.clone().unwrap_or_default());
-    let mut options: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for option in &made.options {
-        let (name, value) = option.split_once(':').map_or((option.as_str(), None), |(name, value)| (name, Some(value)));
-        options.insert(name.to_owned(), value.map(str::to_owned));
-    }
-    for option in own.options.iter().flatten() {
-        options.insert(option.name.clone().unwrap_or_default(), option.value.clone());
-    }
-    made.options = options
-        .into_iter()
-        .map(|(name, value)| value.map_or(name.clone(), |value| format!("{name}:{value}")))
-        .collect();
-    dedup(&mut made.nameservers);
-    dedup(&mut made.searches);
-    made.searches.truncate(MOST_SEARCHES);
-    made
-}
-
-fn cluster_first(namespace: &str, naming: &Naming) -> DnsConfig {
-    let domain = &naming.cluster_domain;
-    let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
-    searches.extend(naming.node_dns.searches.iter().cloned());
-    DnsConfig { nameservers: naming.cluster_dns.clone(), searches, options: vec!["ndots:5".to_owned()] }
-}
-
-fn dedup(list: &mut Vec<String>) {
-    let mut seen = std::collections::BTreeSet::new();
-    list.retain(|one| seen.insert(one.clone()));
 }
 
 /// What a container is made of, beside its spec.
@@ -408,26 +304,5 @@ mod tests {
     fn what_would_break_out_is_refused_by_name() {
         let privileged = pod(json!({"containers": [{"name": "a", "securityContext": {"privileged": true}}]}));
         assert!(made(&privileged, &image()).unwrap_err().to_string().contains("securityContext.privileged"));
-        let host = pod(json!({"hostNetwork": true, "containers": []}));
-        assert!(sandbox(&host, &Naming::default()).unwrap_err().to_string().contains("spec.hostNetwork"));
-    }
-
-    #[test]
-    fn pods_look_names_up_in_their_namespace_first() {
-        let naming = Naming {
-            cluster_dns: vec!["10.96.0.10".into()],
-            cluster_domain: "cluster.local".into(),
-            node_dns: DnsConfig { nameservers: vec!["9.9.9.9".into()], searches: vec!["corp".into()], options: vec![] },
-        };
-        let own = sandbox(
-            &pod(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}})),
-            &naming,
-        )
-        .unwrap();
-        assert_eq!(own.dns.searches, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"]);
-        assert_eq!(own.dns.options, ["ndots:2"]);
-        assert_eq!(own.hostname, "web-1");
-        let node = sandbox(&pod(json!({"containers": [], "dnsPolicy": "Default"})), &naming).unwrap();
-        assert_eq!(node.dns.nameservers, ["9.9.9.9"]);
     }
 }

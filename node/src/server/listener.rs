@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::routes::{self, Site};
-use crate::agent::{context::Context, manager::Pods};
+use crate::agent::{context::Context, roster::Pods};
 
 /// No more connections are served at once: each exec or port-forward holds one.
 const MOST_CONNECTIONS: usize = 1_024;

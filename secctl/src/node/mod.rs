@@ -17,7 +17,7 @@ use martello_node::{
     Config,
     images::Scanned,
     network::{NetworkConfig, follow::follow},
-    pods::spec::Naming,
+    pods::sandbox::Naming,
     runtime::{DnsConfig, LocalRuntime, PrepareConfig, Prepared, Runtime},
     server::Door,
 };

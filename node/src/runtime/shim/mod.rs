@@ -6,6 +6,7 @@ mod cri_log;
 mod enter;
 mod executor;
 mod files;
+mod furnish;
 mod overlay;
 pub(crate) mod protocol;
 mod serve;

@@ -1,0 +1,191 @@
+//! Exec, attach and port-forward: requests whose connection becomes the streams of a process or of ports.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use kube::ResourceExt as _;
+use tokio::sync::mpsc;
+
+use super::{
+    Body, Refusal, exec, forward,
+    query::Query,
+    routes::{MOST_WAITING, Site},
+    spdy::session,
+    streams::{Outcome, Streams, Wanted},
+    upgrade::{SPDY_FORWARD, SPDY_V4, Upgrade, spawn_upgraded, switch_spdy, switch_websocket, upgrade_of},
+    websocket,
+};
+use crate::{
+    agent::checks::full,
+    runtime::{ExecSession, ExecSpec, Runtime, RuntimeError},
+};
+
+/// No port-forward asks for more ports at once: two channels each.
+const MOST_PORTS: usize = 100;
+
+impl Site {
+    pub(super) async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: Option<&str>,
+        container: &str,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        let pod = self.pod(namespace, pod, uid)?;
+        let uid = pod.uid().unwrap_or_default();
+        let id = self.running(&uid, container).await?;
+        let wanted = wanted(query)?;
+        let args: Vec<String> = query.all("command").map(str::to_owned).collect();
+        if args.is_empty() {
+            return Err(Refusal::bad("you must specify at least 1 command"));
+        }
+        let runtime = Arc::clone(&self.context.runtime);
+        command(request, wanted, async move {
+            let spec = ExecSpec { args, terminal: wanted.tty, stdin: wanted.stdin };
+            runtime.exec(&uid, &id, spec).await
+        })
+    }
+
+    pub(super) async fn attach(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: Option<&str>,
+        container: &str,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        let pod = self.pod(namespace, pod, uid)?;
+        let uid = pod.uid().unwrap_or_default();
+        let id = self.running(&uid, container).await?;
+        let wanted = wanted(query)?;
+        let runtime = Arc::clone(&self.context.runtime);
+        command(request, wanted, async move { runtime.attach(&uid, &id).await })
+    }
+
+    pub(super) fn forward(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: Option<&str>,
+        query: &Query,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        let pod = self.pod(namespace, pod, uid)?;
+        let uid = pod.uid().unwrap_or_default();
+        let runtime = Arc::clone(&self.context.runtime);
+        let ports: Vec<u16> = query
+            .all("ports")
+            .chain(query.all("port"))
+            .flat_map(|list| list.split(','))
+            .map(|port| port.parse().map_err(|_| Refusal::bad(format!("unable to parse {port:?} as a port"))))
+            .collect::<Result<_, _>>()?;
+        if ports.len() > MOST_PORTS {
+            return Err(Refusal::bad(format!("at most {MOST_PORTS} ports can be forwarded at once")));
+        }
+        match upgrade_of(request.headers()) {
+            Some(Upgrade::Spdy) => {
+                let response = switch_spdy(request.headers(), SPDY_FORWARD)?;
+                spawn_upgraded(&mut request, move |io| serve_spdy_forward(io, runtime, uid));
+                Ok(response)
+            }
+            Some(Upgrade::WebSocket) => {
+                let (response, protocol) =
+                    switch_websocket(request.headers(), &[websocket::TUNNEL, websocket::V4, SPDY_FORWARD])?;
+                if protocol == websocket::TUNNEL {
+                    spawn_upgraded(&mut request, move |io| async move {
+                        let (bytes, pump) = websocket::tunnel(io).await;
+                        tokio::join!(pump, serve_spdy_forward(bytes, runtime, uid));
+                    });
+                    return Ok(response);
+                }
+                if ports.is_empty() {
+                    return Err(Refusal::bad("query parameter \"port\" is required"));
+                }
+                spawn_upgraded(&mut request, move |io| async move {
+                    let (forwards, pump) = websocket::ports(io, &ports).await;
+                    let all = forwards.into_iter().map(|(port, data, error)| {
+                        forward::one(Arc::clone(&runtime), uid.clone(), Some(port), data, error)
+                    });
+                    tokio::select! {
+                        () = pump => {}
+                        _ = futures::future::join_all(all) => {}
+                    }
+                });
+                Ok(response)
+            }
+            None => Err(Refusal::bad("Upgrade request required")),
+        }
+    }
+}
+
+async fn serve_spdy_forward<S>(io: S, runtime: Arc<dyn Runtime>, uid: String)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static,
+{
+    let (opened, streams) = mpsc::channel(MOST_WAITING);
+    let (served, ()) = tokio::join!(session::serve(io, opened), forward::pairs(runtime, uid, streams));
+    if let Err(error) = served {
+        tracing::debug!(error = full(&error), "a port-forward ended early");
+    }
+}
+
+/// Switches protocols, then runs what `start` begins and connects it.
+fn command(
+    mut request: Request<Incoming>,
+    wanted: Wanted,
+    start: impl Future<Output = Result<ExecSession, RuntimeError>> + Send + 'static,
+) -> Result<Response<Body>, Refusal> {
+    match upgrade_of(request.headers()) {
+        Some(Upgrade::Spdy) => {
+            let response = switch_spdy(request.headers(), SPDY_V4)?;
+            spawn_upgraded(&mut request, move |io| async move {
+                let (opened, streams) = mpsc::channel(MOST_WAITING);
+                let run = async {
+                    match exec::gather(wanted, streams).await {
+                        Ok(streams) => run_command(start, streams).await,
+                        Err(why) => tracing::debug!(why, "a remote command's streams were not opened"),
+                    }
+                };
+                let (served, ()) = tokio::join!(session::serve(io, opened), run);
+                if let Err(error) = served {
+                    tracing::debug!(error = full(&error), "a remote command's connection ended early");
+                }
+            });
+            Ok(response)
+        }
+        Some(Upgrade::WebSocket) => {
+            let (response, _) = switch_websocket(request.headers(), &[websocket::V5, websocket::V4])?;
+            spawn_upgraded(&mut request, move |io| async move {
+                let (streams, pump) = websocket::command(io, wanted).await;
+                tokio::join!(pump, run_command(start, streams));
+            });
+            Ok(response)
+        }
+        None => Err(Refusal::bad("Upgrade request required")),
+    }
+}
+
+async fn run_command(start: impl Future<Output = Result<ExecSession, RuntimeError>>, streams: Streams) {
+    match start.await {
+        Ok(session) => exec::connect(session, streams).await,
+        Err(error) => streams.finish(&Outcome::Failed(full(&error))).await,
+    }
+}
+
+/// Which streams a query asks for, under the names that upstream's kubelet and API server use.
+fn wanted(query: &Query) -> Result<Wanted, Refusal> {
+    let wanted = Wanted {
+        stdin: query.is_set(&["input", "stdin"]),
+        stdout: query.is_set(&["output", "stdout"]),
+        stderr: query.is_set(&["error", "stderr"]),
+        tty: query.is_set(&["tty"]),
+    };
+    if !wanted.stdin && !wanted.stdout && !wanted.stderr {
+        return Err(Refusal::bad("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    Ok(wanted)
+}

@@ -1,0 +1,111 @@
+//! Connections that switch from HTTP to streams: WebSocket, or SPDY for older peers.
+
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+
+use super::{Body, Refusal, text};
+
+/// The protocol of a SPDY peer that is told how a command ended.
+pub(super) const SPDY_V4: &str = "v4.channel.k8s.io";
+/// The protocol of a SPDY peer that forwards ports.
+pub(super) const SPDY_FORWARD: &str = "portforward.k8s.io";
+
+pub(super) fn spawn_upgraded<F>(
+    request: &mut Request<Incoming>,
+    serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let upgraded = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(io) => serve(TokioIo::new(io)).await,
+            Err(error) => tracing::debug!(%error, "a connection did not switch protocols"),
+        }
+    });
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    Spdy,
+    WebSocket,
+}
+
+pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<Upgrade> {
+    let asked = headers.get(header::UPGRADE)?.to_str().ok()?;
+    if asked.eq_ignore_ascii_case("websocket") {
+        Some(Upgrade::WebSocket)
+    } else if asked.eq_ignore_ascii_case("SPDY/3.1") {
+        Some(Upgrade::Spdy)
+    } else {
+        None
+    }
+}
+
+/// Every protocol that a header names, in any of the ways in which lists are written.
+fn protocols<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|value| !value.is_empty())
+}
+
+fn switching(upgrade: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+    response
+}
+
+pub(super) fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result<Response<Body>, Refusal> {
+    const NAME: &str = "x-stream-protocol-version";
+    if !protocols(headers, NAME).any(|asked| asked == protocol) {
+        let asked: Vec<&str> = protocols(headers, NAME).collect();
+        let why = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts [{protocol}]"
+        );
+        return Err(Refusal(StatusCode::FORBIDDEN, why));
+    }
+    let mut response = switching("SPDY/3.1");
+    response.headers_mut().insert(NAME, HeaderValue::from_static(protocol));
+    Ok(response)
+}
+
+pub(super) fn switch_websocket(
+    headers: &HeaderMap,
+    known: &[&'static str],
+) -> Result<(Response<Body>, &'static str), Refusal> {
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| Refusal::bad("missing Sec-WebSocket-Key"))?;
+    let asked: Vec<&str> = protocols(headers, "sec-websocket-protocol").collect();
+    let protocol = asked.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
+    let protocol = protocol.ok_or_else(|| {
+        Refusal::bad(format!("requested WebSocket protocols {asked:?} are not supported; use one of {known:?}"))
+    })?;
+    let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
+    let accept = HeaderValue::from_str(&accept).map_err(|_| Refusal::bad("invalid Sec-WebSocket-Key"))?;
+    let mut response = switching("websocket");
+    response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    Ok((response, protocol))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::websocket;
+
+    #[test]
+    fn protocols_are_negotiated_from_lists_of_any_form() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-stream-protocol-version", HeaderValue::from_static("v5.channel.k8s.io"));
+        headers.append("x-stream-protocol-version", HeaderValue::from_static("v4.channel.k8s.io, v3.channel.k8s.io"));
+        assert!(switch_spdy(&headers, SPDY_V4).is_ok());
+        assert!(switch_spdy(&headers, SPDY_FORWARD).is_err());
+        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static("v5.channel.k8s.io,v4.channel.k8s.io"));
+        let (response, protocol) = switch_websocket(&headers, &[websocket::V5, websocket::V4]).ok().unwrap();
+        assert_eq!(protocol, websocket::V5);
+        assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}
