@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them; 100 on every Linux that runs here.
 const TICKS_PER_SECOND: u64 = 100;
@@ -30,19 +31,39 @@ fn parse_stat(text: &str) -> Option<u64> {
 
 /// Resident memory of the processes together, in bytes.
 pub fn resident_bytes(pids: &[u32]) -> Result<u64> {
-    pids.iter().map(|pid| one_resident_bytes(*pid)).sum()
+    pids.iter().map(|pid| status_bytes(*pid, "VmRSS:")).sum()
 }
 
-fn one_resident_bytes(pid: u32) -> Result<u64> {
+/// The most resident memory that the processes had, each at its own time, in bytes.
+pub fn peak_bytes(pids: &[u32]) -> Result<u64> {
+    pids.iter().map(|pid| status_bytes(*pid, "VmHWM:")).sum()
+}
+
+/// Makes the kernel forget the most resident memory that the processes had: from now on it is what they have.
+pub fn forget_peak(pids: &[u32]) -> Result<()> {
+    for pid in pids {
+        let path = format!("/proc/{pid}/clear_refs");
+        std::fs::write(&path, "5").with_context(|| format!("write {path}"))?;
+    }
+    Ok(())
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    parse_resident(&text).with_context(|| format!("read VmRSS in {path}"))
+    parse_status(&text, field).with_context(|| format!("read {field} in {path}"))
 }
 
-fn parse_resident(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_status(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Raises this process's limit of open files as far as it may, and with it that of what it starts.
+pub fn allow_many_files() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }
 
 /// A process and all that descend from it, the agent and its helpers included.
@@ -95,8 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_is_read_in_bytes() {
-        assert_eq!(parse_resident("VmSize:\t 10 kB\nVmRSS:\t   2048 kB\n"), Some(2048 * 1024));
+    fn memory_is_read_in_bytes() {
+        let text = "VmSize:\t 10 kB\nVmHWM:\t   4096 kB\nVmRSS:\t   2048 kB\n";
+        assert_eq!(parse_status(text, "VmRSS:"), Some(2048 * 1024));
+        assert_eq!(parse_status(text, "VmHWM:"), Some(4096 * 1024));
     }
 
     #[test]
@@ -104,5 +127,6 @@ mod tests {
         let own = std::process::id();
         assert_eq!(family(own).unwrap().first(), Some(&own));
         assert!(resident_bytes(&[own]).unwrap() > 0);
+        assert!(peak_bytes(&[own]).unwrap() > 0);
     }
 }

@@ -31,19 +31,22 @@ struct Arguments {
     /// How many clients there are at the same time, each with a connection of its own.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     concurrency: Vec<usize>,
-    /// How many ConfigMaps are listed.
-    #[arg(long, default_value_t = 5000)]
-    objects: usize,
-    /// How many watch.
-    #[arg(long, default_value_t = 200)]
-    watchers: usize,
+    /// How many ConfigMaps are listed; each number is measured by itself.
+    #[arg(long, value_delimiter = ',', default_values_t = [5000, 50000])]
+    objects: Vec<usize>,
+    /// How many watch while updates are made; each number is measured by itself.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 2000])]
+    watchers: Vec<usize>,
+    /// How many watch while nothing happens.
+    #[arg(long, default_value_t = 10000)]
+    idle_watchers: usize,
     /// How many updates they see.
     #[arg(long, default_value_t = 1000)]
     updates: usize,
     /// Speaks HTTP/1.1 instead of HTTP/2.
     #[arg(long)]
     http1: bool,
-    /// Measures only these: start, idle, list, get, create, watch, pods.
+    /// Measures only these: start, idle, get, create, patch, apply, list, watch, watchers, pods.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Runs the node agent beside the fresh server, so that pods can be measured; needs root.
@@ -70,10 +73,14 @@ impl Arguments {
     }
 }
 
+/// Clients that get and create while there are many objects.
+const BESIDE_WORKERS: usize = 16;
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     install_crypto();
+    process::allow_many_files().context("allow this program its connections")?;
     match arguments.kubeconfig.clone() {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(&path).context("read the kubeconfig")?;
@@ -142,20 +149,20 @@ async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) ->
     {
         load::memory("memory_idle", bytes).with("of", "server").with("processes", target.pids.len()).print()?;
     }
+    rates(arguments, target, duration).await?;
     if arguments.wants("list") {
-        for figure in load::fill_and_list(target, arguments.objects).await? {
-            figure.print()?;
+        for objects in arguments.objects.iter().copied() {
+            lists(target, objects, duration).await?;
         }
     }
-    for workers in arguments.concurrency.iter().copied().filter(|_| arguments.wants("get")) {
-        load::gets(target, workers, duration).await?.print()?;
-    }
-    for workers in arguments.concurrency.iter().copied().filter(|_| arguments.wants("create")) {
-        load::creates(target, workers, duration).await?.print()?;
-    }
-    if arguments.wants("watch") {
-        let size = FanOut { watchers: arguments.watchers, updates: arguments.updates, writers: 16 };
+    for watchers in arguments.watchers.iter().copied().filter(|_| arguments.wants("watch")) {
+        let size = FanOut { watchers, updates: arguments.updates, writers: 16 };
         load::fan_out(target, size).await?.print()?;
+    }
+    if arguments.wants("watchers")
+        && let Some(figure) = load::idle(target, arguments.idle_watchers).await?
+    {
+        figure.print()?;
     }
     if arguments.wants("pods") {
         let (kubectl, image) = (arguments.kubectl.clone(), arguments.image.clone());
@@ -166,4 +173,34 @@ async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) ->
         }
     }
     Ok(())
+}
+
+async fn rates(arguments: &Arguments, target: &Target, duration: Duration) -> Result<()> {
+    for workers in arguments.concurrency.iter().copied() {
+        if arguments.wants("get") {
+            load::gets(target, workers, duration).await?.print()?;
+        }
+        if arguments.wants("create") {
+            load::creates(target, workers, duration).await?.print()?;
+        }
+        if arguments.wants("patch") {
+            load::patches(target, workers, duration).await?.print()?;
+        }
+        if arguments.wants("apply") {
+            load::applies(target, workers, duration).await?.print()?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is measured on a server with many objects.
+async fn lists(target: &Target, objects: usize, duration: Duration) -> Result<()> {
+    let (filled, figures) = load::fill(target, objects).await?;
+    let lists = filled.lists(target).await?;
+    figures.into_iter().chain(lists).try_for_each(|figure| figure.print())?;
+    filled.pages(target).await?.print()?;
+    // What concerns one object must not cost more because there are many.
+    load::gets(target, BESIDE_WORKERS, duration).await?.with("beside", objects).print()?;
+    load::creates(target, BESIDE_WORKERS, duration).await?.with("beside", objects).print()?;
+    filled.remove(target).await
 }

@@ -35,6 +35,14 @@ impl Figure {
         self.with_number(name, value.as_secs_f64() * 1000.0)
     }
 
+    /// The same with an amount of memory in mebibytes.
+    #[must_use]
+    pub fn with_mebibytes(self, name: &str, bytes: u64) -> Self {
+        #[allow(clippy::cast_precision_loss, reason = "a server's memory is far below 2^52 bytes")]
+        let mebibytes = bytes as f64 / (1024.0 * 1024.0);
+        self.with_number(name, mebibytes)
+    }
+
     /// The same with how many operations were done in a time, and the server's processor time for each.
     #[must_use]
     pub fn with_rate(self, operations: u64, elapsed: Duration, cpu: Option<Duration>) -> Self {

@@ -5,14 +5,15 @@
 
 mod figure;
 mod list;
+mod meter;
 mod pods;
 mod requests;
 mod target;
 mod watch;
 
 pub use figure::{Figure, Latencies};
-pub use list::{fill_and_list, memory};
+pub use list::{Filled, fill, memory};
 pub use pods::{PodLoad, apply_to_running, until_node_is_ready};
-pub use requests::{creates, gets};
+pub use requests::{applies, creates, gets, patches};
 pub use target::Target;
-pub use watch::{FanOut, fan_out};
+pub use watch::{FanOut, fan_out, idle};

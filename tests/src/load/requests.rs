@@ -1,4 +1,4 @@
-//! Creates and gets, by a number of workers for a time.
+//! Gets, creates, patches and applies, by a number of workers for a time.
 
 use std::time::{Duration, Instant};
 
@@ -7,15 +7,20 @@ use futures::future::try_join_all;
 use http::Request;
 use http_body_util::Full;
 use hyper::body::Bytes;
+use serde_json::json;
 
 use super::{
     figure::{Figure, Latencies},
+    meter::Meter,
     target::{Target, config_map, expect},
 };
 use crate::raw::Connection;
 
 /// How many objects are read in turn.
 const READ_OBJECTS: u64 = 100;
+const JSON: (&str, &str) = ("content-type", "application/json");
+const MERGE: (&str, &str) = ("content-type", "application/merge-patch+json");
+const APPLY: (&str, &str) = ("content-type", "application/apply-patch+yaml");
 
 /// Creates ConfigMaps of 1 KiB.
 pub async fn creates(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
@@ -23,7 +28,7 @@ pub async fn creates(target: &Target, workers: usize, duration: Duration) -> Res
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let make = |connection: &Connection, worker: usize, count: u64| {
         let body = config_map(&format!("w{worker}-{count}"), count);
-        connection.request("POST", &path, &[("content-type", "application/json")], body)
+        connection.request("POST", &path, &[JSON], body)
     };
     let figure = measure(target, "create", workers, duration, 201, make).await?;
     target.remove(&namespace).await?;
@@ -36,8 +41,7 @@ pub async fn gets(target: &Target, workers: usize, duration: Duration) -> Result
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let mut connection = target.connect().await?;
     for count in 0..READ_OBJECTS {
-        let body = config_map(&format!("o{count}"), count);
-        let request = connection.request("POST", &path, &[("content-type", "application/json")], body)?;
+        let request = connection.request("POST", &path, &[JSON], config_map(&format!("o{count}"), count))?;
         expect(&mut connection, request, 201).await?;
     }
     let make = |connection: &Connection, _: usize, count: u64| {
@@ -46,6 +50,61 @@ pub async fn gets(target: &Target, workers: usize, duration: Duration) -> Result
     let figure = measure(target, "get", workers, duration, 200, make).await?;
     target.remove(&namespace).await?;
     Ok(figure)
+}
+
+/// Changes one key of a ConfigMap of 1 KiB by merge patch, each worker one of its own.
+pub async fn patches(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+    let namespace = target.namespace(&format!("patch-{workers}")).await?;
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let mut connection = target.connect().await?;
+    for worker in 0..workers {
+        let request = connection.request("POST", &path, &[JSON], config_map(&format!("o{worker}"), 0))?;
+        expect(&mut connection, request, 201).await?;
+    }
+    let make = |connection: &Connection, worker: usize, count: u64| {
+        let body = json!({"data": {"round": (count + 1).to_string()}}).to_string();
+        connection.request("PATCH", &format!("{path}/o{worker}"), &[MERGE], body.into())
+    };
+    let figure = measure(target, "patch", workers, duration, 200, make).await?;
+    target.remove(&namespace).await?;
+    Ok(figure)
+}
+
+/// Applies a Deployment server-side, a changed one each time, each worker one of its own. The Deployments are paused,
+/// so that controllers have nothing to do.
+pub async fn applies(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+    let namespace = target.namespace(&format!("apply-{workers}")).await?;
+    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments");
+    let make = |connection: &Connection, worker: usize, count: u64| {
+        let name = format!("d{worker}");
+        let query = "fieldManager=load&force=true";
+        connection.request("PATCH", &format!("{path}/{name}?{query}"), &[APPLY], deployment(&name, count))
+    };
+    let mut connection = target.connect().await?;
+    for worker in 0..workers {
+        let request = make(&connection, worker, 0)?;
+        expect(&mut connection, request, 201).await?;
+    }
+    let next = |connection: &Connection, worker: usize, count: u64| make(connection, worker, count + 1);
+    let figure = measure(target, "apply_deployment", workers, duration, 200, next).await?;
+    connection.send(connection.request("DELETE", &path, &[JSON], Bytes::new())?).await?;
+    target.remove(&namespace).await?;
+    Ok(figure)
+}
+
+/// A Deployment as people write them.
+fn deployment(name: &str, round: u64) -> Bytes {
+    let labels = json!({"app": name, "tier": "front"});
+    let container = json!({
+        "name": "web", "image": "registry.example/web:1.2.0", "ports": [{"containerPort": 3000, "name": "http"}],
+        "env": [{"name": "ROUND", "value": round.to_string()}, {"name": "LOG_LEVEL", "value": "info"}],
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 3000}, "periodSeconds": 5},
+    });
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let spec = json!({"replicas": 0, "paused": true, "selector": {"matchLabels": {"app": name}}, "template": template});
+    let metadata = json!({"name": name, "labels": labels});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}).to_string().into()
 }
 
 async fn measure<F>(
@@ -60,12 +119,11 @@ where
     F: Fn(&Connection, usize, u64) -> Result<Request<Full<Bytes>>>,
 {
     let connections = try_join_all((0..workers).map(|_| target.connect())).await?;
-    let before = target.cpu();
-    let began = Instant::now();
-    let make = &make;
+    let meter = Meter::start(target);
+    let (make, running) = (&make, &meter);
     let runs = connections.into_iter().enumerate().map(|(worker, mut connection)| async move {
         let mut latencies = Latencies::default();
-        while began.elapsed() < duration {
+        while running.elapsed() < duration {
             let request = make(&connection, worker, latencies.count())?;
             let sent = Instant::now();
             expect(&mut connection, request, status).await?;
@@ -77,8 +135,6 @@ where
     for latencies in try_join_all(runs).await.with_context(|| format!("{name} with {workers} workers"))? {
         all.append(latencies);
     }
-    let elapsed = began.elapsed();
-    let figure = Figure::named(name).with("concurrency", workers);
-    let figure = figure.with_rate(all.count(), elapsed, target.cpu_since(before));
+    let figure = meter.finish(Figure::named(name).with("concurrency", workers), all.count());
     Ok(all.describe(figure))
 }

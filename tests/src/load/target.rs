@@ -16,6 +16,11 @@ use crate::{
 /// Bytes of one ConfigMap as it is sent.
 const CONFIG_MAP_BYTES: usize = 1024;
 
+/// Objects that are removed by one request.
+const REMOVED_AT_ONCE: usize = 5000;
+/// ConfigMaps that the cluster itself keeps in every namespace, and makes anew.
+const OWN: usize = 1;
+
 /// A server, who asks it, and the processes whose cost is counted.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -48,6 +53,19 @@ impl Target {
         if self.pids.is_empty() { None } else { process::resident_bytes(&self.pids).ok() }
     }
 
+    /// Forgets how much memory the server once had, so that [`Target::peak`] tells of what comes now; answers whether
+    /// the system lets us.
+    #[must_use]
+    pub fn forget_peak(&self) -> bool {
+        !self.pids.is_empty() && process::forget_peak(&self.pids).is_ok()
+    }
+
+    /// The most resident memory that the server had, in bytes.
+    #[must_use]
+    pub fn peak(&self) -> Option<u64> {
+        if self.pids.is_empty() { None } else { process::peak_bytes(&self.pids).ok() }
+    }
+
     /// A new, empty namespace.
     pub async fn namespace(&self, purpose: &str) -> Result<String> {
         let name = format!("{}-{purpose}", self.prefix);
@@ -60,7 +78,15 @@ impl Target {
     /// Removes a namespace and what it holds.
     pub async fn remove(&self, namespace: &str) -> Result<()> {
         let maps = format!("/api/v1/namespaces/{namespace}/configmaps");
-        self.endpoint.ask("DELETE", &maps, "").await?;
+        loop {
+            // In parts: a server may not have the time for all at once.
+            let gone = self.endpoint.ask("DELETE", &format!("{maps}?limit={REMOVED_AT_ONCE}"), "").await?;
+            ensure!(gone.status == 200, "emptying {namespace} was answered with {}", gone.text());
+            let left = self.endpoint.ask("GET", &format!("{maps}?limit={}", OWN + 1), "").await?.json();
+            if left.get("items").and_then(|items| items.as_array()).is_none_or(|items| items.len() <= OWN) {
+                break;
+            }
+        }
         self.endpoint.ask("DELETE", &format!("/api/v1/namespaces/{namespace}"), "").await?;
         Ok(())
     }

@@ -1,20 +1,25 @@
 //! Watch fan-out: few writers, many watchers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
 use super::{
     figure::Figure,
+    meter::Meter,
     target::{Target, config_map, expect},
 };
+use crate::raw::Connection;
 
 /// How long a watcher may stay silent before the run fails.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Handshakes that run at a time: a server may take its time for thousands.
+const OPENED_AT_ONCE: usize = 64;
 
 /// How much is watched.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +34,7 @@ pub struct FanOut {
 
 /// Updates ConfigMaps while many watch them, until every watcher has seen every update.
 pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
-    let namespace = target.namespace("watch").await?;
+    let namespace = target.namespace(&format!("watch-{}", size.watchers)).await?;
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let mut connection = target.connect().await?;
     for writer in 0..size.writers {
@@ -37,33 +42,57 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
         let request = connection.request("POST", &path, &[("content-type", "application/json")], body)?;
         expect(&mut connection, request, 201).await?;
     }
-    let request = connection.request("GET", &format!("{path}?limit=1"), &[], Bytes::new())?;
-    let listed = expect(&mut connection, request, 200).await?.json();
-    let revision = listed.pointer("/metadata/resourceVersion").and_then(|value| value.as_str()).unwrap_or_default();
-    let watch = format!("{path}?watch=1&resourceVersion={revision}");
-    let streams = try_join_all((0..size.watchers).map(|_| open(target, &watch))).await?;
+    let watch = from_now(&mut connection, &path).await?;
+    let streams = open_many(target, &watch, size.watchers).await?;
 
-    let before = target.cpu();
-    let began = Instant::now();
+    let meter = Meter::start(target);
     let watchers: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(see(stream, size.updates))).collect();
     let writers = (0..size.writers).map(|writer| write(target, &path, writer, size));
-    let writing = async { try_join_all(writers).await.map(|_| began.elapsed()) };
+    let writing = async { try_join_all(writers).await.map(|_| meter.elapsed()) };
     let (written, seen) = tokio::join!(writing, try_join_all(watchers));
-    let elapsed = began.elapsed();
+    let elapsed = meter.elapsed();
     let written = written?;
     let mut bytes = 0;
     for watcher in seen.context("a watcher panicked")? {
         bytes += watcher?;
     }
-    let cpu = target.cpu_since(before);
-    target.remove(&namespace).await?;
     let events = u64::try_from(size.watchers * size.updates).unwrap_or(u64::MAX);
     let figure = Figure::named("watch").with("watchers", size.watchers).with("updates", size.updates);
-    Ok(figure
-        .with_rate(events, elapsed, cpu)
-        .with("bytes", bytes)
-        .with_millis("written_ms", written)
-        .with_millis("last_seen_ms", elapsed))
+    let figure = meter.finish(figure, events);
+    target.remove(&namespace).await?;
+    Ok(figure.with("bytes", bytes).with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
+}
+
+/// Opens watches that see nothing, each on a connection of its own, and measures the memory that they take.
+pub async fn idle(target: &Target, watchers: usize) -> Result<Option<Figure>> {
+    let Some(before) = target.memory() else { return Ok(None) };
+    let namespace = target.namespace(&format!("idle-{watchers}")).await?;
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let mut connection = target.connect().await?;
+    let watch = from_now(&mut connection, &path).await?;
+    let meter = Meter::start(target);
+    let streams = open_many(target, &watch, watchers).await?;
+    let after = target.memory().unwrap_or(before);
+    let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
+    let figure = Figure::named("watch_idle").with("watchers", watchers);
+    let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
+    let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
+    let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
+    drop(streams);
+    target.remove(&namespace).await?;
+    Ok(Some(figure))
+}
+
+/// The path of a watch that begins now.
+async fn from_now(connection: &mut Connection, path: &str) -> Result<String> {
+    let request = connection.request("GET", &format!("{path}?limit=1"), &[], Bytes::new())?;
+    let listed = expect(connection, request, 200).await?.json();
+    let revision = listed.pointer("/metadata/resourceVersion").and_then(|value| value.as_str()).unwrap_or_default();
+    Ok(format!("{path}?watch=1&resourceVersion={revision}"))
+}
+
+async fn open_many(target: &Target, path: &str, watchers: usize) -> Result<Vec<Incoming>> {
+    stream::iter(0..watchers).map(|_| open(target, path)).buffer_unordered(OPENED_AT_ONCE).try_collect().await
 }
 
 async fn open(target: &Target, path: &str) -> Result<Incoming> {

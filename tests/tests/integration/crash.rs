@@ -132,9 +132,9 @@ fn entry(item: &Value) -> (String, Version) {
     (item["metadata"]["name"].as_str().unwrap().to_owned(), Version { value, revision })
 }
 
-fn tell(rounds: usize, ledgers: &[Ledger], revision: u64, slowest: std::time::Duration) {
+fn summary(rounds: usize, ledgers: &[Ledger], revision: u64, slowest: std::time::Duration) -> String {
     let sum = |of: fn(&Report) -> usize| ledgers.iter().map(|ledger| of(&ledger.report)).sum::<usize>();
-    eprintln!(
+    format!(
         "{rounds} kills: {} acknowledged writes, none lost; {} objects compared with what was acknowledged, value and \
          revision; {} writes in flight, {} of them kept; nothing that nobody wrote; revision {revision}, never back; \
          the slowest start took {slowest:?}",
@@ -142,7 +142,7 @@ fn tell(rounds: usize, ledgers: &[Ledger], revision: u64, slowest: std::time::Du
         sum(|report| report.compared),
         sum(|report| report.in_flight),
         sum(|report| report.in_flight_kept),
-    );
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,7 +180,7 @@ async fn kill_9_under_parallel_writes_loses_nothing() {
         assert!(found.values().all(|version| version.revision <= now), "an object is newer than its list");
         revision = now;
     }
-    tell(rounds, &ledgers, revision, slowest);
+    eprintln!("{}", summary(rounds, &ledgers, revision, slowest));
     // The audit trail of all these lives is whole too.
     let (data, key) = (cluster.data_dir(), cluster.root_key_path());
     cluster
