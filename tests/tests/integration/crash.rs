@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use futures::future::join_all;
@@ -11,6 +11,7 @@ use martello_tests::{
     raw::{Connection, Endpoint, Http, whole},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::answers::done;
 
@@ -57,7 +58,7 @@ struct Report {
 
 impl Ledger {
     /// Writes until the server is gone: creates, updates and deletes in turn.
-    async fn write(&mut self, writer: usize, admin: &Endpoint, acknowledged: &AtomicUsize, stop: &AtomicBool) {
+    async fn write(&mut self, writer: usize, admin: &Endpoint, acknowledged: &watch::Sender<usize>, stop: &AtomicBool) {
         let Ok(mut connection) = admin.connect(Http::One).await else { return };
         while !stop.load(Ordering::Relaxed) {
             self.counter += 1;
@@ -75,7 +76,7 @@ impl Ledger {
             *known = Known { acknowledged: version, pending: None };
             self.revision = revision;
             self.report.acknowledged += 1;
-            acknowledged.fetch_add(1, Ordering::Relaxed);
+            acknowledged.send_modify(|count| *count += 1);
         }
     }
 
@@ -154,15 +155,14 @@ async fn kill_9_under_parallel_writes_loses_nothing() {
     let mut revision = 0;
     let mut slowest = std::time::Duration::ZERO;
     for round in 0..rounds {
-        let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (acknowledged, mut count) = watch::channel(0);
+        let stop = AtomicBool::new(false);
         // Another moment in every round: from the first write on to some hundreds.
         let enough = 1 + round * 37 % 400;
         let writers =
             ledgers.iter_mut().enumerate().map(|(writer, ledger)| ledger.write(writer, &admin, &acknowledged, &stop));
         let killer = async {
-            while acknowledged.load(Ordering::Relaxed) < enough {
-                tokio::task::yield_now().await;
-            }
+            count.wait_for(|count| *count >= enough).await.unwrap();
             cluster.kill().unwrap();
             stop.store(true, Ordering::Relaxed);
         };
