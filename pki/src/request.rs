@@ -1,8 +1,11 @@
 //! Public keys that ask for a certificate: certificate signing requests (PKCS#10, RFC 2986) and bare keys.
 
+use std::net::IpAddr;
+
 use rcgen::SubjectPublicKeyInfo;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
 use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::X509Name;
@@ -26,6 +29,12 @@ pub enum RequestError {
     /// It can't be read.
     #[error("the certificate signing request is malformed: {0}")]
     Malformed(&'static str),
+    /// It is not PEM of the right type; in upstream's words.
+    #[error("PEM block type must be CERTIFICATE REQUEST")]
+    NoPem,
+    /// Something else, in upstream's words.
+    #[error("{0}")]
+    Other(String),
     /// Whoever sent it does not hold the private key.
     #[error("the signature of the certificate signing request is wrong")]
     Signature,
@@ -114,6 +123,93 @@ impl CertificateRequest {
     }
 }
 
+/// All that a request may ask for; unlike [`CertificateRequest`] any subject and any names may be in it. Its signature was
+/// verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SigningRequest {
+    /// The key to be certified, where it is of a kind that is certified here.
+    pub key: Option<PublicKey>,
+    /// The common name it asks for, where there is just one.
+    pub common_name: Option<String>,
+    /// The organizations it asks for.
+    pub organizations: Vec<String>,
+    /// DNS names it asks for.
+    pub dns_names: Vec<String>,
+    /// Addresses it asks for.
+    pub addresses: Vec<IpAddr>,
+    /// How many other names (mail addresses, URIs …) it asks for: none of our signers grants one.
+    pub other_names: usize,
+}
+
+impl SigningRequest {
+    /// Reads and verifies a request in PEM.
+    ///
+    /// # Errors
+    /// When it is too long or malformed, or its signature is wrong.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, RequestError> {
+        check_length(pem.len())?;
+        let der = CertificateSigningRequestDer::from_pem_slice(pem).map_err(|_| RequestError::NoPem)?;
+        let (rest, request) =
+            X509CertificationRequest::from_der(&der).map_err(|_| RequestError::Malformed("it is not PKCS#10"))?;
+        if !rest.is_empty() {
+            return Err(RequestError::Malformed("bytes follow it"));
+        }
+        request.verify_signature().map_err(|_| RequestError::Signature)?;
+        let info = &request.certification_request_info;
+        let mut read = Self {
+            key: PublicKey::from_spki(info.subject_pki.raw).ok(),
+            common_name: common_name(&info.subject),
+            organizations: organizations(&info.subject)
+                .ok_or(RequestError::Malformed("an organization is not text"))?,
+            ..Self::default()
+        };
+        for extension in request.requested_extensions().into_iter().flatten() {
+            if let ParsedExtension::SubjectAlternativeName(names) = extension {
+                names.general_names.iter().for_each(|name| read.take(name));
+            }
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, name: &GeneralName<'_>) {
+        let address = |bytes: &[u8]| match bytes.len() {
+            4 => <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok(),
+            _ => <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok(),
+        };
+        match name {
+            GeneralName::DNSName(name) => self.dns_names.push((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => match address(bytes) {
+                Some(address) => self.addresses.push(address),
+                None => self.other_names += 1,
+            },
+            _ => self.other_names += 1,
+        }
+    }
+}
+
+/// Checks that PEM holds certificates and nothing else, at least one.
+///
+/// # Errors
+/// With upstream's words for what is wrong.
+pub fn check_certificates(pem: &[u8]) -> Result<(), RequestError> {
+    let mut found = false;
+    for block in x509_parser::pem::Pem::iter_from_buffer(pem) {
+        let Ok(block) = block else { break };
+        if block.label != "CERTIFICATE" {
+            return Err(RequestError::Other(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {:?}",
+                block.label
+            )));
+        }
+        block.parse_x509().map_err(|_| RequestError::Malformed("a certificate in it can't be read"))?;
+        found = true;
+    }
+    if found {
+        return Ok(());
+    }
+    Err(RequestError::Other("must contain at least one CERTIFICATE PEM block".to_owned()))
+}
+
 fn check_length(length: usize) -> Result<(), RequestError> {
     if length > MAX_REQUEST_BYTES { Err(RequestError::TooLong { length }) } else { Ok(()) }
 }
@@ -150,6 +246,22 @@ mod tests {
     fn a_request_says_who_asks_and_proves_its_key() {
         let read = CertificateRequest::from_der(&request()).unwrap();
         assert_eq!((read.common_name.as_str(), read.organizations), ("jane", vec!["dev".to_owned()]));
+    }
+
+    #[test]
+    fn a_request_for_any_signer_tells_all_that_it_asks_for() {
+        let names = vec!["worker.example.com".to_owned(), "10.0.0.7".to_owned()];
+        let params = CertificateParams::new(names).unwrap();
+        let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        let read = SigningRequest::from_pem(pem.as_bytes()).unwrap();
+        assert_eq!((read.dns_names.as_slice(), read.other_names), (&["worker.example.com".to_owned()][..], 0));
+        assert_eq!(read.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(SigningRequest::from_pem(b"nope"), Err(RequestError::NoPem));
+        assert!(check_certificates(pem.as_bytes()).is_err());
+        assert_eq!(
+            check_certificates(b"nope").unwrap_err().to_string(),
+            "must contain at least one CERTIFICATE PEM block"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use martello_api::status::ApiError;
 use serde_json::Value;
 
 use crate::{
-    registry::{call::Call, kind::Kind},
+    registry::{call::Call, certificates::signing_request, kind::Kind, networking::ingress},
     server::Core,
 };
 
@@ -41,6 +41,9 @@ pub async fn mutate(
         service_account::inject(core, kind, call, object).await?;
         tolerations::add(object);
     }
+    if operation == Operation::Create && kind.group() == "networking.k8s.io" && kind.name() == "Ingress" {
+        ingress::default_class(core, object).await?;
+    }
     Ok(())
 }
 
@@ -54,6 +57,9 @@ pub async fn validate(
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     node_restriction::check(core, kind, call, operation, object, old).await?;
+    if let ("certificates.k8s.io", "CertificateSigningRequest", Some(request)) = (kind.group(), kind.name(), object) {
+        signing_request::admit(core, kind, call, request, old)?;
+    }
     pod_security::check(core, kind, call, operation, object, old).await
 }
 

@@ -149,6 +149,9 @@ pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, sub
 
 /// What a write through this endpoint does not change, and so does not own.
 fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
+    if let Some(own) = kind.reset_fields(subresource) {
+        return own;
+    }
     match subresource {
         "" if kind.has_status() => &[&["status"]],
         "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],

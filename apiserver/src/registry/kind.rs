@@ -40,6 +40,10 @@ pub enum NameRule {
     Label1035,
     /// Anything without slash and percent: RBAC.
     PathSegment,
+    /// An IP address in its canonical form: IPAddresses.
+    Address,
+    /// Anything at all: CertificateSigningRequests.
+    Any,
 }
 
 impl NameRule {
@@ -52,6 +56,8 @@ impl NameRule {
             Self::Label => text::dns1123_label(name),
             Self::Label1035 => text::dns1035_label(name),
             Self::PathSegment => text::path_segment(name),
+            Self::Any => Vec::new(),
+            Self::Address => super::networking::cidr::canonical_ip(name),
         }
     }
 }
@@ -136,6 +142,23 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// Subresources that change a part of the object by rules of the kind's own (approval of certificate requests).
+    fn aspects(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Restores what such a subresource may not change.
+    fn shape_aspect(&self, _name: &str, _object: &mut Value, _old: &Value) {}
+
+    /// What is wrong with an object that such a subresource changed.
+    fn validate_aspect(&self, _name: &str, _object: &Value, _old: &Value, _causes: &mut Vec<Cause>) {}
+
+    /// Fields that a write through the object itself (no name) or a subresource does not change, and so does not own; none
+    /// for what most kinds have.
+    fn reset_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        None
+    }
 
     /// What a client is told besides.
     fn warnings(&self, _object: &Value, _old: Option<&Value>) -> Vec<String> {

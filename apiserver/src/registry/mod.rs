@@ -4,19 +4,25 @@ use std::{collections::HashMap, sync::Arc};
 
 use martello_api::resource::Resource;
 
+pub mod admissionregistration;
+pub mod apiregistration;
 pub mod apps;
 pub mod call;
+pub mod certificates;
 pub mod codec;
 pub mod column;
 pub mod columns;
 pub mod coordination;
 pub mod core;
+pub mod devices;
 pub mod discovery;
 pub mod events;
+pub mod flowcontrol;
 pub mod kind;
 pub mod martello;
 pub mod meta;
 pub mod naming;
+pub mod networking;
 pub mod object;
 pub mod options;
 pub mod rbac;
@@ -49,6 +55,12 @@ impl Registry {
             events::kinds(),
             rbac::kinds(),
             reviews::kinds(),
+            networking::kinds(),
+            flowcontrol::kinds(),
+            devices::kinds(),
+            certificates::kinds(),
+            admissionregistration::kinds(),
+            apiregistration::kinds(),
             martello::kinds(),
         ] {
             kinds.into_iter().for_each(|kind| registry.add(kind));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Core, Server};
 use crate::{
-    registry::{Kind, core::service, object},
+    registry::{Kind, apiregistration, core::service, flowcontrol, object},
     store::{ListAt, Page},
 };
 
@@ -64,7 +64,8 @@ pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn all(core: &Arc<Core>, kind: &Kind) -> Result<Vec<Value>, ApiError> {
+/// Every object of a kind.
+pub async fn all(core: &Arc<Core>, kind: &Kind) -> Result<Vec<Value>, ApiError> {
     let listed = core.store.list(&kind.scope(""), ListAt::Latest, Page::default()).await;
     let listed = listed.map_err(|error| crate::registry::storage::store_failure(&error))?;
     let mut objects = Vec::with_capacity(listed.items.len());
@@ -86,6 +87,7 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
             collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
         create(&client, &path, &object).await?;
     }
+    ensure_extensions(server, &client).await?;
     let (host, port) = server.core.advertise;
     let address = server.core.services.server_address();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
@@ -112,6 +114,27 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     replace(&client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", "kubernetes", &slice).await
+}
+
+/// Makes what says who serves what, who is served first, and where addresses of Services come from.
+async fn ensure_extensions(server: &Server, client: &kube::Client) -> Result<(), ApiError> {
+    const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    for object in flowcontrol::bootstrap::MANDATORY.iter().chain(flowcontrol::bootstrap::SUGGESTED.iter()) {
+        let plural = match object::text(object, &["kind"]) {
+            "FlowSchema" => "flowschemas",
+            _ => "prioritylevelconfigurations",
+        };
+        create(client, &format!("{FLOW}/{plural}"), object).await?;
+    }
+    for object in apiregistration::local::services(&server.core.registry) {
+        create(client, "/apis/apiregistration.k8s.io/v1/apiservices", &object).await?;
+    }
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [server.core.services.network().to_string()]},
+    });
+    create(client, "/apis/networking.k8s.io/v1/servicecidrs", &range).await
 }
 
 /// The path of the collection that an object belongs to.

@@ -52,6 +52,12 @@ impl Allocator {
         Self { network, ports, state: Mutex::default() }
     }
 
+    /// Where addresses come from.
+    #[must_use]
+    pub fn network(&self) -> Ipv4Net {
+        self.network
+    }
+
     /// The first address: that of the server itself (`kubernetes.default`).
     #[must_use]
     pub fn server_address(&self) -> Ipv4Addr {

@@ -185,7 +185,9 @@ pub fn go_form(value: &Value, fields: &[(&str, &str, Value)]) -> Value {
     Value::Object(shown.collect())
 }
 
-fn capitalized(value: &Value) -> Value {
+/// A value as Go's internal types show it: keys begin with a capital.
+#[must_use]
+pub fn capitalized(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
             map.iter()

@@ -38,6 +38,8 @@ pub enum Part {
     Main,
     /// The status, and metadata as far as the kind lets it.
     Status,
+    /// What the kind lets a subresource of its own change.
+    Aspect(&'static str),
     /// What the caller's transformation touches, and no rules of the kind (scale, binding, finalize …).
     Whole(&'static str),
 }
@@ -49,7 +51,7 @@ impl Part {
         match self {
             Self::Main => "",
             Self::Status => "status",
-            Self::Whole(name) => name,
+            Self::Aspect(name) | Self::Whole(name) => name,
         }
     }
 }
@@ -94,7 +96,7 @@ pub async fn change(
             meta::prepare_update(&mut new, &current);
             kind.prepare_update(&mut new, &current, call.now);
         }
-        if !matches!(plan.part, Part::Status | Part::Whole("binding" | "finalize")) {
+        if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
             meta::bump_generation(kind, &mut new, &current);
         }
         check(kind, plan, &new, &current)?;
@@ -201,6 +203,10 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
                 meta::restore(new, current, key);
             }
         }
+        Part::Aspect(name) => {
+            kind.shape_aspect(name, new, current);
+            meta::prepare_update(new, current);
+        }
         Part::Whole(_) => meta::prepare_update(new, current),
     }
     meta::dedup_owners(call, new);
@@ -216,6 +222,7 @@ fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(
             kind.validate_update(new, current, &mut causes);
         }
         Part::Status => kind.validate_status(new, current, &mut causes),
+        Part::Aspect(name) => kind.validate_aspect(name, new, current, &mut causes),
         Part::Whole(_) => {}
     }
     if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(new), causes)) }

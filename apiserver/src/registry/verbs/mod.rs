@@ -90,6 +90,10 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<R
         (_, "get") => get::get(core, kind, &call).await,
         ("status", "update") => update::update(core, kind, &call, Part::Status).await,
         ("status", "patch") => patch::patch(core, kind, &call, Part::Status).await,
-        _ => Err(ApiError::method_not_allowed()),
+        (name, verb) => match (kind.aspects().iter().find(|own| **own == name), verb) {
+            (Some(own), "update") => update::update(core, kind, &call, Part::Aspect(own)).await,
+            (Some(own), "patch") => patch::patch(core, kind, &call, Part::Aspect(own)).await,
+            _ => Err(ApiError::method_not_allowed()),
+        },
     }
 }

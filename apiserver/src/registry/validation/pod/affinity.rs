@@ -32,7 +32,7 @@ pub(super) fn check(affinity: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks a selector of nodes.
-pub(super) fn node_selector(selector: &Field<'_>, causes: &mut Vec<Cause>) {
+pub fn node_selector(selector: &Field<'_>, causes: &mut Vec<Cause>) {
     let terms = selector.items("nodeSelectorTerms");
     if terms.is_empty() {
         selector.at("nodeSelectorTerms").required("must have at least one node selector term", causes);

@@ -1,0 +1,235 @@
+//! CertificateSigningRequests: asked for by anyone, approved by some, signed by the signer that is named.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    attributes::{Attributes, ResourceTarget, Target},
+    clock::rfc3339_seconds,
+    identity::GROUP_MASTERS,
+    resource::Resource,
+    status::{ApiError, Cause},
+};
+use martello_pki::request::SigningRequest;
+use serde_json::{Value, json};
+
+use super::{
+    signer_name,
+    signing_rules::{self, May},
+};
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Change, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
+        object, table,
+    },
+    server::Core,
+};
+
+/// CertificateSigningRequests.
+pub struct SigningRequests;
+
+const GROUP: &str = "certificates.k8s.io";
+/// The subresource that approves and denies.
+pub const APPROVAL: &str = "approval";
+/// The signer of certificates for clients of the API server.
+pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+/// Columns speak of an older version of the kind.
+const SIGNER: &str = "Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be defaulted:\n 1. If it's a kubelet client certificate, it is assigned\n    \"kubernetes.io/kube-apiserver-client-kubelet\".\n 2. If it's a kubelet serving certificate, it is assigned\n    \"kubernetes.io/kubelet-serving\".\n 3. Otherwise, it is assigned \"kubernetes.io/legacy-unknown\".\nDistribution of trust for signers happens out of band. You can select on this field using `spec.signerName`.";
+
+impl Strategy for SigningRequests {
+    fn resource(&self) -> Resource {
+        resource(GROUP, "v1", "CertificateSigningRequest", "certificatesigningrequests")
+            .cluster_scoped()
+            .short(&["csr"])
+            .status()
+            .subresource(APPROVAL, STATUS_VERBS)
+            .build()
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Any
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        object::copy_key(object, old, "spec");
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        signing_rules::check(object, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        signing_rules::check_update(object, old, May::default(), causes);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        signing_rules::check(object, causes);
+        signing_rules::check_update(object, old, May { issue: true, approve: false }, causes);
+    }
+
+    fn aspects(&self) -> &'static [&'static str] {
+        &[APPROVAL]
+    }
+
+    fn shape_aspect(&self, _name: &str, object: &mut Value, old: &Value) {
+        let decided = object::at(object, &["status", "conditions"]).cloned();
+        object::copy_key(object, old, "spec");
+        object::copy_key(object, old, "status");
+        match decided {
+            Some(conditions) => object::set(object, &["status"], "conditions", conditions),
+            None => {
+                object::remove(object, &["status"], "conditions");
+            }
+        }
+    }
+
+    fn validate_aspect(&self, _name: &str, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        signing_rules::check(object, causes);
+        signing_rules::check_update(object, old, May { approve: true, issue: false }, causes);
+    }
+
+    fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        match subresource {
+            "" => Some(&[&["spec"], &["status"]]),
+            _ => Some(&[&["spec"]]),
+        }
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["spec.signerName"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 6] = [
+            Column::name(),
+            Column::age(),
+            Column::text("SignerName", SIGNER),
+            Column::text("Requestor", "Base64-encoded PKCS#10 CSR data"),
+            Column::text("RequestedDuration", "spec.expirationSeconds"),
+            Column::text("Condition", "Conditions applied to the request, such as approval or denial."),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let seconds = object::int(object, &["spec", "expirationSeconds"]);
+        vec![
+            object::name(object).into(),
+            table::age(object, now),
+            object::text(object, &["spec", "signerName"]).into(),
+            object::text(object, &["spec", "username"]).into(),
+            seconds.map_or("<none>".to_owned(), table::human_duration).into(),
+            state(object).into(),
+        ]
+    }
+
+    fn before_commit<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move {
+            match change.old {
+                None => set_identity(change.object, call),
+                Some(old) => date_conditions(change.object, old, call.now),
+            }
+            Ok(())
+        })
+    }
+}
+
+fn state(request: &Value) -> String {
+    let has = |kind: &str| {
+        object::list(request, &["status", "conditions"]).iter().any(|one| object::text(one, &["type"]) == kind)
+    };
+    let decided = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied",
+        (false, true) => "Approved",
+        (false, false) => "Pending",
+    };
+    let failed = if has("Failed") { ",Failed" } else { "" };
+    let issued = if object::text(request, &["status", "certificate"]).is_empty() { "" } else { ",Issued" };
+    format!("{decided}{failed}{issued}")
+}
+
+/// Writes down who asks; what the request itself says of that does not count.
+fn set_identity(request: &mut Value, call: &Call) {
+    for key in ["username", "uid", "groups", "extra"] {
+        object::remove(request, &["spec"], key);
+    }
+    let user = &call.user;
+    object::set(request, &["spec"], "username", user.name.as_str());
+    if let Some(uid) = &user.uid {
+        object::set(request, &["spec"], "uid", uid.as_str());
+    }
+    if !user.groups.is_empty() {
+        object::set(request, &["spec"], "groups", user.groups.clone());
+    }
+    if !user.extra.is_empty() {
+        object::set(request, &["spec"], "extra", json!(user.extra));
+    }
+}
+
+/// Gives conditions the times that they lack.
+fn date_conditions(request: &mut Value, old: &Value, now: Timestamp) {
+    let now = rfc3339_seconds(now);
+    let before = object::list(old, &["status", "conditions"]);
+    for condition in object::list_mut(request, &["status", "conditions"]).into_iter().flatten() {
+        object::set_default(condition, &[], "lastUpdateTime", now.as_str());
+        let key = |one: &Value| (one.get("type").cloned(), one.get("status").cloned());
+        let same = before.iter().find(|one| key(one) == key(condition));
+        let since = same.map(|one| object::text(one, &["lastTransitionTime"])).filter(|time| !time.is_empty());
+        object::set_default(condition, &[], "lastTransitionTime", since.unwrap_or(&now));
+    }
+}
+
+/// Admission: who may approve, who may sign, and who may not be asked for.
+pub fn admit(core: &Core, kind: &Kind, call: &Call, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let (name, signer) = (object::name(object), object::text(object, &["spec", "signerName"]));
+    let refuse = |why: String| Err(kind.forbidden(name, &why));
+    match (call.target.subresource.as_str(), old) {
+        ("", None) if signer == CLIENT_SIGNER => {
+            let pem = STANDARD.decode(object::text(object, &["spec", "request"])).unwrap_or_default();
+            let asked = SigningRequest::from_pem(&pem).map(|request| request.organizations).unwrap_or_default();
+            if asked.iter().any(|group| group == GROUP_MASTERS) {
+                return refuse(format!("use of {signer} signer with {GROUP_MASTERS} group is not allowed"));
+            }
+            Ok(())
+        }
+        (APPROVAL, Some(_)) if !may_use(core, call, "approve", signer) => {
+            refuse(format!("user not permitted to approve requests with signerName {signer:?}"))
+        }
+        ("status", Some(old)) => {
+            let part = |request: &Value, key: &str| object::at(request, &["status", key]).cloned();
+            let touched = ["certificate", "conditions"].iter().any(|key| part(object, key) != part(old, key));
+            if touched && !may_use(core, call, "sign", signer) {
+                return refuse(format!("user not permitted to sign requests with signerName {signer:?}"));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn may_use(core: &Core, call: &Call, verb: &str, signer: &str) -> bool {
+    signer_name::grants(signer).into_iter().any(|name| {
+        let target = ResourceTarget {
+            group: GROUP.to_owned(),
+            version: "*".to_owned(),
+            resource: "signers".to_owned(),
+            name,
+            ..ResourceTarget::default()
+        };
+        let attributes =
+            Attributes { user: Arc::clone(&call.user), verb: verb.to_owned(), target: Target::Resource(target) };
+        core.authorizer.authorize(&attributes).is_allowed()
+    })
+}

@@ -1,0 +1,181 @@
+//! What holds for the status of claims: what was given, and to whom.
+
+use std::net::IpAddr;
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use super::{
+    claim_rules::{Requests, configuration, references, tolerations},
+    lists::{driver, each, pool, raw, set, uid},
+};
+use crate::registry::{
+    object,
+    validation::{
+        condition,
+        field::{Field, capitalized},
+        pod::affinity::node_selector,
+        text,
+    },
+};
+
+const MAX_CONSUMERS: usize = 256;
+const MAX_RESULTS: usize = 32;
+/// Of the class and of the claim.
+const MAX_CONFIG: usize = 64;
+const MAX_BINDING_CONDITIONS: usize = 4;
+const MAX_STATUS_CONDITIONS: usize = 8;
+const MAX_DATA_BYTES: usize = 10 * 1024;
+const MAX_ADDRESSES: usize = 16;
+const MAX_INTERFACE_BYTES: usize = 256;
+const MAX_HARDWARE_BYTES: usize = 128;
+
+/// Checks the status of a claim against what it was.
+pub fn check(claim: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(claim, "");
+    let (spec, status) = (whole.at("spec"), whole.at("status"));
+    let names = Requests::of(&spec);
+    set(&status, "reservedFor", MAX_CONSUMERS, causes, consumer, |one| json!(one.str("uid")));
+    let allocation = status.get("allocation");
+    let given: Vec<[&str; 4]> =
+        allocation.iter().flat_map(|one| one.at("devices").items("results")).map(|one| identity(&one)).collect();
+    set(
+        &status,
+        "devices",
+        usize::MAX,
+        causes,
+        |device, causes| device_status(device, &given, causes),
+        |device| shown_identity(&identity(device)),
+    );
+    let reserved = status.at("reservedFor");
+    if status.count("reservedFor") > 0 {
+        if allocation.is_none() {
+            reserved.forbidden("may not be specified when `allocated` is not set", causes);
+        } else if object::is_terminating(claim) {
+            let before = object::list(old, &["status", "reservedFor"]);
+            if status.items("reservedFor").iter().any(|one| !before.contains(one.value)) {
+                let why = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
+                reserved.forbidden(why, causes);
+            }
+        }
+    }
+    let before = object::at(old, &["status", "allocation"]).filter(|one| !one.is_null());
+    match (allocation, before) {
+        (Some(new), Some(old)) if !object::semantically_equal(Some(new.value), Some(old)) => {
+            causes.push(Cause::invalid(new.path, &capitalized(new.value), "field is immutable"));
+        }
+        (Some(new), None) => allocated(&new, &names, causes),
+        _ => {}
+    }
+}
+
+fn consumer(consumer: &Field<'_>, causes: &mut Vec<Cause>) {
+    for key in ["resource", "name", "uid"] {
+        consumer.at(key).needs_text(causes);
+    }
+}
+
+fn identity<'a>(device: &Field<'a>) -> [&'a str; 4] {
+    ["driver", "pool", "device", "shareID"].map(|key| object::text(device.value, &[key]))
+}
+
+fn shown_identity([driver, pool, device, share]: &[&str; 4]) -> Value {
+    json!({
+        "Driver": driver,
+        "Pool": pool,
+        "Device": device,
+        "ShareID": if share.is_empty() { Value::Null } else { json!(share) },
+    })
+}
+
+fn allocated(allocation: &Field<'_>, names: &Requests, causes: &mut Vec<Cause>) {
+    let devices = allocation.at("devices");
+    each(&devices, "results", MAX_RESULTS, causes, |result, causes| {
+        names.check(&result.at("request"), causes);
+        device(result, causes);
+        binding_conditions(result, causes);
+        tolerations(result, causes);
+    });
+    each(&devices, "config", MAX_CONFIG, causes, |config, causes| {
+        config.at("source").needs_one_of(&["FromClaim", "FromClass"], causes);
+        references(config, names, causes);
+        configuration(config, causes);
+    });
+    if let Some(selector) = allocation.get("nodeSelector") {
+        node_selector(&selector, causes);
+    }
+}
+
+fn device(device: &Field<'_>, causes: &mut Vec<Cause>) {
+    driver(&device.at("driver"), causes);
+    pool(&device.at("pool"), causes);
+    device.at("device").check(text::dns1123_label, causes);
+    device.at("shareID").check_if_set(uid, causes);
+}
+
+/// Checks the conditions under which a device counts as bound.
+pub(super) fn binding_conditions(owner: &Field<'_>, causes: &mut Vec<Cause>) {
+    const KEYS: [&str; 2] = ["bindingConditions", "bindingFailureConditions"];
+    for key in KEYS {
+        each(owner, key, MAX_BINDING_CONDITIONS, causes, |one, causes| one.check(text::label_key, causes));
+    }
+    let (good, bad) = (owner.items("bindingConditions"), owner.items("bindingFailureConditions"));
+    for list in [&good, &bad] {
+        for (index, one) in list.iter().enumerate() {
+            if list.iter().take(index).any(|other| other.text() == one.text()) {
+                one.duplicate(causes);
+            }
+            if std::ptr::eq(list, &bad) && good.iter().any(|other| other.text() == one.text()) {
+                one.invalid("bindingFailureConditions must not overlap with bindingConditions", causes);
+            }
+        }
+    }
+    for (list, other, [missing, there]) in
+        [(&good, &bad, KEYS), (&bad, &good, ["bindingFailureConditions", "bindingConditions"])]
+    {
+        if list.is_empty() && !other.is_empty() {
+            owner.at(missing).invalid(&format!("{missing} are required to use {there}"), causes);
+        }
+    }
+}
+
+fn device_status(status: &Field<'_>, given: &[[&str; 4]], causes: &mut Vec<Cause>) {
+    device(status, causes);
+    let own = identity(status);
+    if !given.contains(&own) {
+        let why = "must be an allocated device in the claim";
+        causes.push(Cause::invalid(status.path.as_str(), &shown_identity(&own), why));
+    }
+    if status.count("conditions") > MAX_STATUS_CONDITIONS {
+        status.at("conditions").too_many(status.count("conditions"), MAX_STATUS_CONDITIONS, causes);
+    }
+    condition::check(status, causes);
+    let data = status.at("data");
+    if !data.value.is_null() {
+        raw(&data, MAX_DATA_BYTES, causes);
+    }
+    if let Some(network) = status.get("networkData") {
+        for (key, limit) in [("interfaceName", MAX_INTERFACE_BYTES), ("hardwareAddress", MAX_HARDWARE_BYTES)] {
+            if network.str(key).len() > limit {
+                causes.push(Cause::too_long(network.at(key).path, limit));
+            }
+        }
+        set(&network, "ips", MAX_ADDRESSES, causes, interface_address, |one| json!(one.text()));
+    }
+}
+
+/// An address with the length of its network, in canonical form.
+fn interface_address(address: &Field<'_>, causes: &mut Vec<Cause>) {
+    const WHY: &str = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+    let parsed = address.text().split_once('/').and_then(|(ip, length)| {
+        let ip: IpAddr = ip.parse().ok()?;
+        ipnet::IpNet::new(ip, length.parse().ok()?).ok()
+    });
+    match parsed {
+        None => address.invalid(WHY, causes),
+        Some(net) if net.to_string() != address.text() => {
+            address.invalid(&format!("must be in canonical form ({:?})", net.to_string()), causes);
+        }
+        Some(_) => {}
+    }
+}

@@ -1,0 +1,261 @@
+//! What holds for one device of a slice.
+
+use martello_api::{quantity::Quantity, status::Cause};
+use serde_json::{Value, json};
+
+use super::{
+    claim_status::binding_conditions,
+    lists::{each, label_value, named, qualified, set},
+    slice_rules::check_counters,
+};
+use crate::registry::validation::{field::Field, pod::affinity::node_selector, text};
+
+/// Most attributes and capacities of a device together, counters it uses, taints it has, and values it lists.
+const MAX_ATTRIBUTES: usize = 32;
+const MAX_CONSUMED: usize = 2;
+const MAX_TAINTS: usize = 16;
+const MAX_VALUES: usize = 10;
+/// Longest value of an attribute.
+const MAX_VALUE_BYTES: usize = 64;
+const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
+
+/// Checks a device; `own_place` says whether each device says itself where it can be used from.
+pub fn check(device: &Field<'_>, own_place: bool, causes: &mut Vec<Cause>) {
+    device.at("name").check(text::dns1123_label, causes);
+    let (attributes, capacities) = (device.entries("attributes"), device.entries("capacity"));
+    let total = attributes.len() + capacities.len();
+    if total > MAX_ATTRIBUTES {
+        let why = format!("the total number of attributes and capacities must not exceed {MAX_ATTRIBUTES}");
+        causes.push(Cause::invalid(device.path.as_str(), &json!(total), &why));
+    }
+    for (name, value) in &attributes {
+        qualified(name, &device.at("attributes").path, causes);
+        attribute(value, causes);
+    }
+    for (name, capacity) in &capacities {
+        qualified(name, &device.at("capacity").path, causes);
+        if let Some(policy) = capacity.get("requestPolicy") {
+            if device.flag("allowMultipleAllocations") {
+                request_policy(&policy, capacity, causes);
+            } else {
+                policy.forbidden("allowMultipleAllocations must be true", causes);
+            }
+        }
+    }
+    each(device, "taints", MAX_TAINTS, causes, taint);
+    set(
+        device,
+        "consumesCounters",
+        MAX_CONSUMED,
+        causes,
+        |one, causes| {
+            one.at("counterSet").check_required(text::dns1123_label, causes);
+            check_counters(one, causes);
+        },
+        named("counterSet"),
+    );
+    place(device, own_place, causes);
+    binding_conditions(device, causes);
+}
+
+fn place(device: &Field<'_>, own_place: bool, causes: &mut Vec<Cause>) {
+    let (name, selector, all) = (device.get("nodeName"), device.get("nodeSelector"), device.get("allNodes"));
+    if !own_place {
+        if name.is_some() || selector.is_some() || all.is_some() {
+            let why = "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+            causes.push(Cause::invalid(device.path.as_str(), &Value::Null, why));
+        }
+        return;
+    }
+    let mut found = Vec::new();
+    match name {
+        Some(name) if name.text().is_empty() => name.invalid("must not be empty", causes),
+        Some(name) => {
+            found.push("`nodeName`");
+            name.check(text::dns1123_subdomain, causes);
+        }
+        None => {}
+    }
+    if let Some(selector) = selector {
+        found.push("`nodeSelector`");
+        node_selector(&selector, causes);
+    }
+    match all {
+        Some(flag) if flag.value == &Value::Bool(true) => found.push("`allNodes`"),
+        Some(flag) => flag.invalid("must be either unset or set to true", causes),
+        None => {}
+    }
+    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
+    match found.as_slice() {
+        [] => device.required(ONE, causes),
+        [_] => {}
+        many => {
+            causes.push(Cause::invalid(device.path.as_str(), &json!(format!("{{{}}}", many.join(", "))), ONE));
+        }
+    }
+}
+
+fn attribute(attribute: &Field<'_>, causes: &mut Vec<Cause>) {
+    let known = ["bool", "int", "string", "version"];
+    let set: Vec<&str> = known.into_iter().filter(|key| attribute.get(key).is_some()).collect();
+    if let Some(text) = attribute.get("string")
+        && text.text().len() > MAX_VALUE_BYTES
+    {
+        causes.push(Cause::too_long(text.path, MAX_VALUE_BYTES));
+    }
+    if let Some(version) = attribute.get("version") {
+        if !is_version(version.text()) {
+            version.invalid("must be a string compatible with semver.org spec 2.0.0", causes);
+        }
+        if version.text().len() > MAX_VALUE_BYTES {
+            causes.push(Cause::too_long(version.path, MAX_VALUE_BYTES));
+        }
+    }
+    match set.as_slice() {
+        [_] => {}
+        [] => causes.push(Cause::invalid(attribute.path.as_str(), &json!(""), "exactly one value must be specified")),
+        _ => attribute.invalid("exactly one value must be specified", causes),
+    }
+}
+
+/// Whether a version has the form that semver.org gives it: three numbers, parts of a pre-release, parts of a build.
+fn is_version(version: &str) -> bool {
+    let number = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
+    };
+    let word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let pre_release = |part: &str| number(part) || (word(part) && part.bytes().any(|byte| !byte.is_ascii_digit()));
+    let (rest, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
+    core.split('.').count() == 3
+        && core.split('.').all(number)
+        && pre.is_none_or(|pre| pre.split('.').all(pre_release))
+        && build.is_none_or(|build| build.split('.').all(word))
+}
+
+fn taint(taint: &Field<'_>, causes: &mut Vec<Cause>) {
+    taint.at("key").check(text::label_key, causes);
+    let value = taint.at("value");
+    if !value.text().is_empty() {
+        label_value(&value, causes);
+    }
+    taint.at("effect").needs_one_of(&EFFECTS, causes);
+}
+
+fn quantity(field: &Field<'_>) -> Option<Quantity> {
+    match field.value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Checks how much of a capacity can be asked for at once.
+fn request_policy(policy: &Field<'_>, capacity: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (values, range) = (policy.items("validValues"), policy.get("validRange"));
+    let default = policy.at("default");
+    let most = capacity.at("value");
+    match (values.is_empty(), range) {
+        (false, Some(_)) => {
+            let why = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
+            policy.forbidden(why, causes);
+        }
+        (false, None) if default.value.is_null() => default.required("required when validValues is defined", causes),
+        (false, None) => valid_values(policy, &values, &default, &most, causes),
+        (true, Some(_)) if default.value.is_null() => default.required("required when validRange is defined", causes),
+        (true, Some(range)) => valid_range(&range, &default, &most, causes),
+        (true, None) => {}
+    }
+}
+
+fn valid_values(
+    policy: &Field<'_>,
+    values: &[Field<'_>],
+    default: &Field<'_>,
+    most: &Field<'_>,
+    causes: &mut Vec<Cause>,
+) {
+    let amounts: Vec<Option<Quantity>> = values.iter().map(quantity).collect();
+    for (pair, value) in amounts.windows(2).zip(values.iter().skip(1)) {
+        if let [Some(first), Some(second)] = pair
+            && first > second
+        {
+            value.invalid("values must be sorted in ascending order", causes);
+        }
+    }
+    set(
+        policy,
+        "validValues",
+        MAX_VALUES,
+        causes,
+        |value, causes| {
+            if let (Some(own), Some(limit)) = (quantity(value), quantity(most))
+                && own > limit
+            {
+                value.invalid(&format!("option is larger than capacity value: {}", most.text()), causes);
+            }
+        },
+        |value| value.value.clone(),
+    );
+    let wanted = quantity(default);
+    if !amounts.contains(&wanted) {
+        let all = policy.at("validValues").path;
+        causes.push(Cause::invalid(all, default.value, "default value is not valid according to the requestPolicy"));
+    }
+}
+
+fn valid_range(range: &Field<'_>, default: &Field<'_>, most: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (low, high, step) = (range.at("min"), range.at("max"), range.at("step"));
+    let Some(min) = quantity(&low) else { return low.required("required when validRange is defined", causes) };
+    let (wanted, limit) = (quantity(default), quantity(most));
+    let above = |left: &Option<Quantity>, right: &Option<Quantity>| match (left, right) {
+        (Some(left), Some(right)) => left > right,
+        _ => false,
+    };
+    let (min, max) = (Some(min), quantity(&high));
+    if above(&min, &limit) {
+        low.invalid(&format!("min is larger than capacity value: {}", most.text()), causes);
+    }
+    let shown_default = Field::new(default.value, range.at("default").path);
+    if above(&min, &wanted) {
+        shown_default.invalid(&format!("default is less than min: {}", low.text()), causes);
+    }
+    if above(&min, &max) {
+        causes.push(Cause::invalid(high.path.as_str(), low.value, &format!("min is larger than max: {}", high.text())));
+    }
+    if above(&max, &limit) {
+        high.invalid(&format!("max is larger than capacity value: {}", most.text()), causes);
+    }
+    if above(&wanted, &max) {
+        shown_default.invalid(&format!("default is more than max: {}", high.text()), causes);
+    }
+    if let (Some(step_size), Some(min)) = (quantity(&step), &min) {
+        let (unit, from) = (step_size.units(), min.units());
+        if unit <= 0 {
+            return step.invalid("must be greater than zero", causes);
+        }
+        for value in [Some(default), Some(&high)].into_iter().flatten() {
+            if let Some(amount) = quantity(value)
+                && (amount.units() - from) % unit != 0
+            {
+                let why = format!("value is not a multiple of a given step ({}) from ({})", step.text(), low.text());
+                causes.push(Cause::invalid(step.path.as_str(), value.value, &why));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_semantic() {
+        for good in ["1.2.3", "0.0.0", "1.0.0-alpha.1", "1.0.0-0a.b+build.01"] {
+            assert!(is_version(good), "{good}");
+        }
+        for bad in ["1.2", "01.2.3", "1.2.3-01", "1.2.3-", "1.2.3+", "v1.2.3", ""] {
+            assert!(!is_version(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Lists with a limit, of which no two items have the same key; and names of devices, drivers and attributes.
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use crate::registry::validation::{
+    field::Field,
+    text::{self, Faults},
+};
+
+/// Longest name of a driver, and of a pool.
+const MAX_DRIVER_BYTES: usize = 63;
+const MAX_POOL_BYTES: usize = 253;
+/// Longest name of an attribute, its domain apart.
+const MAX_ID_BYTES: usize = 32;
+
+/// Checks each item; answers whether the list is short enough to be looked at.
+pub fn each(
+    owner: &Field<'_>,
+    key: &str,
+    limit: usize,
+    causes: &mut Vec<Cause>,
+    mut check: impl FnMut(&Field<'_>, &mut Vec<Cause>),
+) -> bool {
+    let items = owner.items(key);
+    if items.len() > limit {
+        owner.at(key).too_many(items.len(), limit, causes);
+        return false;
+    }
+    items.iter().for_each(|item| check(item, causes));
+    true
+}
+
+/// As [`each`]; and no two items have the same key.
+pub fn set(
+    owner: &Field<'_>,
+    key: &str,
+    limit: usize,
+    causes: &mut Vec<Cause>,
+    check: impl FnMut(&Field<'_>, &mut Vec<Cause>),
+    name: impl Fn(&Field<'_>) -> Value,
+) {
+    if !each(owner, key, limit, causes, check) {
+        return;
+    }
+    let mut seen: Vec<Value> = Vec::new();
+    for item in owner.items(key) {
+        let own = name(&item);
+        if seen.contains(&own) {
+            causes.push(Cause::duplicate(item.path.as_str(), &own));
+        } else {
+            seen.push(own);
+        }
+    }
+}
+
+/// The text under `key`, as a key of [`set`].
+pub fn named(key: &'static str) -> impl Fn(&Field<'_>) -> Value {
+    move |item| json!(item.str(key))
+}
+
+/// Checks a name of a driver.
+pub fn driver(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    name.needs_text(causes);
+    if name.text().len() > MAX_DRIVER_BYTES {
+        causes.push(Cause::too_long(name.path.as_str(), MAX_DRIVER_BYTES));
+    }
+    for fault in text::dns1123_subdomain(&name.text().to_lowercase()) {
+        causes.push(Cause::invalid(name.path.as_str(), &json!(name.text()), &fault));
+    }
+}
+
+/// Checks a name of a pool: subdomains, with slashes between.
+pub fn pool(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !name.needs_text(causes) {
+        return;
+    }
+    if name.text().len() > MAX_POOL_BYTES {
+        causes.push(Cause::too_long(name.path.as_str(), MAX_POOL_BYTES));
+    }
+    for part in name.text().split('/') {
+        for fault in text::dns1123_subdomain(part) {
+            causes.push(Cause::invalid(name.path.as_str(), &json!(part), &fault));
+        }
+    }
+}
+
+/// Checks a name of a class.
+pub fn class(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    name.check_required(text::dns1123_subdomain, causes);
+}
+
+/// Checks the name of an attribute or capacity, which messages call `path`.
+pub fn qualified(name: &str, path: &str, causes: &mut Vec<Cause>) {
+    let refuse =
+        |value: &str, why: &str, causes: &mut Vec<Cause>| causes.push(Cause::invalid(path, &json!(value), why));
+    match name.split('/').collect::<Vec<_>>().as_slice() {
+        [id] => identifier(id, path, causes),
+        [domain, id] => {
+            if domain.is_empty() {
+                refuse("", "the domain must not be empty", causes);
+            } else {
+                let value = json!(domain);
+                driver(&Field::new(&value, path), causes);
+            }
+            if id.is_empty() {
+                refuse("", "the name must not be empty", causes);
+            } else {
+                identifier(id, path, causes);
+            }
+        }
+        _ => refuse(name, "must not contain more than one slash", causes),
+    }
+}
+
+/// As [`qualified`], and there is a domain.
+pub fn fully_qualified(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    qualified(name.text(), &name.path, causes);
+    if !name.text().contains('/') {
+        name.invalid("a fully qualified name must be a domain and a name separated by a slash", causes);
+    }
+}
+
+fn identifier(id: &str, path: &str, causes: &mut Vec<Cause>) {
+    if id.len() > MAX_ID_BYTES {
+        causes.push(Cause::too_long(path, MAX_ID_BYTES));
+    }
+    for fault in text::c_identifier(id) {
+        causes.push(Cause::invalid(path, &json!(id), &fault));
+    }
+}
+
+/// Checks a value of a label.
+pub fn label_value(value: &Field<'_>, causes: &mut Vec<Cause>) {
+    for fault in text::label_value(value.text()) {
+        causes.push(Cause::invalid(value.path.as_str(), &json!(value.text()), &fault));
+    }
+}
+
+/// Checks data of any form: an object in JSON, bounded.
+pub fn raw(data: &Field<'_>, limit: usize, causes: &mut Vec<Cause>) {
+    match data.value {
+        Value::Null => data.required("", causes),
+        Value::Object(_) if data.value.to_string().len() > limit => {
+            causes.push(Cause::too_long(data.path.as_str(), limit));
+        }
+        Value::Object(_) => {}
+        _ => {
+            let why = "must be a valid JSON object";
+            causes.push(Cause::invalid(data.path.as_str(), &json!("<value omitted>"), why));
+        }
+    }
+}
+
+/// What is wrong with a UID.
+#[must_use]
+pub fn uid(text: &str) -> Faults {
+    match uuid::Uuid::parse_str(text) {
+        Err(error) => vec![format!("error validating uid: {error}")],
+        Ok(parsed) if parsed.hyphenated().to_string() != text => vec![
+            "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters"
+                .to_owned(),
+        ],
+        Ok(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,61 @@
+//! ResourceSlices: the devices that a driver offers.
+
+use jiff::Timestamp;
+use martello_api::{clock, resource::Resource, status::Cause};
+use serde_json::Value;
+
+use super::{GROUP, defaults, slice_rules};
+use crate::registry::{
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+};
+
+/// ResourceSlices.
+pub struct Slices;
+
+impl Strategy for Slices {
+    fn resource(&self) -> Resource {
+        resource(GROUP, "v1", "ResourceSlice", "resourceslices").cluster_scoped().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        defaults::taints(object, clock::now());
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        slice_rules::check(object, None, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        slice_rules::check(object, Some(old), causes);
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["spec.driver", "spec.nodeName"]
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 5] = [
+            Column::name(),
+            Column::text("Node", "spec.nodeName"),
+            Column::text("Driver", "spec.driver"),
+            Column::text("Pool", "spec.pool.name"),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        vec![
+            object::name(object).into(),
+            object::text(object, &["spec", "nodeName"]).into(),
+            object::text(object, &["spec", "driver"]).into(),
+            object::text(object, &["spec", "pool", "name"]).into(),
+            table::age(object, now),
+        ]
+    }
+}

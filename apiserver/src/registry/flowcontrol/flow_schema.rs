@@ -1,0 +1,98 @@
+//! FlowSchemas: which requests belong together, and to which priority level.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::{bootstrap, flow_schema_rules};
+use crate::registry::{
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+    validation::field::capitalized,
+};
+
+/// FlowSchemas.
+pub struct FlowSchemas;
+
+const DEFAULT_PRECEDENCE: i64 = 1000;
+
+impl Strategy for FlowSchemas {
+    fn resource(&self) -> Resource {
+        resource("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema", "flowschemas").cluster_scoped().status().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        if object::int(object, &["spec", "matchingPrecedence"]).unwrap_or(0) == 0 {
+            object::set(object, &["spec"], "matchingPrecedence", DEFAULT_PRECEDENCE);
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        flow_schema_rules::check(object, causes);
+        must_equal(object, "FlowSchema", causes);
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        check_conditions(object, causes);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 6] = [
+            Column::name(),
+            Column::text("PriorityLevel", "spec.priorityLevelConfiguration.name"),
+            Column::text("MatchingPrecedence", "spec.matchingPrecedence"),
+            Column::text("DistinguisherMethod", "spec.distinguisherMethod"),
+            Column::age(),
+            Column::text("MissingPL", "references a broken or non-existent PriorityLevelConfiguration"),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let method = object::at(object, &["spec", "distinguisherMethod", "type"]).and_then(Value::as_str);
+        let conditions = object::list(object, &["status", "conditions"]);
+        let dangling = conditions.iter().find(|one| object::text(one, &["type"]) == "Dangling");
+        vec![
+            object::name(object).into(),
+            object::text(object, &["spec", "priorityLevelConfiguration", "name"]).into(),
+            object::int(object, &["spec", "matchingPrecedence"]).unwrap_or(0).into(),
+            method.unwrap_or("<none>").into(),
+            table::age(object, now),
+            dangling.map_or("?", |one| object::text(one, &["status"])).into(),
+        ]
+    }
+}
+
+/// Checks that a mandatory object has the spec that it must have.
+fn must_equal(object: &Value, kind: &str, causes: &mut Vec<Cause>) {
+    let name = object::name(object);
+    let Some(fixed) = bootstrap::mandatory_spec(kind, name) else { return };
+    if !object::semantically_equal(object.get("spec"), Some(fixed)) {
+        let why = format!("spec of '{name}' must equal the fixed value");
+        causes.push(Cause::invalid("spec", &capitalized(object.get("spec").unwrap_or(&Value::Null)), &why));
+    }
+}
+
+/// Checks conditions as both kinds of the group have them.
+pub(super) fn check_conditions(object: &Value, causes: &mut Vec<Cause>) {
+    let mut seen = Vec::new();
+    for (index, condition) in object::list(object, &["status", "conditions"]).iter().enumerate() {
+        let kind = object::text(condition, &["type"]);
+        let path = format!("status.conditions[{index}].type");
+        if seen.contains(&kind) {
+            causes.push(Cause::duplicate(path.as_str(), &json!(kind)));
+        }
+        seen.push(kind);
+        if kind.is_empty() {
+            causes.push(Cause::required(path, "must not be empty"));
+        }
+    }
+}

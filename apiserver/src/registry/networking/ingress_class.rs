@@ -1,0 +1,112 @@
+//! IngressClasses.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::ingress_rules;
+use crate::registry::{
+    kind::{Column, Generation, Strategy, resource},
+    object, table,
+    validation::{field::Field, text},
+};
+
+/// IngressClasses.
+pub struct IngressClasses;
+
+/// Marks the class of Ingresses that name none.
+pub const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+/// Longest name of a controller, as upstream's.
+const MAX_CONTROLLER_BYTES: usize = 250;
+
+impl Strategy for IngressClasses {
+    fn resource(&self) -> Resource {
+        resource("networking.k8s.io", "v1", "IngressClass", "ingressclasses").cluster_scoped().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        if object::at(object, &["spec", "parameters"]).is_some_and(|parameters| !parameters.is_null()) {
+            object::set_default(object, &["spec", "parameters"], "scope", "Cluster");
+        }
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let whole = Field::new(object, "");
+        let spec = whole.at("spec");
+        let controller = spec.at("controller");
+        if controller.text().len() > MAX_CONTROLLER_BYTES {
+            causes.push(Cause::too_long(controller.path.as_str(), MAX_CONTROLLER_BYTES));
+        }
+        domain_prefixed_path(&controller, causes);
+        if let Some(parameters) = spec.get("parameters") {
+            check_parameters(&parameters, causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let (new, was) = (object::at(object, &["spec", "controller"]), object::at(old, &["spec", "controller"]));
+        if new != was {
+            causes.push(Cause::invalid("spec.controller", new.unwrap_or(&Value::Null), "field is immutable"));
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 4] = [
+            Column::name(),
+            Column::text("Controller", "Controller that is responsible for handling this class"),
+            Column::text("Parameters", "A reference to a resource with additional parameters"),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let parameters = object::at(object, &["spec", "parameters"]).filter(|parameters| !parameters.is_null());
+        let shown = parameters.map_or("<none>".to_owned(), |parameters| {
+            let (group, kind) = (object::text(parameters, &["apiGroup"]), object::text(parameters, &["kind"]));
+            let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+            format!("{kind}/{}", object::text(parameters, &["name"]))
+        });
+        vec![
+            object::name(object).into(),
+            object::text(object, &["spec", "controller"]).into(),
+            shown.into(),
+            table::age(object, now),
+        ]
+    }
+}
+
+fn check_parameters(parameters: &Field<'_>, causes: &mut Vec<Cause>) {
+    ingress_rules::reference(parameters, causes);
+    let (scope, namespace) = (parameters.at("scope"), parameters.at("namespace"));
+    scope.one_of(&["Cluster", "Namespace"], causes);
+    match (scope.text(), namespace.value.is_null()) {
+        ("Namespace", true) => namespace.required("`parameters.scope` is set to 'Namespace'", causes),
+        ("Namespace", false) => namespace.check(text::dns1123_label, causes),
+        ("Cluster", false) => namespace.forbidden("`parameters.scope` is set to 'Cluster'", causes),
+        _ => {}
+    }
+}
+
+/// Checks text of the form `example.com/path`.
+fn domain_prefixed_path(field: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !field.needs_text(causes) {
+        return;
+    }
+    let parts = field.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
+    let Some((host, path)) = parts else {
+        return field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", causes);
+    };
+    for fault in text::dns1123_subdomain(host) {
+        causes.push(Cause::invalid(field.path.as_str(), &json!(host), &fault));
+    }
+    let fits = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte));
+    if !fits {
+        let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+        causes.push(Cause::invalid(field.path.as_str(), &json!(path), why));
+    }
+}

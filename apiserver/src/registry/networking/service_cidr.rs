@@ -1,0 +1,86 @@
+//! ServiceCIDRs: the ranges from which Services get their addresses.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::cidr;
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::field::Field,
+};
+
+/// ServiceCIDRs.
+pub struct ServiceCidrs;
+
+const IMMUTABLE: &str = "field is immutable";
+/// Ranges of one object: one of each family.
+const MAX_RANGES: usize = 2;
+
+impl Strategy for ServiceCidrs {
+    fn resource(&self) -> Resource {
+        resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs").cluster_scoped().status().build()
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        check(object, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let whole = Field::new(object, "");
+        let spec = whole.at("spec");
+        let (new, was) = (spec.items("cidrs"), object::list(old, &["spec", "cidrs"]));
+        match (was.len(), new.len()) {
+            (before, after) if before == after => {
+                for (range, _) in new.iter().zip(was).filter(|(range, was)| range.value != *was) {
+                    range.invalid(IMMUTABLE, causes);
+                }
+            }
+            (1, 2) => {
+                if let Some(first) = new.first().filter(|first| was.first() != Some(first.value)) {
+                    first.invalid(IMMUTABLE, causes);
+                }
+                check(object, causes);
+            }
+            _ => spec.at("cidrs").invalid(IMMUTABLE, causes),
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [Column::name(), Column::text("CIDRs", "spec.cidrs"), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let ranges: Vec<&str> = object::list(object, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
+        vec![object::name(object).into(), ranges.join(",").into(), table::age(object, now)]
+    }
+}
+
+fn check(object: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    let spec = whole.at("spec");
+    let (all, ranges) = (spec.at("cidrs"), spec.items("cidrs"));
+    if ranges.is_empty() {
+        return all.required("at least one CIDR required", causes);
+    }
+    if ranges.len() > MAX_RANGES {
+        return all.invalid("may only hold up to 2 values", causes);
+    }
+    if let [first, second] = ranges.as_slice() {
+        let family = |range: &Field<'_>| cidr::any_range(range.text()).map(|range| range.addr().is_ipv4());
+        match (family(first), family(second)) {
+            (Some(one), Some(other)) if one == other => {
+                let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+                return all.invalid(why, causes);
+            }
+            _ => {}
+        }
+    }
+    ranges.iter().for_each(|range| range.check(cidr::canonical_range, causes));
+}
