@@ -186,6 +186,12 @@ impl Quantity {
         divide_up(self.nanos, 1_000_000)
     }
 
+    /// As a number that may be a little off: for ratios.
+    #[must_use]
+    pub fn as_f64(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether it is nothing.
     #[must_use]
     pub fn is_zero(&self) -> bool {

@@ -5,7 +5,7 @@
 pub struct Column {
     /// Title.
     pub name: &'static str,
-    /// `string`, `integer`, `date`.
+    /// `string`, `integer`, `boolean`, `date`.
     pub kind: &'static str,
     /// `name` for the name, else empty.
     pub format: &'static str,
@@ -38,6 +38,20 @@ impl Column {
     #[must_use]
     pub const fn integer(mut self) -> Self {
         self.kind = "integer";
+        self
+    }
+
+    /// Of truths.
+    #[must_use]
+    pub const fn boolean(mut self) -> Self {
+        self.kind = "boolean";
+        self
+    }
+
+    /// Of names.
+    #[must_use]
+    pub const fn as_name(mut self) -> Self {
+        self.format = "name";
         self
     }
 

@@ -23,15 +23,18 @@ pub mod martello;
 pub mod meta;
 pub mod naming;
 pub mod networking;
+pub mod node;
 pub mod object;
 pub mod options;
 pub mod rbac;
 pub mod reviews;
+pub mod scheduling;
 pub mod select;
 pub mod storage;
 pub mod table;
 pub mod validation;
 pub mod verbs;
+pub mod volumes;
 
 pub use kind::{Kind, Strategy};
 
@@ -53,6 +56,7 @@ impl Registry {
             coordination::kinds(),
             discovery::kinds(),
             events::kinds(),
+            node::kinds(),
             rbac::kinds(),
             reviews::kinds(),
             networking::kinds(),
@@ -61,6 +65,8 @@ impl Registry {
             certificates::kinds(),
             admissionregistration::kinds(),
             apiregistration::kinds(),
+            scheduling::kinds(),
+            volumes::kinds(),
             martello::kinds(),
         ] {
             kinds.into_iter().for_each(|kind| registry.add(kind));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Core, Server};
 use crate::{
-    registry::{Kind, apiregistration, core::service, flowcontrol, object},
+    registry::{Kind, apiregistration, core::service, flowcontrol, object, scheduling::priority_class},
     store::{ListAt, Page},
 };
 
@@ -81,6 +81,10 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
     for name in NAMESPACES {
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(&client, "/api/v1/namespaces", &body).await?;
+    }
+    for class in &priority_class::SYSTEM_CLASSES {
+        let body = priority_class::object_of(class);
+        create(&client, "/apis/scheduling.k8s.io/v1/priorityclasses", &body).await?;
     }
     for object in martello_policy::bootstrap::objects() {
         let path =

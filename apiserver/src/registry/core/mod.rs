@@ -3,24 +3,31 @@
 use super::kind::Kind;
 
 pub mod binding;
+pub mod claim;
+pub mod claim_rules;
 pub mod configmap;
 pub mod endpoints;
 pub mod eviction;
+pub mod limit_range;
 pub mod namespace;
 pub mod node;
 pub mod node_proxy;
+pub mod persistent_volume;
+pub mod persistent_volume_rules;
 pub mod pod;
 pub mod pod_columns;
 pub mod pod_defaults;
 pub mod pod_parts;
 pub mod pod_template;
 pub mod pod_update;
+pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;
 pub mod service_ports;
 pub mod service_rules;
 pub mod token;
+pub mod volume_sources;
 
 /// All of them.
 #[must_use]
@@ -30,10 +37,14 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(configmap::ConfigMaps),
         Kind::new(endpoints::Endpoints),
         Kind::new(super::events::core::Events),
+        Kind::new(limit_range::LimitRanges),
         Kind::new(namespace::Namespaces),
         Kind::new(node::Nodes),
+        Kind::new(claim::PersistentVolumeClaims),
+        Kind::new(persistent_volume::PersistentVolumes),
         Kind::new(pod::Pods),
         Kind::new(pod_template::PodTemplates),
+        Kind::new(resource_quota::ResourceQuotas),
         Kind::new(secret::Secrets),
         Kind::new(service_account::ServiceAccounts),
         Kind::new(service::Services),

@@ -2,9 +2,13 @@
 
 pub mod address;
 pub mod condition;
+pub mod difference;
 pub mod expression;
 pub mod field;
+pub mod internal;
 pub mod metadata;
+pub mod node_labels;
 pub mod pod;
+pub mod resource_name;
 pub mod selector;
 pub mod text;

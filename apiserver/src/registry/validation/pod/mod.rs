@@ -19,10 +19,11 @@ pub mod security;
 pub mod volumes;
 pub mod warnings;
 
+pub use affinity::node_selector;
 pub use handlers::port as port_or_name;
 pub use qos::qos_class;
-pub use resources::amount as resource_amount;
-pub use scheduling::taint_effect;
+pub use resources::{amount as resource_amount, check as container_resources};
+pub use scheduling::{taint_effect, tolerations};
 pub use warnings::warnings;
 
 /// Checks a pod spec at `at`, which messages call `path`.

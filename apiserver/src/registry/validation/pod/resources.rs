@@ -32,7 +32,7 @@ const STANDARD: [&str; 21] = [
 ];
 
 /// Checks the resources of a container.
-pub(super) fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
+pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
     let (mut basic, mut huge) = (false, false);
     for part in ["limits", "requests"] {
         for (name, amount) in resources.entries(part) {

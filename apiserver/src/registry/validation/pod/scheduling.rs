@@ -82,7 +82,7 @@ fn match_keys(constraint: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks tolerations.
-pub(super) fn tolerations(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+pub fn tolerations(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for toleration in spec.items("tolerations") {
         let (key, operator) = (toleration.at("key"), toleration.at("operator"));
         let (effect, value) = (toleration.at("effect"), toleration.str("value"));

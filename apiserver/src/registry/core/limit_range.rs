@@ -1,0 +1,188 @@
+//! LimitRanges.
+
+use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    kind::{Strategy, resource},
+    object,
+    validation::{field::Field, resource_name, text},
+};
+
+/// LimitRanges.
+pub struct LimitRanges;
+
+impl Strategy for LimitRanges {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "LimitRange", "limitranges").short(&["limits"]).build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        for limit in object::list_mut(object, &["spec", "limits"]).into_iter().flatten() {
+            if object::text(limit, &["type"]) == "Container" {
+                fill(limit, "max", "default");
+                fill(limit, "default", "defaultRequest");
+                fill(limit, "min", "defaultRequest");
+            }
+        }
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let mut seen: Vec<&str> = Vec::new();
+        for limit in Field::new(object, "").at("spec").items("limits") {
+            let kind = limit.at("type");
+            type_name(&kind, causes);
+            if seen.contains(&kind.text()) {
+                kind.duplicate(causes);
+            }
+            seen.push(kind.text());
+            names(&limit, causes);
+            let mut keys: Vec<&str> =
+                BOUNDS.iter().flat_map(|part| limit.entries(part)).map(|(name, _)| name).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys.iter().for_each(|name| Bounds::of(&limit, name).check(causes));
+        }
+    }
+}
+
+const BOUNDS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+
+/// Copies what `from` has and `to` has not.
+fn fill(limit: &mut Value, from: &str, to: &str) {
+    let given = limit.get(from).and_then(Value::as_object).cloned();
+    for (name, amount) in given.into_iter().flatten() {
+        object::set_default(limit, &[to], &name, amount);
+    }
+}
+
+fn type_name(kind: &Field<'_>, causes: &mut Vec<Cause>) {
+    kind.check(text::qualified_name, causes);
+    if !kind.text().contains('/') && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim") {
+        kind.check(|_| vec!["must be a standard limit type or fully qualified".to_owned()], causes);
+    }
+}
+
+fn names(limit: &Field<'_>, causes: &mut Vec<Cause>) {
+    let kind = limit.str("type");
+    for part in BOUNDS {
+        if part == "maxLimitRequestRatio" && kind == "PersistentVolumeClaim" {
+            let has = |part: &str| limit.at(part).get("storage").is_some();
+            if !has("min") && !has("max") {
+                let why = "either minimum or maximum storage value is required, but neither was provided";
+                limit.at("limits").required(why, causes);
+            }
+        }
+        if kind == "Pod" && part.starts_with("default") {
+            if !limit.at(part).is_empty() {
+                limit.at(part).forbidden("may not be specified when `type` is 'Pod'", causes);
+            }
+            continue;
+        }
+        for (name, amount) in limit.entries(part) {
+            match kind {
+                "Pod" | "Container" => resource_name::check_of_containers(name, &amount, causes),
+                _ => resource_name::check(name, &amount, causes),
+            }
+        }
+    }
+}
+
+/// An amount as it was written, and where.
+struct Amount<'a> {
+    field: Field<'a>,
+    quantity: Quantity,
+}
+
+/// What a limit says of one resource.
+struct Bounds<'a> {
+    name: &'a str,
+    max: Option<Amount<'a>>,
+    min: Option<Amount<'a>>,
+    limit: Option<Amount<'a>>,
+    request: Option<Amount<'a>>,
+    ratio: Option<Amount<'a>>,
+}
+
+impl<'a> Bounds<'a> {
+    fn of(limit: &Field<'a>, name: &'a str) -> Self {
+        let pod = limit.str("type") == "Pod";
+        let get = |part: &str| {
+            let value = limit.at(part).get(name)?.value;
+            let field = Field::new(value, format!("{}[{name}]", limit.at(part).path));
+            let quantity = field.text().parse().ok()?;
+            Some(Amount { field, quantity })
+        };
+        Self {
+            name,
+            max: get("max"),
+            min: get("min"),
+            limit: get("default").filter(|_| !pod),
+            request: get("defaultRequest").filter(|_| !pod),
+            ratio: get("maxLimitRequestRatio"),
+        }
+    }
+
+    fn check(&self, causes: &mut Vec<Cause>) {
+        let Self { max, min, limit, request, .. } = self;
+        ordered(min, max, ("min value", "max value"), Blame::Low, causes);
+        ordered(min, request, ("min value", "default request value"), Blame::High, causes);
+        ordered(request, max, ("default request value", "max value"), Blame::Low, causes);
+        ordered(request, limit, ("default request value", "default limit value"), Blame::Low, causes);
+        ordered(min, limit, ("min value", "default value"), Blame::Crossed, causes);
+        ordered(limit, max, ("default value", "max value"), Blame::Crossed, causes);
+        self.check_ratio(causes);
+        if let (Some(limit), Some(request)) = (limit, request)
+            && !resource_name::overcommits(self.name)
+            && limit.quantity != request.quantity
+        {
+            let (limit, own) = (limit.field.text(), request.field.text());
+            let why = format!("default value {limit} must equal to defaultRequest value {own} in {}", self.name);
+            request.field.invalid(&why, causes);
+        }
+    }
+
+    fn check_ratio(&self, causes: &mut Vec<Cause>) {
+        let Some(ratio) = &self.ratio else { return };
+        let shown = ratio.field.text();
+        if ratio.quantity < Quantity::from_units(1) {
+            ratio.field.invalid(&format!("ratio {shown} is less than 1"), causes);
+        }
+        if let (Some(min), Some(max)) = (&self.min, &self.max) {
+            let bound = max.quantity.as_f64() / min.quantity.as_f64();
+            if ratio.quantity.as_f64() > bound {
+                ratio.field.invalid(&format!("ratio {shown} is greater than max/min = {bound:.6}"), causes);
+            }
+        }
+    }
+}
+
+/// Which of two amounts in the wrong order a message names.
+#[derive(Clone, Copy)]
+enum Blame {
+    Low,
+    High,
+    /// The path of the default, and the amount that it is compared with.
+    Crossed,
+}
+
+fn ordered(
+    low: &Option<Amount<'_>>,
+    high: &Option<Amount<'_>>,
+    (low_name, high_name): (&str, &str),
+    blame: Blame,
+    causes: &mut Vec<Cause>,
+) {
+    let (Some(low), Some(high)) = (low, high) else { return };
+    if low.quantity <= high.quantity {
+        return;
+    }
+    let why = format!("{low_name} {} is greater than {high_name} {}", low.field.text(), high.field.text());
+    let (path, value) = match blame {
+        Blame::Low => (&low.field.path, low.field.text()),
+        Blame::High => (&high.field.path, high.field.text()),
+        Blame::Crossed if low_name == "min value" => (&high.field.path, low.field.text()),
+        Blame::Crossed => (&low.field.path, high.field.text()),
+    };
+    causes.push(Cause::invalid(path.as_str(), &json!(value), &why));
+}

@@ -1,0 +1,110 @@
+//! PersistentVolumes.
+
+use jiff::Timestamp;
+use martello_api::{
+    clock::{self, rfc3339_seconds},
+    resource::Resource,
+    status::Cause,
+};
+use serde_json::{Value, json};
+
+use super::{claim, persistent_volume_rules as rules, volume_sources};
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::field::Field,
+};
+
+/// The annotation that was the class before there was a field.
+pub const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// PersistentVolumes.
+pub struct PersistentVolumes;
+
+impl Strategy for PersistentVolumes {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "PersistentVolume", "persistentvolumes").cluster_scoped().short(&["pv"]).status().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        object::set_default(object, &["status"], "phase", "Pending");
+        if object::text(object, &["spec", "persistentVolumeReclaimPolicy"]).is_empty() {
+            object::set(object, &["spec"], "persistentVolumeReclaimPolicy", "Retain");
+        }
+        object::set_default(object, &["spec"], "volumeMode", "Filesystem");
+        volume_sources::default(object, &["spec"]);
+    }
+
+    fn prepare_create(&self, object: &mut Value, now: Timestamp) {
+        object::set(
+            object,
+            &[],
+            "status",
+            json!({"phase": "Pending", "lastPhaseTransitionTime": rfc3339_seconds(now)}),
+        );
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        let of = |volume: &Value, key: &str| object::at(volume, &["status", key]).cloned();
+        let (since, before) = (of(object, "lastPhaseTransitionTime"), of(old, "lastPhaseTransitionTime"));
+        let unset = since.as_ref().is_none_or(Value::is_null);
+        if of(object, "phase") == of(old, "phase") {
+            if let (true, Some(before)) = (unset, before) {
+                object::set(object, &["status"], "lastPhaseTransitionTime", before);
+            }
+        } else if unset || since == before {
+            object::set(object, &["status"], "lastPhaseTransitionTime", rfc3339_seconds(clock::now()));
+        }
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        rules::check(&Field::new(object, "").at("spec"), causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        rules::check_update(object, old, causes);
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        rules::warnings(object)
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 11] = [
+            Column::name(),
+            Column::text("Capacity", "spec.capacity"),
+            Column::text("Access Modes", "spec.accessModes"),
+            Column::text("Reclaim Policy", "spec.persistentVolumeReclaimPolicy"),
+            Column::text("Status", "status.phase"),
+            Column::text("Claim", "spec.claimRef"),
+            Column::text("StorageClass", "StorageClass of the pv"),
+            Column::text("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
+            Column::text("Reason", "status.reason"),
+            Column::age(),
+            Column::text("VolumeMode", "spec.volumeMode").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let phase = object::text(object, &["status", "phase"]);
+        let claimed = object::text(object, &["spec", "claimRef", "name"]);
+        let claim = match object::text(object, &["spec", "claimRef", "namespace"]) {
+            _ if claimed.is_empty() => String::new(),
+            namespace => format!("{namespace}/{claimed}"),
+        };
+        vec![
+            object::name(object).into(),
+            object::text(object, &["spec", "capacity", "storage"]).into(),
+            claim::modes(object::list(object, &["spec", "accessModes"])).into(),
+            object::text(object, &["spec", "persistentVolumeReclaimPolicy"]).into(),
+            if object::is_terminating(object) { "Terminating" } else { phase }.into(),
+            claim.into(),
+            claim::class(object).into(),
+            claim::or_unset(object, "volumeAttributesClassName"),
+            object::text(object, &["status", "reason"]).into(),
+            table::age(object, now),
+            claim::or_unset(object, "volumeMode"),
+        ]
+    }
+}

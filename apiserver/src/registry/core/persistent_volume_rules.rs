@@ -1,0 +1,226 @@
+//! What holds for PersistentVolumes, and for volumes that are written into an attachment.
+
+use martello_api::{quantity::Quantity, status::Cause};
+use serde_json::{Map, Value};
+
+use super::{
+    claim_rules::access_modes,
+    persistent_volume::OLD_CLASS,
+    volume_sources::{self, SOURCES},
+};
+use crate::registry::{
+    object,
+    validation::{difference, field::Field, internal, node_labels, pod, text},
+};
+
+const INLINE: &str = "may not be specified in the context of inline volumes";
+const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+/// Sources that are told of, and what is said.
+const OLD_SOURCES: [(&str, &str); 8] = [
+    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
+    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+];
+
+/// Checks the spec of a volume.
+pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    access_modes(spec, "", causes);
+    capacity(spec, causes);
+    let policy = spec.at("persistentVolumeReclaimPolicy");
+    if !policy.text().is_empty() {
+        policy.one_of(&["Delete", "Recycle", "Retain"], causes);
+    }
+    let affinity = spec.at("nodeAffinity");
+    if let Some(affinity) = spec.get("nodeAffinity") {
+        match affinity.get("required") {
+            Some(required) => pod::node_selector(&required, causes),
+            None => affinity.at("required").required("must specify required node constraints", causes),
+        }
+    }
+    let specified = affinity.at("required").count("nodeSelectorTerms") > 0;
+    sources(spec, specified, causes);
+    if policy.text() == "Recycle" && is_root(spec.at("hostPath").str("path")) {
+        policy.forbidden("may not be 'recycle' for a hostPath mount of '/'", causes);
+    }
+    spec.at("storageClassName").check_if_set(text::dns1123_subdomain, causes);
+    if let Some(mode) = spec.get("volumeMode") {
+        mode.one_of(&["Block", "Filesystem"], causes);
+    }
+    if let Some(class) = spec.get("volumeAttributesClassName") {
+        if class.text().is_empty() {
+            class.required("an empty string is disallowed", causes);
+        }
+        class.check_if_set(text::dns1123_subdomain, causes);
+        if spec.get("csi").is_none() {
+            spec.at("csi").required("has to be specified when using volumeAttributesClassName", causes);
+        }
+    }
+}
+
+/// Checks the spec of a volume that an attachment holds.
+pub fn inline(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    for key in ["claimRef", "capacity"] {
+        if !spec.at(key).is_empty() {
+            spec.at(key).forbidden(INLINE, causes);
+        }
+    }
+    if spec.get("csi").is_none() {
+        spec.at("csi").required("has to be specified in the context of inline volumes", causes);
+    }
+    access_modes(spec, "", causes);
+    let policy = spec.at("persistentVolumeReclaimPolicy");
+    if !matches!(policy.text(), "" | "Retain") {
+        policy.forbidden("may only be Retain in the context of inline volumes", causes);
+    }
+    if spec.get("nodeAffinity").is_some() {
+        spec.at("nodeAffinity").forbidden(INLINE, causes);
+    }
+    sources(spec, false, causes);
+    if !spec.str("storageClassName").is_empty() {
+        spec.at("storageClassName").forbidden(INLINE, causes);
+    }
+    if !matches!(spec.str("volumeMode"), "" | "Filesystem") {
+        let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+        spec.at("volumeMode").forbidden(why, causes);
+    }
+    if spec.get("volumeAttributesClassName").is_some() {
+        spec.at("volumeAttributesClassName").forbidden(INLINE, causes);
+    }
+}
+
+fn capacity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let capacity = spec.at("capacity");
+    let amounts = spec.entries("capacity");
+    if amounts.is_empty() {
+        capacity.required("", causes);
+    }
+    if amounts.len() != 1 || amounts.iter().any(|(name, _)| *name != "storage") {
+        causes.push(Cause::not_supported(capacity.path.as_str(), capacity.value, &["storage"]));
+    }
+    for (_, amount) in &amounts {
+        positive(amount, causes);
+    }
+}
+
+/// Checks an amount of which there must be some.
+pub(super) fn positive(amount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Ok(quantity) = amount.text().parse::<Quantity>() else { return };
+    if quantity.is_negative() || quantity.is_zero() {
+        amount.invalid("must be greater than zero", causes);
+    }
+}
+
+fn sources(spec: &Field<'_>, has_affinity: bool, causes: &mut Vec<Cause>) {
+    let mut any = false;
+    for kind in SOURCES {
+        let Some(found) = spec.get(kind) else { continue };
+        if any {
+            found.forbidden("may not specify more than 1 volume type", causes);
+            continue;
+        }
+        any = true;
+        volume_sources::check(kind, &found, causes);
+        if kind == "local" && !has_affinity {
+            spec.at("nodeAffinity").required("Local volume requires node affinity", causes);
+        }
+    }
+    if !any {
+        spec.required("must specify a volume type", causes);
+    }
+}
+
+fn is_root(path: &str) -> bool {
+    let mut depth = 0;
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => depth = i32::max(0, depth - 1),
+            _ => depth += 1,
+        }
+    }
+    path.starts_with('/') && depth == 0
+}
+
+/// Checks a changed volume.
+pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let (now, before) = (source_of(new), source_of(old));
+    let mut compared = now.clone();
+    // The secret for growing may be added later.
+    if object::at(&before, &["csi", "controllerExpandSecretRef"]).is_none_or(Value::is_null) {
+        object::remove(&mut compared, &["csi"], "controllerExpandSecretRef");
+    }
+    if !object::semantically_equal(Some(&compared), Some(&before)) {
+        let shown = |source: &Value| volume_sources::shown(source);
+        let diff = difference::unified(&shown(&now), &shown(&before));
+        let why = format!("spec.persistentvolumesource is immutable after creation\n{diff}");
+        causes.push(Cause::forbidden("spec.persistentvolumesource", &why));
+    }
+    let of = |volume: &Value, key: &str| object::at(volume, &["spec", key]).cloned().unwrap_or(Value::Null);
+    if of(new, "volumeMode") != of(old, "volumeMode") {
+        causes.push(Cause::invalid("volumeMode", &of(new, "volumeMode"), "field is immutable"));
+    }
+    let (now, before) = (of(new, "nodeAffinity"), of(old, "nodeAffinity"));
+    if !before.is_null() && !object::semantically_equal(Some(&renamed(&now)), Some(&renamed(&before))) {
+        let shown = internal::of("io.k8s.api.core.v1.VolumeNodeAffinity", &now);
+        causes.push(Cause::invalid("nodeAffinity", &shown, "field is immutable"));
+    }
+    if !of(old, "volumeAttributesClassName").is_null() && of(new, "volumeAttributesClassName").is_null() {
+        causes
+            .push(Cause::forbidden("spec.volumeAttributesClassName", "update from non-nil value to nil is forbidden"));
+    }
+}
+
+/// An affinity by the newer names of labels: a volume may be moved to them.
+fn renamed(affinity: &Value) -> Value {
+    let mut affinity = affinity.clone();
+    for term in object::list_mut(&mut affinity, &["required", "nodeSelectorTerms"]).into_iter().flatten() {
+        for expression in object::list_mut(term, &["matchExpressions"]).into_iter().flatten() {
+            if let Some(new) = node_labels::successor(object::text(expression, &["key"])) {
+                object::set(expression, &[], "key", new);
+            }
+        }
+    }
+    affinity
+}
+
+fn source_of(volume: &Value) -> Value {
+    let spec = volume.get("spec").and_then(Value::as_object);
+    let kept = spec.into_iter().flatten().filter(|(key, _)| SOURCES.contains(&key.as_str()));
+    Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect::<Map<_, _>>())
+}
+
+/// What a client is told of a volume that is taken nevertheless.
+#[must_use]
+pub fn warnings(volume: &Value) -> Vec<String> {
+    let whole = Field::new(volume, "");
+    let (spec, mut said) = (whole.at("spec"), Vec::new());
+    let annotations = whole.at("metadata");
+    for (key, _) in annotations.entries("annotations") {
+        match key {
+            OLD_CLASS => said.push(format!(
+                "metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+            )),
+            MOUNT_OPTIONS => said.push(format!(
+                "metadata.annotations[{MOUNT_OPTIONS}]: deprecated since v1.31; use \"mountOptions\" attribute instead"
+            )),
+            _ => {}
+        }
+    }
+    if spec.str("persistentVolumeReclaimPolicy") == "Recycle" {
+        said.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+    }
+    for term in spec.at("nodeAffinity").at("required").items("nodeSelectorTerms") {
+        for expression in term.items("matchExpressions") {
+            let key = expression.at("key");
+            said.extend(node_labels::warning(key.text(), &key.path));
+        }
+    }
+    let old = OLD_SOURCES.iter().filter(|(kind, _)| spec.get(kind).is_some());
+    said.extend(old.map(|(kind, why)| format!("spec.{kind}: {why}")));
+    said
+}

@@ -1,0 +1,179 @@
+//! ResourceQuotas.
+
+use jiff::Timestamp;
+use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::{field::Field, internal, resource_name},
+};
+
+const SCOPES: [&str; 7] = [
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+const EXCLUSIVE: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
+const COMPUTE: [&str; 6] = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+const MISPLACED: &str = "unsupported scope applied to resource";
+const MUST_EXIST: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+
+/// ResourceQuotas.
+pub struct ResourceQuotas;
+
+impl Strategy for ResourceQuotas {
+    fn resource(&self) -> Resource {
+        resource("", "v1", "ResourceQuota", "resourcequotas").short(&["quota"]).status().build()
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let spec = Field::new(object, "").at("spec");
+        amounts(&spec, "hard", causes);
+        scopes(&spec, causes);
+        if let Some(selector) = spec.get("scopeSelector") {
+            scope_selector(&spec, &selector, causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let set = |quota: &Value| {
+            let mut scopes = object::list(quota, &["spec", "scopes"]).to_vec();
+            scopes.sort_by_key(ToString::to_string);
+            scopes.dedup();
+            scopes
+        };
+        if set(object) != set(old) {
+            Field::new(object, "").at("spec").at("scopes").invalid("field is immutable", causes);
+        }
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        let status = Field::new(object, "").at("status");
+        amounts(&status, "hard", causes);
+        amounts(&status, "used", causes);
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 4] = [
+            Column::name(),
+            Column::text("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
+            Column::text(
+                "Limit",
+                "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+            ),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let hard = object::at(object, &["status", "hard"]).and_then(Value::as_object);
+        let mut names: Vec<&String> = hard.into_iter().flatten().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        let (mut requests, mut limits) = (Vec::new(), Vec::new());
+        for name in names {
+            let amount = |part: &str| {
+                let text = object::text(object, &["status", part, name]);
+                if text.is_empty() { "0" } else { text }
+            };
+            let shown = format!("{name}: {}/{}", amount("used"), amount("hard"));
+            if name.starts_with("limits.") { limits.push(shown) } else { requests.push(shown) }
+        }
+        vec![object::name(object).into(), requests.join(", ").into(), limits.join(", ").into(), table::age(object, now)]
+    }
+}
+
+fn amounts(holder: &Field<'_>, key: &str, causes: &mut Vec<Cause>) {
+    for (name, amount) in holder.entries(key) {
+        resource_name::check_of_quotas(name, &amount, causes);
+        resource_name::check_amount(name, &amount, causes);
+    }
+}
+
+/// Names that are bounded and that scopes matter for, in order.
+fn bounded<'a>(spec: &Field<'a>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = spec.entries("hard").iter().map(|(name, _)| *name).collect();
+    names.retain(|name| resource_name::is_of_quotas(name));
+    names.sort_unstable();
+    names
+}
+
+fn fits(scope: &str, name: &str) -> bool {
+    match scope {
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            name == "pods" || COMPUTE.contains(&name)
+        }
+        "BestEffort" => name == "pods",
+        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
+        _ => true,
+    }
+}
+
+fn scopes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let field = spec.at("scopes");
+    let scopes: Vec<&str> = spec.items("scopes").iter().map(Field::text).collect();
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            field.invalid("unsupported scope", causes);
+        }
+        bounded(spec).iter().filter(|name| !fits(scope, name)).for_each(|_| field.invalid(MISPLACED, causes));
+    }
+    for _ in EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| scopes.contains(scope))) {
+        field.invalid("conflicting scopes", causes);
+    }
+}
+
+fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause>) {
+    let list = selector.at("matchExpressions");
+    let shown = internal::of("io.k8s.api.core.v1.ScopeSelector", selector.value);
+    let mut seen: Vec<&str> = Vec::new();
+    let complain = |key: &str, value: &Value, why: &str, causes: &mut Vec<Cause>| {
+        causes.push(Cause::invalid(list.at(key).path, value, why));
+    };
+    for requirement in selector.items("matchExpressions") {
+        let (scope, operator) = (requirement.str("scopeName"), requirement.str("operator"));
+        if !SCOPES.contains(&scope) {
+            complain("scopeName", &json!(scope), "unsupported scope", causes);
+        }
+        for _ in bounded(spec).iter().filter(|name| !fits(scope, name)) {
+            causes.push(Cause::invalid(list.path.as_str(), &shown, MISPLACED));
+        }
+        let exists = !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&scope);
+        if exists && operator != "Exists" {
+            complain("operator", &json!(operator), MUST_EXIST, causes);
+        }
+        let values = requirement.at("values");
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                list.at("values").required(why, causes);
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                complain("values", values.value, why, causes);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => complain("operator", &json!(other), "not a valid selector operator", causes),
+        }
+        seen.push(scope);
+    }
+    let pairs = EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| seen.contains(scope)));
+    pairs.for_each(|_| causes.push(Cause::invalid(list.path.as_str(), &shown, "conflicting scopes")));
+}
+
+/// The amounts of a map from names of resources.
+#[must_use]
+pub fn read_amounts(map: Option<&Value>) -> std::collections::BTreeMap<String, Quantity> {
+    let entries = map.and_then(Value::as_object).into_iter().flatten();
+    entries.filter_map(|(name, amount)| Some((name.clone(), amount.as_str()?.parse().ok()?))).collect()
+}

@@ -1,0 +1,61 @@
+//! CSIStorageCapacities.
+
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::Value;
+
+use jiff::Timestamp;
+
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object,
+    validation::{field::Field, selector, text},
+};
+
+/// CSIStorageCapacities.
+pub struct CsiStorageCapacities;
+
+impl Strategy for CsiStorageCapacities {
+    fn resource(&self) -> Resource {
+        resource("storage.k8s.io", "v1", "CSIStorageCapacity", "csistoragecapacities").build()
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let capacity = Field::new(object, "");
+        if let Some(topology) = capacity.get("nodeTopology") {
+            selector::check(Some(topology.value), &topology.path, causes);
+        }
+        capacity.at("storageClassName").check(text::dns1123_subdomain, causes);
+        for key in ["capacity", "maximumVolumeSize"] {
+            let amount = capacity.at(key);
+            if amount.text().starts_with('-') {
+                amount.invalid("must be greater than or equal to 0", causes);
+            }
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        for key in ["nodeTopology", "storageClassName"] {
+            if !object::semantically_equal(object.get(key), old.get(key)) {
+                Field::new(object, "").at(key).invalid("field is immutable", causes);
+            }
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [
+            Column::name(),
+            Column::text("StorageClassName", "storageClassName"),
+            Column::text("Capacity", "capacity"),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+        let capacity = object::text(object, &["capacity"]);
+        vec![
+            object::name(object).into(),
+            object::text(object, &["storageClassName"]).into(),
+            if capacity.is_empty() { "<unset>" } else { capacity }.into(),
+        ]
+    }
+}

@@ -1,0 +1,164 @@
+//! CSIDrivers.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::{field::Field, text},
+};
+
+/// Longest name of a driver: it becomes part of a socket's path.
+const MAX_NAME: usize = 63;
+/// Shortest life of a token that a driver gets: ten minutes.
+const MIN_TOKEN_SECONDS: i64 = 600;
+/// Longest life of a token that a driver gets.
+const MAX_TOKEN_SECONDS: i64 = 1 << 32;
+/// Shortest time between two reports of what fits a node.
+const MIN_UPDATE_SECONDS: i64 = 10;
+/// Fields whose change counts as a new generation.
+const COUNTED: [&str; 4] = ["tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds"];
+const TOKENS_IN_ATTRIBUTES: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
+
+/// CSIDrivers.
+pub struct CsiDrivers;
+
+impl Strategy for CsiDrivers {
+    fn resource(&self) -> Resource {
+        resource("storage.k8s.io", "v1", "CSIDriver", "csidrivers").cluster_scoped().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        let defaults = [
+            ("attachRequired", json!(true)),
+            ("podInfoOnMount", json!(false)),
+            ("storageCapacity", json!(false)),
+            ("fsGroupPolicy", json!("ReadWriteOnceWithFSType")),
+            ("requiresRepublish", json!(false)),
+            ("seLinuxMount", json!(false)),
+        ];
+        for (key, value) in defaults {
+            object::set_default(object, &["spec"], key, value);
+        }
+        if object::list(object, &["spec", "volumeLifecycleModes"]).is_empty() {
+            object::set(object, &["spec"], "volumeLifecycleModes", vec!["Persistent"]);
+        }
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        let of = |driver: &Value, key: &str| object::at(driver, &["spec", key]).cloned();
+        let changed =
+            COUNTED.iter().any(|key| !object::semantically_equal(of(object, key).as_ref(), of(old, key).as_ref()));
+        if changed {
+            let before = object::int(old, &["metadata", "generation"]).unwrap_or(0);
+            object::set(object, &["metadata"], "generation", before + 1);
+        }
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let driver = Field::new(object, "");
+        let name = Field::new(object.get("metadata").and_then(|own| own.get("name")).unwrap_or(&Value::Null), "name");
+        driver_name(&name, causes);
+        let spec = driver.at("spec");
+        spec.at("fsGroupPolicy").one_of(&["File", "None", "ReadWriteOnceWithFSType"], causes);
+        tokens(&spec, causes);
+        let modes = spec.at("volumeLifecycleModes");
+        for mode in spec.items("volumeLifecycleModes") {
+            if !matches!(mode.text(), "Persistent" | "Ephemeral") {
+                let known = ["Persistent", "Ephemeral"];
+                causes.push(Cause::not_supported(modes.path.as_str(), &json!(mode.text()), &known));
+            }
+        }
+        let period = spec.at("nodeAllocatableUpdatePeriodSeconds");
+        if period.int().is_some_and(|seconds| seconds < MIN_UPDATE_SECONDS) {
+            period.invalid("must be greater than or equal to 10 seconds", causes);
+        }
+        if spec.count("tokenRequests") == 0 && spec.get("serviceAccountTokenInSecrets").is_some() {
+            let setting = spec.at("serviceAccountTokenInSecrets");
+            setting.invalid("cannot be set when spec.tokenRequests is empty", causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let of = |driver: &Value, key: &str| object::at(driver, &["spec", key]).cloned().unwrap_or(Value::Null);
+        // Upstream misspells the first path.
+        for (key, path) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+            if of(object, key) != of(old, key) {
+                causes.push(Cause::invalid(format!("spec.{path}"), &of(object, key), "field is immutable"));
+            }
+        }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let tokens = object::list(object, &["spec", "tokenRequests"]);
+        let unset = object::at(object, &["spec", "serviceAccountTokenInSecrets"]).is_none_or(Value::is_null);
+        if !tokens.is_empty() && unset { vec![TOKENS_IN_ATTRIBUTES.to_owned()] } else { Vec::new() }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 8] = [
+            Column::name(),
+            Column::text("AttachRequired", "spec.attachRequired").boolean(),
+            Column::text("PodInfoOnMount", "spec.podInfoOnMount").boolean(),
+            Column::text("StorageCapacity", "spec.storageCapacity").boolean(),
+            Column::text("TokenRequests", "spec.tokenRequests"),
+            Column::text("RequiresRepublish", "spec.requiresRepublish").boolean(),
+            Column::text("Modes", "spec.volumeLifecycleModes"),
+            Column::age(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let flag = |key: &str| Value::from(object::flag(object, &["spec", key]));
+        let join = |texts: Vec<&str>, none: &str| {
+            Value::from(if texts.is_empty() { none.to_owned() } else { texts.join(",") })
+        };
+        let audiences = object::list(object, &["spec", "tokenRequests"]);
+        let modes = object::list(object, &["spec", "volumeLifecycleModes"]);
+        vec![
+            object::name(object).into(),
+            flag("attachRequired"),
+            flag("podInfoOnMount"),
+            flag("storageCapacity"),
+            join(audiences.iter().map(|token| object::text(token, &["audience"])).collect(), "<unset>"),
+            flag("requiresRepublish"),
+            join(modes.iter().filter_map(Value::as_str).collect(), "<none>"),
+            table::age(object, now),
+        ]
+    }
+}
+
+/// Checks the name of a driver.
+pub fn driver_name(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !name.needs_text(causes) {
+        return;
+    }
+    if name.text().len() > MAX_NAME {
+        causes.push(Cause::too_long(name.path.as_str(), MAX_NAME));
+    }
+    name.check(|text| text::dns1123_subdomain(&text.to_lowercase()), causes);
+}
+
+fn tokens(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let mut seen: Vec<&str> = Vec::new();
+    for token in spec.items("tokenRequests") {
+        let (audience, seconds) = (token.at("audience"), token.at("expirationSeconds"));
+        if seen.contains(&audience.text()) {
+            causes.push(Cause::duplicate(audience.path, &json!(token.str("audience"))));
+            continue;
+        }
+        seen.push(audience.text());
+        match seconds.int() {
+            Some(..MIN_TOKEN_SECONDS) => {
+                seconds.invalid("may not specify a duration less than 10 minutes", causes);
+            }
+            Some(too_long) if too_long > MAX_TOKEN_SECONDS => {
+                seconds.invalid("may not specify a duration larger than 2^32 seconds", causes);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! CSINodes.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::csi_driver::driver_name;
+use crate::registry::{
+    kind::{Column, Strategy, resource},
+    object, table,
+    validation::{field::Field, internal, text},
+};
+
+/// Longest name that a driver may have for a node.
+const MAX_NODE_ID: usize = 192;
+
+/// CSINodes.
+pub struct CsiNodes;
+
+impl Strategy for CsiNodes {
+    fn resource(&self) -> Resource {
+        resource("storage.k8s.io", "v1", "CSINode", "csinodes").cluster_scoped().build()
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let mut seen: Vec<&str> = Vec::new();
+        for driver in Field::new(object, "").at("spec").items("drivers") {
+            let (name, id) = (driver.at("name"), driver.at("nodeID"));
+            driver_name(&name, causes);
+            if id.needs_text(causes) && id.text().len() > MAX_NODE_ID {
+                id.invalid(&format!("must be {MAX_NODE_ID} characters or less"), causes);
+            }
+            driver.at("allocatable").at("count").not_negative(causes);
+            if seen.contains(&name.text()) {
+                name.duplicate(causes);
+            }
+            seen.push(name.text());
+            topology_keys(&driver, causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let same = |one: &Value, other: &Value| {
+            ["nodeID", "topologyKeys"].iter().all(|key| object::semantically_equal(one.get(key), other.get(key)))
+        };
+        for before in object::list(old, &["spec", "drivers"]) {
+            for driver in object::list(object, &["spec", "drivers"]) {
+                if driver.get("name") == before.get("name") && !same(driver, before) {
+                    let shown = internal::of("io.k8s.api.storage.v1.CSINodeDriver", driver);
+                    causes.push(Cause::invalid("spec.drivers", &shown, "field is immutable"));
+                }
+            }
+        }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Drivers", "spec.drivers").integer(), Column::age()];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let count = object::list(object, &["spec", "drivers"]).len();
+        vec![object::name(object).into(), count.into(), table::age(object, now)]
+    }
+}
+
+fn topology_keys(driver: &Field<'_>, causes: &mut Vec<Cause>) {
+    let mut seen: Vec<&str> = Vec::new();
+    for key in driver.items("topologyKeys") {
+        if key.text().is_empty() {
+            driver.required("", causes);
+        }
+        if seen.contains(&key.text()) {
+            causes.push(Cause::duplicate(driver.path.as_str(), &json!(key.text())));
+        }
+        seen.push(key.text());
+        for fault in text::qualified_name(key.text()) {
+            causes.push(Cause::invalid(driver.path.as_str(), &json!(key.text()), &fault));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Kinds of `storage.k8s.io`.
+
+use super::kind::Kind;
+
+pub mod attributes_class;
+pub mod capacity;
+pub mod csi_driver;
+pub mod csi_node;
+pub mod storage_class;
+pub mod volume_attachment;
+
+/// All of them.
+#[must_use]
+pub fn kinds() -> Vec<Kind> {
+    vec![
+        Kind::new(csi_driver::CsiDrivers),
+        Kind::new(csi_node::CsiNodes),
+        Kind::new(capacity::CsiStorageCapacities),
+        Kind::new(storage_class::StorageClasses),
+        Kind::new(volume_attachment::VolumeAttachments),
+        Kind::new(attributes_class::VolumeAttributesClasses),
+    ]
+}
