@@ -2,11 +2,13 @@
 //!
 //! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
 //! are made of ([`schema`]), what may be called what ([`names`]), what selects ([`selector`]) and how much is asked
-//! for ([`quantity`]), which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which field ([`managed_fields`]), what an answer of
-//! failure looks like ([`status`]), and the time ([`clock`]).
+//! for ([`quantity`]), which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which
+//! field ([`managed_fields`]), what an answer of failure looks like ([`status`]), the time ([`clock`]), and schedules
+//! over it ([`cron`]).
 
 pub mod attributes;
 pub mod clock;
+pub mod cron;
 pub mod identity;
 pub mod managed_fields;
 pub mod names;

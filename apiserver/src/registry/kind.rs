@@ -195,6 +195,16 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether a delete that does not say what becomes of dependents leaves them (of upstream's oldest kinds).
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
+    /// What a client is told that deletes without saying what becomes of dependents.
+    fn delete_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Finalizers that are kept outside `metadata` and hold a deleted object back (of Namespaces).
     fn holds_back(&self, _object: &Value) -> bool {
         false

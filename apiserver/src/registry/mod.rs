@@ -7,6 +7,8 @@ use martello_api::resource::Resource;
 pub mod admissionregistration;
 pub mod apiregistration;
 pub mod apps;
+pub mod autoscaling;
+pub mod batch;
 pub mod call;
 pub mod certificates;
 pub mod codec;
@@ -26,6 +28,7 @@ pub mod networking;
 pub mod node;
 pub mod object;
 pub mod options;
+pub mod policy;
 pub mod rbac;
 pub mod reviews;
 pub mod scheduling;
@@ -53,6 +56,9 @@ impl Registry {
         for kinds in [
             core::kinds(),
             apps::kinds(),
+            autoscaling::kinds(),
+            batch::kinds(),
+            policy::kinds(),
             coordination::kinds(),
             discovery::kinds(),
             events::kinds(),

@@ -4,14 +4,11 @@ use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
-use super::workload;
+use super::{share, workload};
 use crate::registry::{
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::{
-        field::{Field, go_form},
-        text,
-    },
+    validation::field::{Field, go_form},
 };
 
 /// Deployments.
@@ -72,7 +69,7 @@ impl Strategy for Deployments {
         workload::check_selector(object, old, causes);
     }
 
-    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let keys = [
             "observedGeneration",
             "replicas",
@@ -80,13 +77,17 @@ impl Strategy for Deployments {
             "readyReplicas",
             "availableReplicas",
             "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
         ];
         workload::check_counts(object, &keys, causes);
+        workload::check_collisions(object, old, causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let path = ["spec", "template", "spec"];
-        crate::registry::validation::pod::warnings(object, old, &path, "spec.template.spec")
+        let mut said = workload::name_warnings(object, old);
+        said.extend(workload::template_warnings(object, old, &["spec", "template"], "spec.template"));
+        said
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -131,14 +132,12 @@ fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
         "Recreate" => {}
         "RollingUpdate" => {
             let (unavailable, surge) = (rolling.at("maxUnavailable"), rolling.at("maxSurge"));
-            share(&unavailable, causes);
-            share(&surge, causes);
-            if amount(&unavailable) == 0 && amount(&surge) == 0 {
+            share::check(&unavailable, causes);
+            share::check(&surge, causes);
+            if share::amount(&unavailable) == 0 && share::amount(&surge) == 0 {
                 unavailable.invalid("may not be 0 when `maxSurge` is 0", causes);
             }
-            if unavailable.text().ends_with('%') && amount(&unavailable) > 100 {
-                unavailable.invalid("must not be greater than 100%", causes);
-            }
+            share::check_whole(&unavailable, causes);
         }
         _ => {
             let fields = [("type", "Type", json!("")), ("rollingUpdate", "RollingUpdate", Value::Null)];
@@ -146,19 +145,6 @@ fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::not_supported(strategy.path, &shown, &["Recreate", "RollingUpdate"]));
         }
     }
-}
-
-/// Checks a number or percentage of pods.
-fn share(share: &Field<'_>, causes: &mut Vec<Cause>) {
-    match share.value {
-        Value::String(_) => share.check(text::percent, causes),
-        _ => share.not_negative(causes),
-    }
-}
-
-/// The number, of pods or of hundredths.
-fn amount(share: &Field<'_>) -> i64 {
-    share.int().unwrap_or_else(|| share.text().trim_end_matches('%').parse().unwrap_or(0))
 }
 
 #[cfg(test)]

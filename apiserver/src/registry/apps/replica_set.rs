@@ -38,17 +38,27 @@ impl Strategy for ReplicaSets {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // Upstream checks the spec of an update twice, and lists what it finds twice.
+        self.validate(object, causes);
         workload::check_selector(object, old, causes);
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
-        let keys = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+        let keys = [
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "terminatingReplicas",
+            "observedGeneration",
+        ];
         workload::check_counts(object, &keys, causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let path = ["spec", "template", "spec"];
-        crate::registry::validation::pod::warnings(object, old, &path, "spec.template.spec")
+        let mut said = workload::name_warnings(object, old);
+        said.extend(workload::template_warnings(object, old, &["spec", "template"], "spec.template"));
+        said
     }
 
     fn selectable(&self) -> &'static [&'static str] {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::registry::{
     core::pod_defaults,
     object,
-    validation::{field::Field, metadata, pod, selector},
+    validation::{field::Field, pod, selector, text},
 };
 
 /// Defaults of a pod template at `spec.template`.
@@ -38,31 +38,47 @@ pub fn check(object: &Value, causes: &mut Vec<Cause>) {
     if found.value.is_null() || !selector::selects(found.value, Some(labels.value)) {
         labels.invalid("`selector` does not match template `labels`", causes);
     }
-    template(object, causes);
+    template(object, "ReplicaSet", causes);
 }
 
-/// Checks the pod template at `spec.template`.
-pub fn template(object: &Value, causes: &mut Vec<Cause>) {
-    const PATH: &str = "spec.template";
+/// Checks the pod template at `spec.template` of a kind whose pods run for ever.
+pub fn template(object: &Value, kind: &str, causes: &mut Vec<Cause>) {
+    pod::template(object, &["spec", "template"], "spec.template", causes);
+    always_restarts(object, kind, causes);
+}
+
+/// Checks that the pods of the template at `spec.template` run for ever.
+pub fn always_restarts(object: &Value, kind: &str, causes: &mut Vec<Cause>) {
     let whole = Field::new(object, "");
-    let template = whole.at("spec").at("template");
-    let of = |key: &str| object::at(template.value, &["metadata", key]);
-    metadata::labels(of("labels"), &format!("{PATH}.labels"), causes);
-    metadata::annotations(of("annotations"), &format!("{PATH}.annotations"), causes);
-    pod::spec(object, &["spec", "template", "spec"], "spec.template.spec", causes);
-    let spec = template.at("spec");
-    if spec.count("ephemeralContainers") > 0 {
-        let path = Field::new(&Value::Null, format!("{PATH}.spec.ephemeralContainers"));
-        path.forbidden("ephemeral containers not allowed in pod template", causes);
-    }
-    let policy = spec.at("restartPolicy");
-    if !policy.text().is_empty() {
-        policy.one_of(&["Always"], causes);
-    }
+    let spec = whole.at("spec").at("template").at("spec");
+    spec.at("restartPolicy").one_of(&["Always"], causes);
     if spec.get("activeDeadlineSeconds").is_some() {
-        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        spec.at("activeDeadlineSeconds").forbidden(why, causes);
+        let why = format!("activeDeadlineSeconds in {kind} is not Supported");
+        spec.at("activeDeadlineSeconds").forbidden(&why, causes);
     }
+}
+
+/// Warnings about the pod template at `at`; on an update only where the spec changed.
+#[must_use]
+pub fn template_warnings(object: &Value, old: Option<&Value>, at: &[&str], path: &str) -> Vec<String> {
+    let spec = |value| object::at(value, &["spec"]);
+    if old.is_some_and(|old| object::semantically_equal(spec(object), spec(old))) {
+        return Vec::new();
+    }
+    pod::template_warnings(object, at, path)
+}
+
+/// What is told of a new object whose name can't be the name of a host.
+#[must_use]
+pub fn name_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let faults = text::dns1123_label(object::name(object));
+    if old.is_some() || faults.is_empty() {
+        return Vec::new();
+    }
+    let faults = faults.join(" ");
+    vec![format!(
+        "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{faults}]"
+    )]
 }
 
 /// The selector is for ever.
@@ -74,14 +90,25 @@ pub fn check_selector(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// Checks that numbers of a status are not negative.
-pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
+pub fn check_not_negative_status(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
     for key in keys {
-        if let Some(value) = object::int(object, &["status", key])
-            && value < 0
-        {
-            causes.push(Cause::invalid(format!("status.{key}"), &json!(value), "must be greater than or equal to 0"));
-        }
+        whole.at("status").at(key).not_negative(causes);
     }
+}
+
+/// Checks that the count of collisions does not fall.
+pub fn check_collisions(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let count = |value| object::int(value, &["status", "collisionCount"]);
+    let now = count(object).unwrap_or(0);
+    if count(old).is_some_and(|before| before > now) {
+        causes.push(Cause::invalid("status.collisionCount", &json!(now), "cannot be decremented"));
+    }
+}
+
+/// Checks the numbers of a status: none is negative, and no part is more than the whole.
+pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
+    check_not_negative_status(object, keys, causes);
     let count = |key: &str| object::int(object, &["status", key]).unwrap_or(0);
     let limits = [
         ("fullyLabeledReplicas", "replicas", "cannot be greater than status.replicas"),

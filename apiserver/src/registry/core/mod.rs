@@ -20,6 +20,7 @@ pub mod pod_defaults;
 pub mod pod_parts;
 pub mod pod_template;
 pub mod pod_update;
+pub mod replication_controller;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;
@@ -45,6 +46,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(pod::Pods),
         Kind::new(pod_template::PodTemplates),
         Kind::new(resource_quota::ResourceQuotas),
+        Kind::new(replication_controller::ReplicationControllers),
         Kind::new(secret::Secrets),
         Kind::new(service_account::ServiceAccounts),
         Kind::new(service::Services),

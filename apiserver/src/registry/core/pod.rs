@@ -18,7 +18,7 @@ use crate::{
         call::Call,
         kind::{Change, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
         object,
-        validation::pod as rules,
+        validation::{pod as rules, text},
     },
     server::Core,
 };
@@ -102,7 +102,22 @@ impl Strategy for Pods {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        rules::warnings(object, old, &["spec"], "spec")
+        // What happens to a pod later is nobody's typing: upstream warns when it is made, and then no more.
+        if old.is_some() {
+            return Vec::new();
+        }
+        let mut said = rules::warnings(object);
+        let faults = text::dns1123_label(object::name(object));
+        if !faults.is_empty() {
+            said.insert(
+                0,
+                format!(
+                    "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                    faults.join(" ")
+                ),
+            );
+        }
+        said
     }
 
     fn generation(&self) -> Generation {

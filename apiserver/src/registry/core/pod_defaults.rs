@@ -24,7 +24,8 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
         object::set_default(spec, here, "enableServiceLinks", true);
     }
     account(spec);
-    let host_network = object::flag(spec, &["hostNetwork"]);
+    // A template leaves the ports of the host open: its pods are given them when they are made.
+    let host_network = of_pod && object::flag(spec, &["hostNetwork"]);
     for list in CONTAINERS {
         for item in object::list_mut(spec, &[list]).into_iter().flatten() {
             container(item, host_network, list == "ephemeralContainers");
@@ -60,7 +61,7 @@ fn container(container: &mut Value, host_network: bool, ephemeral: bool) {
         object::set_default(container, here, "resources", json!({}));
     }
     if object::text(container, &["imagePullPolicy"]).is_empty() {
-        let policy = if tag(object::text(container, &["image"])) == "latest" { "Always" } else { "IfNotPresent" };
+        let policy = pull_policy(object::text(container, &["image"]));
         object::set(container, here, "imagePullPolicy", policy);
     }
     for port in object::list_mut(container, &["ports"]).into_iter().flatten() {
@@ -115,6 +116,18 @@ fn http_get(container: &mut Value, path: &[&str]) {
     }
 }
 
+/// An image whose tag moves is pulled anew each time.
+fn pull_policy(image: &str) -> &'static str {
+    if tag(image) == "latest" { "Always" } else { "IfNotPresent" }
+}
+
+/// Fills in the spec of a claim that is part of another object.
+pub fn claim_spec(claim: &mut Value) {
+    if object::at(claim, &["spec"]).is_some_and(Value::is_object) {
+        object::set_default(claim, &["spec"], "volumeMode", "Filesystem");
+    }
+}
+
 /// The tag of an image reference; `latest` where there is none, nothing where there is a digest.
 #[must_use]
 pub fn tag(image: &str) -> &str {
@@ -138,6 +151,13 @@ fn volume(volume: &mut Value) {
     }
     if object::at(volume, &["hostPath"]).is_some_and(Value::is_object) {
         object::set_default(volume, &["hostPath"], "type", "");
+    }
+    if object::at(volume, &["image"]).is_some_and(Value::is_object) {
+        let policy = pull_policy(object::text(volume, &["image", "reference"]));
+        object::set_default(volume, &["image"], "pullPolicy", policy);
+    }
+    if let Some(claim) = object::at_mut(volume, &["ephemeral", "volumeClaimTemplate"]) {
+        claim_spec(claim);
     }
     for item in object::list_mut(volume, &["downwardAPI", "items"]).into_iter().flatten() {
         downward(item);

@@ -9,7 +9,7 @@ use crate::registry::{
     apps::workload,
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::{metadata, pod},
+    validation::pod,
 };
 
 /// PodTemplates.
@@ -29,8 +29,14 @@ impl Strategy for PodTemplates {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        metadata::labels(object::at(object, &["template", "metadata", "labels"]), "template.labels", causes);
-        pod::spec(object, &["template", "spec"], "template.spec", causes);
+        pod::template(object, &["template"], "template", causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some_and(|old| object::semantically_equal(old.get("template"), object.get("template"))) {
+            return Vec::new();
+        }
+        pod::template_warnings(object, &["template"], "template")
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -12,6 +12,24 @@ pub fn served(address: &Field<'_>, causes: &mut Vec<Cause>) {
     not_special(address, causes);
 }
 
+/// What is told of an address that is taken although it is not written as it should be.
+#[must_use]
+pub fn warning(address: &Field<'_>) -> Option<String> {
+    let (path, text) = (&address.path, address.text());
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
+            Some(inner) => Some(format!(
+                "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{inner}\""
+            )),
+            None if ip.to_string() != text => {
+                Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format (\"{ip}\")"))
+            }
+            None => None,
+        },
+        _ => None,
+    }
+}
+
 /// Checks that an address is not one that only a single machine or link knows.
 pub fn not_special(address: &Field<'_>, causes: &mut Vec<Cause>) {
     let Ok(parsed) = address.text().parse::<IpAddr>() else {

@@ -55,6 +55,9 @@ pub async fn delete_object(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Outcome, ApiError> {
+    if let Some(warning) = kind.delete_warning().filter(|_| options.propagation.is_none()) {
+        call.warn(warning);
+    }
     for _ in 0..ATTEMPTS {
         let entry = core.get(kind, namespace, name).await?;
         let current = core.value(kind, &entry).await?;
@@ -80,7 +83,7 @@ async fn attempt(
 ) -> Result<Outcome, WriteError> {
     let mut new = current.clone();
     let grace = kind.grace(&current, options.grace);
-    set_finalizers(&mut new, options.propagation);
+    set_finalizers(&mut new, propagation(kind, &current, options));
     let held = !object::finalizers(&new).is_empty() || kind.holds_back(&new);
     let marked = mark(kind, &mut new, &current, grace, held, now);
     let stays = held || grace.is_some_and(|grace| grace > 0) && marked != Mark::Ended;
@@ -138,6 +141,12 @@ fn set_deletion(new: &mut Value, seconds: i64, now: Timestamp) {
     let end = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
     object::set(new, &["metadata"], "deletionTimestamp", rfc3339_seconds(end));
     object::set(new, &["metadata"], "deletionGracePeriodSeconds", seconds);
+}
+
+/// What becomes of dependents: what was asked for, else what the object says itself, else what its kind does.
+fn propagation(kind: &Kind, current: &Value, options: &DeleteOptions) -> Option<Propagation> {
+    let said = object::finalizers(current).iter().any(|finalizer| matches!(*finalizer, ORPHAN | FOREGROUND));
+    options.propagation.or_else(|| (kind.orphans_by_default() && !said).then_some(Propagation::Orphan))
 }
 
 /// The garbage collector is told by finalizers what becomes of dependents.

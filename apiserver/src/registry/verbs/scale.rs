@@ -95,6 +95,10 @@ fn scale_of(value: &Value) -> Value {
         Some(selector) if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() => {
             table::selector_text(Some(selector))
         }
+        // Of the oldest kinds a selector is a plain map of labels.
+        Some(selector) if selector.as_object().is_some_and(|map| map.values().any(Value::is_string)) => {
+            table::labels_text(Some(selector))
+        }
         _ => String::new(),
     };
     if !selector.is_empty() {

@@ -11,6 +11,7 @@ pub mod container;
 pub mod environment;
 pub mod handlers;
 pub mod network;
+pub mod overlaps;
 pub mod platform;
 pub mod qos;
 pub mod resources;
@@ -22,9 +23,11 @@ pub mod warnings;
 pub use affinity::node_selector;
 pub use handlers::port as port_or_name;
 pub use qos::qos_class;
-pub use resources::{amount as resource_amount, check as container_resources};
+pub use resources::{
+    amount as resource_amount, check as container_resources, container_name as container_resource_name,
+};
 pub use scheduling::{taint_effect, tolerations};
-pub use warnings::warnings;
+pub use warnings::{template_warnings, warnings};
 
 /// Checks a pod spec at `at`, which messages call `path`.
 pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
@@ -67,6 +70,19 @@ pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
         policy.needs_one_of(&["PreemptLowerPriority", "Never"], causes);
     }
     platform::check(&spec, causes);
+}
+
+/// Checks a pod template at `at`, which messages call `path`.
+pub fn template(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
+    let found = object::at(object, at).unwrap_or(&Value::Null);
+    let of = |key: &str| object::at(found, &["metadata", key]);
+    metadata::labels(of("labels"), &format!("{path}.labels"), causes);
+    metadata::annotations(of("annotations"), &format!("{path}.annotations"), causes);
+    spec(found, &["spec"], &format!("{path}.spec"), causes);
+    let spec = Field::new(found, path).at("spec");
+    if spec.count("ephemeralContainers") > 0 {
+        spec.at("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template", causes);
+    }
 }
 
 /// Checks what may not be in a pod that is just made.

@@ -116,7 +116,8 @@ fn overcommits(name: &str) -> bool {
     (!name.contains('/') || name.contains("kubernetes.io/")) && !name.starts_with(HUGE)
 }
 
-fn container_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks that `name` is a resource that a container can have; `amount` is where it is named.
+pub fn container_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
     let faults = text::qualified_name(name);
     let invalid =
         |why: &str, causes: &mut Vec<Cause>| causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));

@@ -1,9 +1,15 @@
 //! What a client is told about a pod spec that is taken nevertheless.
 
+use std::collections::HashMap;
+
 use martello_api::quantity::Quantity;
 use serde_json::Value;
 
-use crate::registry::{object, validation::field::Field};
+use super::overlaps;
+use crate::registry::{
+    object,
+    validation::{address, field::Field},
+};
 
 /// Labels of nodes that have newer names; none has no successor.
 const OLD_NODE_LABELS: [(&str, &str, Option<&str>); 5] = [
@@ -13,41 +19,67 @@ const OLD_NODE_LABELS: [(&str, &str, Option<&str>); 5] = [
     ("failure-domain.beta.kubernetes.io/zone", "v1.17", Some("topology.kubernetes.io/zone")),
     ("beta.kubernetes.io/instance-type", "v1.17", Some("node.kubernetes.io/instance-type")),
 ];
+/// Annotations that became fields, and what is said of them.
+const OLD_ANNOTATIONS: [(&str, &str); 3] = [
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
+    ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+    ("security.alpha.kubernetes.io/unsafe-sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+];
+const POD_SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const CONTAINER_APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const OLD_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+const OLD_APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 const MATCHES_NO_POD: &str = "a null labelSelector results in matching no pod";
+const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-/// Warnings about the pod spec at `at`, which messages call `path`.
+/// Warnings about a new pod.
 #[must_use]
-pub fn warnings(object: &Value, old: Option<&Value>, at: &[&str], path: &str) -> Vec<String> {
+pub fn warnings(pod: &Value) -> Vec<String> {
+    template_warnings(pod, &[], "")
+}
+
+/// Warnings about the pod template at `at`, which messages call `path`.
+#[must_use]
+pub fn template_warnings(object: &Value, at: &[&str], path: &str) -> Vec<String> {
+    let whole = Field::new(object::at(object, at).unwrap_or(&Value::Null), path);
+    let (metadata, spec) = (whole.at("metadata"), whole.at("spec"));
     let mut said = Vec::new();
-    let found = object::at(object, at).unwrap_or(&Value::Null);
-    if old.is_some_and(|old| object::semantically_equal(object::at(old, at), Some(found))) || old.is_some() {
-        return said;
-    }
-    let spec = Field::new(found, path);
-    node_labels(&spec, &mut said);
-    selectors(&spec, &mut said);
+    placing(&spec, &mut said);
+    old_annotations(&metadata, &mut said);
     volumes(&spec, &mut said);
-    for secret in spec.items("imagePullSecrets").iter().filter(|secret| secret.str("name").is_empty()) {
-        said.push(format!("{}: invalid empty name {:?}", secret.path, ""));
-    }
-    for list in ["initContainers", "containers"] {
-        for container in spec.items(list) {
-            environment(&container, &mut said);
-            fractions(&container, &mut said);
-            ports(&container, &mut said);
+    said.extend(overlaps::warnings(&spec));
+    duplicates(&spec, &mut said);
+    fractions(&spec.at("overhead"), &spec, "overhead", &mut said);
+    pod_profiles(&metadata, &spec, &mut said);
+    for container in CONTAINERS.into_iter().flat_map(|list| spec.items(list)) {
+        container_profiles(&metadata, &spec, &container, &mut said);
+        for part in ["limits", "requests"] {
+            fractions(&container.at("resources").at(part), &container.at("resources"), part, &mut said);
         }
+        environment(&container, &mut said);
     }
+    ports(&spec, &mut said);
     if spec.at("terminationGracePeriodSeconds").int().is_some_and(|seconds| seconds < 0) {
-        said.push(format!(
-            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ));
+        let path = spec.at("terminationGracePeriodSeconds").path;
+        said.push(format!("{path}: must be >= 0; negative values are invalid and will be treated as 1"));
+    }
+    affinity(&spec, &mut said);
+    for server in spec.at("dnsConfig").items("nameservers") {
+        said.extend(address::warning(&server));
+    }
+    for alias in spec.items("hostAliases") {
+        said.extend(address::warning(&alias.at("ip")));
     }
     said
 }
 
-fn node_labels(spec: &Field<'_>, said: &mut Vec<String>) {
+fn placing(spec: &Field<'_>, said: &mut Vec<String>) {
     let mut tell = |key: &str, path: &str| {
         let Some((_, since, successor)) = OLD_NODE_LABELS.iter().find(|(old, _, _)| *old == key) else { return };
         let instead = successor.map(|new| format!("; use {new:?} instead")).unwrap_or_default();
@@ -67,18 +99,30 @@ fn node_labels(spec: &Field<'_>, said: &mut Vec<String>) {
     for constraint in spec.items("topologySpreadConstraints") {
         tell(constraint.str("topologyKey"), &format!("{}.topologyKey", constraint.path));
     }
+    for constraint in spec.items("topologySpreadConstraints") {
+        if constraint.get("labelSelector").is_none() {
+            said.push(format!("{}.labelSelector: {MATCHES_NO_POD}", constraint.path));
+        }
+    }
 }
 
-fn selectors(spec: &Field<'_>, said: &mut Vec<String>) {
-    let mut terms = Vec::new();
+fn affinity(spec: &Field<'_>, said: &mut Vec<String>) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let pods = spec.at("affinity").at(kind);
-        terms.extend(pods.items(REQUIRED));
-        terms.extend(pods.items(PREFERRED).into_iter().map(|term| term.at("podAffinityTerm")));
+        let preferred = pods.items(PREFERRED).into_iter().map(|term| term.at("podAffinityTerm"));
+        for term in pods.items(REQUIRED).into_iter().chain(preferred) {
+            if term.get("labelSelector").is_none() {
+                said.push(format!("{}.labelSelector: {MATCHES_NO_POD}", term.path));
+            }
+        }
     }
-    terms.extend(spec.items("topologySpreadConstraints"));
-    for term in terms.iter().filter(|term| term.get("labelSelector").is_none()) {
-        said.push(format!("{}.labelSelector: {MATCHES_NO_POD}", term.path));
+}
+
+fn old_annotations(metadata: &Field<'_>, said: &mut Vec<String>) {
+    for (key, why) in OLD_ANNOTATIONS {
+        if metadata.at("annotations").get(key).is_some() {
+            said.push(format!("{}.annotations[{key}]: {why}", metadata.path));
+        }
     }
 }
 
@@ -104,6 +148,44 @@ fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
     }
 }
 
+fn duplicates(spec: &Field<'_>, said: &mut Vec<String>) {
+    for (list, key) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
+        let mut seen: Vec<&str> = Vec::new();
+        for item in spec.items(list) {
+            let own = item.str(key);
+            if seen.contains(&own) {
+                said.push(format!("{}: duplicate {key} {own:?}", item.at(key).path));
+            }
+            seen.push(own);
+        }
+    }
+    for secret in spec.items("imagePullSecrets").iter().filter(|secret| secret.str("name").is_empty()) {
+        said.push(format!("{}: invalid empty name {:?}", secret.path, ""));
+    }
+}
+
+fn pod_profiles(metadata: &Field<'_>, spec: &Field<'_>, said: &mut Vec<String>) {
+    let old = metadata.at("annotations").get(POD_SECCOMP);
+    if old.is_some() && spec.at("securityContext").get("seccompProfile").is_none() {
+        said.push(format!("{}.annotations[{POD_SECCOMP}]: {OLD_SECCOMP}", metadata.path));
+    }
+}
+
+fn container_profiles(metadata: &Field<'_>, spec: &Field<'_>, container: &Field<'_>, said: &mut Vec<String>) {
+    let annotations = metadata.at("annotations");
+    let name = container.str("name");
+    let (context, pod) = (container.at("securityContext"), spec.at("securityContext"));
+    let seccomp = format!("{CONTAINER_SECCOMP}{name}");
+    if annotations.get(&seccomp).is_some() && context.get("seccompProfile").is_none() {
+        said.push(format!("{}.annotations[{seccomp}]: {OLD_SECCOMP}", metadata.path));
+    }
+    let app_armor = format!("{CONTAINER_APP_ARMOR}{name}");
+    let by_field = [&context, &pod].iter().any(|context| context.get("appArmorProfile").is_some());
+    if annotations.get(&app_armor).is_some() && !by_field {
+        said.push(format!("{}.annotations[{app_armor}]: {OLD_APP_ARMOR}", metadata.path));
+    }
+}
+
 fn environment(container: &Field<'_>, said: &mut Vec<String>) {
     let mut seen: Vec<&str> = Vec::new();
     for variable in container.items("env") {
@@ -118,28 +200,79 @@ fn environment(container: &Field<'_>, said: &mut Vec<String>) {
     }
 }
 
-fn fractions(container: &Field<'_>, said: &mut Vec<String>) {
-    for part in ["limits", "requests"] {
-        for (name, amount) in container.at("resources").entries(part) {
-            let whole = amount.text().parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 == 0);
-            if matches!(name, "memory" | "ephemeral-storage") && !whole {
-                let shown = amount.text();
-                said.push(format!("{}: fractional byte value {shown:?} is invalid, must be an integer", amount.path));
-            }
+fn fractions(amounts: &Field<'_>, owner: &Field<'_>, key: &str, said: &mut Vec<String>) {
+    for name in ["memory", "ephemeral-storage"] {
+        let shown = amounts.str(name);
+        if shown.parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 != 0) {
+            let path = &owner.path;
+            said.push(format!("{path}.{key}[{name}]: fractional byte value {shown:?} is invalid, must be an integer"));
         }
     }
 }
 
-fn ports(container: &Field<'_>, said: &mut Vec<String>) {
-    let ports = container.items("ports");
-    for (index, port) in ports.iter().enumerate() {
-        let same = |other: &&Field<'_>| {
-            ["containerPort", "hostPort", "protocol", "hostIP"]
-                .iter()
-                .all(|key| other.at(key).value == port.at(key).value)
-        };
-        if let Some(first) = ports.iter().take(index).find(same) {
-            said.push(format!("{}: duplicate port definition with {}", port.path, first.path));
+fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
+    let mut seen: HashMap<(i64, &str), Vec<Field<'_>>> = HashMap::new();
+    let containers = CONTAINERS.into_iter().flat_map(|list| spec.items(list));
+    for port in containers.flat_map(|container| container.items("ports")) {
+        let number = |port: &Field<'_>, key: &str| port.at(key).int().unwrap_or(0);
+        let (host, ip) = (number(&port, "hostPort"), port.str("hostIP"));
+        if !ip.is_empty() && host == 0 {
+            let (name, own, protocol) = (port.str("name"), number(&port, "containerPort"), port.str("protocol"));
+            said.push(format!(
+                "{}: hostIP set without hostPort: {{Name:{name} HostPort:0 ContainerPort:{own} Protocol:{protocol} HostIP:{ip}}}",
+                port.path
+            ));
         }
+        let others = seen.entry((number(&port, "containerPort"), port.str("protocol"))).or_default();
+        for other in others.iter() {
+            let (other_host, other_ip) = (number(other, "hostPort"), other.str("hostIP"));
+            let how = if ip == other_ip && host == other_host {
+                "duplicate"
+            } else if host == 0 || other_host == 0 {
+                "overlapping"
+            } else if host == other_host && ip.is_empty() != other_ip.is_empty() {
+                "dangerously ambiguous"
+            } else {
+                continue;
+            };
+            said.push(format!("{}: {how} port definition with {}", port.path, other.path));
+        }
+        others.push(port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ports_that_meet_are_told_over_containers() {
+        let port =
+            |host: i64, ip: &str| json!({"containerPort": 80, "protocol": "TCP", "hostPort": host, "hostIP": ip});
+        let pod = json!({"spec": {"containers": [
+            {"name": "a", "ports": [port(0, "")]},
+            {"name": "b", "ports": [port(0, ""), port(80, "")]},
+        ]}});
+        assert_eq!(
+            warnings(&pod),
+            [
+                "spec.containers[1].ports[0]: duplicate port definition with spec.containers[0].ports[0]",
+                "spec.containers[1].ports[1]: overlapping port definition with spec.containers[0].ports[0]",
+                "spec.containers[1].ports[1]: overlapping port definition with spec.containers[1].ports[0]",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_an_annotation_is_told_by_its_place() {
+        let template = json!({"metadata": {"annotations": {"security.alpha.kubernetes.io/sysctls": "x"}}, "spec": {}});
+        assert_eq!(
+            template_warnings(&json!({"spec": {"template": template}}), &["spec", "template"], "spec.template"),
+            [
+                "spec.template.metadata.annotations[security.alpha.kubernetes.io/sysctls]: non-functional in v1.11+; use the \"sysctls\" field instead"
+            ]
+        );
     }
 }

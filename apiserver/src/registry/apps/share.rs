@@ -1,0 +1,31 @@
+//! A number of pods, or a percentage of them.
+
+use martello_api::status::Cause;
+use serde_json::Value;
+
+use crate::registry::validation::{field::Field, text};
+
+/// Checks that it is a number that is not negative, or a percentage.
+pub fn check(share: &Field<'_>, causes: &mut Vec<Cause>) {
+    match share.value {
+        Value::String(_) => share.check(text::percent, causes),
+        _ => share.not_negative(causes),
+    }
+}
+
+/// Checks that it is at most the whole.
+pub fn check_whole(share: &Field<'_>, causes: &mut Vec<Cause>) {
+    if percent(share).is_some_and(|percent| percent > 100) {
+        share.invalid("must not be greater than 100%", causes);
+    }
+}
+
+/// The number, of pods or of hundredths.
+#[must_use]
+pub fn amount(share: &Field<'_>) -> i64 {
+    share.int().or_else(|| percent(share)).unwrap_or_else(|| share.text().parse().unwrap_or(0))
+}
+
+fn percent(share: &Field<'_>) -> Option<i64> {
+    share.text().strip_suffix('%')?.parse().ok()
+}

@@ -1,0 +1,268 @@
+//! StatefulSets.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::{share, workload};
+use crate::registry::{
+    core::pod_defaults,
+    kind::{Column, Generation, NameRule, Strategy, resource},
+    object, table,
+    validation::{
+        field::{Field, go_form},
+        pod, selector, text,
+    },
+};
+
+/// StatefulSets.
+pub struct StatefulSets;
+
+/// What may change in a spec.
+const MUTABLE: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+const IMMUTABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+const COUNTS: [&str; 7] = [
+    "replicas",
+    "readyReplicas",
+    "currentReplicas",
+    "updatedReplicas",
+    "availableReplicas",
+    "observedGeneration",
+    "collisionCount",
+];
+
+impl Strategy for StatefulSets {
+    fn resource(&self) -> Resource {
+        resource("apps", "v1", "StatefulSet", "statefulsets")
+            .short(&["sts"])
+            .categories(&["all"])
+            .status()
+            .scale()
+            .build()
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::Label
+    }
+
+    fn default(&self, object: &mut Value) {
+        workload::default_template(object);
+        let spec = &["spec"];
+        if object::text(object, &["spec", "podManagementPolicy"]).is_empty() {
+            object::set(object, spec, "podManagementPolicy", "OrderedReady");
+        }
+        let strategy = &["spec", "updateStrategy"];
+        if object::text(object, &["spec", "updateStrategy", "type"]).is_empty() {
+            object::set(object, strategy, "type", "RollingUpdate");
+        }
+        if object::text(object, &["spec", "updateStrategy", "type"]) == "RollingUpdate" {
+            object::set_default(object, &["spec", "updateStrategy", "rollingUpdate"], "partition", 0);
+        }
+        for key in ["whenDeleted", "whenScaled"] {
+            if object::text(object, &["spec", "persistentVolumeClaimRetentionPolicy", key]).is_empty() {
+                object::set(object, &["spec", "persistentVolumeClaimRetentionPolicy"], key, "Retain");
+            }
+        }
+        object::set_default(object, spec, "replicas", 1);
+        object::set_default(object, spec, "revisionHistoryLimit", 10);
+        for claim in object::list_mut(object, &["spec", "volumeClaimTemplates"]).into_iter().flatten() {
+            object::set(claim, &[], "kind", "PersistentVolumeClaim");
+            object::set(claim, &[], "apiVersion", "v1");
+            pod_defaults::claim_spec(claim);
+            object::set_default(claim, &["status"], "phase", "Pending");
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let spec = Field::new(object, "").at("spec");
+        check_policies(&spec, causes);
+        spec.at("replicas").not_negative(causes);
+        spec.at("minReadySeconds").not_negative(causes);
+        spec.at("ordinals").at("start").not_negative(causes);
+        check_template(&spec, causes);
+        workload::always_restarts(object, "StatefulSet", causes);
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let name = Field::new(object, "").at("spec").at("serviceName");
+        name.check_if_set(text::dns1123_label, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let rest = |value: &Value| {
+            let mut spec = value.get("spec").cloned().unwrap_or_default();
+            for key in MUTABLE {
+                object::remove(&mut spec, &[], key);
+            }
+            spec
+        };
+        if !object::semantically_equal(Some(&rest(object)), Some(&rest(old))) {
+            causes.push(Cause::forbidden("spec", IMMUTABLE));
+        }
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        workload::check_not_negative_status(object, &COUNTS, causes);
+        let status = Field::new(object, "").at("status");
+        let count = |key: &str| status.at(key).int().unwrap_or(0);
+        for key in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
+            if count(key) > count("replicas") {
+                status.at(key).invalid("cannot be greater than status.replicas", causes);
+            }
+        }
+        if count("availableReplicas") > count("readyReplicas") {
+            status.at("availableReplicas").invalid("cannot be greater than status.readyReplicas", causes);
+        }
+        workload::check_collisions(object, old, causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut said = workload::template_warnings(object, old, &["spec", "template"], "spec.template");
+        if object::int(object, &["spec", "revisionHistoryLimit"]).is_some_and(|limit| limit < 0) {
+            said.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+        }
+        said
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 5] = [
+            Column::name(),
+            Column::text("Ready", "Number of the pod with ready state"),
+            Column::age(),
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let ready = object::int(object, &["status", "readyReplicas"]).unwrap_or(0);
+        let wanted = object::int(object, &["spec", "replicas"]).unwrap_or(0);
+        let [names, images] = workload::containers(object);
+        vec![object::name(object).into(), format!("{ready}/{wanted}").into(), table::age(object, now), names, images]
+    }
+}
+
+fn check_policies(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let management = spec.at("podManagementPolicy");
+    if !matches!(management.text(), "OrderedReady" | "Parallel") {
+        management.invalid("must be 'OrderedReady' or 'Parallel'", causes);
+    }
+    let strategy = spec.at("updateStrategy");
+    let rolling = strategy.get("rollingUpdate");
+    match (strategy.str("type"), rolling) {
+        ("OnDelete", Some(rolling)) => {
+            let shown = go_rolling(rolling.value);
+            let why = "only allowed for updateStrategy 'RollingUpdate'";
+            causes.push(Cause::invalid(rolling.path, &shown, why));
+        }
+        ("OnDelete" | "RollingUpdate", None) => {}
+        ("RollingUpdate", Some(rolling)) => check_rolling(&rolling, causes),
+        (_, rolling) => {
+            let mut shown = go_form(strategy.value, &[("type", "Type", json!(""))]);
+            let rolling = rolling.map_or(Value::Null, |rolling| go_rolling(rolling.value));
+            object::set(&mut shown, &[], "RollingUpdate", rolling);
+            causes.push(Cause::invalid(strategy.path, &shown, "must be 'RollingUpdate' or 'OnDelete'"));
+        }
+    }
+    let retention = spec.at("persistentVolumeClaimRetentionPolicy");
+    for key in ["whenDeleted", "whenScaled"] {
+        retention.at(key).one_of(&["Retain", "Delete"], causes);
+    }
+}
+
+fn go_rolling(rolling: &Value) -> Value {
+    go_form(rolling, &[("partition", "Partition", json!(0)), ("maxUnavailable", "MaxUnavailable", Value::Null)])
+}
+
+fn check_rolling(rolling: &Field<'_>, causes: &mut Vec<Cause>) {
+    rolling.at("partition").not_negative(causes);
+    let Some(unavailable) = rolling.get("maxUnavailable") else { return };
+    share::check(&unavailable, causes);
+    if share::amount(&unavailable) == 0 {
+        unavailable.invalid("cannot be 0", causes);
+    }
+    share::check_whole(&unavailable, causes);
+}
+
+/// Checks selector and template; the claims stand for volumes that the template need not have.
+fn check_template(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let found = spec.at("selector");
+    if found.value.is_null() {
+        found.required("", causes);
+    } else {
+        selector::check(Some(found.value), &found.path, causes);
+        if selector::is_empty(found.value) {
+            found.invalid("empty selector is invalid for statefulset", causes);
+        }
+        if !selector::is_sound(found.value) {
+            return found.invalid("", causes);
+        }
+    }
+    let labels = spec.at("template").at("metadata").at("labels");
+    let empty = found.value.is_null() || selector::is_empty(found.value);
+    if !empty && !selector::selects(found.value, Some(labels.value)) {
+        labels.invalid("`selector` does not match template `labels`", causes);
+    }
+    let mut template = spec.at("template").value.clone();
+    let mut volumes = object::list(&template, &["spec", "volumes"]).to_vec();
+    for claim in spec.items("volumeClaimTemplates") {
+        let name = object::name(claim.value);
+        if !volumes.iter().any(|volume| object::text(volume, &["name"]) == name) {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    }
+    if !volumes.is_empty() {
+        object::set(&mut template, &["spec"], "volumes", volumes);
+    }
+    pod::template(&template, &[], "spec.template", causes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(spec: Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check_policies(&Field::new(&spec, "spec"), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn an_unknown_strategy_is_shown_whole() {
+        let retention = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
+        let spec = |strategy: Value| {
+            json!({"podManagementPolicy": "Parallel", "updateStrategy": strategy,
+                "persistentVolumeClaimRetentionPolicy": retention})
+        };
+        assert_eq!(
+            faults(spec(json!({"type": "Bar"}))),
+            [
+                r#"spec.updateStrategy: Invalid value: {"Type":"Bar","RollingUpdate":null}: must be 'RollingUpdate' or 'OnDelete'"#
+            ]
+        );
+        let rolling = json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}});
+        assert_eq!(
+            faults(spec(rolling)),
+            [
+                r#"spec.updateStrategy.rollingUpdate: Invalid value: {"Partition":1,"MaxUnavailable":null}: only allowed for updateStrategy 'RollingUpdate'"#
+            ]
+        );
+    }
+}

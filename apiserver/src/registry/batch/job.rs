@@ -1,0 +1,405 @@
+//! Jobs.
+
+use jiff::Timestamp;
+use martello_api::{resource::Resource, status::Cause};
+use serde_json::{Value, json};
+
+use super::{job_spec, job_status};
+use crate::registry::{
+    apps::workload,
+    core::pod_defaults,
+    kind::{Column, Generation, Strategy, plain_field, resource},
+    object, table,
+    validation::{field::Field, pod, selector, text},
+};
+
+/// Jobs.
+pub struct Jobs;
+
+/// The label of the Job's uid, by which it knows its pods.
+pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const OLD_CONTROLLER_UID: &str = "controller-uid";
+const OLD_JOB_NAME: &str = "job-name";
+/// How often a Job that does not say may fail.
+const BACKOFF_LIMIT: i64 = 6;
+/// Completions and pods at once from which an indexed Job may not be able to keep its failed indexes.
+const MANY: (i64, i64) = (100_000, 10_000);
+const UNTRACKED: &str = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+
+impl Strategy for Jobs {
+    fn resource(&self) -> Resource {
+        resource("batch", "v1", "Job", "jobs").categories(&["all"]).status().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        pod_defaults::spec(object, &["spec", "template", "spec"], false);
+        let spec = &["spec"];
+        let has = |object: &Value, key: &str| object::at(object, &["spec", key]).is_some_and(|value| !value.is_null());
+        if !has(object, "completions") && !has(object, "parallelism") {
+            object::set(object, spec, "completions", 1);
+        }
+        object::set_default(object, spec, "parallelism", 1);
+        let limit = if has(object, "backoffLimitPerIndex") { i64::from(i32::MAX) } else { BACKOFF_LIMIT };
+        object::set_default(object, spec, "backoffLimit", limit);
+        take_labels(object);
+        object::set_default(object, spec, "completionMode", "NonIndexed");
+        object::set_default(object, spec, "suspend", false);
+        object::set_default(object, spec, "manualSelector", false);
+        for rule in object::list_mut(object, &["spec", "podFailurePolicy", "rules"]).into_iter().flatten() {
+            for pattern in object::list_mut(rule, &["onPodConditions"]).into_iter().flatten() {
+                if object::text(pattern, &["status"]).is_empty() {
+                    object::set(pattern, &[], "status", "True");
+                }
+            }
+        }
+        let replacement = if has(object, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+        object::set_default(object, spec, "podReplacementPolicy", replacement);
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::set(object, &[], "status", json!({}));
+        if !object::flag(object, &["spec", "manualSelector"]) {
+            generate_selector(object);
+        }
+        take_labels(object);
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Spec
+    }
+
+    fn orphans_by_default(&self) -> bool {
+        true
+    }
+
+    fn delete_warning(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        )
+    }
+
+    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let whole = Field::new(object, "");
+        check_generated(&whole, causes);
+        let spec = whole.at("spec");
+        check_spec(&spec, causes);
+        let completions = spec.at("completions").int().unwrap_or(0);
+        if spec.str("completionMode") == "Indexed" && completions > 0 {
+            let name = whole.at("metadata").at("name");
+            let host = format!("{}-{}", name.text(), completions - 1);
+            if !text::dns1123_label(&host).is_empty() {
+                name.invalid(&format!("will not able to create pod with invalid DNS label: {host}"), causes);
+            }
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let spec = Field::new(object, "").at("spec");
+        // Upstream checks the spec of an update twice, and lists what it finds twice.
+        check_spec(&spec, causes);
+        check_update(object, old, causes);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        job_status::check(object, old, causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut said = workload::name_warnings(object, old);
+        said.extend(spec_warnings(object, old, &["spec"]));
+        said
+    }
+
+    fn selectable(&self) -> &'static [&'static str] {
+        &["status.successful"]
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        if path != "status.successful" {
+            return plain_field(object, path);
+        }
+        object::int(object, &["status", "succeeded"]).unwrap_or(0).to_string()
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        const COLUMNS: [Column; 8] = [
+            Column::name(),
+            Column::text("Status", "Status of the job."),
+            Column::text("Completions", "status.succeeded"),
+            Column::text("Duration", "Time required to complete the job."),
+            Column::age(),
+            Column::text("Containers", "Names of each container in the template.").wide(),
+            Column::text("Images", "Images referenced by each container in the template.").wide(),
+            Column::text("Selector", "spec.selector").wide(),
+        ];
+        &COLUMNS
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let [names, images] = workload::containers(object);
+        vec![
+            object::name(object).into(),
+            state(object).into(),
+            completions(object).into(),
+            duration(object, now).into(),
+            table::age(object, now),
+            names,
+            images,
+            table::selector_text(object::at(object, &["spec", "selector"])).into(),
+        ]
+    }
+}
+
+/// Warnings about the spec of a Job at `at`.
+#[must_use]
+pub(super) fn spec_warnings(object: &Value, old: Option<&Value>, at: &[&str]) -> Vec<String> {
+    if old.is_some_and(|old| object::semantically_equal(old.get("spec"), object.get("spec"))) {
+        return Vec::new();
+    }
+    let path = at.join(".");
+    let spec = Field::new(object::at(object, at).unwrap_or(&Value::Null), path);
+    let number = |key: &str| spec.at(key).int().unwrap_or(0);
+    let mut said = Vec::new();
+    if spec.str("completionMode") == "Indexed" && number("completions") > MANY.0 && number("parallelism") > MANY.1 {
+        said.push(format!("{}: {UNTRACKED}", spec.path));
+    }
+    let template = spec.at("template");
+    said.extend(pod::template_warnings(template.value, &[], &template.path));
+    said
+}
+
+/// A Job without labels has those of its pods.
+fn take_labels(object: &mut Value) {
+    let labels = object::at(object, &["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels.filter(|labels| !object::is_zero(labels))
+        && object::at(object, &["metadata", "labels"]).is_none_or(object::is_zero)
+    {
+        object::set(object, &["metadata"], "labels", labels);
+    }
+}
+
+/// Labels and a selector that no other Job has.
+fn generate_selector(object: &mut Value) {
+    let (uid, name) = (object::uid(object).to_owned(), object::name(object).to_owned());
+    for (key, value) in [(OLD_CONTROLLER_UID, &uid), (OLD_JOB_NAME, &name), (CONTROLLER_UID, &uid), (JOB_NAME, &name)] {
+        object::set_default(object, &["spec", "template", "metadata", "labels"], key, value.as_str());
+    }
+    object::set_default(object, &["spec", "selector", "matchLabels"], CONTROLLER_UID, uid);
+}
+
+fn check_generated(whole: &Field<'_>, causes: &mut Vec<Cause>) {
+    let spec = whole.at("spec");
+    let found = spec.at("selector");
+    if spec.flag("manualSelector") || found.value.is_null() {
+        return;
+    }
+    let (uid, name) = (object::uid(whole.value), object::name(whole.value));
+    let metadata = spec.at("template").at("metadata");
+    let labels = metadata.at("labels");
+    let expected = [(OLD_CONTROLLER_UID, uid), (OLD_JOB_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)];
+    for (key, value) in expected {
+        match labels.get(key) {
+            None => causes.push(Cause::required(format!("{}[{key}]", labels.path), &format!("must be '{value}'"))),
+            Some(own) if own.text() != value => {
+                let path = format!("{}[{key}]", labels.path);
+                causes.push(Cause::invalid(path, labels.value, &format!("must be '{value}'")));
+            }
+            Some(_) => {}
+        }
+    }
+    let expected: serde_json::Map<String, Value> =
+        expected.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    if selector::is_sound(found.value) && !selector::selects(found.value, Some(&Value::Object(expected))) {
+        found.invalid("`selector` not auto-generated", causes);
+    }
+}
+
+fn check_spec(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    job_spec::check(spec, causes);
+    let found = spec.at("selector");
+    if found.value.is_null() {
+        found.required("", causes);
+    } else {
+        selector::check(Some(found.value), &found.path, causes);
+    }
+    let labels = spec.at("template").at("metadata").at("labels");
+    let matches = !found.value.is_null() && selector::selects(found.value, Some(labels.value));
+    if !matches && (found.value.is_null() || selector::is_sound(found.value)) {
+        labels.invalid("`selector` does not match template `labels`", causes);
+    }
+}
+
+fn check_update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let spec = Field::new(object, "").at("spec");
+    let before = old.get("spec").unwrap_or(&Value::Null);
+    check_completions(&spec, before, causes);
+    immutable(&spec, before, "selector", causes);
+    check_template(object, old, causes);
+    for key in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        immutable(&spec, before, key, causes);
+    }
+}
+
+fn immutable(spec: &Field<'_>, before: &Value, key: &str, causes: &mut Vec<Cause>) {
+    let field = spec.at(key);
+    if !object::semantically_equal(Some(field.value), before.get(key)) {
+        field.invalid("field is immutable", causes);
+    }
+}
+
+/// An elastic Job changes both numbers at once.
+fn check_completions(spec: &Field<'_>, before: &Value, causes: &mut Vec<Cause>) {
+    if spec.str("completionMode") != "Indexed" {
+        return immutable(spec, before, "completions", causes);
+    }
+    let completions = spec.at("completions");
+    let changed = completions.value != before.get("completions").unwrap_or(&Value::Null);
+    if changed && !completions.value.is_null() && completions.value != spec.at("parallelism").value {
+        completions.invalid("can only be modified in tandem with spec.parallelism", causes);
+    }
+}
+
+/// The template is for ever; where and with what the pods of a suspended Job will run may still change.
+fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let template = Field::new(object, "").at("spec").at("template");
+    let mut before = object::at(old, &["spec", "template"]).cloned().unwrap_or_default();
+    let suspended = object::flag(old, &["spec", "suspend"]);
+    let stopped = object::text(old, &["status", "startTime"]).is_empty() || job_status::is(old, "Suspended");
+    if !suspended || !stopped {
+        if !object::semantically_equal(Some(template.value), Some(&before)) {
+            template.invalid("field is immutable", causes);
+        }
+        return;
+    }
+    forget_placing(&mut before, template.value);
+    for list in ["containers", "initContainers"] {
+        let now = template.at("spec").items(list);
+        for (container, own) in object::list_mut(&mut before, &["spec", list]).into_iter().flatten().zip(&now) {
+            if own.at("name").value == container.get("name").unwrap_or(&Value::Null) {
+                object::copy_key(container, own.value, "resources");
+            }
+        }
+    }
+    let spec = template.at("spec");
+    if !object::semantically_equal(Some(spec.value), before.get("spec")) {
+        spec.invalid("field is immutable", causes);
+    }
+}
+
+fn forget_placing(before: &mut Value, now: &Value) {
+    let affinity = object::at(now, &["spec", "affinity"]).cloned().unwrap_or_default();
+    let mut own = object::at(before, &["spec", "affinity"]).cloned().unwrap_or_default();
+    if own.is_null() {
+        own = json!({});
+    }
+    object::copy_key(&mut own, &affinity, "nodeAffinity");
+    object::set(before, &["spec"], "affinity", own);
+    if let (Some(before), Some(now)) = (before.get_mut("spec"), now.get("spec")) {
+        for key in ["nodeSelector", "tolerations", "schedulingGates"] {
+            object::copy_key(before, now, key);
+        }
+    }
+}
+
+fn state(job: &Value) -> &'static str {
+    let is = |condition: &str| job_status::is(job, condition);
+    match () {
+        () if is("Complete") => "Complete",
+        () if is("Failed") => "Failed",
+        () if object::is_terminating(job) => "Terminating",
+        () if is("Suspended") => "Suspended",
+        () if is("FailureTarget") => "FailureTarget",
+        () if is("SuccessCriteriaMet") => "SuccessCriteriaMet",
+        () => "Running",
+    }
+}
+
+fn completions(job: &Value) -> String {
+    let done = object::int(job, &["status", "succeeded"]).unwrap_or(0);
+    match (object::int(job, &["spec", "completions"]), object::int(job, &["spec", "parallelism"]).unwrap_or(0)) {
+        (Some(wanted), _) => format!("{done}/{wanted}"),
+        (None, parallel) if parallel > 1 => format!("{done}/1 of {parallel}"),
+        (None, _) => format!("{done}/1"),
+    }
+}
+
+fn duration(job: &Value, now: Timestamp) -> String {
+    let time = |key: &str| object::text(job, &["status", key]).parse::<Timestamp>().ok();
+    let Some(start) = time("startTime") else { return String::new() };
+    table::human_duration(time("completionTime").unwrap_or(now).as_second() - start.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(spec: Value) -> Value {
+        let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
+        Jobs.default(&mut job);
+        Jobs.prepare_create(&mut job, Timestamp::UNIX_EPOCH);
+        job
+    }
+
+    fn template() -> Value {
+        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1",
+            "terminationMessagePolicy": "File"}]}})
+    }
+
+    fn faults(job: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        Jobs.validate(job, &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn a_job_knows_its_pods_by_its_uid() {
+        let job = made(json!({"template": template()}));
+        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {CONTROLLER_UID: "u"}}));
+        assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
+        assert_eq!(faults(&job), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_selector_of_another_job_is_refused() {
+        let mut job = made(json!({"template": template()}));
+        job["spec"]["template"]["metadata"]["labels"][CONTROLLER_UID] = json!("other");
+        let faults = faults(&job);
+        assert!(faults[0].ends_with("must be 'u'"), "{faults:?}");
+        assert_eq!(faults.len(), 2, "{faults:?}");
+    }
+
+    #[test]
+    fn a_suspended_job_may_still_be_placed_elsewhere() {
+        let old = made(json!({"template": template(), "suspend": true}));
+        let mut new = old.clone();
+        new["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "fast"});
+        new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+        let check = |new: &Value, old: &Value| {
+            let mut causes = Vec::new();
+            check_update(new, old, &mut causes);
+            causes.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&new, &old), Vec::<String>::new());
+        let mut running = old.clone();
+        running["spec"]["suspend"] = json!(false);
+        assert_eq!(check(&new, &running), ["spec.template"]);
+        new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("i:2");
+        assert_eq!(check(&new, &old), ["spec.template.spec"]);
+    }
+
+    #[test]
+    fn an_elastic_job_changes_both_numbers() {
+        let old =
+            made(json!({"template": template(), "completionMode": "Indexed", "completions": 2, "parallelism": 2}));
+        let mut new = old.clone();
+        new["spec"]["completions"] = json!(3);
+        let mut causes = Vec::new();
+        check_update(&new, &old, &mut causes);
+        assert_eq!(causes[0].message, "Invalid value: 3: can only be modified in tandem with spec.parallelism");
+        new["spec"]["parallelism"] = json!(3);
+        let mut causes = Vec::new();
+        check_update(&new, &old, &mut causes);
+        assert!(causes.is_empty());
+    }
+}
