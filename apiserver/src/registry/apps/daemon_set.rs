@@ -47,6 +47,8 @@ impl Strategy for DaemonSets {
             object::set_default(object, &rolling, "maxSurge", 0);
         }
         object::set_default(object, &["spec"], "revisionHistoryLimit", 10);
+        // Upstream's internal type has it as a field, which is always shown.
+        object::set_default(object, &["metadata", "annotations"], TEMPLATE_GENERATION, "0");
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {

@@ -33,6 +33,11 @@ pub(super) fn drop_annotations(object: &mut Value) {
     }
 }
 
+/// Whether an object of version 1 has metrics beside the share of CPU.
+pub(super) fn has_metrics(object: &Value) -> bool {
+    !annotation_list(object, METRICS).is_empty()
+}
+
 /// Version 2 becomes version 1.
 pub(super) fn to_v1(object: &mut Value) {
     drop_annotations(object);

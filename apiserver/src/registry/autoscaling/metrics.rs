@@ -88,12 +88,20 @@ fn flatten(metric: &Value, current: bool) -> Value {
         for (name, path, unset) in flat_fields(field, current) {
             let found = object::at(source, path).filter(|value| !value.is_null()).cloned();
             if let Some(value) = found.or_else(|| unset.map(Value::from)) {
+                let value = if *name == "target" { reference(&value) } else { value };
                 fields.insert((*name).to_owned(), value);
             }
         }
         object::set(&mut flat, &[], field, fields);
     }
     flat
+}
+
+/// A reference with its fields in upstream's order.
+fn reference(value: &Value) -> Value {
+    let own =
+        ["kind", "name", "apiVersion"].into_iter().filter_map(|key| Some((key.to_owned(), value.get(key)?.clone())));
+    Value::Object(own.collect())
 }
 
 fn unfold(flat: &Value, current: bool) -> Value {

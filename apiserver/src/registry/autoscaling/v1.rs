@@ -35,15 +35,13 @@ impl Strategy for Autoscalers {
 
     fn default(&self, object: &mut Value) {
         object::set_default(object, &["spec"], "minReplicas", 1);
+        if !convert::has_metrics(object) {
+            object::set_default(object, &["spec"], "targetCPUUtilizationPercentage", v2::CPU_PERCENT);
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
         object::set(object, &[], "status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
-        // What is stored is version 2, and shows its defaults in this one.
-        let mut stored = stored(object);
-        v2::Autoscalers.default(&mut stored);
-        convert::to_v1(&mut stored);
-        *object = stored;
     }
 
     fn to_stored(&self, object: &mut Value) {

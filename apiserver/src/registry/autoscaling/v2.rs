@@ -20,7 +20,7 @@ pub struct Autoscalers;
 /// Under what both versions are stored.
 pub(super) const STORAGE: &str = "horizontalpodautoscalers.autoscaling";
 /// Share of the requested CPU that one aims at who does not say.
-const CPU_PERCENT: i64 = 80;
+pub(super) const CPU_PERCENT: i64 = 80;
 
 impl Strategy for Autoscalers {
     fn resource(&self) -> Resource {

@@ -3,6 +3,7 @@
 use super::kind::Kind;
 
 pub mod binding;
+mod budget;
 pub mod claim;
 pub mod claim_rules;
 pub mod configmap;

@@ -1,0 +1,174 @@
+//! Budgets that hold an eviction back: how many pods may be disrupted, counted down by each eviction.
+
+use std::sync::Arc;
+
+use martello_api::{
+    clock::rfc3339_seconds,
+    status::{ApiError, Cause, Details},
+};
+use serde_json::{Value, json};
+
+use super::eviction::set_condition;
+use crate::{
+    registry::{
+        call::Call,
+        codec,
+        kind::Kind,
+        object,
+        storage::{Expected, WriteError, parse, store_failure},
+        validation::selector,
+    },
+    server::Core,
+    store::{Entry, ListAt, Page},
+};
+
+/// How often the count is tried anew when another write came between.
+const ATTEMPTS: usize = 20;
+/// Most evictions that the budget's controller has not seen yet: what it keeps of them has to stay small.
+const MAX_DISRUPTED: usize = 2000;
+const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+const SEVERAL: &str =
+    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+
+/// What the budgets say.
+pub(super) enum Verdict {
+    /// The pod may go.
+    Free,
+    /// The pod is not ready, and this budget does not count it.
+    Unhealthy(String),
+}
+
+/// Asks the budget of a pod, and counts the disruption.
+pub(super) async fn ask(core: &Arc<Core>, call: &Call, pod: &Value, dry_run: bool) -> Result<Verdict, ApiError> {
+    let Some(kind) = core.registry.find("policy", "v1", "poddisruptionbudgets") else { return Ok(Verdict::Free) };
+    let mut budgets = of_pod(core, kind, pod).await?;
+    let Some((mut entry, mut budget)) = budgets.pop() else { return Ok(Verdict::Free) };
+    if !budgets.is_empty() {
+        return Err(ApiError::new(500, "", SEVERAL));
+    }
+    if !is_ready(pod) && spares_unhealthy(&budget) {
+        return Ok(Verdict::Unhealthy(object::name(&budget).to_owned()));
+    }
+    for _ in 0..ATTEMPTS {
+        let mut counted = budget.clone();
+        count(&mut counted, call, object::name(pod))?;
+        if dry_run {
+            return Ok(Verdict::Free);
+        }
+        codec::normalize(kind, &mut counted);
+        match core.put(kind, &counted, Expected::Revision(entry.revision)).await {
+            Ok(_) => {
+                kind.after_commit(core, Some(&counted), Some(&budget));
+                return Ok(Verdict::Free);
+            }
+            Err(WriteError::Conflict(_)) => {
+                entry = core.get(kind, object::namespace(&budget), object::name(&budget)).await?;
+                budget = core.value(kind, &entry).await?;
+            }
+            Err(WriteError::Failed(error)) => return Err(error),
+        }
+    }
+    let name = object::name(&budget);
+    Err(ApiError::new(
+        504,
+        "Timeout",
+        format!("Timeout: couldn't update PodDisruptionBudget {name:?} due to conflicts"),
+    ))
+}
+
+async fn of_pod(core: &Arc<Core>, kind: &Kind, pod: &Value) -> Result<Vec<(Arc<Entry>, Value)>, ApiError> {
+    let labels = object::at(pod, &["metadata", "labels"]).filter(|labels| !object::is_zero(labels));
+    if labels.is_none() {
+        return Ok(Vec::new());
+    }
+    let scope = kind.scope(object::namespace(pod));
+    let listed = core.store.list(&scope, ListAt::Latest, Page::default()).await;
+    let mut found = Vec::new();
+    for entry in listed.map_err(|error| store_failure(&error))?.items {
+        let mut budget = parse(entry.bytes())?;
+        crate::registry::storage::set_revision(&mut budget, entry.revision);
+        let selects = object::at(&budget, &["spec", "selector"])
+            .is_some_and(|found| !found.is_null() && selector::selects(found, labels));
+        if selects {
+            found.push((entry, budget));
+        }
+    }
+    Ok(found)
+}
+
+fn is_ready(pod: &Value) -> bool {
+    object::list(pod, &["status", "conditions"]).iter().any(|condition| {
+        object::text(condition, &["type"]) == "Ready" && object::text(condition, &["status"]) == "True"
+    })
+}
+
+/// A pod that is not ready is no loss where the budget says so, or where enough others are.
+fn spares_unhealthy(budget: &Value) -> bool {
+    let number = |key: &str| object::int(budget, &["status", key]).unwrap_or(0);
+    object::text(budget, &["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow"
+        || number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0
+}
+
+/// Counts one disruption, or says why there may be none.
+fn count(budget: &mut Value, call: &Call, pod: &str) -> Result<(), ApiError> {
+    let number = |budget: &Value, path: &[&str]| object::int(budget, path).unwrap_or(0);
+    let name = object::name(budget).to_owned();
+    let generation = number(budget, &["metadata", "generation"]);
+    let observed = number(budget, &["status", "observedGeneration"]);
+    if observed < generation {
+        return Err(busy(&name));
+    }
+    let allowed = number(budget, &["status", "disruptionsAllowed"]);
+    let forbid = |why: &str| ApiError::forbidden("policy", "poddisruptionbudget", &name, why);
+    if allowed < 0 {
+        return Err(forbid("pdb disruptions allowed is negative"));
+    }
+    let disrupted = object::at(budget, &["status", "disruptedPods"]).and_then(Value::as_object);
+    if disrupted.is_some_and(|pods| pods.len() > MAX_DISRUPTED) {
+        return Err(forbid("DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+    }
+    if allowed == 0 {
+        return Err(refusal(&why_none(budget, &name), 0));
+    }
+    object::set(budget, &["status"], "disruptionsAllowed", allowed - 1);
+    if allowed == 1 {
+        let condition = json!({
+            "type": "DisruptionAllowed", "status": "False", "observedGeneration": observed,
+            "lastTransitionTime": rfc3339_seconds(call.now), "reason": "InsufficientPods", "message": "",
+        });
+        set_condition(budget, condition);
+    }
+    object::set(budget, &["status", "disruptedPods"], pod, rfc3339_seconds(call.now));
+    Ok(())
+}
+
+fn why_none(budget: &Value, name: &str) -> String {
+    let failed = object::list(budget, &["status", "conditions"]).iter().find(|condition| {
+        object::text(condition, &["type"]) == "DisruptionAllowed"
+            && object::text(condition, &["reason"]) == "SyncFailed"
+    });
+    if let Some(condition) = failed {
+        let why = object::text(condition, &["message"]);
+        return format!(
+            "The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
+        );
+    }
+    let number = |key: &str| object::int(budget, &["status", key]).unwrap_or(0);
+    let (needs, has) = (number("desiredHealthy"), number("currentHealthy"));
+    format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
+}
+
+/// Seconds after which to ask a budget again that is just being looked at.
+const RETRY_SECONDS: u32 = 10;
+
+/// 429: the budget's status is of before.
+pub(super) fn busy(name: &str) -> ApiError {
+    refusal(&format!("The disruption budget {name} is still being processed by the server."), RETRY_SECONDS)
+}
+
+fn refusal(why: &str, retry_after_seconds: u32) -> ApiError {
+    let mut error = ApiError::new(429, "TooManyRequests", REFUSED);
+    let causes = vec![Cause::new("DisruptionBudget", "", why)];
+    error.details = Some(Box::new(Details { causes, retry_after_seconds, ..Details::default() }));
+    error
+}
