@@ -8,7 +8,7 @@ use crate::registry::{
     apps::{share, workload},
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::{conditions, field::Field, selector},
+    validation::{condition, field::Field, selector},
 };
 
 /// PodDisruptionBudgets.
@@ -46,7 +46,7 @@ impl Strategy for DisruptionBudgets {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
-        conditions::check(&Field::new(object, "").at("status"), causes);
+        condition::check(&Field::new(object, "").at("status"), causes);
         let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
         workload::check_not_negative_status(object, &counts, causes);
     }

@@ -2,7 +2,6 @@
 
 pub mod address;
 pub mod condition;
-pub mod conditions;
 pub mod difference;
 pub mod expression;
 pub mod field;
