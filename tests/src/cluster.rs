@@ -191,6 +191,23 @@ impl Cluster {
         Endpoint::from_kube(&self.config().await?)
     }
 
+    /// An administrator, as soon as pods can be made in `default`: a controller gives that namespace its ServiceAccount a
+    /// moment after the server is ready.
+    pub async fn admin_with_pods(&mut self) -> Result<Endpoint> {
+        let admin = self.admin().await?;
+        let account = "/api/v1/namespaces/default/serviceaccounts/default";
+        let made = async {
+            let mut interval = tokio::time::interval(READY_INTERVAL);
+            while admin.ask("GET", account, "").await?.status != 200 {
+                interval.tick().await;
+            }
+            Ok(())
+        };
+        let made = tokio::time::timeout(READY_TIMEOUT, made).await;
+        made.unwrap_or_else(|_| bail!("{account} was not made within {READY_TIMEOUT:?}"))?;
+        Ok(admin)
+    }
+
     /// Nobody in particular.
     pub async fn anonymous(&mut self) -> Result<Endpoint> {
         Endpoint::anonymous("127.0.0.1", self.port, &self.authority_pem().await?)

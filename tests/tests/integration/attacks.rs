@@ -89,7 +89,7 @@ async fn who_may_read_one_secret_reads_no_other() {
 #[tokio::test]
 async fn acting_in_a_pod_takes_the_right_to_create_whatever_the_method() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     done(&admin.ask("POST", PODS, pod("web").to_string()).await.unwrap());
     let rules = json!([{"apiGroups": [""], "resources": ["pods", "pods/exec", "pods/attach", "pods/portforward"], "verbs": ["get"]}]);
     grant(&admin, rules).await;
@@ -180,7 +180,7 @@ async fn the_ways_up_are_closed() {
 #[tokio::test]
 async fn the_token_of_a_pod_ends_with_the_pod() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     done(&admin.ask("POST", PODS, pod("web").to_string()).await.unwrap());
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "web"}}});
@@ -199,7 +199,7 @@ async fn the_token_of_a_pod_ends_with_the_pod() {
 #[tokio::test]
 async fn a_node_gets_one_object_at_a_time_by_no_trick() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     for name in ["mine", "theirs"] {
         done(&admin.ask("POST", SECRETS, secret(name).to_string()).await.unwrap());
     }
@@ -229,7 +229,7 @@ async fn a_node_gets_one_object_at_a_time_by_no_trick() {
 #[tokio::test]
 async fn pods_beyond_the_level_are_refused_by_every_way_in() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     let mut privileged = pod("x");
     privileged["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
     let message = refused(&admin.ask("POST", PODS, privileged.to_string()).await.unwrap(), 403, "Forbidden");

@@ -20,7 +20,7 @@ fn secret(name: &str) -> Value {
 #[tokio::test]
 async fn a_node_reads_the_secrets_of_its_own_pods_only() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     for name in ["n1", "n2"] {
         done(&admin.ask("POST", "/api/v1/nodes", node(name).to_string()).await.unwrap());
     }
@@ -45,7 +45,7 @@ async fn a_node_reads_the_secrets_of_its_own_pods_only() {
 #[tokio::test]
 async fn a_node_changes_itself_and_no_other() {
     let mut cluster = Cluster::start().await.unwrap();
-    let admin = cluster.admin().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
     done(&as_node(&admin, "POST", "/api/v1/nodes", Some(&node("n1"))).await);
     refused(&as_node(&admin, "POST", "/api/v1/nodes", Some(&node("n2"))).await, 403, "Forbidden");
     done(&admin.ask("POST", "/api/v1/nodes", node("n2").to_string()).await.unwrap());
