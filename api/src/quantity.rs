@@ -34,8 +34,8 @@ enum Format {
 const NANO: i128 = 1_000_000_000;
 /// Upstream caps amounts at what 64 bits hold.
 const MAX_NANOS: i128 = i64::MAX as i128 * NANO;
-/// More digits than any amount has; the rest only wastes time.
-const MAX_DIGITS: usize = 64;
+/// Beyond this exponents make every amount that fits a body either nothing or too much.
+const MAX_POWER: i32 = 10_000_000;
 
 impl FromStr for Quantity {
     type Err = QuantityError;
@@ -95,64 +95,49 @@ fn scale_of(suffix: &str) -> Result<(Format, Scale), QuantityError> {
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E']).ok_or(QuantityError::Suffix)?;
             let power: i32 = exponent.parse().map_err(|_| QuantityError::Suffix)?;
-            Ok((Format::Exponent, Scale::Ten(power.clamp(-100, 100))))
+            Ok((Format::Exponent, Scale::Ten(power.clamp(-MAX_POWER, MAX_POWER))))
         }
     }
 }
 
 /// The amount in billionths, rounded up, capped.
 fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
-    let whole = whole.trim_start_matches('0');
-    if whole.len() > MAX_DIGITS {
-        return MAX_NANOS;
+    match scale {
+        Scale::Ten(power) => scaled_by_ten(whole, fraction, power),
+        Scale::Two(power) => scaled_by_two(whole, fraction, 1 << power),
     }
-    let fraction = fraction.get(..fraction.len().min(MAX_DIGITS)).unwrap_or_default();
-    let (power, factor) = match scale {
-        Scale::Ten(power) => (power, 1_i128),
-        Scale::Two(power) => (0, 1_i128 << power),
-    };
-    let mut amount: i128 = 0;
-    let mut place = 9 + power;
-    for digit in whole.bytes() {
-        amount = amount.saturating_mul(10).saturating_add(i128::from(digit - b'0'));
-    }
-    let mut lost = false;
-    let mut fraction = fraction.bytes();
-    // Powers of two multiply the whole number first and the fraction digit by digit, so that nothing is lost early.
-    if factor > 1 {
-        let mut rest: i128 = 0;
-        let mut digits = 0_u32;
-        for digit in fraction.by_ref().take(18) {
-            rest = rest * 10 + i128::from(digit - b'0');
-            digits += 1;
-        }
-        let product = rest.saturating_mul(factor);
-        let product = product.checked_mul(NANO).unwrap_or(i128::MAX);
-        let parts = 10_i128.pow(digits);
-        let extra = product / parts + i128::from(product % parts != 0);
-        return amount.saturating_mul(factor).saturating_mul(NANO).saturating_add(extra).min(MAX_NANOS);
-    }
-    for digit in fraction {
-        amount = amount.saturating_mul(10).saturating_add(i128::from(digit - b'0'));
-        place -= 1;
-        if amount > i128::MAX / 100 {
-            lost = true;
+}
+
+fn number(digits: impl Iterator<Item = u8>) -> i128 {
+    digits.fold(0, |amount: i128, digit| amount.saturating_mul(10).saturating_add(i128::from(digit - b'0')))
+}
+
+/// Moves the point before it counts, so that no digit is lost that matters, however many there are.
+fn scaled_by_ten(whole: &str, fraction: &str, power: i32) -> i128 {
+    let places = i64::from(power) + 9 - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
+    let length = whole.len() + fraction.len();
+    let dropped = usize::try_from(places.saturating_neg()).unwrap_or(0).min(length);
+    let digits = || whole.bytes().chain(fraction.bytes());
+    let mut amount = number(digits().take(length - dropped)).min(MAX_NANOS);
+    let lost = digits().skip(length - dropped).any(|digit| digit != b'0');
+    for _ in 0..places {
+        if amount == 0 || amount == MAX_NANOS {
             break;
         }
-    }
-    while place > 0 && amount < MAX_NANOS {
-        if amount == 0 {
-            break;
-        }
-        amount = amount.saturating_mul(10);
-        place -= 1;
-    }
-    while place < 0 && amount > 0 {
-        lost |= amount % 10 != 0;
-        amount /= 10;
-        place += 1;
+        amount = amount.saturating_mul(10).min(MAX_NANOS);
     }
     (amount + i128::from(lost)).min(MAX_NANOS)
+}
+
+/// Multiplies the whole number first and the fraction by itself, so that nothing is lost early.
+fn scaled_by_two(whole: &str, fraction: &str, factor: i128) -> i128 {
+    /// Digits of a fraction that leave room for the factor; what follows is less than a billionth of the least suffix.
+    const DIGITS: usize = 18;
+    let fraction = fraction.get(..DIGITS).unwrap_or(fraction);
+    let product = number(fraction.bytes()).saturating_mul(factor).checked_mul(NANO).unwrap_or(i128::MAX);
+    let parts = fraction.bytes().fold(1_i128, |parts, _| parts * 10);
+    let extra = product / parts + i128::from(product % parts != 0);
+    number(whole.bytes()).saturating_mul(factor).saturating_mul(NANO).saturating_add(extra).min(MAX_NANOS)
 }
 
 impl Quantity {
@@ -332,6 +317,9 @@ mod tests {
             ("0.1n", "1n"),
             ("-1.5", "-1500m"),
             ("+1", "1"),
+            ("100000000000000000000000000000000000000000e-38", "1e3"),
+            ("036854779223372036854775720368547758078075807.0", "9223372036854775807"),
+            ("0.00000000000000000000000000000000000000000025e42", "250e-3"),
             ("1E", "1E"),
             ("99999999999999999999", "9223372036854775807"),
             (".5", "500m"),

@@ -182,6 +182,27 @@ impl Document {
     }
 }
 
+/// Whether these bytes are accepted as a manifest or an index of manifests.
+///
+/// # Errors
+/// Says why not.
+pub fn check_manifest(bytes: &[u8]) -> Result<(), ImageError> {
+    match Document::parse(bytes)? {
+        Document::Manifest(manifest) => {
+            manifest.layers.iter().try_for_each(|layer| compression_of(&layer.media_type).map(drop))
+        }
+        Document::Index(_) => Ok(()),
+    }
+}
+
+/// Whether these bytes are accepted as an image's configuration.
+///
+/// # Errors
+/// Says why not.
+pub fn check_configuration(bytes: &[u8]) -> Result<(), ImageError> {
+    ConfigDocument::parse(bytes).map(drop)
+}
+
 /// The manifest of an index that fits the machine.
 pub(crate) fn choose<'a>(manifests: &'a [Descriptor], platform: &str) -> Option<&'a Descriptor> {
     let mut matching = manifests.iter().filter(|m| MANIFESTS.contains(&m.media_type.as_str()));

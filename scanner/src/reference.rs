@@ -106,9 +106,6 @@ impl FromStr for Reference {
         if name.is_empty() {
             return Err(ReferenceError::Empty);
         }
-        if name.len() > MAX_NAME {
-            return Err(ReferenceError::TooLong(name.len()));
-        }
         let (registry, repository) = split_registry(name);
         if !valid_registry(registry) {
             return Err(ReferenceError::Registry(registry.to_owned()));
@@ -126,6 +123,11 @@ impl FromStr for Reference {
         };
         let official = registry == DEFAULT_REGISTRY && !repository.contains('/');
         let repository = if official { format!("{OFFICIAL}/{repository}") } else { repository.to_owned() };
+        // As it will be written: what is only accepted without its registry could not be read back.
+        let length = registry.len() + 1 + repository.len();
+        if length > MAX_NAME {
+            return Err(ReferenceError::TooLong(length));
+        }
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
 }

@@ -86,6 +86,15 @@ pub(crate) fn answer(table: &DnsTable, bytes: &[u8]) -> Answer {
     Answer::Reply(Box::new(reply))
 }
 
+/// What is sent to whoever asks `query` over UDP or TCP; nothing where the table doesn't answer it.
+#[must_use]
+pub fn reply(table: &DnsTable, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
+    match answer(table, query) {
+        Answer::Reply(reply) => encode(&reply, most_bytes(query, tcp)),
+        Answer::Ignore | Answer::Forward => None,
+    }
+}
+
 enum Found {
     Records(Vec<RData>),
     /// The name exists, without such records.
@@ -211,7 +220,7 @@ impl Dns {
     async fn handle(&self, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         match answer(&self.table.load(), query) {
             Answer::Ignore => None,
-            Answer::Reply(reply) => encode(&reply, if tcp { MAX_MESSAGE } else { payload(query) }),
+            Answer::Reply(reply) => encode(&reply, most_bytes(query, tcp)),
             Answer::Forward => self.forward(query, tcp).await.or_else(|| server_failure(query)),
         }
     }
@@ -251,8 +260,11 @@ async fn ask_tcp(upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     Ok(reply)
 }
 
-/// Bytes that the asker takes over UDP.
-fn payload(query: &[u8]) -> usize {
+/// Bytes that the asker takes.
+fn most_bytes(query: &[u8], tcp: bool) -> usize {
+    if tcp {
+        return MAX_MESSAGE;
+    }
     let edns = Message::from_vec(query).ok().and_then(|query| query.edns);
     edns.map_or(UDP_PLAIN, |edns| usize::from(edns.max_payload()).clamp(UDP_PLAIN, UDP_MOST))
 }

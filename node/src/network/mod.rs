@@ -7,6 +7,8 @@ pub(crate) mod rules;
 pub mod tables;
 pub(crate) mod uplink;
 
+pub use dns::reply as dns_reply;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

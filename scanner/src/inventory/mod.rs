@@ -16,6 +16,7 @@ use crate::{Digest, Image};
 
 pub(crate) use bom::purl;
 pub use bom::render;
+pub use dpkg::licenses;
 pub use os_release::OsRelease;
 
 /// Largest package database or similar file that is read: Debian's with everything installed has 60 MiB.
@@ -175,6 +176,14 @@ fn is_copyright(path: &[u8]) -> bool {
     path.starts_with(b"usr/share/doc/") && path.ends_with(b"/copyright")
 }
 
+/// The packages that the package database at `path` of an image lists.
+///
+/// # Errors
+/// If it is damaged or hostile.
+pub fn packages(path: &str, bytes: &[u8]) -> Result<Vec<Package>, InventoryError> {
+    if APK_INSTALLED.contains(&path) { apk::parse(path, bytes) } else { dpkg::parse(path, bytes, path == DPKG_STATUS) }
+}
+
 fn summarize(view: &View, captured: &Captured) -> Result<Inventory, InventoryError> {
     let mut os = None;
     for path in OS_RELEASE {
@@ -185,7 +194,7 @@ fn summarize(view: &View, captured: &Captured) -> Result<Inventory, InventoryErr
     }
     let mut packages = Vec::new();
     if let Some(bytes) = captured.get(view, DPKG_STATUS)? {
-        packages.extend(dpkg::parse(DPKG_STATUS, &bytes, true)?);
+        packages.extend(self::packages(DPKG_STATUS, &bytes)?);
     }
     for (path, node) in view.nodes().filter(|(path, _)| path.as_bytes().starts_with(DPKG_STATUS_DIR)) {
         let name = String::from_utf8_lossy(path.as_bytes()).into_owned();
@@ -194,12 +203,12 @@ fn summarize(view: &View, captured: &Captured) -> Result<Inventory, InventoryErr
             continue;
         }
         if let Some(bytes) = captured.get(view, &name)? {
-            packages.extend(dpkg::parse(&name, &bytes, false)?);
+            packages.extend(self::packages(&name, &bytes)?);
         }
     }
     for path in APK_INSTALLED {
         if let Some(bytes) = captured.get(view, path)? {
-            packages.extend(apk::parse(path, &bytes)?);
+            packages.extend(self::packages(path, &bytes)?);
         }
     }
     for package in packages.iter_mut().filter(|p| p.origin == Origin::Dpkg) {

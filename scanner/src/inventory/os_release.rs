@@ -13,7 +13,8 @@ pub struct OsRelease {
 
 impl OsRelease {
     /// Reads the fields; `None` if there is no proper `ID`.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let field = |key: &str| {
             text.lines().find_map(|line| {
