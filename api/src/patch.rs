@@ -5,7 +5,7 @@ mod strategic;
 
 use serde_json::{Map as JsonMap, Value};
 
-use crate::schema::{FieldIssue, JsonError, Raw, Schema, parse_json};
+use crate::schema::{FieldIssue, JsonError, Schema, duplicates, parse_json};
 use crate::status::{ApiError, Cause, Details};
 
 /// Upstream refuses longer JSON patches.
@@ -134,27 +134,6 @@ fn object(patch: &[u8], prefix: &str) -> Result<(JsonMap<String, Value>, Vec<Fie
             let why = format!("{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
             Err(PatchError::Malformed(why))
         }
-    }
-}
-
-fn duplicates(raw: &Raw<'_>, path: &str, issues: &mut Vec<FieldIssue>) {
-    match raw {
-        Raw::Map(entries) => {
-            let mut seen = std::collections::HashSet::with_capacity(entries.len());
-            for (key, value) in entries {
-                let here = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
-                duplicates(value, &here, issues);
-                if !seen.insert(key) {
-                    issues.push(FieldIssue::Duplicate(here));
-                }
-            }
-        }
-        Raw::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                duplicates(item, &format!("{path}[{at}]"), issues);
-            }
-        }
-        _ => {}
     }
 }
 

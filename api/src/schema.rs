@@ -7,6 +7,7 @@ mod decode;
 mod defaults;
 mod descriptions;
 mod json;
+mod loose;
 mod normalize;
 mod protobuf;
 mod table;
@@ -20,10 +21,12 @@ use serde_json::Value;
 
 use crate::resource::{GroupVersionKind, Text};
 
+pub(crate) use decode::duplicates;
 pub use decode::{DecodeError, Decoded, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml};
 pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;
 pub use json::{JsonError, MAX_DEPTH, Raw, parse as parse_json};
+pub use loose::prune;
 pub use normalize::{normalize, zero};
 pub use protobuf::{
     Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event,
@@ -41,6 +44,10 @@ pub struct Schema {
     pub atomic: bool,
     /// Unknown fields are kept.
     pub preserve_unknown: bool,
+    /// Values are kept whatever their type, and validation judges them: custom kinds.
+    pub loose: bool,
+    /// Whole objects stand here: they keep kind, version and metadata.
+    pub embedded: bool,
     /// `x-kubernetes-unions` as OpenAPI publishes it.
     pub unions: Option<Value>,
     /// Sorted by name.
@@ -66,6 +73,8 @@ pub struct Field {
     pub required: bool,
     /// Filled in where nothing was given.
     pub default: Option<Value>,
+    /// Whether a custom kind keeps null here.
+    pub nullable: bool,
     /// Owned and replaced as a whole in server-side apply.
     pub atomic: bool,
     /// `x-kubernetes-map-type` as OpenAPI publishes it for this field.
@@ -118,6 +127,17 @@ pub struct List {
     pub merge: ListMerge,
     /// Whether OpenAPI says so in words (`x-kubernetes-list-type`); an atomic list may be silent.
     pub declared: bool,
+    /// What becomes of null items of a custom kind.
+    pub nulls: Nulls,
+}
+
+/// What becomes of null in a list or a map of a custom kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Nulls {
+    /// It stays.
+    pub allowed: bool,
+    /// It becomes this, where it does not stay.
+    pub default: Option<Value>,
 }
 
 /// How server-side apply tells the items of a list apart.
@@ -138,6 +158,8 @@ pub struct Map {
     pub value: Kind,
     /// Replaced as a whole.
     pub atomic: bool,
+    /// What becomes of null values of a custom kind.
+    pub nulls: Nulls,
 }
 
 /// What is written for a field that has no value, or the zero value of its type.
@@ -244,6 +266,7 @@ impl Field {
             presence: Presence::Optional,
             required: false,
             default: None,
+            nullable: false,
             atomic: false,
             map_type: None,
             patch: PatchStrategy::default(),
@@ -255,13 +278,13 @@ impl Kind {
     /// A list of `item`.
     #[must_use]
     pub fn list(item: Self, merge: ListMerge) -> Self {
-        Self::List(Arc::new(List { item, merge, declared: true }))
+        Self::List(Arc::new(List { item, merge, declared: true, nulls: Nulls::default() }))
     }
 
     /// A map of `value`.
     #[must_use]
     pub fn map(value: Self) -> Self {
-        Self::Map(Arc::new(Map { value, atomic: false }))
+        Self::Map(Arc::new(Map { value, atomic: false, nulls: Nulls::default() }))
     }
 
     /// The name of the Go type that holds it, as decoding errors show it.
@@ -317,6 +340,12 @@ impl Schemas {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Schema> {
         self.by_name.get(name).and_then(|at| self.all.get(*at)).map(|schema| &**schema)
+    }
+
+    /// A reference to the schema of this full name, for schemas that are built at run time.
+    #[must_use]
+    pub fn link(&self, name: &str) -> Option<Link> {
+        self.by_name.get(name).and_then(|at| self.all.get(*at)).map(|schema| Link::to(Arc::clone(schema)))
     }
 
     /// All, in the order of their names.

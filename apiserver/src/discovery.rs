@@ -1,5 +1,6 @@
 //! Discovery: which groups, versions and resources are served, in the plain and the aggregated form.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
@@ -120,7 +121,7 @@ fn grouped(resources: &[Resource]) -> Vec<Group<'_>> {
         .map(|(name, versions)| {
             let mut versions: Vec<(String, Vec<&Resource>)> =
                 versions.into_iter().map(|(version, resources)| (version.to_owned(), resources)).collect();
-            versions.sort_by_key(|(version, _)| std::cmp::Reverse(version_rank(version)));
+            versions.sort_by(|(one, _), (other, _)| by_rank(one, other));
             for (_, resources) in &mut versions {
                 resources.sort_by(|a, b| a.plural.cmp(&b.plural));
             }
@@ -132,18 +133,32 @@ fn grouped(resources: &[Resource]) -> Vec<Group<'_>> {
     groups
 }
 
-/// Stable before beta before alpha, then the larger number.
-fn version_rank(version: &str) -> (u8, u32, u32) {
-    let rest = version.trim_start_matches('v');
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-    let (major, rest) = rest.split_at_checked(digits).unwrap_or((rest, ""));
-    let major = major.parse().unwrap_or(0);
-    for (stage, name) in [(1, "beta"), (0, "alpha")] {
-        if let Some(minor) = rest.strip_prefix(name) {
-            return (stage, major, minor.parse().unwrap_or(0));
-        }
+/// The version that clients prefer first: stable before beta before alpha, then the larger number; names of any other
+/// form come last, by name.
+#[must_use]
+pub fn by_rank(one: &str, other: &str) -> Ordering {
+    match (version_rank(one), version_rank(other)) {
+        (Some(one), Some(other)) => other.cmp(&one),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => one.cmp(other),
     }
-    (2, major, 0)
+}
+
+/// Stage, major and minor number of `v1`, `v1beta2`, `v1alpha1`.
+fn version_rank(version: &str) -> Option<(u8, u32, u32)> {
+    let rest = version.strip_prefix('v')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, rest) = rest.split_at_checked(digits)?;
+    let major = major.parse().ok()?;
+    if rest.is_empty() {
+        return Some((2, major, 0));
+    }
+    [(1, "beta"), (0, "alpha")].into_iter().find_map(|(stage, name)| {
+        let minor = rest.strip_prefix(name)?;
+        let plain = minor.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| minor.parse().ok()).flatten().map(|minor| (stage, major, minor))
+    })
 }
 
 fn bytes(value: &Value) -> Bytes {
@@ -365,9 +380,9 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_by_maturity_then_by_number() {
-        let mut versions = ["v1alpha1", "v2beta1", "v1", "v2", "v1beta2", "v10"];
-        versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1"]);
+        let mut versions = ["foo1", "v1alpha1", "v2beta1", "v1", "bar", "v2", "v1beta2", "v10"];
+        versions.sort_by(|one, other| by_rank(one, other));
+        assert_eq!(versions, ["v10", "v2", "v1", "v2beta1", "v1beta2", "v1alpha1", "bar", "foo1"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod authn;
+pub mod crd;
 pub mod discovery;
 pub mod http;
 pub mod metrics;

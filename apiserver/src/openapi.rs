@@ -2,13 +2,14 @@
 //!
 //! Documents are made when they are first asked for and kept compressed.
 
+mod custom;
 mod definitions;
 mod gnostic;
 mod operations;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -63,30 +64,68 @@ fn hex_upper(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The schema of a kind that came at run time.
+#[derive(Clone, Debug)]
+pub struct CustomSchema {
+    /// How it is served.
+    pub resource: Resource,
+    /// The kind of its lists.
+    pub list_kind: String,
+    /// Its `openAPIV3Schema`.
+    pub schema: Arc<Value>,
+}
+
 /// The OpenAPI documents of what is served.
 #[derive(Debug)]
 pub struct OpenApi {
     resources: Vec<Resource>,
+    custom: Vec<CustomSchema>,
     version: String,
     json: OnceLock<Document>,
     protobuf: OnceLock<Document>,
     index: OnceLock<Bytes>,
-    /// Path below `/openapi/v3/` (`api/v1`, `apis/apps/v1`), with its document.
-    third: Vec<(String, OnceLock<Document>)>,
+    third: Vec<Arc<Place>>,
+}
+
+/// The document of one version of a group.
+#[derive(Debug)]
+struct Place {
+    /// Path below `/openapi/v3/` (`api/v1`, `apis/apps/v1`).
+    path: String,
+    custom: Vec<CustomSchema>,
+    document: OnceLock<Document>,
 }
 
 impl OpenApi {
     /// Of these resources; `version` is the server's, for instance `v1.36.0`.
     #[must_use]
     pub fn new(resources: &[Resource], version: &str) -> Self {
-        let places: BTreeSet<String> = resources.iter().map(place).collect();
+        Self::after(None, resources, Vec::new(), version)
+    }
+
+    /// Of built-in resources and custom ones. What did not change since `previous` is not made again.
+    #[must_use]
+    pub fn after(previous: Option<&Self>, builtin: &[Resource], custom: Vec<CustomSchema>, version: &str) -> Self {
+        let mut resources = builtin.to_vec();
+        resources.extend(custom.iter().map(|schema| schema.resource.clone()));
+        let paths: BTreeSet<String> = resources.iter().map(place).collect();
+        let third = paths.into_iter().map(|path| {
+            let custom: Vec<CustomSchema> =
+                custom.iter().filter(|schema| place(&schema.resource) == path).cloned().collect();
+            let kept = previous.and_then(|previous| previous.third.iter().find(|kept| kept.path == path));
+            match kept.filter(|kept| same(&kept.custom, &custom)) {
+                Some(kept) => Arc::clone(kept),
+                None => Arc::new(Place { path, custom, document: OnceLock::new() }),
+            }
+        });
         Self {
-            resources: resources.to_vec(),
+            third: third.collect(),
+            resources,
+            custom,
             version: version.to_owned(),
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
             index: OnceLock::new(),
-            third: places.into_iter().map(|place| (place, OnceLock::new())).collect(),
         }
     }
 
@@ -104,8 +143,8 @@ impl OpenApi {
     pub fn v3_index(&self) -> &Bytes {
         self.index.get_or_init(|| {
             let mut paths = Map::new();
-            for (place, _) in &self.third {
-                let hash = self.v3(place).map(|document| document.hash.as_str()).unwrap_or_default();
+            for place in &self.third {
+                let (hash, place) = (&self.document(place).hash, &place.path);
                 paths.insert(place.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{place}?hash={hash}")}));
             }
             Bytes::from(json!({"paths": paths}).to_string())
@@ -115,18 +154,21 @@ impl OpenApi {
     /// `/openapi/v3/PLACE`, for instance `apis/apps/v1`.
     #[must_use]
     pub fn v3(&self, wanted: &str) -> Option<&Document> {
-        let (_, document) = self.third.iter().find(|(place, _)| place == wanted)?;
-        Some(document.get_or_init(|| {
+        self.third.iter().find(|place| place.path == wanted).map(|place| self.document(place))
+    }
+
+    fn document<'p>(&self, here: &'p Place) -> &'p Document {
+        here.document.get_or_init(|| {
             let resources: Vec<&Resource> =
-                self.resources.iter().filter(|resource| place(resource) == wanted).collect();
+                self.resources.iter().filter(|resource| place(resource) == here.path).collect();
             let document = json!({
                 "openapi": "3.0.0",
                 "info": {"title": "Kubernetes", "version": self.version},
-                "paths": paths(&resources, Flavour::Third),
-                "components": {"schemas": definitions(&resources, Flavour::Third)},
+                "paths": paths(&resources, &here.custom, Flavour::Third),
+                "components": {"schemas": definitions(&resources, &here.custom, Flavour::Third)},
             });
             Document::of(document.to_string().as_bytes())
-        }))
+        })
     }
 
     fn second(&self) -> Value {
@@ -134,10 +176,17 @@ impl OpenApi {
         json!({
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": self.version},
-            "paths": paths(&resources, Flavour::Second),
-            "definitions": definitions(&resources, Flavour::Second),
+            "paths": paths(&resources, &self.custom, Flavour::Second),
+            "definitions": definitions(&resources, &self.custom, Flavour::Second),
         })
     }
+}
+
+fn same(one: &[CustomSchema], other: &[CustomSchema]) -> bool {
+    let alike = |(one, other): (&CustomSchema, &CustomSchema)| {
+        Arc::ptr_eq(&one.schema, &other.schema) && one.resource == other.resource && one.list_kind == other.list_kind
+    };
+    one.len() == other.len() && one.iter().zip(other).all(alike)
 }
 
 fn place(resource: &Resource) -> String {

@@ -65,6 +65,9 @@ pub fn decode_value(schema: &Schema, value: Value) -> Result<Decoded, DecodeErro
 /// # Errors
 /// The first field whose type is wrong.
 pub fn decode_raw(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeError> {
+    if schema.loose {
+        return super::loose::decode(schema, raw);
+    }
     let Raw::Map(entries) = raw else { return Err(DecodeError::NoObject(raw.go_kind())) };
     let mut shaper = Shaper { issues: Vec::new(), wrong: None };
     let path = Path { parent: None, part: Part::Root };
@@ -72,6 +75,28 @@ pub fn decode_raw(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeError>
     match shaper.wrong {
         Some(wrong) => Err(DecodeError::Type(wrong)),
         None => Ok(Decoded { value, issues: shaper.issues }),
+    }
+}
+
+/// The fields that occur twice, by path.
+pub(crate) fn duplicates(raw: &Raw<'_>, path: &str, issues: &mut Vec<FieldIssue>) {
+    match raw {
+        Raw::Map(entries) => {
+            let mut seen = std::collections::HashSet::with_capacity(entries.len());
+            for (key, value) in entries {
+                let here = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+                duplicates(value, &here, issues);
+                if !seen.insert(key) {
+                    issues.push(FieldIssue::Duplicate(here));
+                }
+            }
+        }
+        Raw::List(items) => {
+            for (at, item) in items.iter().enumerate() {
+                duplicates(item, &format!("{path}[{at}]"), issues);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -6,6 +6,9 @@ use super::{Kind, Presence, Schema};
 
 /// Fills in what `schema` declares as the default of fields that are missing, at every depth.
 pub fn apply_defaults(schema: &Schema, value: &mut Value) {
+    if schema.loose {
+        return super::loose::apply_defaults(schema, value);
+    }
     let Value::Object(map) = value else { return };
     for field in schema.fields() {
         let given = map.get(&*field.name);

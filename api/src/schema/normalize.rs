@@ -10,6 +10,12 @@ use super::{Field, Kind, Presence, Schema};
 /// nothing changes the object any more; what [`super::decode_json`] returns still tells an empty list from none.
 pub fn normalize(schema: &Schema, value: &mut Value) {
     let Value::Object(map) = value else { return };
+    if schema.loose {
+        if let (Some(field), Some(value)) = (schema.field("metadata"), map.get_mut("metadata")) {
+            descend(&field.kind, value);
+        }
+        return;
+    }
     for (name, value) in map.iter_mut() {
         if let Some(field) = schema.field(name) {
             descend(&field.kind, value);

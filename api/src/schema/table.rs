@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::{Field, Kind, Link, List, ListMerge, Map, PatchStrategy, Presence, Schema, Schemas};
+use super::{Field, Kind, Link, List, ListMerge, Map, Nulls, PatchStrategy, Presence, Schema, Schemas};
 use crate::resource::{GroupVersionKind, Text};
 
 /// The schemas of `text`. What it can't read it leaves out; a test holds that nothing is left out.
@@ -86,6 +86,7 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
         },
         required: presence.ends_with('!'),
         default,
+        nullable: false,
         atomic,
         map_type,
         patch,
@@ -119,8 +120,11 @@ fn kind(code: &str, links: &[Link], merge: Option<ListMerge>, atomic: bool) -> O
             item: kind(item, links, None, false)?,
             declared: merge.is_some(),
             merge: merge.unwrap_or(ListMerge::Atomic),
+            nulls: Nulls::default(),
         })),
-        ("{", value) => Kind::Map(Arc::new(Map { value: kind(value, links, None, false)?, atomic })),
+        ("{", value) => {
+            Kind::Map(Arc::new(Map { value: kind(value, links, None, false)?, atomic, nulls: Nulls::default() }))
+        }
         _ => return None,
     })
 }

@@ -1,10 +1,11 @@
 //! Discovery and OpenAPI: documents about what is served.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use martello_api::{resource::Resource, status::ApiError};
+use parking_lot::Mutex;
 
 use super::{
     body::ReplyBody,
@@ -12,38 +13,64 @@ use super::{
 };
 use crate::{
     discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents},
-    openapi::{Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_ACCEPT},
+    openapi::{CustomSchema, Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_ACCEPT},
+    registry::Custom,
     server::Core,
 };
 
-/// The documents of one server, made when they are first asked for, so that a start does not wait for them.
+/// The documents of one server, made when they are first asked for, so that a start does not wait for them, and made
+/// anew once other kinds are served.
 #[derive(Default)]
 pub struct Published {
-    discovery: OnceLock<Documents>,
-    openapi: OnceLock<OpenApi>,
+    discovery: Mutex<Option<(u64, Arc<Documents>)>>,
+    openapi: Mutex<Option<(u64, Arc<OpenApi>)>>,
 }
 
 impl Published {
-    fn discovery(&self, core: &Core) -> &Documents {
-        self.discovery.get_or_init(|| {
+    fn discovery(&self, core: &Core) -> Arc<Documents> {
+        let custom = core.registry.custom();
+        current(&self.discovery, custom.generation, |_| {
             let address = std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string();
-            Documents::new(&resources(core), &address)
+            Documents::new(&resources(core, &custom), &address)
         })
     }
 
-    fn openapi(&self, core: &Core) -> &OpenApi {
-        self.openapi.get_or_init(|| OpenApi::new(&resources(core), super::routes::KUBERNETES_VERSION))
+    fn openapi(&self, core: &Core) -> Arc<OpenApi> {
+        let custom = core.registry.custom();
+        current(&self.openapi, custom.generation, |previous| {
+            let builtin: Vec<Resource> = core.registry.resources().cloned().collect();
+            let schemas = custom.kinds.iter().filter_map(|kind| {
+                let (resource, list_kind) = (kind.resource.clone(), kind.list_kind().to_owned());
+                Some(CustomSchema { resource, list_kind, schema: kind.openapi()? })
+            });
+            OpenApi::after(previous, &builtin, schemas.collect(), super::routes::KUBERNETES_VERSION)
+        })
     }
 }
 
-fn resources(core: &Core) -> Vec<Resource> {
-    core.registry.resources().cloned().collect()
+/// What is kept for this generation of kinds; made where it is missing or older.
+fn current<T>(kept: &Mutex<Option<(u64, Arc<T>)>>, generation: u64, make: impl FnOnce(Option<&T>) -> T) -> Arc<T> {
+    let mut kept = kept.lock();
+    match &*kept {
+        Some((known, value)) if *known >= generation => Arc::clone(value),
+        older => {
+            let value = Arc::new(make(older.as_ref().map(|(_, value)| &**value)));
+            *kept = Some((generation, Arc::clone(&value)));
+            value
+        }
+    }
+}
+
+fn resources(core: &Core, custom: &Custom) -> Vec<Resource> {
+    let kinds = core.registry.kinds().iter().chain(custom.kinds.iter());
+    kinds.map(|kind| kind.resource.clone()).collect()
 }
 
 /// Serves a document.
 pub fn serve(core: &Arc<Core>, path: &str, headers: &HeaderMap) -> Reply {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let published = &core.published;
+    let openapi = || published.openapi(core);
     match segments.as_slice() {
         ["api"] => groups(core, headers, true),
         ["apis"] => groups(core, headers, false),
@@ -54,11 +81,11 @@ pub fn serve(core: &Arc<Core>, path: &str, headers: &HeaderMap) -> Reply {
             None => reply::failure(&ApiError::no_such_route()),
         },
         ["openapi", "v2"] if accepts(headers, PROTOBUF_V2_ACCEPT) => {
-            document(headers, published.openapi(core).v2_protobuf(), PROTOBUF_V2)
+            document(headers, openapi().v2_protobuf(), PROTOBUF_V2)
         }
-        ["openapi", "v2"] => document(headers, published.openapi(core).v2_json(), "application/json"),
-        ["openapi", "v3"] => reply::text(200, published.openapi(core).v3_index().clone()),
-        ["openapi", "v3", place @ ..] => match published.openapi(core).v3(&place.join("/")) {
+        ["openapi", "v2"] => document(headers, openapi().v2_json(), "application/json"),
+        ["openapi", "v3"] => reply::text(200, openapi().v3_index().clone()),
+        ["openapi", "v3", place @ ..] => match openapi().v3(&place.join("/")) {
             Some(found) => document(headers, found, "application/json"),
             None => reply::page_not_found(),
         },

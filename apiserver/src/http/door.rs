@@ -204,8 +204,11 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
         return Ok(compress(&headers, reply));
     };
-    let Some(kind) = core.registry.find(&target.group, &target.version, &target.resource).cloned() else {
-        return Err(plain(ApiError::no_such_route()));
+    let Some(kind) = core.registry.lookup(&target.group, &target.version, &target.resource) else {
+        if core.registry.has_version(&target.group, &target.version) {
+            return Err(plain(ApiError::no_such_route()));
+        }
+        return Ok(reply::page_not_found());
     };
     if method == Method::HEAD || info.verb.is_empty() {
         return Err(plain(ApiError::method_not_allowed()));

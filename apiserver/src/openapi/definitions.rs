@@ -6,6 +6,8 @@ use martello_api::resource::{GroupVersionKind, Resource};
 use martello_api::schema::{Descriptions, Field, Kind, ListMerge, Presence, Schema, Schemas, zero};
 use serde_json::{Map, Value, json};
 
+use super::{CustomSchema, custom};
+
 /// Which version of OpenAPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
@@ -24,8 +26,11 @@ pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 /// The definitions of what these resources speak, and of all that is part of it.
-pub(super) fn definitions(resources: &[&Resource], flavour: Flavour) -> Value {
-    let schemas = reached(resources);
+pub(super) fn definitions(resources: &[&Resource], custom: &[CustomSchema], flavour: Flavour) -> Value {
+    let mut schemas = reached(resources);
+    if !custom.is_empty() {
+        custom::needs().into_iter().for_each(|schema| reach(schema, &mut schemas));
+    }
     let names: BTreeSet<&str> = schemas.keys().copied().chain([PATCH]).collect();
     let words = Descriptions::of(&names);
     let mut all = Map::new();
@@ -49,6 +54,7 @@ pub(super) fn definitions(resources: &[&Resource], flavour: Flavour) -> Value {
         describe(&mut value, words.of_type(name));
         all.insert(name.to_owned(), value);
     }
+    all.extend(custom.iter().flat_map(|schema| custom::definitions(schema, flavour)));
     Value::Object(all)
 }
 
@@ -67,13 +73,18 @@ fn reached(resources: &[&Resource]) -> BTreeMap<&'static str, &'static Schema> {
     let roots = kinds
         .filter_map(|gvk| all.get(&gvk))
         .chain([STATUS, DELETE_OPTIONS].into_iter().filter_map(|name| all.named(name)));
-    let mut open: Vec<&'static Schema> = roots.collect();
+    roots.for_each(|schema| reach(schema, &mut found));
+    found
+}
+
+/// Adds a schema and all that is part of it.
+fn reach(root: &'static Schema, found: &mut BTreeMap<&'static str, &'static Schema>) {
+    let mut open = vec![root];
     while let Some(schema) = open.pop() {
         if found.insert(&*schema.name, schema).is_none() {
             open.extend(schema.fields().iter().filter_map(|field| message(&field.kind)));
         }
     }
-    found
 }
 
 fn message(kind: &'static Kind) -> Option<&'static Schema> {

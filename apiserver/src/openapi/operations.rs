@@ -5,7 +5,7 @@ use martello_api::schema::Schemas;
 use serde_json::{Map, Value, json};
 
 use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, gvk, list_of, reference};
-use super::place;
+use super::{CustomSchema, custom, place};
 
 const ENCODINGS: [&str; 2] = ["application/json", "application/yaml"];
 const PATCHES: [&str; 4] = [
@@ -14,6 +14,10 @@ const PATCHES: [&str; 4] = [
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+
+/// Custom kinds know no strategic merge.
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// A query parameter.
 struct Parameter(&'static str, &'static str, &'static str);
@@ -50,14 +54,14 @@ const DELETING: [Parameter; 5] = [
 ];
 
 /// All paths of these resources.
-pub(super) fn paths(resources: &[&Resource], flavour: Flavour) -> Value {
+pub(super) fn paths(resources: &[&Resource], custom: &[CustomSchema], flavour: Flavour) -> Value {
     let mut paths = Map::new();
     for resource in resources {
         let root = format!("/{}", place(resource));
         let base = if resource.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
         let collection = format!("{base}/{}", resource.plural);
         let item = format!("{collection}/{{name}}");
-        let builder = Builder { resource, flavour };
+        let builder = Builder { resource, custom, flavour };
         builder.put(
             &mut paths,
             &collection,
@@ -94,6 +98,7 @@ pub(super) fn paths(resources: &[&Resource], flavour: Flavour) -> Value {
 
 struct Builder<'r> {
     resource: &'r Resource,
+    custom: &'r [CustomSchema],
     flavour: Flavour,
 }
 
@@ -148,15 +153,18 @@ impl Builder<'_> {
         };
         let action = if is_connection(kind) { "connect" } else { action };
         let (body, body_types): (Option<String>, &[&str]) = match verb {
-            "create" | "update" if action != "connect" => (schema_name(kind), &["*/*"]),
+            "create" | "update" if action != "connect" => (self.schema_name(kind), &["*/*"]),
+            "patch" if action != "connect" && !self.custom.is_empty() && Schemas::builtin().get(kind).is_none() => {
+                (Some(PATCH.to_owned()), &CUSTOM_PATCHES)
+            }
             "patch" if action != "connect" => (Some(PATCH.to_owned()), &PATCHES),
             "delete" | "deletecollection" if action != "connect" => (Some(DELETE_OPTIONS.to_owned()), &["*/*"]),
             _ => (None, &["*/*"]),
         };
         let answer = match verb {
-            "list" => schema_name(&list_of(kind)),
+            "list" => self.schema_name(&self.list_kind(kind)),
             "delete" | "deletecollection" => Some(STATUS.to_owned()),
-            _ => schema_name(kind),
+            _ => self.schema_name(kind),
         };
         let gvk_value = gvk(kind);
         let mut parameters: Vec<Value> = queries.into_iter().map(|one| self.query(one)).collect();
@@ -213,6 +221,17 @@ impl Builder<'_> {
         all
     }
 
+    fn schema_name(&self, kind: &GroupVersionKind) -> Option<String> {
+        let builtin = Schemas::builtin().get(kind).map(|schema| schema.name.to_string());
+        builtin.or_else(|| custom::named(self.custom, kind))
+    }
+
+    /// The kind of the lists of a kind.
+    fn list_kind(&self, kind: &GroupVersionKind) -> GroupVersionKind {
+        let custom = self.custom.iter().find(|schema| schema.resource.gvk == *kind);
+        custom.map_or_else(|| list_of(kind), custom::list_of)
+    }
+
     fn operation_id(&self, verb: &str, path: &str, subresource: &str) -> String {
         let gvk = &self.resource.gvk;
         let word = match verb {
@@ -265,10 +284,6 @@ const WATCHING: [&str; 2] = ["allowWatchBookmarks", "watch"];
 /// Streams and proxies: their kinds end so, and no object is sent.
 fn is_connection(kind: &GroupVersionKind) -> bool {
     ["ExecOptions", "AttachOptions", "PortForwardOptions", "ProxyOptions"].iter().any(|end| kind.kind.ends_with(end))
-}
-
-fn schema_name(kind: &GroupVersionKind) -> Option<String> {
-    Schemas::builtin().get(kind).map(|schema| schema.name.to_string())
 }
 
 fn tag(gvk: &GroupVersionKind) -> String {

@@ -5,7 +5,7 @@ use martello_api::{
     patch,
     resource::GroupVersionKind,
     schema::{self, Decoded, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
-    status::ApiError,
+    status::{ApiError, Cause},
 };
 use serde_json::Value;
 
@@ -22,6 +22,9 @@ const YAML: &str = "application/yaml";
 
 /// The schema of a kind; one that keeps everything where there is none (our own kinds).
 fn schema_of(kind: &Kind) -> &Schema {
+    if let Some(own) = kind.schema() {
+        return own;
+    }
     Schemas::builtin().get(&kind.resource.gvk).unwrap_or_else(|| super::martello::open_schema())
 }
 
@@ -37,7 +40,11 @@ pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError
         _ => return Err(unknown_media(gvk)),
     };
     let decoded = decoded.map_err(|error| error.to_api_error(gvk, &call.body))?;
-    check_kind(gvk, &decoded.value)?;
+    if kind.is_custom() {
+        check_custom(kind, call, &decoded.value, strictness)?;
+    } else {
+        check_kind(gvk, &decoded.value)?;
+    }
     let value = judge(call, decoded, strictness, |problems| {
         ApiError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: strict decoding error: {problems}",
@@ -64,6 +71,45 @@ fn check_kind_of(gvk: &GroupVersionKind, kind: &str, version: &str) -> Result<()
         "{kind} in version {short:?} cannot be handled as a {}: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
         gvk.kind
     )))
+}
+
+/// An object of a custom kind says of itself what it is; without a schema for what it says, nothing of it is known.
+fn check_custom(kind: &Kind, call: &Call, value: &Value, strictness: FieldValidation) -> Result<(), ApiError> {
+    let gvk = &kind.resource.gvk;
+    let (own, version, wanted) =
+        (object::text(value, &["kind"]), object::text(value, &["apiVersion"]), gvk.api_version());
+    if own.is_empty() {
+        let body = String::from_utf8_lossy(&call.body).into_owned();
+        let nameless = GroupVersionKind { kind: "".into(), ..gvk.clone() };
+        return Err(schema::DecodeError::MissingKind(body).to_api_error(&nameless, &call.body));
+    }
+    if version != wanted {
+        let unknown = value.as_object().into_iter().flatten().map(|(name, _)| name);
+        for name in unknown.filter(|name| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata")) {
+            if strictness == FieldValidation::Warn {
+                call.warn(FieldIssue::Unknown(name.clone()).to_string());
+            }
+        }
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({wanted})"
+        )));
+    }
+    check_custom_type(kind, value)
+}
+
+fn check_custom_type(kind: &Kind, value: &Value) -> Result<(), ApiError> {
+    let gvk = &kind.resource.gvk;
+    let mut causes = Vec::new();
+    for (key, wanted) in [("kind", gvk.kind.to_string()), ("apiVersion", gvk.api_version())] {
+        let own = object::text(value, &[key]);
+        if own != wanted {
+            causes.push(Cause::invalid(key, &own.into(), &format!("must be {wanted}")));
+        }
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&gvk.group, object::text(value, &["kind"]), object::name(value), causes))
 }
 
 fn finish(kind: &Kind, mut value: Value) -> Value {
@@ -154,6 +200,7 @@ fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static 
     }
     match subresource {
         "" if kind.has_status() => &[&["status"]],
+        "status" if kind.is_custom() => &[&["spec"]],
         "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
         _ => &[],
     }
@@ -194,6 +241,11 @@ impl Patch {
             MERGE => Form::Merge,
             STRATEGIC if strategic => Form::Strategic,
             APPLY => Form::Apply,
+            _ if kind.is_custom() => {
+                return Err(ApiError::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE}, {APPLY}"
+                )));
+            }
             _ => {
                 let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
                 error.details = Some(Box::default());
@@ -269,6 +321,9 @@ impl Patch {
 }
 
 fn check_patched_kind(kind: &Kind, value: &Value) -> Result<(), ApiError> {
+    if kind.is_custom() {
+        return check_custom_type(kind, value);
+    }
     let gvk = &kind.resource.gvk;
     let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
     if own == gvk.kind && version == gvk.api_version() {

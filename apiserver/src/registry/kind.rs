@@ -6,12 +6,13 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     resource::{Resource, Text},
+    schema::Schema,
     status::{ApiError, Cause},
 };
 use serde_json::Value;
 
-use super::{call::Call, object, validation::text};
-use crate::server::Core;
+use super::{call::Call, object, validation::text, verbs::scale::ScalePaths};
+use crate::{server::Core, store::Entry};
 
 pub use super::{
     column::{AGE_DESCRIPTION, Column},
@@ -26,6 +27,7 @@ pub struct Kind {
     pub storage: Text,
     strategy: Box<dyn Strategy>,
     head: String,
+    list_kind: String,
     descriptions: OnceLock<Vec<String>>,
 }
 
@@ -69,6 +71,11 @@ pub enum Generation {
     Untouched,
     /// When anything outside `metadata` and `status` changes.
     Spec,
+    /// When anything outside `metadata` changes; `status` too where the flag says so. Null is not taken for absence.
+    Exact {
+        /// Whether the status counts.
+        status: bool,
+    },
 }
 
 /// What a delete answers with when the object is gone at once.
@@ -98,6 +105,21 @@ pub trait Strategy: Send + Sync + 'static {
     /// Under what its objects are stored.
     fn storage(&self) -> Option<Text> {
         None
+    }
+
+    /// The schema of a custom kind; those of built-in kinds are found by their names.
+    fn schema(&self) -> Option<&Schema> {
+        None
+    }
+
+    /// The schema of a custom kind as it was given, for OpenAPI.
+    fn openapi(&self) -> Option<Arc<Value>> {
+        None
+    }
+
+    /// The kind of its lists.
+    fn list_kind(&self) -> String {
+        format!("{}List", self.resource().gvk.kind)
     }
 
     /// The group that messages about invalid objects name.
@@ -218,6 +240,16 @@ pub trait Strategy: Send + Sync + 'static {
         &[]
     }
 
+    /// Whether a field selector may name `path`.
+    fn selects(&self, path: &str) -> bool {
+        self.selectable().contains(&path)
+    }
+
+    /// What is kept beside a stored object, so that selectors need not read it.
+    fn index(&self, stored: &Value) -> Vec<(String, String)> {
+        self.indexed().iter().map(|path| ((*path).to_owned(), self.field(stored, path))).collect()
+    }
+
     /// What a field selector sees.
     fn field(&self, object: &Value, path: &str) -> String {
         plain_field(object, path)
@@ -230,6 +262,11 @@ pub trait Strategy: Send + Sync + 'static {
             Column { name: "Created At", kind: "date", format: "", description: AGE_DESCRIPTION, priority: 0 },
         ];
         &NAME_AND_AGE
+    }
+
+    /// Columns of a Table as they are told, where they are known only at run time.
+    fn column_definitions(&self) -> Option<&[Value]> {
+        None
     }
 
     /// Cells of a row, by column.
@@ -245,6 +282,22 @@ pub trait Strategy: Send + Sync + 'static {
         _change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// Writes down that a delete has begun, for kinds that do so in their own way and end later by themselves; answers
+    /// whether it did.
+    fn begin_delete(&self, _object: &mut Value, _now: Timestamp) -> bool {
+        false
+    }
+
+    /// Why a verb that is offered can't be used now.
+    fn refuses(&self, _verb: &str) -> Option<ApiError> {
+        None
+    }
+
+    /// What clients of a deprecated version are told.
+    fn deprecation(&self) -> Option<&str> {
+        None
     }
 
     /// Before a delete is stored; may refuse.
@@ -265,6 +318,11 @@ pub trait Strategy: Send + Sync + 'static {
         _call: &'a Call,
         _object: Value,
     ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
+        None
+    }
+
+    /// Where its scale is, where that is not in `replicas` of spec and status.
+    fn scale_paths(&self) -> Option<&ScalePaths> {
         None
     }
 
@@ -293,6 +351,23 @@ pub trait Strategy: Send + Sync + 'static {
     /// Whether the stored form differs from this view.
     fn converts(&self) -> bool {
         false
+    }
+
+    /// Whether this view shows an entry as it is stored, to the byte.
+    fn shows_as_stored(&self, _entry: &Entry) -> bool {
+        !self.converts()
+    }
+
+    /// What this view shows of what is stored.
+    fn read<'a>(&'a self, _core: &'a Core, mut stored: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
+        self.show_stored(&mut stored);
+        Box::pin(async { Ok(stored) })
+    }
+
+    /// What is to be stored of an object.
+    fn write<'a>(&'a self, _core: &'a Core, mut object: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
+        self.to_stored(&mut object);
+        Box::pin(async { Ok(object) })
     }
 }
 
@@ -328,7 +403,20 @@ impl Kind {
             .storage()
             .unwrap_or_else(|| martello_api::status::qualified(&resource.gvk.group, &resource.plural).into());
         let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version());
-        Self { resource, storage, strategy: Box::new(strategy), head, descriptions: OnceLock::new() }
+        let list_kind = strategy.list_kind();
+        Self { resource, storage, strategy: Box::new(strategy), head, list_kind, descriptions: OnceLock::new() }
+    }
+
+    /// The kind of its lists.
+    #[must_use]
+    pub fn list_kind(&self) -> &str {
+        &self.list_kind
+    }
+
+    /// Whether it came at run time.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        self.strategy.schema().is_some()
     }
 
     /// How every object of this kind begins when it is encoded: kind and version, which items of lists go without.
@@ -399,7 +487,7 @@ impl Kind {
         match path {
             "metadata.name" => true,
             "metadata.namespace" => self.resource.namespaced,
-            _ => self.strategy.selectable().contains(&path),
+            _ => self.strategy.selects(path),
         }
     }
 }

@@ -71,7 +71,7 @@ pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result
     object::remove(object, &["metadata"], "resourceVersion");
     object::set(object, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
     object::set(object, &["metadata"], "creationTimestamp", rfc3339_seconds(now));
-    if kind.generation() == Generation::Spec {
+    if kind.generation() != Generation::Untouched {
         object::set(object, &["metadata"], "generation", 1);
     }
     if !kind.resource.namespaced {
@@ -96,9 +96,6 @@ pub fn prepare_update(object: &mut Value, old: &Value) {
 
 /// Lets the generation grow where the kind says so.
 pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
-    if kind.generation() == Generation::Untouched {
-        return;
-    }
     let rest = |value: &Value| {
         let mut rest = value.clone();
         for key in ["metadata", "status", "kind", "apiVersion"] {
@@ -106,7 +103,14 @@ pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
         }
         rest
     };
-    if !object::semantically_equal(Some(&rest(object)), Some(&rest(old))) {
+    let same = match kind.generation() {
+        Generation::Untouched => return,
+        Generation::Spec => object::semantically_equal(Some(&rest(object)), Some(&rest(old))),
+        Generation::Exact { status } => {
+            rest(object) == rest(old) && (!status || object.get("status") == old.get("status"))
+        }
+    };
+    if !same {
         let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
         object::set(object, &["metadata"], "generation", generation + 1);
     }

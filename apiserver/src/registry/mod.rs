@@ -2,9 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use martello_api::resource::Resource;
 
 pub mod admissionregistration;
+pub mod apiextensions;
 pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
@@ -41,11 +43,44 @@ pub mod volumes;
 
 pub use kind::{Kind, Strategy};
 
-/// Every kind that is served.
+/// Kinds, found by their paths.
+#[derive(Default)]
+pub struct Kinds {
+    all: Vec<Arc<Kind>>,
+    by_path: HashMap<String, usize>,
+}
+
+impl Kinds {
+    fn add(&mut self, kind: Arc<Kind>) {
+        let path = path(&kind.resource.gvk.group, &kind.resource.gvk.version, &kind.resource.plural);
+        self.by_path.insert(path, self.all.len());
+        self.all.push(kind);
+    }
+
+    fn find(&self, path: &str) -> Option<&Arc<Kind>> {
+        self.by_path.get(path).and_then(|at| self.all.get(*at))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.all.iter()
+    }
+}
+
+/// The kinds that came at run time, as they are at one moment.
+#[derive(Default)]
+pub struct Custom {
+    /// Grows with every change, so that what is made of these kinds can tell whether it is still right.
+    pub generation: u64,
+    /// The kinds.
+    pub kinds: Kinds,
+}
+
+/// Every kind that is served: those that are built in, and those that come and go at run time.
 #[derive(Default)]
 pub struct Registry {
-    kinds: Vec<Arc<Kind>>,
-    by_path: HashMap<String, usize>,
+    builtin: Kinds,
+    custom: ArcSwap<Custom>,
 }
 
 impl Registry {
@@ -55,6 +90,7 @@ impl Registry {
         let mut registry = Self::default();
         for kinds in [
             core::kinds(),
+            apiextensions::kinds(),
             apps::kinds(),
             autoscaling::kinds(),
             batch::kinds(),
@@ -80,34 +116,53 @@ impl Registry {
         registry
     }
 
-    /// Adds a kind.
+    /// Adds a kind that is built in.
     pub fn add(&mut self, kind: Kind) {
-        let path = path(&kind.resource.gvk.group, &kind.resource.gvk.version, &kind.resource.plural);
-        self.by_path.insert(path, self.kinds.len());
-        self.kinds.push(Arc::new(kind));
+        self.builtin.add(Arc::new(kind));
     }
 
-    /// The kind that is served under these names.
+    /// The built-in kind that is served under these names.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.by_path.get(&path(group, version, plural)).and_then(|at| self.kinds.get(*at))
+        self.builtin.find(&path(group, version, plural))
     }
 
-    /// Whether anything is served in this version of the group.
+    /// The kind that is served under these names, wherever it comes from. It stays as it is while the caller holds it.
+    #[must_use]
+    pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
+        let path = path(group, version, plural);
+        self.builtin.find(&path).or(self.custom.load().kinds.find(&path)).cloned()
+    }
+
+    /// Whether a built-in kind is served in this version of the group.
     #[must_use]
     pub fn has_version(&self, group: &str, version: &str) -> bool {
-        self.kinds.iter().any(|kind| kind.resource.gvk.group == group && kind.resource.gvk.version == version)
+        self.builtin.iter().any(|kind| kind.resource.gvk.group == group && kind.resource.gvk.version == version)
     }
 
-    /// All kinds.
+    /// All kinds that are built in.
     #[must_use]
     pub fn kinds(&self) -> &[Arc<Kind>] {
-        &self.kinds
+        &self.builtin.all
     }
 
-    /// What is served, for discovery.
+    /// What is built in, for discovery.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.kinds.iter().map(|kind| &kind.resource)
+        self.builtin.iter().map(|kind| &kind.resource)
+    }
+
+    /// The kinds that came at run time.
+    #[must_use]
+    pub fn custom(&self) -> Arc<Custom> {
+        self.custom.load_full()
+    }
+
+    /// Serves these kinds beside the built-in ones from now on. Requests in flight keep the kind that they have.
+    pub fn replace_custom(&self, kinds: Vec<Arc<Kind>>) {
+        let mut found = Kinds::default();
+        kinds.into_iter().for_each(|kind| found.add(kind));
+        let generation = self.custom.load().generation + 1;
+        self.custom.store(Arc::new(Custom { generation, kinds: found }));
     }
 }
 

@@ -6,10 +6,7 @@ use bytes::Bytes;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
-use super::{
-    kind::{Kind, Strategy},
-    object,
-};
+use super::{kind::Kind, object};
 use crate::{
     server::Core,
     store::{Body, Committed, Entry, Expect, Key, Object, Op, Pairs, Resource, Scope, StoreError},
@@ -141,17 +138,16 @@ impl Core {
     /// The JSON of an entry as this kind shows it, revision included. Opens what is sealed.
     pub async fn json(&self, kind: &Kind, entry: &Entry) -> Result<Bytes, ApiError> {
         let bytes = if entry.is_sealed() { self.open(entry, entry.revision).await? } else { entry.bytes().clone() };
-        if !kind.converts() {
+        if kind.shows_as_stored(entry) {
             return Ok(bytes);
         }
-        let mut value = parse(&bytes)?;
-        kind.show_stored(&mut value);
+        let value = kind.read(self, parse(&bytes)?).await?;
         Ok(with_revision(&kind.encode(&value), entry.revision))
     }
 
     /// The JSON of an entry with another revision in it.
     pub async fn json_at(&self, kind: &Kind, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
-        if entry.is_sealed() || kind.converts() {
+        if entry.is_sealed() || !kind.shows_as_stored(entry) {
             let bytes = self.json(kind, entry).await?;
             return Ok(with_revision(&bytes, revision));
         }
@@ -160,11 +156,10 @@ impl Core {
 
     /// The object of an entry as this kind shows it.
     pub async fn value(&self, kind: &Kind, entry: &Entry) -> Result<Value, ApiError> {
-        if !kind.converts() {
+        if kind.shows_as_stored(entry) {
             return if entry.is_sealed() { parse(&self.json(kind, entry).await?) } else { parse(entry.bytes()) };
         }
-        let mut value = parse(entry.bytes())?;
-        kind.show_stored(&mut value);
+        let mut value = kind.read(self, parse(entry.bytes())?).await?;
         if let Some(map) = value.as_object_mut() {
             map.insert("kind".into(), kind.name().into());
             map.insert("apiVersion".into(), kind.resource.gvk.api_version().into());
@@ -182,8 +177,7 @@ impl Core {
         let uid: Arc<str> = object::uid(value).into();
         let labels = labels(value);
         let (json, fields) = if kind.converts() {
-            let mut stored = value.clone();
-            kind.to_stored(&mut stored);
+            let stored = kind.write(self, value.clone()).await?;
             (encode_under(&head_of(&stored), &stored), fields(kind, &stored))
         } else {
             (kind.encode(value), fields(kind, value))
@@ -256,10 +250,9 @@ fn labels(value: &Value) -> Pairs {
     Pairs::from_iter(labels.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?))))
 }
 
-fn fields(kind: &Kind, value: &Value) -> Pairs {
-    let own: Vec<(&str, String)> =
-        kind.indexed().iter().map(|path| (*path, Strategy::field(&**kind, value, path))).collect();
-    Pairs::from_iter(own.iter().map(|(path, value)| (*path, value.as_str())))
+fn fields(kind: &Kind, stored: &Value) -> Pairs {
+    let own = kind.index(stored);
+    Pairs::from_iter(own.iter().map(|(path, value)| (path.as_str(), value.as_str())))
 }
 
 /// What a field selector sees of an entry.

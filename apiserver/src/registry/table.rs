@@ -36,20 +36,10 @@ pub fn of_one(kind: &Kind, call: &Call, version: &str, value: &Value) -> Result<
 /// Objects as a Table.
 pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values: &[Value]) -> Result<Value, ApiError> {
     let include = include(call)?;
-    let columns: Vec<Value> = kind
-        .columns()
-        .iter()
-        .zip(kind.column_descriptions())
-        .map(|(column, description)| {
-            json!({
-                "name": column.name,
-                "type": column.kind,
-                "format": column.format,
-                "description": description,
-                "priority": column.priority,
-            })
-        })
-        .collect();
+    let columns: Vec<Value> = match kind.column_definitions() {
+        Some(known) => known.to_vec(),
+        None => columns_of(kind),
+    };
     let rows: Vec<Value> = values
         .iter()
         .map(|value| {
@@ -68,6 +58,22 @@ pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values:
         "columnDefinitions": columns,
         "rows": rows,
     }))
+}
+
+fn columns_of(kind: &Kind) -> Vec<Value> {
+    kind.columns()
+        .iter()
+        .zip(kind.column_descriptions())
+        .map(|(column, description)| {
+            json!({
+                "name": column.name,
+                "type": column.kind,
+                "format": column.format,
+                "description": description,
+                "priority": column.priority,
+            })
+        })
+        .collect()
 }
 
 /// The age of an object, as people read it.

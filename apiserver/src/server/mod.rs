@@ -113,6 +113,8 @@ impl Server {
     /// Learns what the store holds (roles, pods, addresses), and makes what every cluster has. Then the server is ready.
     pub async fn start(&self) -> Result<(), ApiError> {
         bootstrap::learn(&self.core).await?;
+        let definitions = crate::crd::follow::Follower::learn(self).await?;
+        tokio::spawn(definitions.run());
         bootstrap::ensure(self).await?;
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
         Ok(())

@@ -47,6 +47,9 @@ pub enum DecodeError {
         "couldn't get version/kind; json parse error: json: cannot unmarshal {0} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
     )]
     NoObject(&'static str),
+    /// An object that does not say of which kind it is; with what was sent.
+    #[error("Object 'Kind' is missing in '{0}'")]
+    MissingKind(String),
     /// Malformed YAML.
     #[error("{0}")]
     Yaml(String),
@@ -65,7 +68,7 @@ impl DecodeError {
                 "{kind} in version {:?} cannot be handled as a {kind}: {why}",
                 gvk.version
             )),
-            Self::Json(_) | Self::NoObject(_) | Self::Yaml(_) => ApiError::bad_request(format!(
+            Self::Json(_) | Self::NoObject(_) | Self::Yaml(_) | Self::MissingKind(_) => ApiError::bad_request(format!(
                 "the object provided is unrecognized (must be of type {kind}): {self} ({})",
                 excerpt(body, matches!(self, Self::Yaml(_)))
             )),

@@ -42,6 +42,7 @@ pub async fn stored(
     match written {
         Written::Unchanged(entry) => one(core, kind, call, code, &entry).await,
         Written::Only(object) => value(kind, call, code, object),
+        Written::Stored(entry, _) if kind.is_custom() && kind.converts() => one(core, kind, call, code, &entry).await,
         Written::Stored(entry, mut object) => {
             if !is_plain(call) {
                 set_revision(&mut object, entry.revision);

@@ -164,7 +164,7 @@ fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: 
         None | Some(0) => {
             let zero = Value::from(0);
             let cause = Cause::invalid("metadata.resourceVersion", &zero, "must be specified for an update");
-            Err(kind.invalid(call.name(), vec![cause]))
+            Err(ApiError::invalid(kind.group(), &kind.resource.plural, call.name(), vec![cause]))
         }
         Some(_) if wanted == object::text(current, &["metadata", "resourceVersion"]) => Ok(call.verb == "update"),
         Some(_) => Err(kind.conflict(call.name(), MODIFIED)),
@@ -223,6 +223,7 @@ fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(
         }
         Part::Status => kind.validate_status(new, current, &mut causes),
         Part::Aspect(name) => kind.validate_aspect(name, new, current, &mut causes),
+        Part::Whole("scale") if kind.is_custom() => kind.validate_update(new, current, &mut causes),
         Part::Whole(_) => {}
     }
     if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(new), causes)) }

@@ -82,6 +82,9 @@ async fn attempt(
     now: Timestamp,
 ) -> Result<Outcome, WriteError> {
     let mut new = current.clone();
+    if !object::is_terminating(&current) && kind.begin_delete(&mut new, now) {
+        return keep(core, kind, entry, new, &current, options).await;
+    }
     let grace = kind.grace(&current, options.grace);
     set_finalizers(&mut new, propagation(kind, &current, options));
     let held = !object::finalizers(&new).is_empty() || kind.holds_back(&new);
@@ -95,12 +98,24 @@ async fn attempt(
         }
         return Ok(Outcome { object: new, gone: true });
     }
-    if new == current || options.dry_run {
+    keep(core, kind, entry, new, &current, options).await
+}
+
+/// Stores an object whose delete has begun.
+async fn keep(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    entry: &Arc<Entry>,
+    mut new: Value,
+    current: &Value,
+    options: &DeleteOptions,
+) -> Result<Outcome, WriteError> {
+    if new == *current || options.dry_run {
         return Ok(Outcome { object: new, gone: false });
     }
     codec::normalize(kind, &mut new);
     let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
-    kind.after_commit(core, Some(&new), Some(&current));
+    kind.after_commit(core, Some(&new), Some(current));
     set_revision(&mut new, stored.revision);
     Ok(Outcome { object: new, gone: false })
 }

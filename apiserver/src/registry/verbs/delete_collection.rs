@@ -38,14 +38,16 @@ pub async fn delete_collection(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) 
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
         }
-        object::remove(&mut value, &[], "kind");
-        object::remove(&mut value, &[], "apiVersion");
+        if !kind.is_custom() {
+            object::remove(&mut value, &[], "kind");
+            object::remove(&mut value, &[], "apiVersion");
+        }
         items.push(value);
     }
     let list = json!({
-        "kind": format!("{}List", kind.name()),
+        "kind": kind.list_kind(),
         "apiVersion": kind.resource.gvk.api_version(),
-        "metadata": list_metadata(&selected),
+        "metadata": list_metadata(kind, &selected),
         "items": items,
     });
     Ok(answer::encoded(call, 200, &list))

@@ -125,7 +125,16 @@ fn list_failure(error: &StoreError, options: &ListOptions) -> ApiError {
 
 /// `metadata` of a list.
 #[must_use]
-pub fn list_metadata(selected: &Selected) -> Value {
+pub fn list_metadata(kind: &Kind, selected: &Selected) -> Value {
+    let mut metadata = table_metadata(selected);
+    if let (None, true, Some(map)) = (&selected.next, kind.is_custom(), metadata.as_object_mut()) {
+        // Lists without a type of their own tell an empty token.
+        map.insert("continue".into(), "".into());
+    }
+    metadata
+}
+
+fn table_metadata(selected: &Selected) -> Value {
     let mut metadata = json!({"resourceVersion": selected.revision.to_string()});
     if let (Some(next), Some(map)) = (&selected.next, metadata.as_object_mut()) {
         map.insert("continue".into(), next.encode().into());
@@ -143,7 +152,7 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
         return Ok(reply::json_body(200, joined(core, kind, selected).await?));
     }
     let in_protobuf = call.accepted.encoding == Encoding::Protobuf && call.accepted.form == Form::Objects;
-    if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, list_metadata(selected))).flatten() {
+    if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, table_metadata(selected))).flatten() {
         return protobuf(core, kind, selected, list).await;
     }
     let mut values = Vec::with_capacity(selected.items.len());
@@ -152,21 +161,22 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
     }
     let shaped = match &call.accepted.form {
         Form::Objects => {
-            let items: Vec<Value> = values.into_iter().map(without_kind).collect();
+            let items: Vec<Value> =
+                if kind.is_custom() { values } else { values.into_iter().map(without_kind).collect() };
             json!({
-                "kind": format!("{}List", kind.name()),
+                "kind": kind.list_kind(),
                 "apiVersion": kind.resource.gvk.api_version(),
-                "metadata": list_metadata(selected),
+                "metadata": list_metadata(kind, selected),
                 "items": items,
             })
         }
-        Form::Table(version) => table::of_list(kind, call, version, list_metadata(selected), &values)?,
+        Form::Table(version) => table::of_list(kind, call, version, table_metadata(selected), &values)?,
         Form::MetadataList(version) => {
             let items: Vec<Value> = values.iter().map(|value| answer::metadata_only(version, value)).collect();
             json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": list_metadata(selected),
+                "metadata": table_metadata(selected),
                 "items": items,
             })
         }
@@ -204,18 +214,19 @@ async fn joined(core: &Arc<Core>, kind: &Kind, selected: &Selected) -> Result<Re
     let mut frames = VecDeque::new();
     let mut open = Vec::with_capacity(FRAME_BYTES.min(256 + selected.items.len() * 512));
     let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":{:?},\"metadata\":{},\"items\":[",
-        kind.name(),
+        "{{\"kind\":\"{}\",\"apiVersion\":{:?},\"metadata\":{},\"items\":[",
+        kind.list_kind(),
         kind.resource.gvk.api_version(),
-        list_metadata(selected),
+        list_metadata(kind, selected),
     );
     open.extend_from_slice(head.as_bytes());
     for (index, entry) in selected.items.iter().enumerate() {
         let bytes = core.json(kind, entry).await?;
         open.extend_from_slice(if index == 0 { b"{" } else { b",{" });
         let rest = match bytes.strip_prefix(kind.head().as_bytes()) {
-            Some(rest) => bytes.slice(bytes.len() - rest.len()..),
-            None => bytes.slice(1.min(bytes.len())..),
+            // Objects of custom kinds say what they are in lists, too.
+            Some(rest) if !kind.is_custom() => bytes.slice(bytes.len() - rest.len()..),
+            _ => bytes.slice(1.min(bytes.len())..),
         };
         if rest.len() >= FRAME_BYTES {
             frames.push_back(Bytes::from(std::mem::take(&mut open)));

@@ -18,12 +18,21 @@ pub mod update;
 pub mod watch;
 
 use super::{call::Call, codec, kind::Kind};
-use crate::{http::reply::Reply, server::Core};
+use crate::{
+    http::reply::{self, Reply},
+    server::Core,
+};
 use change::Part;
 
 /// Serves an authorized call.
 pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static, Result<Reply, ApiError>> {
     Box::pin(async move {
+        if let Some(warning) = kind.deprecation() {
+            call.warn(warning);
+        }
+        if kind.is_custom() && !fits_scope(&kind, &call) {
+            return Ok(reply::page_not_found());
+        }
         if call.target.subresource.is_empty() {
             return main(&core, &kind, call).await;
         }
@@ -39,6 +48,9 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
     if !kind.offers(call.verb) {
         return Err(ApiError::method_not_allowed());
     }
+    if let Some(refusal) = kind.refuses(call.verb) {
+        return Err(refusal);
+    }
     match call.verb {
         "create" if !kind.offers("get") => answer_review(core, kind, &call).await,
         "create" => create::create(core, kind, &call).await,
@@ -50,6 +62,15 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
         "delete" => delete::delete(core, kind, &call).await,
         "deletecollection" => delete_collection::delete_collection(core, kind, &call).await,
         _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Paths of custom kinds that their scope has no place for are no part of the API.
+fn fits_scope(kind: &Kind, call: &Call) -> bool {
+    match (kind.resource.namespaced, call.namespace().is_empty()) {
+        (true, true) => matches!(call.verb, "list" | "watch"),
+        (false, false) => false,
+        _ => true,
     }
 }
 
@@ -75,6 +96,9 @@ async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Resul
 async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
     let name = call.target.subresource.clone();
     let Some(subresource) = kind.resource.subresources.iter().find(|own| own.name == name) else {
+        if kind.is_custom() {
+            return Err(kind.not_found(call.name()));
+        }
         return Err(ApiError::no_such_route());
     };
     let special = kind.subresource(&name);

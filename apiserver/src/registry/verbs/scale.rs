@@ -20,7 +20,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
     if call.verb == "get" {
         let entry = core.get(kind, call.namespace(), call.name()).await?;
         let object = core.value(kind, &entry).await?;
-        return answer::value(kind, call, 200, scale_of(&object));
+        return answer::value(kind, call, 200, scale_of(kind, &object)?);
     }
     let options = if call.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
     let dry_run = call.dry_run(options)?;
@@ -32,10 +32,10 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         unconditional: true,
         transform: &|current| {
             let Some(current) = current else { return Err(kind.not_found(call.name())) };
-            let mut whole = scale_of(current);
+            let mut whole = scale_of(kind, current)?;
             object::set_default(&mut whole, &["spec"], "replicas", 0);
             let scale = edit.apply(&whole)?;
-            apply(call, current, &scale)
+            apply(kind, call, current, &scale)
         },
     };
     let (written, _) = change(core, kind, call, &plan).await?;
@@ -47,11 +47,11 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         answer::Written::Unchanged(entry) => core.value(kind, &entry).await?,
         answer::Written::Only(object) => object,
     };
-    answer::value(kind, call, 200, scale_of(&object))
+    answer::value(kind, call, 200, scale_of(kind, &object)?)
 }
 
 /// The object with the scale's number and revision.
-fn apply(call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
+fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
     let name = object::name(scale);
     if name != call.name() {
         return Err(ApiError::bad_request(format!(
@@ -65,7 +65,10 @@ fn apply(call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError>
         return Err(ApiError::invalid("autoscaling", "Scale", name, vec![cause]));
     }
     let mut new = current.clone();
-    object::set(&mut new, &["spec"], "replicas", replicas);
+    match kind.scale_paths() {
+        None => object::set(&mut new, &["spec"], "replicas", replicas),
+        Some(paths) => set_at(&mut new, &paths.spec_replicas, replicas.into()),
+    }
     for key in ["resourceVersion", "uid"] {
         match object::at(scale, &["metadata", key]).cloned() {
             Some(value) => object::set(&mut new, &["metadata"], key, value),
@@ -77,21 +80,57 @@ fn apply(call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError>
     Ok(new)
 }
 
+/// Where an object of a custom kind keeps what its scale tells, each path by its segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalePaths {
+    /// How many replicas are wanted.
+    pub spec_replicas: Vec<String>,
+    /// How many there are.
+    pub status_replicas: Vec<String>,
+    /// The selector of the replicas, as text.
+    pub selector: Option<Vec<String>>,
+}
+
+fn set_at(object: &mut Value, path: &[String], value: Value) {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    if let Some((last, above)) = path.split_last() {
+        object::set(object, above, last, value);
+    }
+}
+
+fn value_at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(object, |value, key| value.get(key))
+}
+
 /// The scale of an object.
-fn scale_of(value: &Value) -> Value {
+fn scale_of(kind: &Kind, value: &Value) -> Result<Value, ApiError> {
     let mut metadata = json!({});
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(found) = object::at(value, &["metadata", key]) {
             object::set(&mut metadata, &[], key, found.clone());
         }
     }
-    let replicas = object::int(value, &["spec", "replicas"]).unwrap_or(0);
+    let (replicas, present, selector) = match kind.scale_paths() {
+        None => (
+            object::int(value, &["spec", "replicas"]).unwrap_or(0),
+            object::int(value, &["status", "replicas"]).unwrap_or(0),
+            selector_of(value),
+        ),
+        Some(paths) => custom_scale(paths, value)?,
+    };
     let mut spec = json!({});
     if replicas != 0 {
         object::set(&mut spec, &[], "replicas", replicas);
     }
-    let mut status = json!({"replicas": object::int(value, &["status", "replicas"]).unwrap_or(0)});
-    let selector = match object::at(value, &["spec", "selector"]) {
+    let mut status = json!({"replicas": present});
+    if !selector.is_empty() {
+        object::set(&mut status, &[], "selector", selector);
+    }
+    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}))
+}
+
+fn selector_of(value: &Value) -> String {
+    match object::at(value, &["spec", "selector"]) {
         Some(selector) if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() => {
             table::selector_text(Some(selector))
         }
@@ -100,9 +139,15 @@ fn scale_of(value: &Value) -> Value {
             table::labels_text(Some(selector))
         }
         _ => String::new(),
-    };
-    if !selector.is_empty() {
-        object::set(&mut status, &[], "selector", selector);
     }
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+fn custom_scale(paths: &ScalePaths, value: &Value) -> Result<(i64, i64, String), ApiError> {
+    let Some(replicas) = value_at(value, &paths.spec_replicas).and_then(Value::as_i64) else {
+        let path = paths.spec_replicas.join(".");
+        return Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")));
+    };
+    let present = value_at(value, &paths.status_replicas).and_then(Value::as_i64).unwrap_or(0);
+    let selector = paths.selector.as_ref().and_then(|path| value_at(value, path)).and_then(Value::as_str);
+    Ok((replicas, present, selector.unwrap_or_default().to_owned()))
 }

@@ -245,7 +245,7 @@ impl Watcher {
 
     /// Encodes an event once for all watchers, unless it is secret or asked for in another form.
     async fn shared(&mut self, name: &str, event: &Event) -> Result<Bytes, ApiError> {
-        let shareable = !event.entry.is_sealed() && !self.kind.converts();
+        let shareable = !event.entry.is_sealed() && self.kind.shows_as_stored(&event.entry);
         match (&self.call.accepted.form, self.call.accepted.encoding) {
             (Form::Objects, Encoding::Json) if shareable => {
                 Ok(event.frame.get_or_init(|| wrap(name, event.entry.bytes())).clone())

@@ -1,0 +1,236 @@
+//! Custom kinds: what is given is kept where the schema has a place for it, whatever its type; validation judges later.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map as JsonMap, Value};
+
+use super::decode::duplicates;
+use super::json::Raw;
+use super::{DecodeError, Decoded, FieldIssue, Kind, Nulls, Schema, Schemas, decode_raw};
+
+/// What every object has, whatever its kind.
+const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
+/// More issues than this are not collected, as upstream.
+const MAX_ISSUES: usize = 100;
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// Decodes an object; its unknown fields are gone, its metadata is typed.
+pub(super) fn decode(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeError> {
+    if !matches!(raw, Raw::Map(_)) {
+        return Err(DecodeError::NoObject(raw.go_kind()));
+    }
+    let mut issues = Vec::new();
+    duplicates(&raw, "", &mut issues);
+    let mut value = raw.into_value();
+    let mut unknown = Vec::new();
+    if let Some(metadata) = value.get_mut("metadata") {
+        let (typed, found) = metadata_of(metadata.take(), "metadata")?;
+        *metadata = typed;
+        unknown.extend(found);
+    }
+    unknown.extend(prune(schema, &mut value));
+    unknown.sort();
+    unknown.dedup();
+    issues.extend(unknown.into_iter().map(FieldIssue::Unknown));
+    issues.truncate(MAX_ISSUES);
+    Ok(Decoded { value, issues })
+}
+
+/// Metadata in the form of its type, and what it has no place for.
+fn metadata_of(value: Value, path: &str) -> Result<(Value, Vec<String>), DecodeError> {
+    let Some(schema) = Schemas::builtin().named(OBJECT_META) else { return Ok((value, Vec::new())) };
+    match value {
+        Value::Null => Ok((Value::Object(JsonMap::new()), Vec::new())),
+        Value::Object(_) => {
+            let decoded = decode_raw(schema, Raw::from(value))?;
+            let unknown = decoded.issues.into_iter().filter_map(|issue| match issue {
+                FieldIssue::Unknown(field) => Some(format!("{path}.{field}")),
+                _ => None,
+            });
+            Ok((decoded.value, unknown.collect()))
+        }
+        other => {
+            let found = Raw::from(other).go_kind();
+            let why = format!("json: cannot unmarshal {found} into Go struct field .metadata of type v1.ObjectMeta");
+            Err(DecodeError::Type(why))
+        }
+    }
+}
+
+/// Drops every field that the schema has no place for; answers their paths.
+pub fn prune(schema: &Schema, value: &mut Value) -> Vec<String> {
+    let mut pruner = Pruner { path: String::new(), unknown: Vec::new() };
+    pruner.message(schema, value);
+    pruner.unknown
+}
+
+struct Pruner {
+    path: String,
+    unknown: Vec<String>,
+}
+
+impl Pruner {
+    fn message(&mut self, schema: &Schema, value: &mut Value) {
+        let Value::Object(map) = value else { return };
+        let is_root = self.path.is_empty();
+        map.retain(|name, value| {
+            let here = self.path.len();
+            if here > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(name);
+            let keep = if schema.embedded && META_FIELDS.contains(&name.as_str()) {
+                if name == "metadata" && !is_root {
+                    self.metadata(value);
+                }
+                true
+            } else if let Some(field) = schema.field(name) {
+                self.value(&field.kind, value);
+                true
+            } else {
+                if !schema.preserve_unknown {
+                    self.unknown.push(self.path.clone());
+                }
+                schema.preserve_unknown
+            };
+            self.path.truncate(here);
+            keep
+        });
+    }
+
+    /// Metadata of an object within an object; where it is malformed it stays as it is, for validation to tell.
+    fn metadata(&mut self, value: &mut Value) {
+        if let (true, Ok((typed, unknown))) = (value.is_object(), metadata_of(value.clone(), &self.path)) {
+            *value = typed;
+            self.unknown.extend(unknown);
+        }
+    }
+
+    fn value(&mut self, kind: &Kind, value: &mut Value) {
+        let here = self.path.len();
+        match (kind, value) {
+            (Kind::Message(link), value) if link.get().loose => self.message(link.get(), value),
+            (Kind::List(list), Value::Array(items)) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    let _infallible = write!(self.path, "[{at}]");
+                    self.value(&list.item, item);
+                    self.path.truncate(here);
+                }
+            }
+            (Kind::Map(map), Value::Object(entries)) => {
+                for (name, value) in entries.iter_mut() {
+                    self.path.push('.');
+                    self.path.push_str(name);
+                    self.value(&map.value, value);
+                    self.path.truncate(here);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Fills in defaults; null that may not stay is taken for nothing given.
+pub(super) fn apply_defaults(schema: &Schema, value: &mut Value) {
+    let Value::Object(map) = value else { return };
+    for field in schema.fields() {
+        let unset = match map.get(&*field.name) {
+            None => true,
+            Some(Value::Null) => !field.nullable,
+            Some(_) => false,
+        };
+        if unset {
+            match &field.default {
+                Some(default) => {
+                    map.insert(field.name.clone().into_owned(), default.clone());
+                }
+                None => {
+                    map.shift_remove(&*field.name);
+                }
+            }
+        }
+        if let Some(value) = map.get_mut(&*field.name) {
+            descend(&field.kind, value);
+        }
+    }
+}
+
+fn descend(kind: &Kind, value: &mut Value) {
+    match (kind, value) {
+        (Kind::Message(link), value) if link.get().loose => apply_defaults(link.get(), value),
+        (Kind::List(list), Value::Array(items)) => {
+            for item in items {
+                settle(&list.nulls, item);
+                descend(&list.item, item);
+            }
+        }
+        (Kind::Map(map), Value::Object(entries)) => {
+            entries.retain(|_, value| {
+                settle(&map.nulls, value);
+                descend(&map.value, value);
+                map.nulls.allowed || !value.is_null()
+            });
+        }
+        _ => {}
+    }
+}
+
+fn settle(nulls: &Nulls, value: &mut Value) {
+    if let (true, false, Some(default)) = (value.is_null(), nulls.allowed, &nulls.default) {
+        *value = default.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::{Field, Link, ListMerge, decode_json};
+    use super::*;
+
+    fn loose(fields: Vec<Field>) -> Schema {
+        Schema { loose: true, ..Schema::of("x", fields) }
+    }
+
+    fn widget() -> Schema {
+        let inner = loose(vec![
+            Field::new("a", Kind::String),
+            Field { default: Some(json!(3)), ..Field::new("n", Kind::Int64) },
+            Field { nullable: true, ..Field::new("z", Kind::String) },
+            Field::new("l", Kind::list(Kind::String, ListMerge::Atomic)),
+        ]);
+        let mut root = loose(vec![Field::new("spec", Kind::Message(Link::to(Arc::new(inner))))]);
+        root.embedded = true;
+        root
+    }
+
+    #[test]
+    fn unknown_and_duplicate_fields_are_told_and_wrong_types_are_kept() {
+        let body =
+            br#"{"kind":"W","metadata":{"name":"w","frob":1},"extra":1,"spec":{"a":1,"a":2,"b":{"c":1},"l":["x"]}}"#;
+        let decoded = decode_json(&widget(), body).unwrap();
+        assert_eq!(decoded.value, json!({"kind": "W", "metadata": {"name": "w"}, "spec": {"a": 2, "l": ["x"]}}));
+        let issues: Vec<String> = decoded.issues.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            issues,
+            [
+                "duplicate field \"spec.a\"",
+                "unknown field \"extra\"",
+                "unknown field \"metadata.frob\"",
+                "unknown field \"spec.b\""
+            ]
+        );
+    }
+
+    #[test]
+    fn null_becomes_the_default_or_goes_unless_it_may_stay() {
+        let mut value = json!({"spec": {"a": null, "n": null, "z": null, "l": [null]}});
+        super::super::apply_defaults(&widget(), &mut value);
+        assert_eq!(value, json!({"spec": {"n": 3, "z": null, "l": [null]}}));
+        let mut absent = json!({});
+        super::super::apply_defaults(&widget(), &mut absent);
+        assert_eq!(absent, json!({}));
+    }
+}

@@ -1,0 +1,525 @@
+//! Whether a value meets its [`Rules`], with upstream's words and order for what does not.
+
+use std::fmt::Write as _;
+
+use martello_api::status::Cause;
+use serde_json::{Map, Value, json};
+
+use super::{
+    format::Format,
+    rules::{ListKind, ListRules, Number, ObjectRules, Rules, Text},
+};
+
+/// Something that does not meet the rules.
+#[derive(Debug)]
+struct Fault {
+    /// Path of the value below the root; none for what upstream tells without one.
+    path: Option<String>,
+    reason: &'static str,
+    message: String,
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+struct Found {
+    faults: Vec<Fault>,
+    /// How much was checked: of alternatives that all fail, the faults of that with the most are told.
+    matches: usize,
+}
+
+impl Found {
+    fn merge(&mut self, other: Self) {
+        self.faults.extend(other.faults);
+        self.matches += other.matches;
+    }
+}
+
+/// What is wrong with `value`; what was so in `old` already is tolerated. Messages call the root `at`, or nothing.
+pub fn check(rules: &Rules, value: &Value, old: Option<&Value>, at: &str, causes: &mut Vec<Cause>) {
+    let mut checker = Checker { path: String::new() };
+    let found = checker.value(rules, value, old);
+    causes.extend(found.faults.into_iter().map(|fault| {
+        let field = match &fault.path {
+            None if at.is_empty() => "<nil>".to_owned(),
+            None => at.to_owned(),
+            Some(path) => join(at, path.trim_start_matches('.')),
+        };
+        Cause::new(fault.reason, field, fault.message)
+    }));
+}
+
+fn join(at: &str, path: &str) -> String {
+    match (at.is_empty(), path.is_empty()) {
+        (true, true) => "<nil>".to_owned(),
+        (true, false) => path.to_owned(),
+        (false, true) => at.to_owned(),
+        (false, false) => format!("{at}.{path}"),
+    }
+}
+
+struct Checker {
+    path: String,
+}
+
+impl Checker {
+    fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
+        let mut found = Found::default();
+        found.merge(self.typed(rules, value));
+        if !value.is_null() {
+            found.merge(self.logic(rules, value));
+            match value {
+                Value::String(text) => {
+                    self.text(&rules.text, text, &mut found);
+                    self.format(rules, text, &mut found);
+                }
+                Value::Number(_) => self.number(rules, value, &mut found),
+                Value::Array(items) => self.list(&rules.list, items, old, &mut found),
+                _ => {}
+            }
+        }
+        self.allowed(&rules.values, value, &mut found);
+        if let Value::Object(map) = value {
+            self.object(&rules.object, map, old, &mut found);
+        }
+        found.matches += 1;
+        if !found.faults.is_empty() && old == Some(value) {
+            // What is wrong with a value that did not change is tolerated.
+            found.faults.clear();
+        }
+        found
+    }
+
+    fn fault(&self, reason: &'static str, shown: &Value, why: &str, found: &mut Found) {
+        let message = format!("Invalid value: {shown}: {} in body {why}", self.path);
+        found.faults.push(Fault { path: Some(self.path.clone()), reason, message });
+    }
+
+    fn invalid(&self, shown: &Value, why: &str, found: &mut Found) {
+        self.fault("FieldValueInvalid", shown, why, found);
+    }
+
+    fn pathless(&self, why: String, found: &mut Found) {
+        let message = format!("Invalid value: \"\": {why}");
+        found.faults.push(Fault { path: None, reason: "FieldValueInvalid", message });
+    }
+
+    fn typed(&self, rules: &Rules, value: &Value) -> Found {
+        let mut found = Found { faults: Vec::new(), matches: 1 };
+        let (own, own_format) = type_of(value);
+        let wrong = |wanted: &str, own: &str, found: &mut Found| {
+            let shown = json!(own);
+            self.fault("FieldValueTypeInvalid", &shown, &format!("must be of type {wanted}: {shown}"), found);
+        };
+        let names = rules.types.join(",");
+        if value.is_null() {
+            if !rules.types.is_empty() && !rules.types.contains(&"null") && !rules.nullable {
+                wrong(&names, own, &mut found);
+            }
+            return found;
+        }
+        if rules.types.is_empty() {
+            return found;
+        }
+        let whole_float = own == "number" && value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        let fits = rules.types.contains(&own)
+            || whole_float && rules.types.contains(&"integer")
+            || own == "integer" && rules.types.contains(&"number");
+        let numeric = rules.types.iter().any(|name| matches!(*name, "number" | "integer"));
+        let countless = matches!(value, Value::String(_) | Value::Array(_));
+        match &rules.format {
+            Some(format) if !countless && !fits && own_format != format.name() => {
+                wrong(format.name(), own_format, &mut found);
+            }
+            Some(_) if !numeric && countless => {}
+            _ if !fits => wrong(&names, own, &mut found),
+            _ => {}
+        }
+        found
+    }
+
+    fn logic(&mut self, rules: &Rules, value: &Value) -> Found {
+        let mut main = Found::default();
+        self.any_of(&rules.any_of, value, &mut main);
+        self.one_of(&rules.one_of, value, &mut main);
+        if !rules.all_of.is_empty() {
+            let mut validated = 0;
+            for rules in &rules.all_of {
+                let found = self.value(rules, value, None);
+                validated += usize::from(found.faults.is_empty());
+                main.merge(found);
+            }
+            if validated != rules.all_of.len() {
+                let none = if validated == 0 { ". None validated" } else { "" };
+                self.pathless(format!("{:?} must validate all the schemas (allOf){none}", self.path), &mut main);
+            }
+        }
+        if let Some(not) = &rules.not
+            && self.value(not, value, None).faults.is_empty()
+        {
+            self.pathless(format!("{:?} must not validate the schema (not)", self.path), &mut main);
+        }
+        main.matches += 1;
+        main
+    }
+
+    fn any_of(&mut self, alternatives: &[Rules], value: &Value, main: &mut Found) {
+        let mut best: Option<Found> = None;
+        for rules in alternatives {
+            let found = self.value(rules, value, None);
+            if found.faults.is_empty() {
+                main.merge(found);
+                return;
+            }
+            if best.as_ref().is_none_or(|best| found.matches > best.matches) {
+                best = Some(found);
+            }
+        }
+        if let Some(best) = best {
+            self.pathless(format!("{:?} must validate at least one schema (anyOf)", self.path), main);
+            main.merge(best);
+        }
+    }
+
+    fn one_of(&mut self, alternatives: &[Rules], value: &Value, main: &mut Found) {
+        if alternatives.is_empty() {
+            return;
+        }
+        let (mut best, mut first, mut validated): (Option<Found>, Option<Found>, usize) = (None, None, 0);
+        for rules in alternatives {
+            let found = self.value(rules, value, None);
+            if found.faults.is_empty() {
+                validated += 1;
+                first.get_or_insert(found);
+            } else if best.as_ref().is_none_or(|best| found.matches > best.matches) {
+                best = Some(found);
+            }
+        }
+        if validated == 1 {
+            first.into_iter().for_each(|found| main.merge(found));
+            return;
+        }
+        let what = if validated == 0 {
+            "Found none valid".to_owned()
+        } else {
+            format!("Found {validated} valid alternatives")
+        };
+        self.pathless(format!("{:?} must validate one and only one schema (oneOf). {what}", self.path), main);
+        if validated == 0 {
+            best.into_iter().for_each(|found| main.merge(found));
+        }
+    }
+
+    fn text(&self, rules: &Text, text: &str, found: &mut Found) {
+        let count = text.chars().count() as u64;
+        if let Some(max) = rules.max.filter(|max| count > *max) {
+            let message = format!("Too long: may not be more than {max} bytes");
+            found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooLong", message });
+        } else if let Some(min) = rules.min.filter(|min| count < *min) {
+            self.invalid(&json!(text), &format!("should be at least {min} chars long"), found);
+        } else if let Some((pattern, compiled)) = &rules.pattern
+            && !compiled.as_ref().is_some_and(|pattern| pattern.is_match(text))
+        {
+            self.invalid(&json!(text), &format!("should match '{pattern}'"), found);
+        }
+        found.matches += 1;
+    }
+
+    fn format(&self, rules: &Rules, text: &str, found: &mut Found) {
+        if let Some(format) = &rules.format
+            && !format.accepts(text)
+        {
+            let shown = json!(text);
+            let why = format!("must be of type {}: {shown}", format.name());
+            self.fault("FieldValueTypeInvalid", &shown, &why, found);
+        }
+    }
+
+    fn number(&self, rules: &Rules, value: &Value, found: &mut Found) {
+        self.range(rules, value, found);
+        let Number { min, max, multiple_of } = &rules.number;
+        let number = value.as_f64().unwrap_or_default();
+        let shown = |limit: f64| if value.is_i64() { format!("{}", limit as i64) } else { go_float(limit) };
+        if let Some(divisor) = multiple_of.filter(|divisor| !is_multiple(number, *divisor)) {
+            self.invalid(value, &format!("should be a multiple of {}", shown(divisor)), found);
+        }
+        if let Some((max, excluded)) = *max
+            && (number > max || excluded && number >= max)
+        {
+            let than = if excluded { "less than" } else { "less than or equal to" };
+            self.invalid(value, &format!("should be {than} {}", shown(max)), found);
+        }
+        if let Some((min, excluded)) = *min
+            && (number < min || excluded && number <= min)
+        {
+            let than = if excluded { "greater than" } else { "greater than or equal to" };
+            self.invalid(value, &format!("should be {than} {}", shown(min)), found);
+        }
+        found.matches += 1;
+    }
+
+    /// Whether the number fits the one type that is declared, in its format.
+    fn range(&self, rules: &Rules, value: &Value, found: &mut Found) {
+        let [of] = rules.types.as_slice() else { return };
+        let format = rules.format.as_ref().map_or("", Format::name);
+        let fits = match (*of, format) {
+            ("integer", "int32") => whole(value).is_some_and(|number| i32::try_from(number).is_ok()),
+            ("integer", "uint32") => whole(value).is_some_and(|number| u32::try_from(number).is_ok()),
+            ("integer", "uint64") => whole(value).is_some_and(|number| u64::try_from(number).is_ok()),
+            ("integer", _) => whole(value).is_some_and(|number| i64::try_from(number).is_ok()),
+            ("number", "float") => value.as_f64().is_some_and(|number| number.abs() <= f64::from(f32::MAX)),
+            _ => true,
+        };
+        if !fits {
+            let form = if format.is_empty() { "(default format)".to_owned() } else { format!("with format {format}") };
+            self.pathless(format!("Checked value must be of type {of} {form} in {}", self.path), found);
+        }
+    }
+
+    fn list(&mut self, rules: &ListRules, items: &[Value], old: Option<&Value>, found: &mut Found) {
+        let old = old.and_then(Value::as_array);
+        if let Some(of) = &rules.items {
+            let here = self.path.len();
+            for (at, item) in items.iter().enumerate() {
+                let before = correlated(&rules.kind, item, old);
+                let _infallible = write!(self.path, "[{at}]");
+                let below = self.value(of, item, before);
+                self.path.truncate(here);
+                found.merge(below);
+            }
+        }
+        let count = items.len() as u64;
+        if let Some(min) = rules.min.filter(|min| count < *min) {
+            self.invalid(&json!(count), &format!("should have at least {min} items"), found);
+        }
+        if let Some(max) = rules.max.filter(|max| count > *max) {
+            self.too_many(count, max, found);
+        }
+        if rules.unique && items.iter().enumerate().any(|(at, item)| items.iter().skip(at + 1).any(|it| it == item)) {
+            self.invalid(&json!(""), "shouldn't contain duplicates", found);
+        }
+        found.matches += 1;
+    }
+
+    fn too_many(&self, count: u64, max: u64, found: &mut Found) {
+        let message = format!("Too many: {count}: must have at most {max} items");
+        found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooMany", message });
+    }
+
+    fn allowed(&self, values: &[Value], value: &Value, found: &mut Found) {
+        if values.is_empty() || values.iter().any(|one| same(one, value)) {
+            return;
+        }
+        let quoted =
+            |one: &Value| one.as_str().map_or_else(|| format!("{:?}", one.to_string()), |text| format!("{text:?}"));
+        let listed: Vec<String> = values.iter().map(quoted).collect();
+        let message = format!("Unsupported value: {value}: supported values: {}", listed.join(", "));
+        found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueNotSupported", message });
+    }
+
+    fn object(&mut self, rules: &ObjectRules, map: &Map<String, Value>, old: Option<&Value>, found: &mut Found) {
+        let count = map.len() as u64;
+        if let Some(min) = rules.min.filter(|min| count < *min) {
+            return self.invalid(&json!(count), &format!("should have at least {min} properties"), found);
+        }
+        if let Some(max) = rules.max.filter(|max| count > *max) {
+            return self.too_many(count, max, found);
+        }
+        let here = self.path.len();
+        for (name, value) in map {
+            let of = match (rules.fields.get(name), &rules.others) {
+                (Some(of), _) => of,
+                (None, Some(others)) => others,
+                (None, None) => continue,
+            };
+            if here > 0 || rules.others.is_some() && !rules.fields.contains_key(name) {
+                self.path.push('.');
+            }
+            self.path.push_str(name);
+            let below = self.value(of, value, old.and_then(|old| old.get(name)));
+            self.path.truncate(here);
+            found.merge(below);
+        }
+        for name in rules.required.iter().filter(|name| !map.contains_key(*name)) {
+            let path = Some(format!("{}.{name}", self.path));
+            found.faults.push(Fault { path, reason: "FieldValueRequired", message: "Required value".into() });
+        }
+        found.matches += 1;
+    }
+}
+
+/// The item that `item` was before: only lists by keys can tell.
+fn correlated<'v>(kind: &ListKind, item: &Value, old: Option<&'v Vec<Value>>) -> Option<&'v Value> {
+    let ListKind::Map(keys) = kind else { return None };
+    old?.iter().find(|before| keys.iter().all(|key| before.get(key) == item.get(key)))
+}
+
+/// The type of a value, and the format that Go's decoding gives it.
+fn type_of(value: &Value) -> (&'static str, &'static str) {
+    match value {
+        Value::Null => ("null", ""),
+        Value::Bool(_) => ("boolean", ""),
+        Value::Number(number) if number.is_f64() => ("number", "double"),
+        Value::Number(_) => ("integer", "int64"),
+        Value::String(_) => ("string", ""),
+        Value::Array(_) => ("array", ""),
+        Value::Object(_) => ("object", ""),
+    }
+}
+
+fn whole(value: &Value) -> Option<i128> {
+    if let Some(number) = value.as_i64() {
+        return Some(i128::from(number));
+    }
+    if let Some(number) = value.as_u64() {
+        return Some(i128::from(number));
+    }
+    value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i128)
+}
+
+/// Numbers are equal whatever their form.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(_), Value::Number(_)) => one.as_f64() == other.as_f64(),
+        _ => one == other,
+    }
+}
+
+fn is_multiple(number: f64, divisor: f64) -> bool {
+    if divisor < 1.0 {
+        let inverse = (1.0 / divisor) * number;
+        return inverse.fract() == 0.0;
+    }
+    (number / divisor).fract() == 0.0
+}
+
+/// A float as Go prints it: with an exponent from seven digits on, or below four places.
+fn go_float(number: f64) -> String {
+    let exponent = if number == 0.0 { 0 } else { number.abs().log10().floor() as i32 };
+    if (-4..6).contains(&exponent) {
+        return format!("{number}");
+    }
+    let text = format!("{number:e}");
+    match text.split_once('e') {
+        Some((digits, power)) => {
+            let power: i32 = power.parse().unwrap_or_default();
+            format!("{digits}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(schema: &Value, value: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut causes = Vec::new();
+        check(&Rules::of(schema), value, old, "", &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    fn in_spec(schema: Value) -> Value {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": schema}}}})
+    }
+
+    #[test]
+    fn faults_are_told_in_upstreams_words() {
+        let cases = [
+            (
+                json!({"type": "string"}),
+                json!(1),
+                r#"spec.a: Invalid value: "integer": spec.a in body must be of type string: "integer""#,
+            ),
+            (
+                json!({"type": "integer"}),
+                json!(true),
+                r#"spec.a: Invalid value: "boolean": spec.a in body must be of type integer: "boolean""#,
+            ),
+            (json!({"type": "string", "maxLength": 2}), json!("abc"), "spec.a: Too long: may not be more than 2 bytes"),
+            (
+                json!({"type": "string", "minLength": 2}),
+                json!("a"),
+                r#"spec.a: Invalid value: "a": spec.a in body should be at least 2 chars long"#,
+            ),
+            (
+                json!({"type": "string", "pattern": "^b"}),
+                json!("a"),
+                r#"spec.a: Invalid value: "a": spec.a in body should match '^b'"#,
+            ),
+            (
+                json!({"type": "integer", "maximum": 2}),
+                json!(3),
+                "spec.a: Invalid value: 3: spec.a in body should be less than or equal to 2",
+            ),
+            (
+                json!({"type": "integer", "minimum": 2, "exclusiveMinimum": true}),
+                json!(2),
+                "spec.a: Invalid value: 2: spec.a in body should be greater than 2",
+            ),
+            (json!({"type": "array", "maxItems": 1}), json!([1, 2]), "spec.a: Too many: 2: must have at most 1 items"),
+            (
+                json!({"type": "object", "minProperties": 1}),
+                json!({}),
+                "spec.a: Invalid value: 0: spec.a in body should have at least 1 properties",
+            ),
+            (
+                json!({"type": "string", "format": "date"}),
+                json!("x"),
+                r#"spec.a: Invalid value: "x": spec.a in body must be of type date: "x""#,
+            ),
+            (
+                json!({"type": "integer", "enum": [1, 2]}),
+                json!(3),
+                r#"spec.a: Unsupported value: 3: supported values: "1", "2""#,
+            ),
+            (json!({"type": "object", "required": ["c"]}), json!({}), "spec.a.c: Required value"),
+            (
+                json!({"x-kubernetes-int-or-string": true}),
+                json!(true),
+                r#"spec.a: Invalid value: "boolean": spec.a in body must be of type integer,string: "boolean""#,
+            ),
+        ];
+        for (schema, value, expected) in cases {
+            assert_eq!(faults(&in_spec(schema), &json!({"spec": {"a": value}}), None), [expected]);
+        }
+        assert_eq!(
+            faults(&in_spec(json!({"type": "integer"})), &json!({"spec": {"a": 1.5}}), None),
+            [
+                r#"spec.a: Invalid value: "number": spec.a in body must be of type integer: "number""#,
+                r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec.a"#
+            ]
+        );
+    }
+
+    #[test]
+    fn alternatives_tell_of_the_one_that_came_closest() {
+        let one_of = json!({"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}]});
+        assert_eq!(
+            faults(&in_spec(one_of), &json!({"spec": {"a": {"x": 1, "y": 1}}}), None),
+            [
+                r#"<nil>: Invalid value: "": "spec.a" must validate one and only one schema (oneOf). Found 2 valid alternatives"#
+            ]
+        );
+        let any_of = json!({"type": "object", "anyOf": [{"required": ["x"]}]});
+        assert_eq!(
+            faults(&in_spec(any_of), &json!({"spec": {"a": {}}}), None),
+            [
+                r#"<nil>: Invalid value: "": "spec.a" must validate at least one schema (anyOf)"#,
+                "spec.a.x: Required value"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_wrong_before_is_tolerated_as_long_as_it_stays() {
+        let schema = in_spec(json!({"type": "string", "maxLength": 2}));
+        let old = json!({"spec": {"a": "bad"}});
+        assert!(faults(&schema, &json!({"spec": {"a": "bad", "b": 1}}), Some(&old)).is_empty());
+        assert_eq!(faults(&schema, &json!({"spec": {"a": "worse"}}), Some(&old)).len(), 1);
+    }
+
+    #[test]
+    fn floats_are_printed_as_go_prints_them() {
+        assert_eq!([1.5, 100_000.0, 1e6, 1e-5].map(go_float), ["1.5", "100000", "1e+06", "1e-05"]);
+    }
+}

@@ -1,0 +1,98 @@
+//! Tables of custom objects: columns by JSON path.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::jsonpath::JsonPath;
+use crate::registry::{
+    kind::{AGE_DESCRIPTION, Column},
+    object, table,
+};
+
+/// The columns of a version, the name first.
+#[derive(Debug)]
+pub struct Columns {
+    /// As a Table tells them.
+    pub told: Vec<Value>,
+    /// Type and path of each but the name.
+    cells: Vec<(String, Option<JsonPath>)>,
+}
+
+impl Columns {
+    /// Those of a version of a definition; the age where it has none.
+    #[must_use]
+    pub fn of(version: &Value) -> Self {
+        let name = Column::name();
+        let mut told = vec![json!({
+            "name": name.name, "type": name.kind, "format": name.format, "description": name.description, "priority": 0,
+        })];
+        let columns = object::list(version, &["additionalPrinterColumns"]);
+        if columns.is_empty() {
+            told.push(
+                json!({"name": "Age", "type": "date", "format": "", "description": AGE_DESCRIPTION, "priority": 0}),
+            );
+            return Self { told, cells: vec![("date".into(), JsonPath::parse(".metadata.creationTimestamp").ok())] };
+        }
+        let mut cells = Vec::with_capacity(columns.len());
+        for column in columns {
+            let text = |key: &str| object::text(column, &[key]);
+            let path = text("jsonPath");
+            let description = match text("description") {
+                "" => format!("Custom resource definition column (in JSONPath format): {path}"),
+                own => own.to_owned(),
+            };
+            told.push(json!({
+                "name": text("name"),
+                "type": text("type"),
+                "format": text("format"),
+                "description": description,
+                "priority": object::int(column, &["priority"]).unwrap_or(0),
+            }));
+            cells.push((text("type").to_owned(), JsonPath::parse(path).ok()));
+        }
+        Self { told, cells }
+    }
+
+    /// The cells of an object.
+    #[must_use]
+    pub fn row(&self, value: &Value, now: Timestamp) -> Vec<Value> {
+        let cell = |(kind, path): &(String, Option<JsonPath>)| {
+            let found = path.as_ref().and_then(|path| path.find(value).first().copied());
+            found.map_or(Value::Null, |found| cell(kind, found, now))
+        };
+        std::iter::once(object::name(value).into()).chain(self.cells.iter().map(cell)).collect()
+    }
+}
+
+fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
+    match (kind, value) {
+        (_, Value::Null) => Value::Null,
+        ("string", Value::String(text)) => text.clone().into(),
+        ("string", other) => other.to_string().into(),
+        ("integer", Value::Number(number)) if number.is_i64() => value.clone(),
+        ("integer", Value::Number(number)) => number.as_f64().map_or(Value::Null, |number| json!(number as i64)),
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        ("date", Value::String(text)) if text.parse::<Timestamp>().is_err() => "<invalid>".into(),
+        ("date", Value::String(text)) => table::since(text, now),
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_have_the_type_of_their_column() {
+        let version = json!({"additionalPrinterColumns": [
+            {"name": "A", "type": "string", "jsonPath": ".spec.a"},
+            {"name": "N", "type": "integer", "jsonPath": ".spec.n"},
+            {"name": "M", "type": "string", "jsonPath": ".spec.m"},
+            {"name": "Wrong", "type": "integer", "jsonPath": ".spec.a"},
+            {"name": "None", "type": "date", "jsonPath": ".spec.none"},
+        ]});
+        let value = json!({"metadata": {"name": "w"}, "spec": {"a": "x", "n": 3.7, "m": {"k": [1]}}});
+        let row = Columns::of(&version).row(&value, Timestamp::UNIX_EPOCH);
+        assert_eq!(row, [json!("w"), json!("x"), json!(3), json!(r#"{"k":[1]}"#), Value::Null, Value::Null]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Formats of text that schemas may name. Names that are not known here demand nothing.
+
+use std::sync::LazyLock;
+
+use martello_api::names;
+use regex::Regex;
+
+/// A known format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format(&'static str);
+
+/// As schemas write them; dashes do not count.
+const KNOWN: [&str; 27] = [
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "date-time",
+    "datetime",
+    "k8s-short-name",
+    "k8s-long-name",
+];
+
+/// Patterns by format; the rest is code.
+static PATTERNS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
+    let patterns = [
+        ("bsonobjectid", "^[0-9a-fA-F]{24}$"),
+        ("email", r"^[^@\s<>]+@[^@\s<>]+$"),
+        ("hostname", r"^([a-zA-Z0-9_]{1}[a-zA-Z0-9_-]{0,62}){1}(\.[a-zA-Z0-9_]{1}[a-zA-Z0-9_-]{0,62})*[._]?$"),
+        (
+            "mac",
+            "^(([0-9A-Fa-f]{2}[:-]){5}([0-9A-Fa-f]{2}[:-]){0,2}[0-9A-Fa-f]{2}|([0-9A-Fa-f]{4}[.]){2,3}[0-9A-Fa-f]{4})$",
+        ),
+        ("uuid", "(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"),
+        ("uuid3", "(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?3[0-9a-f]{3}-?[0-9a-f]{4}-?[0-9a-f]{12}$"),
+        ("uuid4", "(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$"),
+        ("uuid5", "(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?5[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$"),
+        ("ssn", r"^\d{3}[- ]?\d{2}[- ]?\d{4}$"),
+        ("hexcolor", "^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"),
+        (
+            "rgbcolor",
+            r"^rgb\(\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*,\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*\)$",
+        ),
+        ("uri", r"^([a-zA-Z][a-zA-Z0-9+.-]*:[^\s]+|/[^\s]*)$"),
+        ("byte", "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"),
+        (
+            "duration",
+            r"^([-+]?(\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+$|^\d+\s*(ns|us|µs|ms|s|sec|secs|second|seconds|m|min|mins|minute|minutes|h|hr|hrs|hour|hours|d|day|days|w|week|weeks|wk)$|^[-+]?0$",
+        ),
+    ];
+    patterns.into_iter().filter_map(|(name, pattern)| Some((name, Regex::new(pattern).ok()?))).collect()
+});
+
+impl Format {
+    /// The format that a schema names; none if it demands nothing.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        KNOWN.into_iter().find(|known| *known == name).map(Self)
+    }
+
+    /// As schemas write it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0
+    }
+
+    /// Whether `text` has this format.
+    #[must_use]
+    pub fn accepts(&self, text: &str) -> bool {
+        match self.0 {
+            "password" => true,
+            "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
+            "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
+            "cidr" => text.parse::<ipnet::IpNet>().is_ok(),
+            "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
+            "date-time" | "datetime" => text.parse::<jiff::Timestamp>().is_ok(),
+            "isbn" => isbn10(text) || isbn13(text),
+            "isbn10" => isbn10(text),
+            "isbn13" => isbn13(text),
+            "creditcard" => luhn(text),
+            "k8s-short-name" => names::dns1123_label(text).is_empty(),
+            "k8s-long-name" => names::dns1123_subdomain(text).is_empty(),
+            name => PATTERNS.iter().find(|(known, _)| *known == name).is_none_or(|(_, pattern)| pattern.is_match(text)),
+        }
+    }
+}
+
+fn digits(text: &str) -> Vec<u32> {
+    text.chars()
+        .filter(|c| !matches!(c, ' ' | '-'))
+        .filter_map(|c| if c == 'X' { Some(10) } else { c.to_digit(10) })
+        .collect()
+}
+
+fn isbn10(text: &str) -> bool {
+    let digits = digits(text);
+    let sum: u32 = digits.iter().zip((1..=10).rev()).map(|(digit, weight)| digit * weight).sum();
+    digits.len() == 10 && sum.is_multiple_of(11)
+}
+
+fn isbn13(text: &str) -> bool {
+    let digits = digits(text);
+    let sum: u32 = digits.iter().zip([1, 3].into_iter().cycle()).map(|(digit, weight)| digit * weight).sum();
+    digits.len() == 13 && sum.is_multiple_of(10)
+}
+
+/// The check sum of numbers of cards.
+fn luhn(text: &str) -> bool {
+    let digits = digits(text);
+    let doubled = |(at, digit): (usize, &u32)| match at % 2 {
+        0 => *digit,
+        _ if *digit > 4 => digit * 2 - 9,
+        _ => digit * 2,
+    };
+    (13..=19).contains(&digits.len()) && digits.iter().rev().enumerate().map(doubled).sum::<u32>().is_multiple_of(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_accept_what_they_name() {
+        let accepts = |name: &str, text: &str| Format::named(name).unwrap().accepts(text);
+        for (name, good, bad) in [
+            ("date", "2024-02-29", "2023-02-29"),
+            ("date-time", "2024-01-01T00:00:00Z", "2024-01-01"),
+            ("ipv4", "10.0.0.1", "10.0.0"),
+            ("cidr", "10.0.0.0/8", "10.0.0.0"),
+            ("uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7"),
+            ("duration", "1h30m", "soon"),
+            ("byte", "YWJj", "a"),
+            ("uri", "https://example.com/a", "no uri"),
+            ("creditcard", "4111 1111 1111 1111", "4111 1111 1111 1112"),
+            ("isbn13", "978-3-16-148410-0", "978-3-16-148410-1"),
+        ] {
+            assert!(accepts(name, good), "{name} {good}");
+            assert!(!accepts(name, bad), "{name} {bad}");
+        }
+        assert_eq!(Format::named("int32"), None);
+    }
+}

@@ -1,0 +1,224 @@
+//! Custom objects as the generic verbs see them: one kind per served version of a definition.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use martello_api::{
+    resource::{Resource, Text},
+    schema::{self, Schema},
+    status::{ApiError, Cause, Details},
+};
+use serde_json::Value;
+
+use super::{
+    check::check,
+    convert,
+    definition::{Definition, Version},
+    shape,
+};
+use crate::{
+    registry::{
+        Kind,
+        kind::{Generation, Strategy, plain_field},
+        object,
+        verbs::scale::ScalePaths,
+    },
+    server::Core,
+    store::Entry,
+};
+
+/// Under what an entry keeps by which schema it was stored. No selector can name it.
+const MARK: &str = "schema()";
+
+/// The objects of one version.
+pub struct Objects {
+    definition: Arc<Definition>,
+    at: usize,
+    resource: Resource,
+}
+
+/// The kinds that a definition serves.
+#[must_use]
+pub fn kinds(definition: &Arc<Definition>) -> Vec<Arc<Kind>> {
+    let served = definition.versions.iter().enumerate().filter(|(_, version)| version.served);
+    served
+        .map(|(at, version)| {
+            let resource = definition.resource(version);
+            Arc::new(Kind::new(Objects { definition: Arc::clone(definition), at, resource }))
+        })
+        .collect()
+}
+
+impl Objects {
+    fn version(&self) -> &Version {
+        // The place was found when the kind was made; the first stands in so that there is no way to fail.
+        static NONE: std::sync::LazyLock<Definition> = std::sync::LazyLock::new(|| {
+            Definition::compile(&serde_json::json!({"spec": {"versions": [{"name": "v1"}]}}))
+        });
+        let found = self.definition.versions.get(self.at);
+        #[allow(clippy::indexing_slicing, reason = "the stand-in was compiled from one version")]
+        found.unwrap_or_else(|| &NONE.versions[0])
+    }
+
+    fn is_storage(&self) -> bool {
+        self.version().name == self.definition.storage
+    }
+}
+
+impl Strategy for Objects {
+    fn resource(&self) -> Resource {
+        self.resource.clone()
+    }
+
+    fn storage(&self) -> Option<Text> {
+        Some(self.definition.stored_as().into())
+    }
+
+    fn schema(&self) -> Option<&Schema> {
+        Some(&self.version().table)
+    }
+
+    fn openapi(&self) -> Option<Arc<Value>> {
+        Some(Arc::clone(&self.version().openapi))
+    }
+
+    fn list_kind(&self) -> String {
+        self.definition.names.list_kind.clone()
+    }
+
+    fn has_status(&self) -> bool {
+        self.version().has_status
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Exact { status: !self.has_status() }
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        let own = |key: &str| object::at(object, &["metadata", key]).cloned();
+        let kept = ["managedFields", "resourceVersion"].map(|key| (key, own(key)));
+        object::copy_key(object, old, "metadata");
+        for (key, value) in kept {
+            match value {
+                Some(value) => object::set(object, &["metadata"], key, value),
+                None => {
+                    object::remove(object, &["metadata"], key);
+                }
+            }
+        }
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let version = self.version();
+        check(&version.rules, object, None, "", causes);
+        shape::scale(version.scale.as_ref(), object, causes);
+        shape::embedded(&version.rules, object, causes);
+        shape::lists(&version.rules, object, causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let version = self.version();
+        check(&version.rules, object, Some(old), "", causes);
+        shape::scale(version.scale.as_ref(), object, causes);
+        shape::embedded(&version.rules, object, causes);
+        self.new_faults_of_lists(object, old, causes);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let version = self.version();
+        if let (Some(rules), Some(status)) = (version.rules.object.fields.get("status"), object.get("status")) {
+            check(rules, status, old.get("status"), "status", causes);
+        }
+        shape::scale(version.scale.as_ref(), object, causes);
+        self.new_faults_of_lists(object, old, causes);
+    }
+
+    fn selects(&self, path: &str) -> bool {
+        self.version().selectable.iter().any(|(own, _)| own == path)
+    }
+
+    fn index(&self, stored: &Value) -> Vec<(String, String)> {
+        let Some(version) = self.definition.version(&self.definition.storage) else { return Vec::new() };
+        let mut fields: Vec<(String, String)> =
+            version.selectable.iter().map(|(path, _)| (path.clone(), plain_field(stored, path))).collect();
+        fields.push((MARK.to_owned(), version.mark.clone()));
+        fields
+    }
+
+    fn column_definitions(&self) -> Option<&[Value]> {
+        Some(&self.version().columns.told)
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        self.version().columns.row(object, now)
+    }
+
+    fn scale_paths(&self) -> Option<&ScalePaths> {
+        self.version().scale.as_ref()
+    }
+
+    fn refuses(&self, verb: &str) -> Option<ApiError> {
+        if verb != "create" || !self.definition.terminating {
+            return None;
+        }
+        let why = format!("{verb} not allowed while custom resource definition is terminating");
+        let mut error = ApiError::new(405, "MethodNotAllowed", why);
+        let (group, kind) = (self.definition.group.clone(), self.definition.names.plural.clone());
+        error.details = Some(Box::new(Details { group, kind, ..Details::default() }));
+        Some(error)
+    }
+
+    fn deprecation(&self) -> Option<&str> {
+        self.version().deprecation.as_deref()
+    }
+
+    fn converts(&self) -> bool {
+        !self.is_storage()
+    }
+
+    fn shows_as_stored(&self, entry: &Entry) -> bool {
+        self.is_storage() && entry.fields.get(MARK) == Some(self.version().mark.as_str())
+    }
+
+    fn read<'a>(&'a self, core: &'a Core, mut stored: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
+        Box::pin(async move {
+            let from = object::text(&stored, &["apiVersion"]).rsplit('/').next().unwrap_or_default().to_owned();
+            if let Some(from) = self.definition.version(&from) {
+                schema::apply_defaults(&from.table, &mut stored);
+            }
+            self.converted(core, stored, self.version()).await
+        })
+    }
+
+    fn write<'a>(&'a self, core: &'a Core, object: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
+        Box::pin(async move {
+            match self.definition.version(&self.definition.storage) {
+                Some(storage) => self.converted(core, object, storage).await,
+                None => Ok(object),
+            }
+        })
+    }
+}
+
+impl Objects {
+    /// An object as a version, without what that has no place for.
+    async fn converted(&self, core: &Core, object: Value, to: &Version) -> Result<Value, ApiError> {
+        let mut object = convert::convert(core, &self.definition, object, to).await?;
+        schema::prune(&to.table, &mut object);
+        Ok(object)
+    }
+
+    /// Lists that were wrong before may stay so.
+    fn new_faults_of_lists(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let mut before = Vec::new();
+        shape::lists(&self.version().rules, old, &mut before);
+        if before.is_empty() {
+            shape::lists(&self.version().rules, object, causes);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What is wrong with the schema of a version: words that are not supported, lists and maps that contradict themselves.
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use super::{defaults, structural};
+use crate::registry::{object, validation::field::Field};
+
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+const META_FIELDS: [&str; 3] = ["metadata", "kind", "apiVersion"];
+/// What the root may say beside its fields where the status has an endpoint of its own.
+const AT_ROOT: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+const AT_ROOT_SHOWN: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]";
+
+/// Checks the schema that `validation` holds.
+pub fn check(validation: &Field<'_>, status: bool, causes: &mut Vec<Cause>) {
+    let Some(root) = validation.get("openAPIV3Schema") else { return };
+    if status {
+        at_root(&root, causes);
+    }
+    if root.flag("nullable") {
+        root.at("nullable").forbidden("nullable cannot be true at the root", causes);
+    }
+    let walk = Walk { defaults: Ok(()), in_meta: false };
+    walk.schema(&root, true, causes);
+    let structural = structural::faults(&root);
+    if structural.is_empty() {
+        defaults::check(&root, true, causes);
+    } else {
+        causes.extend(structural);
+    }
+}
+
+fn at_root(root: &Field<'_>, causes: &mut Vec<Cause>) {
+    for (key, value) in root.value.as_object().into_iter().flatten().filter(|(_, value)| !object::is_zero(value)) {
+        if key == "type" && value != "object" {
+            let why =
+                "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+            root.at("type").invalid(why, causes);
+            return;
+        }
+        if !AT_ROOT.contains(&key.as_str()) {
+            let why = format!(
+                "only {AT_ROOT_SHOWN} fields are allowed at the root of the schema if the status subresource is enabled"
+            );
+            root.invalid(&why, causes);
+            return;
+        }
+    }
+}
+
+/// Where the walk is.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Whether defaults may be given, or why not.
+    defaults: Result<(), &'static str>,
+    /// Within the metadata of an object.
+    in_meta: bool,
+}
+
+impl Walk {
+    fn schema(self, schema: &Field<'_>, is_root: bool, causes: &mut Vec<Cause>) {
+        if !schema.value.is_object() {
+            return;
+        }
+        self.words(schema, causes);
+        if schema.flag("uniqueItems") {
+            let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+            schema.at("uniqueItems").forbidden(why, causes);
+        }
+        self.fields(schema, is_root, causes);
+        self.schema(&schema.at("not"), false, causes);
+        for key in ["allOf", "oneOf", "anyOf"] {
+            schema.items(key).iter().for_each(|schema| self.schema(schema, false, causes));
+        }
+        schema.entries("definitions").iter().for_each(|(_, schema)| self.schema(schema, false, causes));
+        self.schema(&schema.at("items"), false, causes);
+        extensions(schema, causes);
+        list_keys(schema, causes);
+        map_items(schema, causes);
+    }
+
+    fn fields(self, schema: &Field<'_>, is_root: bool, causes: &mut Vec<Cause>) {
+        let others = schema.at("additionalProperties");
+        if !others.value.is_null() {
+            if schema.count_of("properties") > 0 && *others.value != json!(true) {
+                others.forbidden("additionalProperties and properties are mutual exclusive", causes);
+            }
+            let mut walk = self;
+            if self.in_meta {
+                walk.defaults = Err(" inside additionalProperties applying to object metadata");
+            }
+            walk.schema(&others, false, causes);
+        }
+        for (name, property) in schema.entries("properties") {
+            let mut walk = self;
+            if (is_root || schema.flag("x-kubernetes-embedded-resource")) && META_FIELDS.contains(&name) {
+                walk.in_meta = true;
+                if is_root {
+                    walk.defaults = Err(match name {
+                        "metadata" => " in top-level metadata",
+                        "kind" => " in top-level kind",
+                        _ => " in top-level apiVersion",
+                    });
+                }
+            }
+            walk.schema(&property, false, causes);
+        }
+    }
+
+    fn words(self, schema: &Field<'_>, causes: &mut Vec<Cause>) {
+        let kind = schema.at("type");
+        if !kind.text().is_empty() && !TYPES.contains(&kind.text()) {
+            kind.one_of(&TYPES, causes);
+        }
+        if let (Err(why), Some(default)) = (self.defaults, schema.get("default")) {
+            default.forbidden(&format!("must not be set{why}"), causes);
+        }
+        let mut unsupported = |key: &str, given: bool| {
+            if given {
+                schema.at(key).forbidden(&format!("{key} is not supported"), causes);
+            }
+        };
+        unsupported("id", !schema.str("id").is_empty());
+        unsupported("additionalItems", schema.get("additionalItems").is_some());
+        for key in ["patternProperties", "definitions"] {
+            unsupported(key, schema.count_of(key) > 0);
+        }
+        for key in ["dependencies", "$ref"] {
+            unsupported(key, schema.get(key).is_some());
+        }
+        if kind.text() == "null" {
+            kind.forbidden("type cannot be set to null, use nullable as an alternative", causes);
+        }
+        if schema.count("items") > 0 {
+            schema.at("items").forbidden("items must be a schema object and not an array", causes);
+        }
+        if self.in_meta && schema.flag("x-kubernetes-embedded-resource") {
+            schema.at("x-kubernetes-embedded-resource").forbidden("must not be used inside of resource meta", causes);
+        }
+    }
+}
+
+/// Entries of the map under a key.
+trait Count {
+    fn count_of(&self, key: &str) -> usize;
+}
+
+impl Count for Field<'_> {
+    fn count_of(&self, key: &str) -> usize {
+        self.value.get(key).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+    }
+}
+
+fn extensions(schema: &Field<'_>, causes: &mut Vec<Cause>) {
+    let open = schema.at("x-kubernetes-preserve-unknown-fields");
+    if *open.value == json!(false) {
+        open.invalid("must be true or undefined", causes);
+    }
+    let kind = schema.at("type");
+    let needs_type = |wanted: &str, because: &str, causes: &mut Vec<Cause>| {
+        let why = format!("must be {wanted} if {because} is specified");
+        if kind.text().is_empty() { kind.required(&why, causes) } else { kind.invalid(&why, causes) }
+    };
+    if let Some(map_type) = schema.get("x-kubernetes-map-type") {
+        if kind.text() != "object" {
+            needs_type("object", "x-kubernetes-map-type", causes);
+        }
+        map_type.one_of(&["atomic", "granular"], causes);
+    }
+    let Some(list_type) = schema.get("x-kubernetes-list-type") else { return };
+    let items = schema.at("items");
+    if kind.text() != "array" {
+        needs_type("array", "x-kubernetes-list-type", causes);
+    } else if list_type.text() == "set" && items.value.is_object() {
+        const WHY: &str = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        let nested = items.get("x-kubernetes-list-type");
+        match items.str("type") {
+            "array" => {
+                if let Some(nested) = nested.filter(|nested| nested.text() != "atomic") {
+                    nested.invalid(WHY, causes);
+                }
+            }
+            "object" if items.str("x-kubernetes-map-type") != "atomic" => {
+                let shown = nested.map_or(Value::Null, |nested| nested.value.clone());
+                causes.push(Cause::invalid(items.at("x-kubernetes-map-type").path, &shown, WHY));
+            }
+            _ => {}
+        }
+    }
+    list_type.one_of(&["atomic", "map", "set"], causes);
+}
+
+fn list_keys(schema: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (kind, keys, items) =
+        (schema.at("x-kubernetes-list-type"), schema.at("x-kubernetes-list-map-keys"), schema.at("items"));
+    let names: Vec<&str> =
+        object::list(schema.value, &["x-kubernetes-list-map-keys"]).iter().filter_map(Value::as_str).collect();
+    if !names.is_empty() && kind.text() != "map" {
+        const WHY: &str = "must be map if x-kubernetes-list-map-keys is non-empty";
+        if kind.value.is_null() { kind.required(WHY, causes) } else { kind.invalid(WHY, causes) }
+    }
+    if kind.text() != "map" {
+        return;
+    }
+    if names.is_empty() {
+        keys.required("must not be empty if x-kubernetes-list-type is map", causes);
+    }
+    match items.value {
+        Value::Null => return items.required("must have a schema if x-kubernetes-list-type is map", causes),
+        Value::Object(_) => {}
+        _ => return items.invalid("must only have a single schema if x-kubernetes-list-type is map", causes),
+    }
+    if items.str("type") != "object" {
+        let why = "must be object if parent array's x-kubernetes-list-type is map";
+        causes.push(Cause::invalid(items.at("type").path, &json!(items.str("type")), why));
+        return;
+    }
+    for (at, name) in names.iter().enumerate() {
+        match items.at("properties").value.get(name) {
+            None => keys.invalid("entries must all be names of item properties", causes),
+            Some(property) if matches!(object::text(property, &["type"]), "array" | "object") => {
+                let path = format!("{}.properties[{name}].type", items.path);
+                let why = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                causes.push(Cause::invalid(path, &json!(items.str("type")), why));
+            }
+            Some(_) => {}
+        }
+        if names.iter().take(at).any(|other| other == name) {
+            keys.invalid("must not contain duplicate entries", causes);
+        }
+    }
+}
+
+/// Keys that tell items apart are always there, and the items of maps and sets are never null.
+fn map_items(schema: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (kind, items) = (schema.str("x-kubernetes-list-type"), schema.at("items"));
+    if !matches!(kind, "map" | "set") || !items.value.is_object() {
+        return;
+    }
+    if items.flag("nullable") {
+        items.at("nullable").forbidden(&format!("cannot be nullable when x-kubernetes-list-type is {kind}"), causes);
+    }
+    if kind == "set" {
+        return;
+    }
+    let required = object::list(items.value, &["required"]);
+    for name in object::list(schema.value, &["x-kubernetes-list-map-keys"]).iter().filter_map(Value::as_str) {
+        let Some(property) = items.at("properties").value.get(name) else { continue };
+        let path = format!("{}.properties[{name}]", items.path);
+        if !required.contains(&json!(name)) && property.get("default").is_none() {
+            let why =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            causes.push(Cause::required(format!("{path}.default"), why));
+        }
+        if object::flag(property, &["nullable"]) {
+            let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            causes.push(Cause::forbidden(format!("{path}.nullable"), why));
+        }
+    }
+}
+
+/// The schema that a path of fields leads to, with its segments.
+pub fn find<'v>(schema: &'v Value, path: &str) -> Result<(Vec<String>, &'v Value), String> {
+    let (mut here, mut segments) = (schema, Vec::new());
+    let Some(rest) = path.strip_prefix('.') else { return Err(format!("expected [ or . but got: {path}")) };
+    if path.contains('[') {
+        return Err("array notation is not allowed".to_owned());
+    }
+    for name in rest.split('.') {
+        if name.is_empty() {
+            return Err("unexpected end of JSON path".to_owned());
+        }
+        let next = match (here.get("properties"), here.get("additionalProperties")) {
+            (Some(properties), _) => properties.get(name),
+            (None, Some(others)) => Some(others).filter(|others| others.is_object()),
+            (None, None) => None,
+        };
+        here = next.ok_or_else(|| "does not refer to a valid field".to_owned())?;
+        segments.push(name.to_owned());
+    }
+    Ok((segments, here))
+}

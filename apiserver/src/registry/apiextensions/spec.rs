@@ -1,0 +1,441 @@
+//! What is wrong with a `CustomResourceDefinition`, its schemas apart; paths are those of upstream's internal type, in
+//! which what all versions share is said once.
+
+use martello_api::{names, status::Cause};
+use serde_json::{Value, json};
+
+use super::schema;
+use crate::{
+    crd::{
+        approval::{ANNOTATION, Approval, is_protected},
+        definition::has_condition,
+    },
+    registry::{
+        admissionregistration::webhook_rules,
+        object,
+        validation::{
+            field::Field,
+            text::{self, Faults},
+        },
+    },
+};
+
+/// Longest warning of a deprecated version.
+const MAX_WARNING_CHARS: usize = 256;
+/// Fields of one version that selectors may name.
+const MAX_SELECTABLE: usize = 8;
+const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+/// Review versions that this server speaks.
+const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+
+/// Checks a new definition.
+pub fn create(crd: &Value, causes: &mut Vec<Cause>) {
+    name(crd, causes);
+    check(crd, None, causes);
+}
+
+/// Checks a changed definition.
+pub fn update(crd: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    check(crd, Some(old), causes);
+}
+
+/// Checks a changed status.
+pub fn status(crd: &Value, causes: &mut Vec<Cause>) {
+    form_of_names(&Field::new(crd, "").at("status").at("acceptedNames"), causes);
+}
+
+fn name(crd: &Value, causes: &mut Vec<Cause>) {
+    let wanted =
+        format!("{}.{}", object::text(crd, &["spec", "names", "plural"]), object::text(crd, &["spec", "group"]));
+    let name = object::name(crd);
+    if name != wanted {
+        causes.push(Cause::invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group"));
+    }
+}
+
+fn check(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let whole = Field::new(crd, "");
+    let spec = whole.at("spec");
+    group(&spec.at("group"), causes);
+    spec.at("scope").needs_one_of(&["Cluster", "Namespaced"], causes);
+    let shared = Shared::of(&spec);
+    for version in spec.items("versions") {
+        let missing = object::at(version.value, &["schema", "openAPIV3Schema"]).is_none_or(Value::is_null);
+        if missing && (shared.schema.is_none() || shared.schema == Some(None)) {
+            version.at("schema").at("openAPIV3Schema").required("", causes);
+        }
+    }
+    versions(&spec, &shared, causes);
+    for key in ["plural", "singular", "kind", "listKind"] {
+        if spec.at("names").str(key).is_empty() {
+            spec.at("names").at(key).required("", causes);
+        }
+    }
+    form_of_names(&spec.at("names"), causes);
+    shared.check(&spec, causes);
+    conversion(&spec.at("conversion"), causes);
+    if let Some(old) = old {
+        immutable(crd, old, causes);
+    }
+    status(crd, causes);
+    stored_versions(crd, causes);
+    approval(crd, old, causes);
+    if object::flag(crd, &["spec", "preserveUnknownFields"])
+        && !old.is_some_and(|old| object::flag(old, &["spec", "preserveUnknownFields"]))
+    {
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        spec.at("preserveUnknownFields").invalid(why, causes);
+    }
+}
+
+fn group(group: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !group.needs_text(causes) {
+        return;
+    }
+    let faults = names::dns1123_subdomain(group.text());
+    if !faults.is_empty() {
+        group.invalid(&faults.join(","), causes);
+    } else if !group.text().contains('.') {
+        group.invalid("should be a domain with at least one dot", causes);
+    }
+}
+
+/// What all versions say alike; none where they differ.
+struct Shared<'v> {
+    schema: Option<Option<&'v Value>>,
+    subresources: Option<Option<&'v Value>>,
+    columns: Option<Option<&'v Value>>,
+    selectable: Option<Option<&'v Value>>,
+}
+
+impl<'v> Shared<'v> {
+    fn of(spec: &Field<'v>) -> Self {
+        let versions = object::list(spec.value, &["versions"]);
+        let alike = |key: &str| {
+            let of = |version: &'v Value| version.get(key).filter(|value| !value.is_null());
+            let first = versions.first().map(of)?;
+            versions.iter().all(|version| of(version) == first).then_some(first)
+        };
+        Self {
+            schema: alike("schema"),
+            subresources: alike("subresources"),
+            columns: alike("additionalPrinterColumns"),
+            selectable: alike("selectableFields"),
+        }
+    }
+
+    /// Checks what is said once.
+    fn check(&self, spec: &Field<'_>, causes: &mut Vec<Cause>) {
+        let status = self.subresources.flatten().is_some_and(|own| own.get("status").is_some_and(|own| !own.is_null()));
+        if let Some(Some(given)) = self.schema {
+            schema::check(&Field::new(given, "spec.validation"), status, causes);
+        }
+        if let Some(Some(given)) = self.subresources {
+            subresources(&Field::new(given, "spec.subresources"), causes);
+        }
+        if let Some(Some(given)) = self.columns {
+            columns(&Field::new(&json!({"additionalPrinterColumns": given}), spec.path.clone()), causes);
+        }
+        if let Some(Some(given)) = self.selectable {
+            let holder = json!({"selectableFields": given});
+            let schema = self.schema.flatten().and_then(|schema| schema.get("openAPIV3Schema"));
+            selectable(&Field::new(&holder, spec.path.clone()), schema, causes);
+        }
+    }
+
+    /// A version as upstream's messages show it.
+    fn shown(&self, version: &Value) -> Value {
+        let own = |shared: bool, key: &str| {
+            let value = version.get(key).filter(|value| !shared && !object::is_zero(value));
+            value.cloned().unwrap_or(Value::Null)
+        };
+        json!({
+            "Name": object::text(version, &["name"]),
+            "Served": object::flag(version, &["served"]),
+            "Storage": object::flag(version, &["storage"]),
+            "Deprecated": object::flag(version, &["deprecated"]),
+            "DeprecationWarning": own(false, "deprecationWarning"),
+            "Schema": own(self.schema.is_some(), "schema"),
+            "Subresources": own(self.subresources.is_some(), "subresources"),
+            "AdditionalPrinterColumns": own(self.columns.is_some(), "additionalPrinterColumns"),
+            "SelectableFields": own(self.selectable.is_some(), "selectableFields"),
+        })
+    }
+}
+
+fn versions(spec: &Field<'_>, shared: &Shared<'_>, causes: &mut Vec<Cause>) {
+    let items = spec.items("versions");
+    let mut seen = Vec::with_capacity(items.len());
+    let (mut unique, mut storage) = (true, 0);
+    for version in &items {
+        storage += usize::from(version.flag("storage"));
+        let name = version.str("name");
+        unique &= !seen.contains(&name);
+        seen.push(name);
+        let faults = names::dns1035_label(name);
+        if !faults.is_empty() {
+            version.at("name").invalid(&faults.join(","), causes);
+        }
+        for fault in deprecation_warning(version) {
+            version.at("deprecationWarning").invalid(&fault, causes);
+        }
+        let status = object::at(version.value, &["subresources", "status"]).is_some_and(|status| !status.is_null());
+        let own = version.value.get("schema").filter(|schema| !schema.is_null());
+        if let (None, Some(own)) = (shared.schema, own) {
+            schema::check(&Field::new(own, version.at("schema").path), status, causes);
+        }
+        if shared.subresources.is_none() {
+            subresources(&version.at("subresources"), causes);
+        }
+        if shared.columns.is_none() {
+            columns(version, causes);
+        }
+        if shared.selectable.is_none() {
+            selectable(version, own.and_then(|own| own.get("openAPIV3Schema")), causes);
+        }
+    }
+    let shown = || Value::Array(items.iter().map(|version| shared.shown(version.value)).collect());
+    if !unique {
+        causes.push(Cause::invalid("spec.versions", &shown(), "must contain unique version names"));
+    }
+    if storage != 1 {
+        let why = "must have exactly one version marked as storage version";
+        causes.push(Cause::invalid("spec.versions", &shown(), why));
+    }
+}
+
+fn deprecation_warning(version: &Field<'_>) -> Faults {
+    let Some(warning) = version.value.get("deprecationWarning").and_then(Value::as_str) else { return Vec::new() };
+    if !version.flag("deprecated") {
+        return vec!["can only be set for deprecated versions".to_owned()];
+    }
+    let mut faults = Vec::new();
+    if warning.len() > MAX_WARNING_CHARS {
+        faults.push(format!("must be <= {MAX_WARNING_CHARS} characters long"));
+    }
+    if warning.is_empty() {
+        faults.push("must not be an empty string".to_owned());
+    }
+    for (at, _) in warning.char_indices().filter(|(_, character)| character.is_control()) {
+        faults
+            .push(format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"));
+    }
+    faults
+}
+
+fn form_of_names(names: &Field<'_>, causes: &mut Vec<Cause>) {
+    let label = |field: &Field<'_>, causes: &mut Vec<Cause>| {
+        let faults = text::dns1035_label(field.text());
+        if !faults.is_empty() {
+            field.invalid(&faults.join(","), causes);
+        }
+    };
+    for key in ["plural", "singular"] {
+        if !names.str(key).is_empty() {
+            label(&names.at(key), causes);
+        }
+    }
+    for key in ["kind", "listKind"] {
+        let faults = text::dns1035_label(&names.str(key).to_lowercase());
+        if !names.str(key).is_empty() && !faults.is_empty() {
+            let why = format!("may have mixed case, but should otherwise match: {}", faults.join(","));
+            names.at(key).invalid(&why, causes);
+        }
+    }
+    names.items("shortNames").iter().for_each(|name| label(name, causes));
+    if !names.str("kind").is_empty() && names.str("kind") == names.str("listKind") {
+        names.at("listKind").invalid("kind and listKind may not be the same", causes);
+    }
+    names.items("categories").iter().for_each(|name| label(name, causes));
+}
+
+fn subresources(subresources: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(scale) = subresources.get("scale") else { return };
+    for (key, place) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+        let path = scale.at(key);
+        if path.needs_text(causes) && simple_path(&path, causes) && !path.text().starts_with(place) {
+            path.invalid(&format!("should be a json path under {}", place.trim_end_matches('.')), causes);
+        }
+    }
+    let selector = scale.at("labelSelectorPath");
+    let below = [".spec.", ".status."].iter().any(|place| selector.text().starts_with(place));
+    if !selector.text().is_empty() && simple_path(&selector, causes) && !below {
+        selector.invalid("should be a json path under either .status or .spec", causes);
+    }
+}
+
+fn simple_path(path: &Field<'_>, causes: &mut Vec<Cause>) -> bool {
+    let simple = path.text().starts_with('.');
+    if !simple {
+        path.invalid("must be a simple json path starting with .", causes);
+    }
+    simple
+}
+
+fn columns(holder: &Field<'_>, causes: &mut Vec<Cause>) {
+    for column in holder.items("additionalPrinterColumns") {
+        column.at("name").needs_text(causes);
+        let kinds = format!("must be one of {}", COLUMN_TYPES.join(","));
+        let kind = column.at("type");
+        if kind.text().is_empty() {
+            kind.required(&kinds, causes);
+        } else if !COLUMN_TYPES.contains(&kind.text()) {
+            kind.invalid(&kinds, causes);
+        }
+        let format = column.at("format");
+        if !format.text().is_empty() && !COLUMN_FORMATS.contains(&format.text()) {
+            format.invalid(&format!("must be one of {}", COLUMN_FORMATS.join(",")), causes);
+        }
+        let path = Field::new(column.at("jsonPath").value, format!("{}.JSONPath", column.path));
+        if path.needs_text(causes) {
+            simple_path(&path, causes);
+        }
+    }
+}
+
+fn selectable(holder: &Field<'_>, schema: Option<&Value>, causes: &mut Vec<Cause>) {
+    let mut seen = Vec::new();
+    for field in holder.items("selectableFields") {
+        let path = field.at("jsonPath");
+        if !path.needs_text(causes) {
+            continue;
+        }
+        match schema::find(schema.unwrap_or(&Value::Null), path.text()) {
+            Err(why) => path.invalid(&format!("is an invalid path: {why}"), causes),
+            Ok((segments, found)) => {
+                if segments.first().is_some_and(|first| first == "metadata") {
+                    path.invalid("must not point to fields in metadata", causes);
+                }
+                if !matches!(object::text(found, &["type"]), "string" | "boolean" | "integer") {
+                    let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                    path.invalid(why, causes);
+                }
+                if seen.contains(&segments) {
+                    path.duplicate(causes);
+                }
+                seen.push(segments);
+            }
+        }
+    }
+    if seen.len() > MAX_SELECTABLE {
+        holder.at("selectableFields").too_many(seen.len(), MAX_SELECTABLE, causes);
+    }
+}
+
+fn conversion(conversion: &Field<'_>, causes: &mut Vec<Cause>) {
+    if conversion.value.is_null() {
+        return;
+    }
+    conversion.at("strategy").needs_one_of(&["None", "Webhook"], causes);
+    let config = object::at(conversion.value, &["webhook", "clientConfig"]).filter(|config| !config.is_null());
+    let config_at = format!("{}.webhookClientConfig", conversion.path);
+    let reviews = Field::new(
+        object::at(conversion.value, &["webhook", "conversionReviewVersions"]).unwrap_or(&Value::Null),
+        format!("{}.conversionReviewVersions", conversion.path),
+    );
+    if conversion.str("strategy") == "Webhook" {
+        match config {
+            None => causes.push(Cause::required(config_at, "required when strategy is set to Webhook")),
+            Some(config) => client(&Field::new(config, config_at), causes),
+        }
+        review_versions(&reviews, causes);
+        return;
+    }
+    const UNUSED: &str = "should not be set when strategy is not set to Webhook";
+    if config.is_some() {
+        causes.push(Cause::forbidden(config_at, UNUSED));
+    }
+    if !reviews.is_empty() {
+        reviews.forbidden(UNUSED, causes);
+    }
+}
+
+/// Where the webhook is called: an URL or a Service.
+fn client(config: &Field<'_>, causes: &mut Vec<Cause>) {
+    match (config.get("url"), config.get("service")) {
+        (Some(url), None) => webhook_rules::check_url(&url, causes),
+        (None, Some(service)) => webhook_rules::check_service(&service, causes),
+        _ => config.required("exactly one of url or service is required", causes),
+    }
+}
+
+fn review_versions(versions: &Field<'_>, causes: &mut Vec<Cause>) {
+    let items = versions.value.as_array().map_or(&[][..], Vec::as_slice);
+    if items.is_empty() {
+        return versions.required("", causes);
+    }
+    let mut seen = Vec::new();
+    for (at, version) in items.iter().enumerate() {
+        let field = Field::new(version, format!("{}[{at}]", versions.path));
+        if seen.contains(&version) {
+            field.invalid("duplicate version", causes);
+            continue;
+        }
+        seen.push(version);
+        field.check(text::dns1035_label, causes);
+    }
+    if !items.iter().filter_map(Value::as_str).any(|version| REVIEWS.contains(&version)) {
+        versions.invalid(&format!("must include at least one of {}", REVIEWS.join(", ")), causes);
+    }
+}
+
+fn immutable(crd: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let mut fields: Vec<&[&str]> = Vec::new();
+    if has_condition(old, "Established") {
+        fields.extend([&["spec", "scope"][..], &["spec", "names", "kind"]]);
+    }
+    fields.extend([&["spec", "group"][..], &["spec", "names", "plural"]]);
+    for path in fields {
+        let (new, old) = (object::text(crd, path), object::text(old, path));
+        if new != old {
+            causes.push(Cause::invalid(path.join("."), &json!(new), "field is immutable"));
+        }
+    }
+}
+
+fn stored_versions(crd: &Value, causes: &mut Vec<Cause>) {
+    const PATH: &str = "status.storedVersions";
+    let stored = object::list(crd, &["status", "storedVersions"]);
+    if stored.is_empty() {
+        causes.push(Cause::invalid(PATH, &Value::Null, "must have at least one stored version"));
+        return;
+    }
+    let versions = object::list(crd, &["spec", "versions"]);
+    let name = |version: &Value| json!(object::text(version, &["name"]));
+    for version in versions.iter().filter(|version| object::flag(version, &["storage"])) {
+        let name = name(version);
+        if !stored.contains(&name) {
+            let why = format!("must have the storage version {}", name.as_str().unwrap_or_default());
+            causes.push(Cause::invalid(PATH, &json!(stored), &why));
+        }
+    }
+    for (at, version) in
+        stored.iter().enumerate().filter(|(_, stored)| !versions.iter().any(|own| name(own) == **stored))
+    {
+        let own = version.as_str().unwrap_or_default();
+        let why = format!(
+            "missing from spec.versions; {own} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {own} and removes {own} from status.storedVersions"
+        );
+        causes.push(Cause::invalid(format!("{PATH}[{at}]"), version, &why));
+    }
+}
+
+fn approval(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    if !is_protected(object::text(crd, &["spec", "group"])) {
+        return;
+    }
+    let approval = Approval::of(crd);
+    // What was refused before may stay: only what is new is judged.
+    if !approval.is_refused() || old.is_some_and(|old| Approval::of(old) == approval) {
+        return;
+    }
+    let path = format!("metadata.annotations[{ANNOTATION}]");
+    if approval == Approval::Missing {
+        causes.push(Cause::required(path, &approval.message()));
+    } else {
+        let given = object::text(crd, &["metadata", "annotations", ANNOTATION]);
+        causes.push(Cause::invalid(path, &json!(given), &approval.message()));
+    }
+}
