@@ -22,9 +22,32 @@ pub(crate) struct Deletable {
     pub(crate) collection: bool,
 }
 
+/// Why it is not known what could be left in a namespace.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiscoveryError {
+    /// The question failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The answer lacks what every server has, so it may lack anything.
+    #[error("discovery is incomplete: {0} is not in it")]
+    Incomplete(&'static str),
+}
+
+/// What no complete answer can lack; served from the first moment on.
+const ALWAYS_THERE: [(&str, &str); 4] =
+    [("", "pods"), ("", "secrets"), ("", "configmaps"), ("rbac.authorization.k8s.io", "rolebindings")];
+
+/// What is missing in `found` that every server has.
+fn missing(found: &[Deletable]) -> Option<&'static str> {
+    let has = |group: &str, plural: &str| {
+        found.iter().any(|one| one.namespaced && one.resource.group == group && one.resource.plural == plural)
+    };
+    ALWAYS_THERE.iter().find(|(group, plural)| !has(group, plural)).map(|(_, plural)| *plural)
+}
+
 /// All resources whose objects can be listed and deleted. Events are stored once and served in two groups: the
 /// older one is left out.
-pub(crate) async fn deletable(client: &Client) -> Result<Vec<Deletable>, RequestError> {
+pub(crate) async fn deletable(client: &Client) -> Result<Vec<Deletable>, DiscoveryError> {
     let discovery =
         Discovery::new(client.clone()).run_aggregated().await.attempt(|| "discover the served resources".to_owned())?;
     let mut all = Vec::new();
@@ -43,5 +66,30 @@ pub(crate) async fn deletable(client: &Client) -> Result<Vec<Deletable>, Request
             });
         }
     }
-    Ok(all)
+    match missing(&all) {
+        Some(what) => Err(DiscoveryError::Incomplete(what)),
+        None => Ok(all),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::GroupVersionKind;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_without_what_every_server_has_is_not_believed() {
+        let one = |group: &str, plural: &str| Deletable {
+            resource: ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", "X"), plural),
+            namespaced: true,
+            watchable: true,
+            collection: true,
+        };
+        let mut found: Vec<Deletable> = ALWAYS_THERE.iter().map(|(group, plural)| one(group, plural)).collect();
+        assert_eq!(missing(&found), None);
+        found.remove(1);
+        assert_eq!(missing(&found), Some("secrets"));
+        assert_eq!(missing(&[]), Some("pods"));
+    }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Deletable, deletable};
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, post, work},
+    runtime::{Attempt, Chain, Key, Queue, RequestError, post, work},
 };
 
 const FINALIZER: &str = "kubernetes";
@@ -62,11 +62,25 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool,
     if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
         return Ok(true);
     }
+    let api: Api<Namespace> = Api::all(client.clone());
+    let resources = match deletable(client).await {
+        Ok(resources) => resources,
+        Err(error) => {
+            // What is not known can't be deleted, and a namespace must not go while anything may be left in it.
+            let why = Chain(&error).to_string();
+            tracing::warn!(
+                namespace = name,
+                error = why,
+                "a namespace stays, since it is not known what could be in it"
+            );
+            write_conditions(&api, &namespace, vec![discovery_failed(why, clock::now())]).await?;
+            return Ok(false);
+        }
+    };
     let mut remaining = Remaining::default();
-    for resource in deletable(client).await?.iter().filter(|resource| resource.namespaced) {
+    for resource in resources.iter().filter(|resource| resource.namespaced) {
         empty(client, name, resource, &mut remaining).await?;
     }
-    let api: Api<Namespace> = Api::all(client.clone());
     if remaining.content.is_empty() {
         let mut finalized = namespace.as_ref().clone();
         finalized.metadata.resource_version = None;
@@ -76,14 +90,33 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool,
         done.attempt_unless_gone(|| format!("finalize namespace {name}"))?;
         return Ok(true);
     }
-    let conditions = conditions(&remaining, clock::now());
+    write_conditions(&api, &namespace, conditions(&remaining, clock::now())).await?;
+    Ok(false)
+}
+
+async fn write_conditions(
+    api: &Api<Namespace>,
+    namespace: &Namespace,
+    conditions: Vec<NamespaceCondition>,
+) -> Result<(), RequestError> {
+    let name = namespace.name_any();
     let present = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     if !says_the_same(&present, &conditions) {
         let body = serde_json::json!({"status": {"conditions": conditions}});
-        let written = api.patch_status(name, &crate::runtime::patch(), &kube::api::Patch::Merge(body)).await;
+        let written = api.patch_status(&name, &crate::runtime::patch(), &kube::api::Patch::Merge(body)).await;
         written.attempt_unless_gone(|| format!("write the status of namespace {name}"))?;
     }
-    Ok(false)
+    Ok(())
+}
+
+fn discovery_failed(message: String, now: Timestamp) -> NamespaceCondition {
+    NamespaceCondition {
+        type_: "NamespaceDeletionDiscoveryFailure".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("DiscoveryFailed".to_owned()),
+        message: Some(message),
+        last_transition_time: Some(Time(now)),
+    }
 }
 
 /// Deletes what is there of one resource, and counts what stays.

@@ -7,6 +7,7 @@ mod queue;
 
 pub use events::EventSink;
 pub use informer::{Informer, Watch};
+pub(crate) use queue::Chain;
 pub use queue::{Queue, work};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -51,6 +52,13 @@ pub struct RequestError {
 }
 
 impl RequestError {
+    /// Whether the namespace is being deleted, so that nothing new can be made in it: there is nothing left to do.
+    pub fn is_namespace_terminating(&self) -> bool {
+        let kube::Error::Api(status) = &self.source else { return false };
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     /// Whether the object (or its revision) was gone: the next look at the cache will tell more, so trying again is enough.
     pub fn is_stale(&self) -> bool {
         matches!(&self.source, kube::Error::Api(status) if matches!(status.code, 404 | 409))

@@ -201,14 +201,22 @@ pub fn work<T, F, Fut>(
         tasks.spawn(async move {
             while let Some(item) = shutdown.run_until_cancelled(queue.next()).await {
                 let result = reconcile(item.clone()).await;
-                match &result {
-                    Ok(()) => {}
-                    Err(error) if error.is_stale() => {
-                        tracing::debug!(controller, ?item, error = %Chain(error), "again")
+                let done = match &result {
+                    Ok(()) => true,
+                    Err(error) if error.is_namespace_terminating() => {
+                        tracing::debug!(controller, ?item, error = %Chain(error), "left alone");
+                        true
                     }
-                    Err(error) => tracing::warn!(controller, ?item, error = %Chain(error), "failed, will try again"),
-                }
-                queue.done(&item, result.is_ok());
+                    Err(error) if error.is_stale() => {
+                        tracing::debug!(controller, ?item, error = %Chain(error), "again");
+                        false
+                    }
+                    Err(error) => {
+                        tracing::warn!(controller, ?item, error = %Chain(error), "failed, will try again");
+                        false
+                    }
+                };
+                queue.done(&item, done);
             }
         });
     }

@@ -3,7 +3,7 @@
 pub mod graph;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,11 +25,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::graph::{Action, Graph, ORPHAN, Object, Uid};
 use super::{Deletable, deletable};
-use crate::runtime::{Attempt, Queue, RequestError, patch, work};
+use crate::runtime::{Attempt, Chain, Queue, RequestError, patch, work};
 
 const WORKERS: usize = 4;
 /// Delay before resources are discovered again after a failure.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
+
+/// A first list that takes longer than this is worth a line in the log, and another one each time it has passed again.
+const LIST_PATIENCE: Duration = Duration::from_secs(15);
 
 type Meta = PartialObjectMeta<DynamicObject>;
 
@@ -41,7 +44,7 @@ pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut J
                 match deletable(&client).await {
                     Ok(resources) => break resources.into_iter().filter(|resource| resource.watchable).collect(),
                     Err(error) => {
-                        tracing::warn!(error = %crate::runtime::describe(&error), "garbage collection waits for discovery");
+                        tracing::warn!(error = %Chain(&error), "garbage collection waits for discovery");
                         tokio::time::sleep(DISCOVERY_RETRY).await;
                     }
                 }
@@ -54,18 +57,18 @@ pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut J
 
 /// Follows every resource and works on what is to go, until `shutdown`.
 async fn collect(client: Client, resources: Vec<Deletable>, shutdown: CancellationToken) {
-    let collector = Collector {
-        client,
-        resources: Arc::new(resources),
-        graph: Arc::default(),
-        queue: Queue::new(),
-        listed: watch::Sender::new(0),
-    };
+    let unlisted = watch::Sender::new((0..resources.len()).collect());
+    let collector =
+        Collector { client, resources: Arc::new(resources), graph: Arc::default(), queue: Queue::new(), unlisted };
     let mut tasks = JoinSet::new();
     for index in 0..collector.resources.len() {
         let (collector, shutdown) = (collector.clone(), shutdown.clone());
         tasks.spawn(async move { collector.follow(index, &shutdown).await });
     }
+    let (waiting, until) = (collector.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        until.run_until_cancelled(waiting.tell_what_is_awaited()).await;
+    });
     let worker = collector.clone();
     work(&mut tasks, "garbage-collector", &collector.queue, WORKERS, &shutdown, move |uid| {
         let collector = worker.clone();
@@ -80,8 +83,8 @@ struct Collector {
     resources: Arc<Vec<Deletable>>,
     graph: Arc<Mutex<Graph>>,
     queue: Queue<Uid>,
-    /// How many resources have been listed: nothing is deleted before all have.
-    listed: watch::Sender<usize>,
+    /// The resources whose first list is not there yet: nothing is deleted before all are.
+    unlisted: watch::Sender<BTreeSet<usize>>,
 }
 
 impl Collector {
@@ -106,7 +109,7 @@ impl Collector {
                         self.graph().of_resource(index).into_iter().filter(|uid| !seen.contains(uid)).collect();
                     gone.iter().for_each(|uid| self.forget(uid));
                     if std::mem::take(&mut first) {
-                        self.listed.send_modify(|count| *count += 1);
+                        self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
                     }
                 }
                 Ok(Event::Apply(object)) => self.observe(index, object),
@@ -117,6 +120,18 @@ impl Collector {
                 }
                 Err(error) => tracing::warn!(resource = kind.resource.plural, %error, "watch broke off, will go on"),
             }
+        }
+    }
+
+    /// Says again and again for which lists collection waits, until it waits for none.
+    async fn tell_what_is_awaited(&self) {
+        let mut unlisted = self.unlisted.subscribe();
+        while tokio::time::timeout(LIST_PATIENCE, unlisted.wait_for(BTreeSet::is_empty)).await.is_err() {
+            let waiting = self.unlisted.borrow().clone();
+            let names = waiting.iter().filter_map(|index| self.resources.get(*index));
+            let names: Vec<String> =
+                names.map(|kind| format!("{}.{}", kind.resource.plural, kind.resource.group)).collect();
+            tracing::warn!(?names, "garbage collection waits for the first list of these resources");
         }
     }
 
@@ -136,8 +151,8 @@ impl Collector {
     }
 
     async fn reconcile(&self, uid: &str) -> Result<(), RequestError> {
-        let mut listed = self.listed.subscribe();
-        if listed.wait_for(|count| *count >= self.resources.len()).await.is_err() {
+        let mut unlisted = self.unlisted.subscribe();
+        if unlisted.wait_for(BTreeSet::is_empty).await.is_err() {
             return Ok(());
         }
         let Some(object) = self.graph().get(uid).cloned() else { return Ok(()) };
