@@ -64,6 +64,8 @@ impl Rig {
             node_ports: (30000, 32767),
             advertise: ("127.0.0.1".parse().unwrap(), 6443),
             product_version: "0".to_owned(),
+            identity: None,
+            weaker_settings: Vec::new(),
         });
         server.start().await.unwrap();
         let rig = Self { server, store, _directory: directory };

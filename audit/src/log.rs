@@ -7,7 +7,7 @@ use martello_api::clock;
 use parking_lot::Mutex;
 
 use crate::{
-    chain::{Authenticator, RecordCipher, make_payload},
+    chain::{Authenticator, Chain, RecordCipher, make_payload},
     event::{Event, Stage},
     recover::recover,
     verify::{Gap, VerifyError},
@@ -186,6 +186,12 @@ impl Log {
         };
         self.inner.shared.wake.notify_all();
         self.wait(|progress| progress.synced >= number).await
+    }
+
+    /// The chain with the last record, on disk or not yet.
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        self.inner.shared.buffer.lock().chain
     }
 
     /// Whether the log can be written, for readiness.

@@ -94,9 +94,9 @@ fn tail(flags: &Tail) -> anyhow::Result<()> {
     let entries = martello_audit::tail(&flags.place.directory(), flags.count, keys.cipher.as_deref())?;
     for entry in entries {
         match entry.event {
-            Ok(event) if flags.json => println!("{event}"),
+            Ok(event) if flags.json => println!("{}", escaped(&event.to_string())),
             Ok(event) => println!("{:>8}  {}", entry.number, line(&event)),
-            Err(why) => println!("{:>8}  cannot be shown: {why}", entry.number),
+            Err(why) => println!("{:>8}  cannot be shown: {}", entry.number, escaped(&why)),
         }
     }
     Ok(())
@@ -123,7 +123,23 @@ fn line(event: &Value) -> String {
         &code,
         decision,
     ];
-    words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" ")
+    escaped(&words.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>().join(" "))
+}
+
+/// Text of others for a terminal: what would steer it, or turn the order of letters round, is shown as JSON writes it.
+fn escaped(text: &str) -> String {
+    let steers = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
+        if steers(letter) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            shown.push(letter);
+        }
+        shown
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +153,14 @@ mod tests {
     fn place(data_dir: &Path, passphrase_file: Option<PathBuf>) -> Place {
         let admin = crate::admin::Flags { data_dir: data_dir.to_owned() };
         Place { admin, root_key_file: None, passphrase_file }
+    }
+
+    #[test]
+    fn a_name_in_the_trail_does_not_steer_the_terminal() {
+        let event = serde_json::json!({"verb": "get", "user": {"username": "eve\u{1b}]0;x\u{7}\n\u{9b}2J\u{202e}"}});
+        assert_eq!(line(&event), r"eve\u001b]0;x\u0007\u000a\u009b2J\u202e get");
+        let again: Value = serde_json::from_str(&escaped(&event.to_string())).unwrap();
+        assert_eq!(again, event);
     }
 
     #[test]

@@ -9,8 +9,10 @@ mod image;
 mod kubeconfig;
 mod logging;
 mod node;
+mod policy;
 mod server;
 mod settings;
+mod status;
 mod token;
 
 use std::process::ExitCode;
@@ -35,6 +37,11 @@ enum Command {
     /// Tokens by which machines join the cluster.
     #[command(subcommand)]
     Token(token::Command),
+    /// How the server of this machine is: what runs, until when its identities hold, what is weaker than the default.
+    Status(status::Flags),
+    /// What is allowed, and by which rule.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// The audit trail: verify it, look at it.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -85,6 +92,8 @@ fn run() -> anyhow::Result<ExitCode> {
         Command::NodeCleanup(flags) => node::cleanup(&flags).map(|()| ExitCode::SUCCESS),
         Command::Kubeconfig(flags) => kubeconfig::run(flags).map(|()| ExitCode::SUCCESS),
         Command::Token(command) => token::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Status(flags) => status::run(&flags).map(|()| ExitCode::SUCCESS),
+        Command::Policy(command) => policy::run(command),
         Command::Audit(command) => audit::run(command),
         Command::Image(command) => image::run(command).map(|()| ExitCode::SUCCESS),
     }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use martello_api::{
     attributes::{Attributes, Target},
     clock,
-    identity::User,
+    identity::{ANONYMOUS, User},
     schema::has_protobuf,
     status::ApiError,
 };
@@ -34,7 +34,7 @@ use crate::{
         select::equalities,
         verbs,
     },
-    server::Core,
+    server::{Core, Visit},
 };
 
 /// Largest body of a request, as upstream's.
@@ -56,6 +56,8 @@ pub struct Origin {
     pub peer: Peer,
     /// From where; none for our own components in this process.
     pub address: Option<SocketAddr>,
+    /// The connection, if it is one from outside.
+    pub visit: Option<Arc<Visit>>,
 }
 
 /// Serves one request. Never fails and never panics: a bug answers 500.
@@ -91,7 +93,12 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let now = clock::now();
     let nobody = Arc::new(User::anonymous());
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
-        Ok(user) => user,
+        Ok(user) => {
+            if let Some(visit) = origin.visit.as_ref().filter(|_| user.name != ANONYMOUS) {
+                visit.prove();
+            }
+            user
+        }
         Err(why) => {
             let record = core.audit.open(&origin, &nobody, &info, &request, now);
             return observed.done(record.refused(&ApiError::unauthorized(), &format!("not authenticated: {why}")));
@@ -108,7 +115,11 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated);
     let headers = request.headers().clone();
-    let permit = match authorize(core, &user, &info, &query) {
+    let mut decided = authorize(core, &user, &info, &query);
+    if decided.is_err() && user.node_name().is_some() && core.unsettled.settled().await {
+        decided = authorize(core, &user, &info, &query);
+    }
+    let permit = match decided {
         Ok(permit) => permit,
         Err(denied) => {
             let (error, hint) = *denied;
@@ -245,13 +256,26 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         headers: headers.clone(),
         method,
     };
+    let changes = !matches!(info.verb, "get" | "list" | "watch");
+    let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
+    let under_way = binds.then(|| core.unsettled.begin());
     let work = verbs::serve(Arc::clone(core), kind, call);
-    let served = if long {
-        work.await
-    } else {
-        tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
-            Err(ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
-        })
+    let served = match (long, changes) {
+        (true, _) => {
+            drop(under_way);
+            work.await
+        }
+        (false, false) => in_time(work).await,
+        // A change that has begun goes on to its end, whether or not anybody waits for the answer: what is stored must
+        // become known to the authorizer.
+        (false, true) => {
+            let work = tokio::spawn(async move {
+                let served = work.await;
+                drop(under_way);
+                served
+            });
+            in_time(async { work.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) }).await
+        }
     };
     let told = std::mem::take(&mut *warnings.lock());
     match served {
@@ -261,6 +285,13 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         }
         Err(error) => Err((error, told)),
     }
+}
+
+/// What `work` comes to, if it doesn't take too long.
+async fn in_time(work: impl Future<Output = Result<Reply, ApiError>>) -> Result<Reply, ApiError> {
+    tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
+        Err(ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
+    })
 }
 
 fn upgrade_wanted(headers: &HeaderMap) -> bool {

@@ -19,7 +19,7 @@ use crate::server::Core;
 /// The Kubernetes version whose API this server speaks.
 const KUBERNETES_MINOR: &str = "36";
 /// The version of Kubernetes whose behaviour is served.
-pub(super) const KUBERNETES_VERSION: &str = "v1.36.0";
+pub(crate) const KUBERNETES_VERSION: &str = "v1.36.0";
 
 /// Serves a path.
 pub async fn serve(

@@ -69,6 +69,12 @@ impl Audit {
         self.log.health().map_err(|error| error.to_string())
     }
 
+    /// The last record so far: its number and the hash over everything up to it.
+    #[must_use]
+    pub fn head(&self) -> martello_audit::Chain {
+        self.log.chain()
+    }
+
     /// Opens the record of a request.
     pub fn open<B>(
         &self,

@@ -44,7 +44,7 @@ impl tower::Service<Request<Body>> for InProcess {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let origin = Origin { peer: Peer::Internal(Arc::clone(&self.user)), address: None };
+        let origin = Origin { peer: Peer::Internal(Arc::clone(&self.user)), address: None, visit: None };
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let core = Arc::clone(&self.core);
         Box::pin(async move { Ok(door::serve(core, origin, request).await) })

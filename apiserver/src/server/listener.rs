@@ -17,7 +17,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{Core, Server};
+use super::{
+    Core, Server,
+    callers::{Callers, Visit},
+};
 use crate::{
     authn::{Peer, credentials},
     http::door::{self, Origin},
@@ -33,8 +36,10 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Requests at once on one HTTP/2 connection, as upstream's.
 const MAX_STREAMS: u32 = 250;
-/// Connections at once; beyond it new ones wait in the kernel.
+/// Connections at once, if there may be as many open files; beyond it new ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 20_000;
+/// Open files that are left for the store, the audit trail and connections to nodes.
+const OTHER_FILES: usize = 512;
 /// How often an idle HTTP/2 connection is asked whether it is alive.
 const PING_PERIOD: Duration = Duration::from_secs(30);
 /// How long running requests may take to end once the server is to stop.
@@ -65,7 +70,9 @@ impl Server {
         tracing::info!(%address, "serving");
         let acceptor = TlsAcceptor::from(tls);
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let most = max_connections();
+        let places = Arc::new(Semaphore::new(most));
+        let callers = Callers::new(most);
         let http = Arc::new(http_settings());
         loop {
             let place = tokio::select! {
@@ -86,17 +93,29 @@ impl Server {
             };
             let watcher = graceful.watcher();
             let (core, acceptor, http) = (Arc::clone(&self.core), acceptor.clone(), Arc::clone(&http));
+            let visit = callers.enter(peer.ip());
             tokio::spawn(async move {
                 let _place = place;
-                let Some((stream, origin)) = handshake(&core, &acceptor, stream, peer).await else { return };
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (core, origin) = (Arc::clone(&core), origin.clone());
-                    let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-                    async move { Ok::<_, Infallible>(door::serve(core, origin, request).await) }
-                });
-                let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%error, %peer, "a connection ended");
+                let own = Arc::clone(&visit);
+                let connection = async move {
+                    let Some((stream, origin)) = handshake(&core, &acceptor, stream, peer, &own).await else { return };
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let (core, origin, busy) = (Arc::clone(&core), origin.clone(), own.begin());
+                        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                        async move {
+                            let reply = door::serve(core, origin, request).await;
+                            drop(busy);
+                            Ok::<_, Infallible>(reply)
+                        }
+                    });
+                    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+                    if let Err(error) = watcher.watch(connection).await {
+                        tracing::debug!(%error, %peer, "a connection ended");
+                    }
+                };
+                tokio::select! {
+                    () = connection => {}
+                    () = visit.over() => tracing::debug!(%peer, "a connection without an identity was closed"),
                 }
             });
         }
@@ -107,6 +126,18 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// How many connections there may be, given how many files this process may open.
+fn max_connections() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let files: usize = files.and_then(|files| files.parse().ok()).unwrap_or(usize::MAX);
+    let most = files.saturating_sub(OTHER_FILES).clamp(1, MAX_CONNECTIONS);
+    if most < MAX_CONNECTIONS {
+        tracing::info!(most, files, "fewer connections than usual: this process may not open more files");
+    }
+    most
 }
 
 fn http_settings() -> Builder<TokioExecutor> {
@@ -134,6 +165,7 @@ async fn handshake(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
+    visit: &Arc<Visit>,
 ) -> Option<(TlsStream<TcpStream>, Origin)> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY");
@@ -158,8 +190,11 @@ async fn handshake(
         None => Peer::Unknown,
         Some(chain) => credentials::certificate_peer(core, &chain, clock::now()),
     };
+    if matches!(peer_of, Peer::Certificate(..)) {
+        visit.prove();
+    }
     if let Peer::Refused(why) = &peer_of {
         tracing::info!(why = &**why, %peer, "a client certificate was refused; each request will be answered with 401");
     }
-    Some((stream, Origin { peer: peer_of, address: Some(peer) }))
+    Some((stream, Origin { peer: peer_of, address: Some(peer), visit: Some(Arc::clone(visit)) }))
 }

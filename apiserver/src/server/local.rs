@@ -104,7 +104,7 @@ fn user_of(stream: &UnixStream, owner: u32) -> Option<User> {
 }
 
 async fn serve(core: Arc<Core>, stream: UnixStream, user: User) {
-    let origin = Origin { peer: Peer::Internal(Arc::new(user)), address: None };
+    let origin = Origin { peer: Peer::Internal(Arc::new(user)), address: None, visit: None };
     let service = service_fn(move |request: Request<Incoming>| {
         let (core, origin) = (Arc::clone(&core), origin.clone());
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());

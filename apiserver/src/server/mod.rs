@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ipnet::Ipv4Net;
 use martello_api::{identity::User, status::ApiError};
 use martello_kms::Kms;
-use martello_pki::Pki;
+use martello_pki::{Pki, identity::Identity};
 use martello_policy::Authorizer;
 use tokio_util::sync::CancellationToken;
 
@@ -14,16 +14,20 @@ use crate::{metrics::Metrics, registry::Registry, store::Store};
 
 pub mod audit;
 pub mod bootstrap;
+mod callers;
 mod inprocess;
 mod listener;
 mod local;
 pub mod nodes;
 pub mod sealer;
 pub mod services;
+mod unsettled;
 
+pub use callers::Visit;
 pub use listener::ServeError;
 pub use local::LocalError;
 pub use nodes::{DialError, NodeDialer, NodeIo};
+pub use unsettled::Unsettled;
 
 /// What a server is made of.
 pub struct Config {
@@ -47,6 +51,10 @@ pub struct Config {
     pub advertise: (IpAddr, u16),
     /// Version of the product, for `/version`.
     pub product_version: String,
+    /// The server's own certificate as it is renewed, for its status.
+    pub identity: Option<Identity>,
+    /// What was asked for that is weaker than the default, for its status.
+    pub weaker_settings: Vec<String>,
 }
 
 /// An API server. Cheap to clone.
@@ -75,6 +83,8 @@ pub struct Core {
     pub services: services::Allocator,
     /// Discovery and OpenAPI.
     pub published: crate::http::documents::Published,
+    /// Changes that the authorizer may not know of yet.
+    pub unsettled: Arc<Unsettled>,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server is to end: streams end in good order.
@@ -83,6 +93,10 @@ pub struct Core {
     pub advertise: (IpAddr, u16),
     /// Version of the product.
     pub product_version: String,
+    /// The server's own certificate as it is renewed.
+    pub identity: Option<Identity>,
+    /// What was asked for that is weaker than the default.
+    pub weaker_settings: Vec<String>,
     /// Set when everything that a start does is done.
     pub ready: std::sync::atomic::AtomicBool,
 }
@@ -101,10 +115,13 @@ impl Server {
             nodes: config.nodes,
             services: services::Allocator::new(config.service_network, config.node_ports),
             published: crate::http::documents::Published::default(),
+            unsettled: Arc::default(),
             metrics: Metrics::new(),
             drain: CancellationToken::new(),
             advertise: config.advertise,
             product_version: config.product_version,
+            identity: config.identity,
+            weaker_settings: config.weaker_settings,
             ready: std::sync::atomic::AtomicBool::new(false),
         };
         Self { core: Arc::new(core) }

@@ -1,9 +1,14 @@
 //! The settings of `secctl node`.
 
-use std::{io::Read as _, net::SocketAddr, path::PathBuf};
+use std::{
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use clap::Args;
+use http::Uri;
 use ipnet::Ipv4Net;
 use martello_pki::Fingerprint;
 use zeroize::Zeroizing;
@@ -33,9 +38,9 @@ pub struct Flags {
     /// Name of this node [default: this machine's host name].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Address and port at which the API server reaches this agent (logs, exec).
-    #[arg(long, default_value = "127.0.0.1:10250", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
+    /// Address and port at which the API server reaches this agent (logs, exec) [default: port 10250 of the address from which this machine reaches the server].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
     /// Addresses of this node's pods.
     #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
     pub pod_cidr: Ipv4Net,
@@ -53,7 +58,19 @@ pub struct Flags {
     pub log: crate::logging::Flags,
 }
 
+/// The agent's port, as upstream's.
+const PORT: u16 = 10250;
+
 impl Flags {
+    /// Where the API server at `server` reaches this agent.
+    pub fn listen(&self, server: &Uri) -> SocketAddr {
+        self.listen.unwrap_or_else(|| {
+            let host = server.host().unwrap_or_default().trim_matches(['[', ']']).parse::<IpAddr>();
+            let own = host.ok().and_then(|server| own_address_towards(server).ok());
+            SocketAddr::new(own.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), PORT)
+        })
+    }
+
     /// The join token, if one was given.
     pub fn join_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         let Some(path) = &self.join_token_file else { return Ok(None) };
@@ -69,6 +86,14 @@ impl Flags {
     }
 }
 
+/// The address from which this machine would send to `server`. Nothing is sent.
+fn own_address_towards(server: IpAddr) -> std::io::Result<IpAddr> {
+    let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect((server, PORT))?;
+    Ok(socket.local_addr()?.ip())
+}
+
 /// What `secctl node-cleanup` takes.
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
@@ -76,4 +101,14 @@ pub struct CleanupFlags {
     /// Data directory of the node agent. Everything in it is deleted.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_listens_where_the_server_can_reach_it() {
+        assert_eq!(own_address_towards(Ipv4Addr::LOCALHOST.into()).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
 }

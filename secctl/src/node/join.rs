@@ -62,7 +62,7 @@ pub async fn identity(
 
 /// The addresses that the node's own server is reached at.
 pub fn addresses(flags: &Flags) -> Vec<IpAddr> {
-    vec![flags.listen.ip()]
+    flags.listen.iter().map(|listen| listen.ip()).collect()
 }
 
 /// Renews the node's certificates with the present ones.

@@ -5,7 +5,7 @@ mod flags;
 mod join;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -99,6 +99,8 @@ async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prep
     let shutdown = crate::stop_on_signal()?;
     let name = flags.name.clone().map_or_else(own_name, Ok)?;
     let server: Uri = flags.server.parse().with_context(|| format!("--server {:?}", flags.server))?;
+    let listen = flags.listen(&server);
+    let flags = Flags { listen: Some(listen), ..flags };
     let vault = NodeVault::open(&flags.data_dir.join(IDENTITY), keys.join("root-key"), clock::now())
         .context("open the node's keys")?;
     let joining = join::identity(&flags, &name, &server, token.as_deref().map(String::as_str), &vault);
@@ -120,8 +122,8 @@ async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prep
         async move { identity.run(&renewal, Some(&vault), addresses, clock::now, shutdown).await }
     });
     let following = tokio::spawn(follow(client.clone(), runtime.clone(), CLUSTER_DOMAIN.to_owned(), shutdown.clone()));
-    let mut config = Config::new(&name, flags.listen.ip(), flags.data_dir.clone());
-    config.port = flags.listen.port();
+    let mut config = Config::new(&name, listen.ip(), flags.data_dir.clone());
+    config.port = listen.port();
     config.naming = Naming {
         cluster_dns: vec![dns.to_string()],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
@@ -133,7 +135,7 @@ async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prep
         config,
         runtime,
         Arc::new(Scanned::new(images)),
-        door(&flags, &identity)?,
+        door(listen, &identity)?,
         shutdown.clone(),
     );
     let ran = run.await.context("run the node agent");
@@ -147,12 +149,12 @@ async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prep
 }
 
 /// Who may use the agent's server: the API server, and nobody else.
-fn door(flags: &Flags, identity: &NodeIdentity) -> anyhow::Result<Door> {
+fn door(listen: SocketAddr, identity: &NodeIdentity) -> anyhow::Result<Door> {
     let tls = server_config(&identity.serving, &identity.trust, ClientCertificates::Required)
         .context("set up the agent's TLS")?;
     let trust = identity.trust.clone();
     Ok(Door {
-        listen: flags.listen,
+        listen,
         tls: Arc::new(move || Arc::clone(&tls)),
         admit: Arc::new(move |chain| {
             let user = martello_pki::authenticate(&trust, chain, clock::now()).map_err(|error| error.to_string())?;

@@ -75,6 +75,12 @@ impl Flags {
         (ip, address.port())
     }
 
+    /// What was asked for by name that is weaker than the default.
+    pub fn weaker(&self) -> Vec<String> {
+        let plain = self.plain_http_registry.iter();
+        plain.map(|registry| format!("registry {registry} is reached without TLS (--plain-http-registry)")).collect()
+    }
+
     /// The address of the Service `kubernetes`: the first of the range.
     pub fn service_address(&self) -> IpAddr {
         self.service_cidr.hosts().next().unwrap_or(Ipv4Addr::LOCALHOST).into()

@@ -30,8 +30,19 @@ pub fn run(flags: Flags) -> anyhow::Result<()> {
     crate::runtime()?.block_on(serve(flags))
 }
 
+/// Lets this process open as many files as the system grants it: each connection is one.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files could not be raised to what the system grants");
+    }
+}
+
 async fn serve(flags: Flags) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
+    raise_file_limit();
     let shutdown = crate::stop_on_signal()?;
     private_directory(&flags.data_dir)?;
     let _lock = lock(&flags.data_dir)?;
@@ -77,6 +88,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         node_ports: (30000, 32767),
         advertise,
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: Some(identity.clone()),
+        weaker_settings: flags.weaker(),
     });
     let serving = tokio::spawn({
         let (server, shutdown) = (server.clone(), shutdown.clone());

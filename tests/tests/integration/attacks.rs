@@ -303,3 +303,85 @@ async fn a_certificate_that_ends_ends_its_connection_too() {
     }
     assert_eq!((seen.first(), seen.last()), (Some(&200), Some(&401)), "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_stranger_who_opens_connections_without_end_shuts_nobody_out() {
+    use tokio::io::AsyncReadExt as _;
+    /// As many as one address may have, and more than enough beside.
+    const FLOOD: usize = 450;
+    const KEPT: usize = 200;
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let mut early = admin.connect(Http::Two).await.unwrap();
+    let stranger = cluster.anonymous().await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..FLOOD {
+        idle.push(stranger.open(&[b"h2"]).await.unwrap());
+    }
+    // From the very address of the flood: who has an identity is served, on a new connection and on an old one.
+    done(&admin.ask("GET", SECRETS, "").await.unwrap());
+    let request = early.request("GET", SECRETS, &[], hyper::body::Bytes::new()).unwrap();
+    assert_eq!(whole(early.send(request).await.unwrap()).await.unwrap().status, 200);
+    // Strangers are served, too, and the oldest of the flood have gone.
+    assert_eq!(stranger.ask("GET", "/readyz", "").await.unwrap().status, 200);
+    let closed = idle.iter_mut().take(FLOOD - KEPT).map(|stream| async move {
+        // The server's settings come first; then nothing but the end.
+        let mut rest = Vec::new();
+        tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut rest)).await.is_ok()
+    });
+    assert!(futures::future::join_all(closed).await.into_iter().all(|closed| closed));
+}
+
+/// A frame of HTTP/2 (RFC 9113).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Sends frames until the server says GOAWAY, and returns its error code; none if it just ends the connection.
+async fn goaway(endpoint: &Endpoint, frames: Vec<u8>) -> Option<u32> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stream = endpoint.open(&[b"h2"]).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let sending = async move {
+        let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, b"")].concat();
+        // The server may well hang up while this is being sent.
+        drop(writer.write_all(&preface).await);
+        drop(writer.write_all(&frames).await);
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            reader.read_exact(&mut head).await.ok()?;
+            let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            reader.read_exact(&mut payload).await.ok()?;
+            if head[3] == 7 {
+                return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+        }
+    };
+    tokio::select! {
+        code = tokio::time::timeout(std::time::Duration::from_secs(30), reading) => code.expect("the server went along"),
+        () = sending => None,
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_withdrawn_at_once_end_the_connection() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let stranger = cluster.anonymous().await.unwrap();
+    // GET https://a/ with static names of HPACK, and CANCEL: "rapid reset", CVE-2023-44487.
+    let head = [0x82, 0x84, 0x87, 0x41, 1, b'a'];
+    let reset = |stream| [frame(1, 0b101, stream, &head), frame(3, 0, stream, &8_u32.to_be_bytes())].concat();
+    let flood: Vec<u8> = (0..5_000_u32).flat_map(|number| reset(2 * number + 1)).collect();
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    assert_eq!(goaway(&stranger, flood).await, Some(ENHANCE_YOUR_CALM));
+    // A head that goes on without end in CONTINUATION frames, CVE-2024-27316.
+    let piece: Vec<u8> = [&[0, 1, b'x', 127, 0x81, 0x3f][..], &[b'y'; 8_192]].concat();
+    let endless = [frame(1, 1, 1, &head), (0..4_000).flat_map(|_| frame(9, 0, 1, &piece)).collect()].concat();
+    let code = goaway(&stranger, endless).await;
+    assert!(code.is_none_or(|code| code != 0), "{code:?}");
+    let admin = cluster.admin().await.unwrap();
+    done(&admin.ask("GET", SECRETS, "").await.unwrap());
+}

@@ -8,6 +8,7 @@ use martello_api::{
     resource::Resource,
     status::{ApiError, Cause},
 };
+use martello_pki::profile::LONGEST_LEAF;
 use serde_json::{Value, json};
 
 use crate::{
@@ -42,6 +43,11 @@ impl Review for ClientCertificates {
         let seconds = object::int(&review, &["spec", "ttlSeconds"]);
         if seconds.is_some_and(|seconds| seconds <= 0) {
             return Err(invalid(Cause::invalid("spec.ttlSeconds", &json!(seconds), "must be greater than 0")));
+        }
+        let most = LONGEST_LEAF.as_secs();
+        if seconds.is_some_and(|seconds| seconds > most) {
+            let why = format!("must be at most {most}: a certificate can't be revoked, so it must not live longer");
+            return Err(invalid(Cause::invalid("spec.ttlSeconds", &json!(seconds), &why)));
         }
         let lifetime = seconds.map(SignedDuration::from_secs);
         let leaf = core.pki.user_certificate(&user, &groups, lifetime, call.now);

@@ -53,7 +53,8 @@ impl Review for Reviews {
 }
 
 impl Reviews {
-    fn check(self, call: &Call, review: &Value) -> Result<(), ApiError> {
+    /// Refuses a question that can't be answered.
+    pub(in crate::registry) fn check(self, call: &Call, review: &Value) -> Result<(), ApiError> {
         let resource = object::at(review, &["spec", "resourceAttributes"]).filter(|value| !value.is_null());
         let path = object::at(review, &["spec", "nonResourceAttributes"]).filter(|value| !value.is_null());
         let mut causes = Vec::new();
@@ -88,7 +89,8 @@ impl Reviews {
     }
 }
 
-fn subject(review: &Value) -> User {
+/// Of whom a review asks.
+pub(in crate::registry) fn subject(review: &Value) -> User {
     let texts = |path: &[&str]| -> Vec<String> {
         object::list(review, path).iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
@@ -107,8 +109,9 @@ fn subject(review: &Value) -> User {
     }
 }
 
-fn decide(core: &Arc<Core>, user: Arc<User>, review: &Value) -> Value {
-    let attributes = match object::at(review, &["spec", "resourceAttributes"]).filter(|value| !value.is_null()) {
+/// What a review asks about `user`.
+pub(in crate::registry) fn attributes(user: Arc<User>, review: &Value) -> Attributes {
+    match object::at(review, &["spec", "resourceAttributes"]).filter(|value| !value.is_null()) {
         Some(asked) => {
             let text = |key: &str| object::text(asked, &[key]).to_owned();
             let target = ResourceTarget {
@@ -126,8 +129,11 @@ fn decide(core: &Arc<Core>, user: Arc<User>, review: &Value) -> Value {
             let text = |key: &str| object::text(review, &["spec", "nonResourceAttributes", key]).to_owned();
             Attributes { user, verb: text("verb"), target: Target::Path(text("path")) }
         }
-    };
-    match core.authorizer.authorize(&attributes) {
+    }
+}
+
+fn decide(core: &Arc<Core>, user: Arc<User>, review: &Value) -> Value {
+    match core.authorizer.authorize(&attributes(user, review)) {
         Decision::Allow(permit) => {
             let mut status = json!({"allowed": true});
             let reason = permit.reason().upstream();

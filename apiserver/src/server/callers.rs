@@ -1,0 +1,243 @@
+//! Connections of callers who have proved nothing yet: how many are kept, and for how long.
+//!
+//! Whoever showed a trusted certificate or token on a connection may keep it. The rest share a few places, some for each
+//! network: when one comes too many, the oldest goes. So a stranger who opens connections without end pushes out their own
+//! connections and nobody else's, and who has something to show does so within milliseconds, long before they are pushed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Connections of one network that have proved nothing: more than health checks and clients that just begin ever need.
+const MOST_OF_A_NETWORK: usize = 200;
+/// The same, of all networks: at some 60 KiB each, 120 MiB.
+const MOST_OF_ALL: usize = 2_000;
+/// How long such a connection may be without a request. The keep-alive of HTTP/1.1 ends sooner.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// All connections that have proved nothing yet. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Callers {
+    strangers: Arc<Mutex<Strangers>>,
+}
+
+impl Callers {
+    /// None yet; `places` is how many connections there can be at once, of which strangers get a quarter at most.
+    pub(super) fn new(places: usize) -> Self {
+        let most = (places / 4).clamp(1, MOST_OF_ALL);
+        let strangers = Strangers { of_network: MOST_OF_A_NETWORK.min(most), of_all: most, ..Strangers::default() };
+        Self { strangers: Arc::new(Mutex::new(strangers)) }
+    }
+
+    /// Lets a connection from `address` in, and sends the oldest one off if that is one too many.
+    pub(super) fn enter(&self, address: IpAddr) -> Arc<Visit> {
+        let end = CancellationToken::new();
+        let number = self.strangers.lock().enter(network(address), end.clone());
+        let activity = Mutex::new(Activity { running: 0, since: Instant::now() });
+        Arc::new(Visit { callers: self.clone(), number, end, proven: AtomicBool::new(false), activity })
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Visit {
+    callers: Callers,
+    number: u64,
+    end: CancellationToken,
+    proven: AtomicBool,
+    activity: Mutex<Activity>,
+}
+
+#[derive(Debug)]
+struct Activity {
+    running: usize,
+    since: Instant,
+}
+
+impl Activity {
+    /// How long the connection may still be idle.
+    fn left(&self, now: Instant) -> Duration {
+        let idle = if self.running == 0 { now.saturating_duration_since(self.since) } else { Duration::ZERO };
+        IDLE_TIMEOUT.saturating_sub(idle)
+    }
+}
+
+impl Visit {
+    /// The caller has shown who they are: from now on the connection is theirs to keep.
+    pub(crate) fn prove(&self) {
+        if !self.proven.swap(true, Ordering::Relaxed) {
+            self.callers.strangers.lock().leave(self.number);
+        }
+    }
+
+    /// A request has come; it ends when what is returned is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.activity.lock().running += 1;
+        Busy(Arc::clone(self))
+    }
+
+    /// Waits until the connection has to go.
+    pub(super) async fn over(&self) {
+        tokio::select! {
+            () = self.end.cancelled() => {}
+            () = self.idle() => {}
+        }
+    }
+
+    async fn idle(&self) {
+        loop {
+            if self.proven.load(Ordering::Relaxed) {
+                return std::future::pending().await;
+            }
+            let left = self.activity.lock().left(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.callers.strangers.lock().leave(self.number);
+    }
+}
+
+/// A request that is being served.
+pub(super) struct Busy(Arc<Visit>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut activity = self.0.activity.lock();
+        activity.running = activity.running.saturating_sub(1);
+        activity.since = Instant::now();
+    }
+}
+
+/// What one party has for the asking: an address of IPv4, 64 bits of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+/// Who has proved nothing, in the order in which they came.
+#[derive(Debug, Default)]
+struct Strangers {
+    of_network: usize,
+    of_all: usize,
+    next: u64,
+    all: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    by_network: HashMap<IpAddr, BTreeSet<u64>>,
+}
+
+impl Strangers {
+    fn enter(&mut self, network: IpAddr, end: CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.all.insert(number, (network, end));
+        let own = self.by_network.entry(network).or_default();
+        own.insert(number);
+        let too_many = if own.len() > self.of_network { own.first().copied() } else { None };
+        let too_many = too_many.or_else(|| {
+            let oldest = self.all.first_key_value().map(|(number, _)| *number);
+            oldest.filter(|_| self.all.len() > self.of_all)
+        });
+        if let Some(oldest) = too_many
+            && let Some(end) = self.leave(oldest)
+        {
+            tracing::debug!(%network, "too many connections without an identity; the oldest is closed");
+            end.cancel();
+        }
+        number
+    }
+
+    fn leave(&mut self, number: u64) -> Option<CancellationToken> {
+        let (network, end) = self.all.remove(&number)?;
+        if let Some(own) = self.by_network.get_mut(&network) {
+            own.remove(&number);
+            if own.is_empty() {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_one_address_pushes_out_only_its_own_oldest_connections() {
+        let callers = Callers::new(20_000);
+        let other = callers.enter(address(1));
+        let known = callers.enter(address(2));
+        known.prove();
+        let flood: Vec<_> = (0..1_000).map(|_| callers.enter(address(2))).collect();
+        let open = flood.iter().filter(|visit| !visit.end.is_cancelled()).count();
+        assert_eq!(open, MOST_OF_A_NETWORK);
+        assert!(flood.iter().rev().take(open).all(|visit| !visit.end.is_cancelled()), "the newest stay");
+        assert!(!other.end.is_cancelled() && !known.end.is_cancelled());
+        flood[0].over().await;
+    }
+
+    #[test]
+    fn neighbours_in_one_ipv6_network_are_one_party() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), address(1));
+    }
+
+    #[test]
+    fn only_a_connection_without_a_request_grows_idle() {
+        let callers = Callers::new(20_000);
+        let visit = callers.enter(address(1));
+        let request = visit.begin();
+        let later = Instant::now() + 3 * IDLE_TIMEOUT;
+        assert_eq!(visit.activity.lock().left(later), IDLE_TIMEOUT);
+        drop(request);
+        assert_eq!(visit.activity.lock().left(later), Duration::ZERO);
+        assert!(visit.activity.lock().left(Instant::now()) > IDLE_TIMEOUT / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_limit_is_ever_passed_and_nothing_is_forgotten(steps in proptest::collection::vec((0_u8..4, any::<bool>()), 0..80)) {
+            let mut strangers = Strangers { of_network: 3, of_all: 8, ..Strangers::default() };
+            let mut inside = Vec::new();
+            for (host, leaves) in steps {
+                if leaves && !inside.is_empty() {
+                    strangers.leave(inside.remove(usize::from(host) % inside.len()));
+                } else {
+                    inside.push(strangers.enter(address(host), CancellationToken::new()));
+                }
+                prop_assert!(strangers.all.len() <= 8);
+                prop_assert!(strangers.by_network.values().all(|own| (1..=3).contains(&own.len())));
+                prop_assert_eq!(strangers.by_network.values().map(BTreeSet::len).sum::<usize>(), strangers.all.len());
+            }
+            for number in inside {
+                strangers.leave(number);
+            }
+            prop_assert!(strangers.all.is_empty() && strangers.by_network.is_empty());
+        }
+    }
+}
