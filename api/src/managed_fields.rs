@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod element;
 mod entries;
+mod last_applied;
 mod merge;
 mod set;
 mod shape;

@@ -35,6 +35,12 @@ pub enum PatchError {
     /// A strategic merge patch that does not fit the schema, in upstream's words.
     #[error("{0}")]
     Strategy(String),
+    /// A directive of a strategic merge patch that is malformed, in upstream's words.
+    #[error("{0}")]
+    Directive(String),
+    /// A strategic merge patch of what can't be merged; says which, though clients of upstream are not told.
+    #[error("{0}")]
+    Unprocessable(&'static str),
     /// A value where a map or a list was needed: what the patch was, and what was wrong, in upstream's words.
     #[error("{why}")]
     Shape {
@@ -50,9 +56,9 @@ impl PatchError {
     #[must_use]
     pub fn to_api_error(&self) -> ApiError {
         match self {
-            Self::Malformed(why) => ApiError::bad_request(why.clone()),
+            Self::Malformed(why) | Self::Directive(why) => ApiError::bad_request(why.clone()),
             Self::TooMany(_) => ApiError::too_large(self.to_string()),
-            Self::Operation { .. } => {
+            Self::Operation { .. } | Self::Unprocessable(_) => {
                 let mut error =
                     ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request");
                 error.details = Some(Box::default());
@@ -80,6 +86,8 @@ pub struct Patched {
     pub value: Value,
     /// What strict validation refuses in the patch itself.
     pub issues: Vec<FieldIssue>,
+    /// How errors about the result show the patch; they show the result where there is nothing.
+    pub shown: Option<String>,
 }
 
 /// Applies a JSON patch.
@@ -89,7 +97,7 @@ pub struct Patched {
 pub fn json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (operations, issues) = json::parse(patch)?;
     let value = json::apply(target.clone(), operations)?;
-    Ok(Patched { value, issues })
+    Ok(Patched { value, issues, shown: None })
 }
 
 /// Applies a merge patch.
@@ -98,9 +106,10 @@ pub fn json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
 /// A patch that is no JSON object.
 pub fn merge_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (patch, issues) = object(patch, "error decoding patch: ")?;
+    let patch = patch.ok_or_else(|| PatchError::Malformed("Invalid JSON Patch".into()))?;
     let mut value = target.clone();
     merge(&mut value, Value::Object(patch));
-    Ok(Patched { value, issues })
+    Ok(Patched { value, issues, shown: None })
 }
 
 /// Applies a strategic merge patch, led by the merge keys and strategies of `schema`.
@@ -109,28 +118,30 @@ pub fn merge_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> 
 /// A patch that is no JSON object, a list item without its merge key, or an unknown directive.
 pub fn strategic_merge_patch(schema: &Schema, target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (patch, issues) = object(patch, "")?;
+    let patch = patch.unwrap_or_default();
     let Value::Object(original) = target.clone() else {
         return Err(PatchError::Malformed("only objects can be patched".into()));
     };
-    strategic::check_shape(schema, &patch)?;
-    let value = Value::Object(strategic::merge_map(Some(schema), original, patch)?);
-    Ok(Patched { value, issues })
+    let shown = strategic::go_format(&Value::Object(patch.clone()));
+    let merged = strategic::merge_map(Some(schema), original, patch)?;
+    if let Some(why) = strategic::misfit_in(schema, &merged) {
+        return Err(PatchError::Shape { patch: shown, why });
+    }
+    Ok(Patched { value: Value::Object(merged), issues, shown: Some(shown) })
 }
 
-fn object(patch: &[u8], prefix: &str) -> Result<(JsonMap<String, Value>, Vec<FieldIssue>), PatchError> {
+/// The map that a patch is, nothing for `null`; and what strict validation refuses in it.
+type ObjectPatch = (Option<JsonMap<String, Value>>, Vec<FieldIssue>);
+
+fn object(patch: &[u8], prefix: &str) -> Result<ObjectPatch, PatchError> {
     let raw = parse_json(patch).map_err(|error: JsonError| PatchError::Malformed(format!("{prefix}{error}")))?;
     let mut issues = Vec::new();
     duplicates(&raw, "", &mut issues);
+    let found = raw.go_kind();
     match raw.into_value() {
-        Value::Object(map) => Ok((map, issues)),
-        other => {
-            let found = match other {
-                Value::Null => return Ok((JsonMap::new(), issues)),
-                Value::Array(_) => "array",
-                Value::String(_) => "string",
-                Value::Number(_) => "number",
-                Value::Bool(_) | Value::Object(_) => "bool",
-            };
+        Value::Object(map) => Ok((Some(map), issues)),
+        Value::Null => Ok((None, issues)),
+        _ => {
             let why = format!("{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
             Err(PatchError::Malformed(why))
         }

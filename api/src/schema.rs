@@ -22,7 +22,9 @@ use serde_json::Value;
 use crate::resource::{GroupVersionKind, Text};
 
 pub(crate) use decode::duplicates;
-pub use decode::{DecodeError, Decoded, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml};
+pub use decode::{
+    DecodeError, Decoded, Document, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml, unrecognized,
+};
 pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;
 pub use json::{JsonError, MAX_DEPTH, Raw, parse as parse_json};

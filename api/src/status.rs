@@ -14,6 +14,8 @@ pub struct ApiError {
     pub message: String,
     /// What it was about. Boxed, so that the result of a call that may fail stays small.
     pub details: Option<Box<Details>>,
+    /// Where a list that can't go on consistently may go on inconsistently.
+    pub resume: Option<String>,
 }
 
 /// `meta/v1 StatusDetails`.
@@ -70,12 +72,12 @@ impl ApiError {
     /// A failure without details.
     #[must_use]
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.to_owned(), message: message.into(), details: None }
+        Self { code, reason: reason.to_owned(), message: message.into(), details: None, resume: None }
     }
 
     fn about(code: u16, reason: &str, message: String, group: &str, kind: &str, name: &str) -> Self {
         let details = Details { name: name.into(), group: group.into(), kind: kind.into(), ..Details::default() };
-        Self { code, reason: reason.to_owned(), message, details: Some(Box::new(details)) }
+        Self { code, reason: reason.to_owned(), message, details: Some(Box::new(details)), resume: None }
     }
 
     /// 404: `pods "x" not found`.
@@ -208,6 +210,9 @@ impl ApiError {
             "code": self.code,
         });
         if let Some(map) = status.as_object_mut() {
+            if let Some(token) = &self.resume {
+                map.insert("metadata".into(), serde_json::json!({"continue": token}));
+            }
             if !self.reason.is_empty() {
                 map.insert("reason".into(), self.reason.clone().into());
             }

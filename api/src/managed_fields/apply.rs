@@ -8,7 +8,8 @@ use super::entries::{Managed, Operation};
 use super::merge::{merge_objects, remove_items, set_of, with_named_fields};
 use super::set::FieldSet;
 use super::{
-    Applied, ApplyError, Conflict, Schema, Writer, changes, empty_object, put_managed, rfc3339_seconds, take_managed,
+    Applied, ApplyError, Conflict, Schema, Writer, changes, empty_object, last_applied, put_managed, rfc3339_seconds,
+    take_managed,
 };
 
 /// The owner of what was there before anyone's fields were tracked.
@@ -54,16 +55,23 @@ pub fn apply(
     let unchanged = changed.is_empty();
     changed.exclude(writer.reset_fields);
     let touched = changed.modified.union(changed.added);
+    let allowed = live.filter(|_| !force && writer.manager == last_applied::MANAGER);
+    let allowed = allowed.and_then(|live| last_applied::owned(schema, live, writer.api_version)).unwrap_or_default();
     let mut conflicts = Vec::new();
     for entry in managed.others_mut(writer) {
         let contested = entry.set.intersection(&touched);
         let manager = entry.display();
-        conflicts.extend(contested.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
+        let mut refused = contested.clone();
+        refused.subtract(&allowed);
+        conflicts.extend(refused.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
         entry.set.subtract(&contested);
         entry.set.subtract(&changed.removed);
     }
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflict { conflicts });
+    }
+    if writer.manager == last_applied::MANAGER {
+        last_applied::sync(&mut value, config);
     }
     if !unchanged {
         managed.entry(Operation::Apply, writer).time = Some(rfc3339_seconds(writer.now));

@@ -18,26 +18,37 @@ pub(super) struct Operation {
 pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), PatchError> {
     let malformed = |why: String| PatchError::Malformed(format!("error decoding patch: {why}"));
     let raw = parse_json(patch).map_err(|error: JsonError| malformed(error.to_string()))?;
-    let Raw::List(items) = raw else {
-        return Err(malformed("json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp".into()));
+    let items = match raw {
+        Raw::List(items) => items,
+        Raw::Null => Vec::new(),
+        other => {
+            let why =
+                format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", other.go_kind());
+            return Err(malformed(why));
+        }
     };
     if items.len() > MAX_OPERATIONS {
         return Err(PatchError::TooMany(items.len()));
     }
     let (mut operations, mut issues) = (Vec::with_capacity(items.len()), Vec::new());
     for (at, item) in items.into_iter().enumerate() {
-        let Raw::Map(entries) = item else {
-            return Err(malformed(
-                "json: cannot unmarshal a value that is no object into Go value of type handlers.jsonPatchOp".into(),
-            ));
+        let entries = match item {
+            Raw::Map(entries) => entries,
+            Raw::Null => Vec::new(),
+            other => {
+                let why =
+                    format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", other.go_kind());
+                return Err(malformed(why));
+            }
         };
         let mut operation = Operation::default();
         for (key, value) in entries {
             let text = |value: Raw<'_>| match value {
                 Raw::String(text) => Ok(Some(text.into_owned())),
                 Raw::Null => Ok(None),
-                _ => Err(malformed(format!(
-                    "json: cannot unmarshal a value that is no string into Go struct field jsonPatchOp.{key} of type string"
+                other => Err(malformed(format!(
+                    "json: cannot unmarshal {} into Go struct field jsonPatchOp.{key} of type string",
+                    other.go_kind()
                 ))),
             };
             match &*key {
@@ -66,12 +77,17 @@ pub(super) fn apply(mut target: Value, operations: Vec<Operation>) -> Result<Val
 fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<(), String> {
     let path = operation.path.ok_or("it has no path")?;
     let from = || operation.from.as_deref().ok_or("it has no from");
-    let value = || operation.value.clone().ok_or("it has no value");
+    // A missing value is null.
+    let value = || operation.value.clone().unwrap_or(Value::Null);
     match operation.op.as_str() {
-        "add" => add(target, &path, value()?),
+        "add" => add(target, &path, value()),
         "remove" => remove(target, &path).map(drop),
         "replace" => {
-            *find(target, &path).ok_or_else(|| missing(&path))? = value()?;
+            let value = value();
+            if path.is_empty() && !value.is_object() && !value.is_array() {
+                return Err("the whole can only be replaced by an object or a list".to_owned());
+            }
+            *find(target, &path).ok_or_else(|| missing(&path))? = value;
             Ok(())
         }
         "move" => {
@@ -125,20 +141,18 @@ fn size_bytes(value: &Value) -> usize {
     }
 }
 
-/// The steps of a pointer, unescaped; nothing where it is malformed.
+/// The steps of a pointer, unescaped; nothing where it is malformed. Upstream ignores what stands before its first slash.
 fn steps(path: &str) -> Option<Vec<String>> {
     if path.is_empty() {
         return Some(Vec::new());
     }
     let unescaped = |step: &str| step.replace("~1", "/").replace("~0", "~");
-    Some(path.strip_prefix('/')?.split('/').map(unescaped).collect())
+    let (_, steps) = path.split_once('/')?;
+    Some(steps.split('/').map(unescaped).collect())
 }
 
 /// An index below `length`; upstream's library counts negative ones from the end.
 fn index(step: &str, length: usize) -> Option<usize> {
-    if step.len() > 1 && step.starts_with('0') {
-        return None;
-    }
     let at: i64 = step.parse().ok()?;
     let length_signed = i64::try_from(length).ok()?;
     let at = if at < 0 { at.checked_add(length_signed)? } else { at };
@@ -171,10 +185,6 @@ fn parent<'v>(target: &'v mut Value, path: &str) -> Result<(&'v mut Value, Strin
 }
 
 fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
-    if path.is_empty() {
-        *target = value;
-        return Ok(());
-    }
     match parent(target, path)? {
         (Value::Object(map), key) => {
             map.insert(key, value);

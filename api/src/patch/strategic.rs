@@ -12,33 +12,63 @@ const DELETE: &str = "$deleteFromPrimitiveList/";
 
 type Object = JsonMap<String, Value>;
 
-/// Refuses lists for maps and the like at the top, as upstream's conversion of the result would.
-pub(super) fn check_shape(schema: &Schema, patch: &Object) -> Result<(), PatchError> {
-    for (name, value) in patch {
-        let Some(field) = schema.field(name) else { continue };
-        let (wanted, fits) = match &field.kind {
-            Kind::Map(_) => ("map", value.is_object()),
-            Kind::Message(_) => ("struct", value.is_object()),
-            Kind::List(_) => ("slice", value.is_array()),
-            _ => continue,
-        };
-        if !fits && !value.is_null() {
-            let found = match value {
-                Value::Array(_) => "slice",
-                Value::Object(_) => "map",
-                Value::String(_) => "string",
-                Value::Bool(_) => "bool",
-                Value::Number(number) if number.is_f64() => "float64",
-                Value::Number(_) | Value::Null => "int64",
-            };
-            let colon = if wanted == "struct" { ":" } else { "" };
-            return Err(PatchError::Shape {
-                patch: go_format(&Value::Object(patch.clone())),
-                why: format!("cannot restore {wanted} from{colon} {found}"),
-            });
-        }
+/// Why a merged value does not fit what it should hold, in the words of upstream's conversion; nothing where it does.
+pub(super) fn misfit(kind: &Kind, value: &Value) -> Option<String> {
+    let unlike = |wanted: &str| Some(format!("cannot restore {wanted} {}", go_kind(value)));
+    let scalar = |fits: bool, number: bool| match value {
+        _ if fits => None,
+        Value::Number(_) if number => Some(format!("cannot convert {} to {}", go_kind(value), kind.go_type())),
+        _ => Some(format!("unrecognized type: {}", kind.go_type())),
+    };
+    match kind {
+        _ if value.is_null() => None,
+        Kind::Message(link) => match value {
+            Value::Object(map) => misfit_in(link.get(), map),
+            _ => unlike("struct from:"),
+        },
+        Kind::Map(map) => match value {
+            Value::Object(entries) => entries.values().find_map(|value| misfit(&map.value, value)),
+            _ => unlike("map from"),
+        },
+        Kind::List(list) => match value {
+            Value::Array(items) => items.iter().find_map(|item| misfit(&list.item, item)),
+            _ => unlike("slice from"),
+        },
+        Kind::Bytes if !value.is_string() => unlike("slice from"),
+        Kind::Bool => scalar(value.is_boolean(), false),
+        Kind::String => scalar(value.is_string(), value.is_i64()),
+        Kind::Int32 | Kind::Int64 => scalar(value.as_f64().is_some_and(|number| number.fract() == 0.0), true),
+        Kind::Double => scalar(value.is_number(), true),
+        // These read themselves, and say what is wrong.
+        Kind::Bytes | Kind::Quantity | Kind::IntOrString | Kind::Time | Kind::MicroTime | Kind::Any | Kind::Raw => None,
     }
-    Ok(())
+}
+
+/// Like [`misfit`], of an object.
+pub(super) fn misfit_in(schema: &Schema, map: &Object) -> Option<String> {
+    let given = |field: &Field| map.get(&*field.name).and_then(|value| misfit(&field.kind, value));
+    schema.fields().iter().find_map(given)
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) | Value::Null => "int64",
+    }
+}
+
+/// Go's name of the type that an untyped value has.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        other => go_kind(other),
+    }
 }
 
 /// `original` with `patch` merged into it.
@@ -51,31 +81,11 @@ pub(super) fn merge_map(
         return match directive.as_str() {
             Some("replace") => Ok(patch),
             Some("delete") => Ok(Object::new()),
-            Some("merge") => merge_map(schema, original, patch),
             _ => Err(unknown_directive(&directive, patch)),
         };
     }
     retain_keys(&mut original, &mut patch)?;
-    let orders: Vec<(String, Vec<Value>)> = take_prefixed(&mut patch, ORDER);
-    for (name, order) in orders {
-        let field = schema.and_then(|schema| schema.field(&name));
-        let merged = match (original.remove(&name), patch.remove(&name)) {
-            (None, None) => continue,
-            (Some(Value::Array(ours)), Some(Value::Array(theirs))) => {
-                let server = ours.clone();
-                (merge_lists(field, ours, theirs)?, server)
-            }
-            (Some(Value::Array(ours)), None) => (ours.clone(), ours),
-            (_, Some(Value::Array(theirs))) => (dropped(theirs), Vec::new()),
-            (_, Some(Value::Null)) => continue,
-            (Some(other), _) | (None, Some(other)) => {
-                original.insert(name, other);
-                continue;
-            }
-        };
-        let key = field.and_then(|field| field.patch.key.as_deref());
-        original.insert(name, Value::Array(ordered(merged.0, &order, &merged.1, key)));
-    }
+    merge_ordered(schema, &mut original, &mut patch)?;
     for (name, gone) in take_prefixed(&mut patch, DELETE) {
         if let Some(Value::Array(items)) = original.get_mut(&name) {
             items.retain(|item| !gone.contains(item));
@@ -109,6 +119,64 @@ pub(super) fn merge_map(
     Ok(original)
 }
 
+/// Merges the lists whose order the patch dictates, and takes them out of it.
+fn merge_ordered(schema: Option<&Schema>, original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
+    let list = |value: Option<&Value>| match value {
+        None => Ok(None),
+        Some(Value::Array(items)) => Ok(Some(items.clone())),
+        Some(other) => {
+            let why = format!("expected a []interface {{}}, but received a {}", go_type(other));
+            Err(PatchError::Strategy(why))
+        }
+    };
+    let names: Vec<String> = patch.keys().filter(|name| name.starts_with(ORDER)).cloned().collect();
+    for directive in names {
+        let order = list(patch.remove(&directive).as_ref())?.unwrap_or_default();
+        let name = directive.trim_start_matches(ORDER);
+        let field = schema.and_then(|schema| schema.field(name));
+        let key = field.and_then(|field| field.patch.key.as_deref());
+        let (ours, theirs) = (list(original.get(name))?, list(patch.get(name))?);
+        if let Some(theirs) = &theirs {
+            check_order(theirs, &order, key)?;
+        }
+        let server = ours.clone().unwrap_or_default();
+        let merged = match (ours, theirs) {
+            (None, None) => continue,
+            (Some(ours), None) => ours,
+            (None, Some(theirs)) => dropped(theirs),
+            (Some(ours), Some(theirs)) if field.is_some_and(|field| field.patch.merge) => {
+                merge_lists(field, ours, theirs)?
+            }
+            (Some(_), Some(theirs)) => theirs,
+        };
+        original.insert(name.to_owned(), Value::Array(ordered(merged, &order, &server, key)));
+        patch.remove(name);
+    }
+    Ok(())
+}
+
+/// Whether what the patch sets stands in the order that it dictates.
+fn check_order(items: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    if items.is_empty() || order.is_empty() {
+        return Ok(());
+    }
+    let same = |item: &Value, place: &Value| match key {
+        Some(key) => item.get(key) == place.get(key),
+        None => item == place,
+    };
+    let mut places = order.iter();
+    let stays = |item: &&Value| item.get(DIRECTIVE).and_then(Value::as_str) != Some("delete");
+    if items.iter().filter(stays).all(|item| places.any(|place| same(item, place))) {
+        return Ok(());
+    }
+    let shown = |items: &[Value]| go_format(&Value::Array(items.to_vec()));
+    Err(PatchError::Strategy(format!(
+        "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+        shown(items),
+        shown(order)
+    )))
+}
+
 /// The schema of what a field, or the items or values of it, hold.
 fn holds(kind: &Kind) -> Option<&Schema> {
     match kind {
@@ -138,12 +206,14 @@ fn take_prefixed(patch: &mut Object, prefix: &str) -> Vec<(String, Vec<Value>)> 
 
 fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchError> {
     let Some(kept) = patch.remove(RETAIN) else { return Ok(()) };
-    let Value::Array(kept) = kept else {
-        return Err(PatchError::Strategy("the value of $retainKeys must be a list".into()));
-    };
+    let bad = || PatchError::Directive("invalid patch format of retainKeys".into());
+    let Value::Array(kept) = kept else { return Err(bad()) };
     let keeps = |name: &str| kept.iter().any(|one| one.as_str() == Some(name));
-    if let Some(stray) = patch.keys().find(|name| !name.starts_with('$') && !keeps(name)) {
-        return Err(PatchError::Strategy(format!("$retainKeys does not list {stray:?}, which the patch sets")));
+    let is_set = |(name, value): &(&String, &Value)| {
+        !value.is_null() && !name.starts_with(DELETE) && !name.starts_with(ORDER) && !keeps(name)
+    };
+    if patch.iter().any(|entry| is_set(&entry)) {
+        return Err(bad());
     }
     original.retain(|name, _| keeps(name));
     Ok(())
@@ -151,6 +221,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 
 fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> Result<Vec<Value>, PatchError> {
     let key = field.and_then(|field| field.patch.key.as_deref());
+    check_alike(&ours, &theirs)?;
     let of_maps = ours.iter().chain(&theirs).next().is_some_and(Value::is_object);
     if !of_maps {
         let server = ours.clone();
@@ -207,6 +278,20 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
         }
     }
     Ok(ordered(merged, &order, &server, Some(key)))
+}
+
+/// Items of one list are of one type, and that is no list.
+fn check_alike(ours: &[Value], theirs: &[Value]) -> Result<(), PatchError> {
+    let mut types = ours.iter().chain(theirs).map(go_type);
+    let Some(first) = types.next() else { return Ok(()) };
+    if first == "[]interface {}" {
+        return Err(PatchError::Unprocessable("lists of lists are not supported"));
+    }
+    if types.all(|one| one == first) {
+        return Ok(());
+    }
+    let shown = go_format(&Value::Array(vec![Value::Array(ours.to_vec()), Value::Array(theirs.to_vec())]));
+    Err(PatchError::Strategy(format!("list element types are not identical: {shown}")))
 }
 
 fn no_key(map: &Object, key: &str) -> PatchError {

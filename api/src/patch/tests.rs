@@ -87,6 +87,62 @@ fn strategic_errors_read_as_upstream_words_them() {
 }
 
 #[test]
+fn malformed_directives_are_refused() {
+    let error = |patch: Value| {
+        let target = json!({"finalizers": ["x/a"], "labels": {"a": "b"}, "ownerReferences": [{"uid": "1"}]});
+        let error = strategic(META, &target, &patch).unwrap_err().to_api_error();
+        (error.code, error.message)
+    };
+    let retain = (400, "invalid patch format of retainKeys".to_owned());
+    assert_eq!(error(json!({"$retainKeys": "x"})), retain);
+    assert_eq!(error(json!({"labels": {"$retainKeys": ["a"], "b": "1"}})), retain);
+    assert_eq!(
+        error(json!({"labels": {"$patch": "merge"}})),
+        (500, "unknown patch type: merge in map: map[$patch:merge]".to_owned())
+    );
+    let not_a_list = (500, "expected a []interface {}, but received a string".to_owned());
+    assert_eq!(error(json!({"$setElementOrder/finalizers": "x"})), not_a_list);
+    let order = "The order in patch list:\n[x/b]\n doesn't match $setElementOrder list:\n[x/a]\n";
+    assert_eq!(error(json!({"$setElementOrder/finalizers": ["x/a"], "finalizers": ["x/b"]})), (500, order.to_owned()));
+    assert_eq!(
+        error(json!({"ownerReferences": ["x"]})),
+        (500, "list element types are not identical: [[map[uid:1]] [x]]".to_owned())
+    );
+}
+
+#[test]
+fn results_that_do_not_fit_are_refused_at_every_depth() {
+    let error = |patch: Value| match strategic("io.k8s.api.core.v1.ConfigMap", &json!({}), &patch) {
+        Err(PatchError::Shape { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(error(json!({"data": 5})), "cannot restore map from int64");
+    assert_eq!(error(json!({"metadata": []})), "cannot restore struct from: slice");
+    assert_eq!(error(json!({"metadata": {"finalizers": {"a": "b"}}})), "cannot restore slice from map");
+    assert_eq!(error(json!({"data": {"k": 5}})), "cannot convert int64 to string");
+    assert_eq!(error(json!({"immutable": "x"})), "unrecognized type: bool");
+    assert_eq!(error(json!({"kind": {}})), "unrecognized type: string");
+}
+
+#[test]
+fn json_patches_are_read_as_upstreams_library_reads_them() {
+    let apply = |patch: &str| json_patch(&json!({"data": {"a": "1"}, "list": [1, 2]}), patch.as_bytes());
+    let value = |patch: &str| apply(patch).unwrap().value;
+    assert_eq!(value("null"), json!({"data": {"a": "1"}, "list": [1, 2]}));
+    assert_eq!(value(r#"[{"op":"add","path":"/data/x"}]"#)["data"]["x"], Value::Null);
+    assert_eq!(value(r#"[{"op":"add","path":"data/x","value":1}]"#)["x"], 1);
+    assert_eq!(value(r#"[{"op":"remove","path":"/list/-1"}]"#)["list"], json!([1]));
+    assert_eq!(value(r#"[{"op":"replace","path":"","value":{"z":1}}]"#), json!({"z": 1}));
+    for (patch, why) in [
+        ("5", "json: cannot unmarshal number into Go value of type []handlers.jsonPatchOp"),
+        ("[5]", "json: cannot unmarshal number into Go value of type handlers.jsonPatchOp"),
+        (r#"[{"op":5}]"#, "json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string"),
+    ] {
+        assert_eq!(apply(patch).unwrap_err().to_string(), format!("error decoding patch: {why}"));
+    }
+}
+
+#[test]
 fn json_patches_that_fail_are_refused_without_a_word() {
     let target = json!({"data": {"a": "1"}, "list": [1]});
     for patch in [
@@ -95,7 +151,10 @@ fn json_patches_that_fail_are_refused_without_a_word() {
         json!([{"op": "replace", "path": "/list/7", "value": 1}]),
         json!([{"op": "frob", "path": "/data/a"}]),
         json!([{"op": "test", "path": "/data/a", "value": "2"}]),
-        json!([{"op": "add", "path": "/list/01", "value": 1}]),
+        json!([{"op": "add", "path": "", "value": {}}]),
+        json!([{"op": "remove", "path": ""}]),
+        json!([{"op": "replace", "path": "", "value": 5}]),
+        json!([{}]),
         json!([{"op": "move", "from": "/data", "path": "/data/x"}]),
     ] {
         let error = json_patch(&target, patch.to_string().as_bytes()).unwrap_err().to_api_error();
@@ -124,6 +183,7 @@ fn json_patches_are_bounded() {
 fn malformed_merge_patches_are_refused_in_upstreams_words() {
     let error = |patch: &str| merge_patch(&json!({}), patch.as_bytes()).unwrap_err().to_string();
     assert_eq!(error("{\"data\":"), "error decoding patch: unexpected end of JSON input");
+    assert_eq!(error("null"), "Invalid JSON Patch");
     assert_eq!(
         error("[]"),
         "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"

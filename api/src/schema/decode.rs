@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use serde_json::{Map as JsonMap, Value};
 
 pub(super) use self::error::excerpt;
-pub use self::error::{DecodeError, FieldIssue};
+pub use self::error::{DecodeError, FieldIssue, unrecognized};
 use self::path::{Part, Path};
 use super::json::{Raw, number, parse};
 use super::normalize::{finish, zero};
@@ -31,12 +31,86 @@ pub struct Decoded {
     pub issues: Vec<FieldIssue>,
 }
 
+/// A body that was parsed, and not yet decoded.
+#[derive(Debug)]
+pub struct Document<'a> {
+    raw: Raw<'a>,
+    duplicates: Vec<String>,
+}
+
+impl<'a> Document<'a> {
+    /// Of JSON.
+    ///
+    /// # Errors
+    /// Malformed JSON, or no object.
+    pub fn json(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        Self { raw: parse(bytes)?, duplicates: Vec::new() }.checked()
+    }
+
+    /// Of YAML, of which the first document counts.
+    ///
+    /// # Errors
+    /// Malformed YAML, or no object.
+    pub fn yaml(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let read = yaml::parse(bytes).map_err(DecodeError::Yaml)?;
+        Self { raw: read.value, duplicates: read.duplicates }.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, DecodeError> {
+        if self.raw == Raw::Null {
+            self.raw = Raw::Map(Vec::new());
+        }
+        check_head(&self.raw)?;
+        Ok(self)
+    }
+
+    /// What it says that it is; empty where it does not.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.raw.text("kind").unwrap_or_default()
+    }
+
+    /// Of which version it says that it is; empty where it does not.
+    #[must_use]
+    pub fn api_version(&self) -> &str {
+        self.raw.text("apiVersion").unwrap_or_default()
+    }
+
+    /// Decodes it as an object of `schema`.
+    ///
+    /// # Errors
+    /// The first field whose type is wrong.
+    pub fn decode(self, schema: &Schema) -> Result<Decoded, DecodeError> {
+        let mut decoded = decode_raw(schema, self.raw)?;
+        if !self.duplicates.is_empty() {
+            decoded.issues.insert(0, FieldIssue::Yaml(self.duplicates));
+        }
+        Ok(decoded)
+    }
+}
+
+/// Objects say what they are in text, or not at all.
+fn check_head(raw: &Raw<'_>) -> Result<(), DecodeError> {
+    let Raw::Map(entries) = raw else { return Err(DecodeError::NoObject(raw.go_kind())) };
+    for (name, value) in entries {
+        let field = match &**name {
+            "apiVersion" => "apiVersion",
+            "kind" => "kind",
+            _ => continue,
+        };
+        if !matches!(value, Raw::String(_) | Raw::Null) {
+            return Err(DecodeError::Head { field, found: value.go_kind() });
+        }
+    }
+    Ok(())
+}
+
 /// Decodes JSON as an object of `schema`.
 ///
 /// # Errors
 /// Malformed JSON, or the first field whose type is wrong.
 pub fn decode_json(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    decode_raw(schema, parse(bytes)?)
+    Document::json(bytes)?.decode(schema)
 }
 
 /// Decodes YAML as an object of `schema`.
@@ -44,12 +118,7 @@ pub fn decode_json(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError
 /// # Errors
 /// Malformed YAML, or the first field whose type is wrong.
 pub fn decode_yaml(schema: &Schema, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-    let read = yaml::parse(bytes).map_err(DecodeError::Yaml)?;
-    let mut decoded = decode_raw(schema, read.value)?;
-    if !read.duplicates.is_empty() {
-        decoded.issues.insert(0, FieldIssue::Yaml(read.duplicates));
-    }
-    Ok(decoded)
+    Document::yaml(bytes)?.decode(schema)
 }
 
 /// Decodes a plain value, for instance a patched one, as an object of `schema`.
@@ -68,6 +137,7 @@ pub fn decode_raw(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeError>
     if schema.loose {
         return super::loose::decode(schema, raw);
     }
+    check_head(&raw)?;
     let Raw::Map(entries) = raw else { return Err(DecodeError::NoObject(raw.go_kind())) };
     let mut shaper = Shaper { issues: Vec::new(), wrong: None };
     let path = Path { parent: None, part: Part::Root };

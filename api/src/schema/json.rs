@@ -84,7 +84,7 @@ impl Raw<'_> {
     }
 
     /// What it is, as Go's decoding errors say it.
-    pub(super) fn go_kind(&self) -> &'static str {
+    pub(crate) fn go_kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "bool",

@@ -86,7 +86,7 @@ impl ProtobufError {
         ApiError::bad_request(if is_envelope {
             format!("{kind} in version {:?} cannot be handled as a {kind}: {self}", gvk.version)
         } else {
-            let shown = excerpt(body, true);
+            let shown = excerpt(body);
             format!("the object provided is unrecognized (must be of type {kind}): {self} ({shown})")
         })
     }

@@ -21,22 +21,84 @@ pub struct Yaml {
     pub duplicates: Vec<String>,
 }
 
-/// Parses one YAML document.
+/// Parses the first document of a YAML text, which is all that upstream looks at.
 ///
 /// # Errors
-/// Why the text is not one YAML document, with the line.
+/// Why the text is no YAML, in the words of upstream's reader.
 pub fn parse(bytes: &[u8]) -> Result<Yaml, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    let text = first_document(text);
     let duplicates = Rc::new(RefCell::new(Vec::new()));
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
+        legacy_octal_numbers: true,
     };
     let seed = Node { duplicates: Rc::clone(&duplicates), depth: 0 };
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader));
-    let value = value.map_err(|error| format!("yaml: {error}"))?;
+    let value = value.map_err(|error| fault(text, &error))?;
     let duplicates = duplicates.take();
     Ok(Yaml { value, duplicates })
+}
+
+/// What stands before the second document. A marker at the beginning of a line ends a document wherever it stands.
+fn first_document(text: &str) -> &str {
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let marker = |marker: &str| {
+            line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
+        if begun && (marker("---") || marker("...")) {
+            return text.get(..at).unwrap_or(text);
+        }
+        let content = if marker("---") { line.get(3..).unwrap_or_default() } else { line };
+        let content = content.trim();
+        begun |= marker("---") || !(content.is_empty() || content.starts_with(['#', '%']));
+        at += line.len();
+    }
+    text
+}
+
+/// A fault in the words of upstream's reader, which are those of libyaml: its scanner counts lines from 1 and its
+/// parser from 0, and neither names the first.
+fn fault(text: &str, error: &serde_saphyr::Error) -> String {
+    let shown = error.to_string();
+    let why = shown.rsplit_once(" at line ").map_or(shown.as_str(), |(why, _)| why);
+    let location = error.location();
+    let line = location.map_or(0, |location| usize::try_from(location.line()).unwrap_or(0).saturating_sub(1));
+    let end = text.matches('\n').count();
+    let scanner = |line: usize, what: &str| match line {
+        0 => format!("yaml: {what}"),
+        line => format!("yaml: line {}: {what}", line + 1),
+    };
+    let parser = |line: usize, what: &str| match line {
+        0 => format!("yaml: {what}"),
+        line => format!("yaml: line {line}: {what}"),
+    };
+    match why {
+        "unclosed bracket '['" => parser(end, "did not find expected ',' or ']'"),
+        "unclosed bracket '{'" => parser(end, "did not find expected ',' or '}'"),
+        "unclosed quote" | "invalid indentation in multiline quoted scalar" => {
+            scanner(end, "found unexpected end of stream")
+        }
+        "misplaced bracket" => parser(line, "did not find expected node content"),
+        "mapping values are not allowed in this context" => scanner(line, why),
+        "simple key expected ':'" | "simple key expect ':'" => {
+            scanner((line + 1).min(end.max(line)), "could not find expected ':'")
+        }
+        "alias references unknown anchor" | "while parsing node, found unknown anchor" => {
+            let column = location.map_or(0, |location| usize::try_from(location.column()).unwrap_or(0));
+            let rest = text.lines().nth(line).and_then(|line| line.get(column..)).unwrap_or_default();
+            let name = rest.split(|c: char| c.is_whitespace() || ",[]{}".contains(c)).next().unwrap_or_default();
+            format!("yaml: unknown anchor '{name}' referenced")
+        }
+        _ if why.starts_with("tabs disallowed") || why.starts_with("unexpected character") => {
+            scanner(line, "found character that cannot start any token")
+        }
+        _ if why.starts_with("invalid trailing content") => parser(line, "did not find expected key"),
+        _ if why.starts_with("did not find expected") || why.contains("did not find expected") => parser(line, why),
+        _ => scanner(line, why),
+    }
 }
 
 #[derive(Clone)]
@@ -181,7 +243,30 @@ mod tests {
     }
 
     #[test]
-    fn malformed_yaml_is_refused() {
-        assert!(parse(b"a: [b").is_err());
+    fn malformed_yaml_is_refused_as_upstreams_reader_words_it() {
+        for (text, why) in [
+            ("apiVersion: v1\nkind: [ConfigMap\n", "yaml: line 2: did not find expected ',' or ']'"),
+            ("a: [b", "yaml: did not find expected ',' or ']'"),
+            ("{a: 1", "yaml: did not find expected ',' or '}'"),
+            ("a: b: c", "yaml: mapping values are not allowed in this context"),
+            ("key: value\n  other: x\n", "yaml: line 2: mapping values are not allowed in this context"),
+            ("a:\n\t- b", "yaml: line 2: found character that cannot start any token"),
+            ("a: @x", "yaml: found character that cannot start any token"),
+            ("a: 1\nb: 'x\n", "yaml: line 3: found unexpected end of stream"),
+            ("a: *x", "yaml: unknown anchor 'x' referenced"),
+            ("a: 1\nb: ]", "yaml: line 1: did not find expected node content"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err(), why, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_document_is_read() {
+        let read = |text: &str| parse(text.as_bytes()).unwrap().value.into_value();
+        for text in ["a: 1\n---\nb: 2\n", "---\na: 1\n--- x\n", "# c\n---\na: 1\n...\njunk: [", "a: 1"] {
+            assert_eq!(read(text), serde_json::json!({"a": 1}), "{text:?}");
+        }
+        assert_eq!(read("---\n---\na: 1\n"), serde_json::Value::Null);
+        assert_eq!(read("mode: 0644\ntext: a---\n"), serde_json::json!({"mode": 420, "text": "a---"}));
     }
 }

@@ -47,6 +47,16 @@ pub enum DecodeError {
         "couldn't get version/kind; json parse error: json: cannot unmarshal {0} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
     )]
     NoObject(&'static str),
+    /// `kind` or `apiVersion` is no text.
+    #[error(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{field} of type string"
+    )]
+    Head {
+        /// Which of both.
+        field: &'static str,
+        /// What it is instead, in Go's words.
+        found: &'static str,
+    },
     /// An object that does not say of which kind it is; with what was sent.
     #[error("Object 'Kind' is missing in '{0}'")]
     MissingKind(String),
@@ -68,21 +78,30 @@ impl DecodeError {
                 "{kind} in version {:?} cannot be handled as a {kind}: {why}",
                 gvk.version
             )),
-            Self::Json(_) | Self::NoObject(_) | Self::Yaml(_) | Self::MissingKind(_) => ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {kind}): {self} ({})",
-                excerpt(body, matches!(self, Self::Yaml(_)))
-            )),
+            Self::Json(_) | Self::NoObject(_) | Self::Head { .. } | Self::Yaml(_) | Self::MissingKind(_) => {
+                unrecognized(gvk, self, body)
+            }
         }
     }
 }
 
-/// The beginning of a body, for an error.
-pub(in crate::schema) fn excerpt(body: &[u8], as_hex: bool) -> String {
+/// 400 for a body that does not even say what it is.
+#[must_use]
+pub fn unrecognized(gvk: &GroupVersionKind, why: impl std::fmt::Display, body: &[u8]) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        gvk.kind,
+        excerpt(body)
+    ))
+}
+
+/// The beginning of a body: as text where it looks like JSON, else in hexadecimal digits.
+pub(in crate::schema) fn excerpt(body: &[u8]) -> String {
     if body.is_empty() {
         return "<empty>".into();
     }
     let shown = body.get(..body.len().min(SHOWN_BYTES)).unwrap_or_default();
-    let mut text = if as_hex {
+    let mut text = if body.first() != Some(&b'{') {
         shown.iter().fold(String::new(), |mut text, byte| {
             let _infallible = write!(text, "{byte:02x}");
             text

@@ -92,6 +92,14 @@ fn bodies_that_are_no_object_are_shown_in_part() {
         answer(br#"{"apiVersion":"v1","kind":"ConfigMap""#)
             .ends_with(r#"unexpected end of JSON input ({"apiVersion":"v1","kind":"Con ...)"#)
     );
+    let array = answer(b"[]");
+    assert!(array.contains("json: cannot unmarshal array into Go value of type struct {"), "{array}");
+    assert!(array.ends_with("(5b5d)"), "{array}");
+    assert_eq!(
+        answer(br#"{"kind":5}"#),
+        "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string ({\"kind\":5})"
+    );
+    assert!(decode_json(schema("", "ConfigMap"), b"null").is_ok());
 }
 
 #[test]

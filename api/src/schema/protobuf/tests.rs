@@ -123,7 +123,7 @@ fn bodies_that_are_no_objects_are_refused_as_upstream_words_it() {
     assert_eq!(answer(b""), format!("{head}empty data (<empty>)"));
     assert_eq!(
         answer(b"{}"),
-        format!("{head}provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] (7b7d)")
+        format!("{head}provided data does not appear to be a protobuf message, expected prefix [107 56 115 0] ({{}})")
     );
     assert_eq!(answer(CONFIG_MAP.get(..40).unwrap()), format!("{head}unexpected EOF ({} ...)", hex(30)));
     let wrong = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x04\x0a\x02\x08\x01";
