@@ -82,6 +82,14 @@ conversations:
 	cargo build --workspace --bins
 	tests/conversations.sh "$(DEV)/secctl" "$(REFERENCE)" "$(ONLY)" "$(VERBOSE)"
 
+# Compares objects, discovery and OpenAPI with those of another server of the same API.
+# REFERENCE is a folder that holds objects/, discovery/ and swagger.json.
+.PHONY: reference
+reference:
+	@if [ -z "$(REFERENCE)" ]; then echo "usage: make reference REFERENCE=FOLDER" >&2; exit 2; fi
+	.ci/packages build
+	MARTELLO_REFERENCE="$(REFERENCE)" cargo test --workspace --locked --test reference
+
 .PHONY: install
 install:
 	@.ci/packages build node

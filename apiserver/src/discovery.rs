@@ -7,8 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use martello_api::resource::{GroupVersionKind, Resource, Subresource};
-use ring::digest::{SHA256, digest};
+use ring::digest::{SHA256, SHA512, digest};
 use serde_json::{Map, Value, json};
+
+use crate::openapi::hex_upper;
 
 /// Content type of aggregated discovery, version 2.
 pub const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -50,7 +52,8 @@ pub struct Documents {
     pub apis: Bytes,
     groups: HashMap<String, Bytes>,
     resources: HashMap<(String, String), Bytes>,
-    aggregated: HashMap<(bool, bool), Bytes>,
+    /// With the hash of each.
+    aggregated: HashMap<(bool, bool), (Bytes, String)>,
 }
 
 impl Documents {
@@ -81,7 +84,9 @@ impl Documents {
             }
         }
         for (core, beta) in [(true, true), (true, false), (false, true), (false, false)] {
-            found.aggregated.insert((core, beta), aggregated(&groups, core, beta));
+            let document = aggregated(&groups, core, beta);
+            let hash = hex_upper(digest(&SHA512, &document).as_ref());
+            found.aggregated.insert((core, beta), (document, hash));
         }
         found
     }
@@ -98,9 +103,9 @@ impl Documents {
         self.resources.get(&(group.to_owned(), version.to_owned())).cloned()
     }
 
-    /// `/api` (`core`) or `/apis` in the aggregated form, version 2 or 2 beta 1.
+    /// `/api` (`core`) or `/apis` in the aggregated form, version 2 or 2 beta 1, and the hash of it.
     #[must_use]
-    pub fn aggregated(&self, core: bool, beta: bool) -> Bytes {
+    pub fn aggregated(&self, core: bool, beta: bool) -> (Bytes, String) {
         self.aggregated.get(&(core, beta)).cloned().unwrap_or_default()
     }
 }
@@ -368,14 +373,14 @@ mod tests {
     #[test]
     fn aggregated_discovery_leaves_the_own_group_empty() {
         let documents = Documents::new(&[deployment()], "127.0.0.1:6443");
-        let all = read(Some(documents.aggregated(false, false)));
+        let all = read(Some(documents.aggregated(false, false).0));
         let resource = &all["items"][0]["versions"][0]["resources"][0];
         assert_eq!(resource["responseKind"], json!({"group": "", "kind": "Deployment", "version": ""}));
         assert_eq!(
             resource["subresources"][0]["responseKind"],
             json!({"group": "autoscaling", "kind": "Scale", "version": "v1"})
         );
-        assert_eq!(read(Some(documents.aggregated(true, true)))["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+        assert_eq!(read(Some(documents.aggregated(true, true).0))["apiVersion"], "apidiscovery.k8s.io/v2beta1");
     }
 
     #[test]

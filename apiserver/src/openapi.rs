@@ -55,7 +55,8 @@ impl Document {
     }
 }
 
-fn hex_upper(bytes: &[u8]) -> String {
+/// Bytes in upper-case hexadecimal digits.
+pub(crate) fn hex_upper(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])

@@ -10,83 +10,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use martello_api::{clock, identity::User};
-use martello_apiserver::{
-    Config, Server,
-    server::{audit::Audit, nodes::NoNodes},
-    store::{MemoryStore, Resource, Scope, Store},
-};
-use martello_audit::{Authenticator, Keys, Log};
-use martello_kms::{Key, Kms};
-use martello_pki::Pki;
-use martello_policy::Authorizer;
+use martello_api::identity::User;
+use martello_apiserver::store::{Resource, Scope, Store as _};
 use serde_json::{Value, json};
 
-struct HeadKey(Key);
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod rig;
 
-impl Authenticator for HeadKey {
-    fn mac(&self, message: &[u8]) -> [u8; 32] {
-        self.0.mac(message)
-    }
-
-    fn verify_mac(&self, message: &[u8], mac: &[u8]) -> bool {
-        self.0.verify_mac(message, mac)
-    }
-}
-
-struct Rig {
-    server: Server,
-    store: Arc<MemoryStore>,
-    _directory: tempfile::TempDir,
-}
-
-impl Rig {
-    async fn new() -> Self {
-        let now = clock::now();
-        let directory = tempfile::tempdir().unwrap();
-        let kms = Kms::ephemeral(now).unwrap();
-        let pki = Pki::load_or_create(directory.path(), &kms, now).unwrap();
-        let keys = Keys { authenticator: Arc::new(HeadKey(Key::random().unwrap())), cipher: None };
-        let (log, _) =
-            Log::open(&directory.path().join("audit"), &keys, &martello_audit::Config::default(), now).unwrap();
-        let store = Arc::new(MemoryStore::default());
-        let server = Server::build(Config {
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            authorizer: Authorizer::new(),
-            kms,
-            pki,
-            audit: Audit::new(log),
-            nodes: Arc::new(NoNodes),
-            service_network: "10.96.0.0/16".parse().unwrap(),
-            node_ports: (30000, 32767),
-            advertise: ("127.0.0.1".parse().unwrap(), 6443),
-            product_version: "0".to_owned(),
-            identity: None,
-            weaker_settings: Vec::new(),
-        });
-        server.start().await.unwrap();
-        let rig = Self { server, store, _directory: directory };
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-        rig.admin(Method::POST, "/api/v1/namespaces/default/serviceaccounts", Some(&account)).await;
-        rig
-    }
-
-    async fn call(&self, user: User, method: Method, path: &str, media: &str, body: Vec<u8>) -> (StatusCode, Value) {
-        let request = http::Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, media);
-        let answer = self.server.client(user).send(request.body(Body::from(body)).unwrap()).await.unwrap();
-        let status = answer.status();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
-    }
-
-    async fn admin(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        self.call(User::authenticated("root", ["system:masters"]), method, path, "application/json", body).await
-    }
-}
+use rig::Rig;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 

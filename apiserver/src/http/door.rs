@@ -20,7 +20,7 @@ use super::{
     body::BoxError,
     compress::compress,
     info::RequestInfo,
-    negotiate::{Accepted, accept, content_type},
+    negotiate::{Accepted, NotAcceptable, accept, content_type},
     query::Query,
     reply::{self, Reply},
     routes,
@@ -216,7 +216,8 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         return Ok(compress(&headers, reply));
     };
     let Some(kind) = core.registry.lookup(&target.group, &target.version, &target.resource) else {
-        if core.registry.has_version(&target.group, &target.version) {
+        // A group of which nothing is built in has no router that could answer with an object.
+        if core.registry.has_group(&target.group) {
             return Err(plain(ApiError::no_such_route()));
         }
         return Ok(reply::page_not_found());
@@ -227,8 +228,8 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {
         return Err(plain(ApiError::bad_request(format!("{segment:?} can't be the name of anything"))));
     }
-    let accepted =
-        accepted(text(header::ACCEPT), &target.subresource, has_protobuf(&kind.resource.gvk)).map_err(plain)?;
+    let accepted = accepted(text(header::ACCEPT), info.verb, &target.subresource, has_protobuf(&kind.resource.gvk))
+        .map_err(plain)?;
     let long = is_long_running(&info);
     let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
@@ -298,19 +299,30 @@ fn upgrade_wanted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
-fn accepted(header: &str, subresource: &str, protobuf: bool) -> Result<Accepted, ApiError> {
+fn accepted(header: &str, verb: &str, subresource: &str, protobuf: bool) -> Result<Accepted, ApiError> {
     if matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy") {
         return Ok(accept(header, false).unwrap_or_default());
     }
-    accept(header, protobuf).ok_or_else(|| {
+    accept(header, protobuf).map_err(|why| {
         let also = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
-        let mut error = ApiError::new(
-            406,
-            "NotAcceptable",
-            format!("406: Not Acceptable\n\nAvailable representations: application/json, application/yaml{also}"),
-        );
-        error.details = Some(Box::default());
-        error
+        let served = format!("application/json, application/yaml{also}");
+        match why {
+            NotAcceptable::Media => {
+                let streams = match (matches!(verb, "list" | "watch"), protobuf) {
+                    (false, _) => "",
+                    (true, false) => ", application/json;stream=watch",
+                    (true, true) => ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+                };
+                let message = format!("406: Not Acceptable\n\nAvailable representations: {served}{streams}");
+                let mut error = ApiError::new(406, "NotAcceptable", message);
+                error.details = Some(Box::default());
+                error
+            }
+            NotAcceptable::Form => {
+                let message = format!("only the following media types are accepted: {served}");
+                ApiError::new(406, "NotAcceptable", message)
+            }
+        }
     })
 }
 

@@ -45,52 +45,96 @@ pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// Longest list of media types that is looked at.
 const MAX_CLAUSES: usize = 32;
 
-/// Picks the first clause that can be served; none if nothing can. An empty header accepts JSON.
-///
-/// `protobuf`: whether the kind's objects can be told in it. Metadata always can, and tables never.
-#[must_use]
-pub fn accept(header: &str, protobuf: bool) -> Option<Accepted> {
-    if header.trim().is_empty() {
-        return Some(Accepted::default());
-    }
-    let served = |accepted: &Accepted| match (accepted.encoding, &accepted.form) {
-        (Encoding::Protobuf, Form::Objects) => protobuf,
-        (Encoding::Protobuf, Form::Table(_)) => false,
-        _ => true,
-    };
-    header.split(',').take(MAX_CLAUSES).filter_map(clause).find(served)
+/// Why nothing that a client accepts can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAcceptable {
+    /// None of the media types is known.
+    Media,
+    /// The media type is known, and what its parameters ask for is not.
+    Form,
 }
 
-fn clause(clause: &str) -> Option<Accepted> {
-    let mut parts = clause.split(';').map(str::trim);
-    let encoding = match parts.next()? {
-        "application/json" | "*/*" | "application/*" => Encoding::Json,
-        "application/yaml" => Encoding::Yaml,
-        PROTOBUF => Encoding::Protobuf,
-        _ => return None,
-    };
-    let (mut kind, mut group, mut version) = ("", "", "");
-    for part in parts {
-        match part.split_once('=') {
-            Some(("as", value)) => kind = value,
-            Some(("g", value)) => group = value,
-            Some(("v", value)) => version = value,
-            _ => {}
+/// Picks what the client prefers of what can be served. An empty header accepts JSON.
+///
+/// `protobuf`: whether the kind's objects can be told in it. Metadata always can, and tables never.
+pub fn accept(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
+    if header.trim().is_empty() {
+        return Ok(Accepted::default());
+    }
+    if !header.split(',').take(MAX_CLAUSES).any(is_known) {
+        return Err(NotAcceptable::Media);
+    }
+    let mut clauses: Vec<Clause<'_>> = header.split(',').take(MAX_CLAUSES).map(Clause::read).collect();
+    // The sort is stable: of equals the first wins.
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wildcards().cmp(&b.wildcards())));
+    clauses.iter().find_map(|clause| clause.served(protobuf)).ok_or(NotAcceptable::Form)
+}
+
+/// Whether a clause names a media type of ours, its parameters apart. Upstream's router knows no `application/*`.
+fn is_known(clause: &str) -> bool {
+    let media = clause.split(';').next().unwrap_or_default().trim();
+    matches!(media, "*/*" | "application/json" | "application/yaml" | PROTOBUF)
+}
+
+struct Clause<'h> {
+    media: &'h str,
+    parameters: Vec<(&'h str, &'h str)>,
+    quality: f64,
+}
+
+impl<'h> Clause<'h> {
+    fn read(clause: &'h str) -> Self {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let quality = parameters.iter().find(|(name, _)| *name == "q").and_then(|(_, value)| value.parse().ok());
+        Self { media, parameters, quality: quality.unwrap_or(1.0) }
+    }
+
+    fn wildcards(&self) -> usize {
+        self.media.matches('*').count()
+    }
+
+    fn parameter(&self, name: &str) -> &str {
+        self.parameters.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| *value)
+    }
+
+    fn served(&self, protobuf: bool) -> Option<Accepted> {
+        let form = self.form()?;
+        let encodings: &[Encoding] = match self.media {
+            "application/json" => &[Encoding::Json],
+            "*/*" | "application/*" => &[Encoding::Json, Encoding::Yaml, Encoding::Protobuf],
+            "application/yaml" => &[Encoding::Yaml],
+            PROTOBUF => &[Encoding::Protobuf],
+            _ => &[],
+        };
+        let fits = |encoding: &&Encoding| match (encoding, &form) {
+            (Encoding::Protobuf, Form::Objects) => protobuf,
+            (Encoding::Protobuf, Form::Table(_)) => false,
+            (Encoding::Yaml, _) => self.parameter("stream").is_empty(),
+            _ => true,
+        };
+        encodings.iter().find(fits).map(|encoding| Accepted { encoding: *encoding, form })
+    }
+
+    fn form(&self) -> Option<Form> {
+        if !matches!(self.parameter("stream"), "" | "watch") {
+            return None;
+        }
+        let (kind, group, version) = (self.parameter("as"), self.parameter("g"), self.parameter("v"));
+        if kind.is_empty() && group.is_empty() && version.is_empty() {
+            return Some(Form::Objects);
+        }
+        if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") {
+            return None;
+        }
+        match kind {
+            "Table" => Some(Form::Table(version.to_owned())),
+            "PartialObjectMetadata" => Some(Form::Metadata(version.to_owned())),
+            "PartialObjectMetadataList" => Some(Form::MetadataList(version.to_owned())),
+            _ => None,
         }
     }
-    if kind.is_empty() {
-        return Some(Accepted { encoding, form: Form::Objects });
-    }
-    if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") {
-        return None;
-    }
-    let form = match kind {
-        "Table" => Form::Table(version.to_owned()),
-        "PartialObjectMetadata" => Form::Metadata(version.to_owned()),
-        "PartialObjectMetadataList" => Form::MetadataList(version.to_owned()),
-        _ => return None,
-    };
-    Some(Accepted { encoding, form })
 }
 
 /// The media type of a `Content-Type` header, without its parameters; JSON where it is empty.
@@ -110,9 +154,32 @@ mod tests {
     fn the_first_clause_that_can_be_served_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accept(kubectl, true).unwrap().form, Form::Table("v1".into()));
-        assert_eq!(accept("text/html, application/json;q=0.9, */*;q=0.8", true), Some(Accepted::default()));
-        assert_eq!(accept("application/json;as=Frob;g=x;v=v1, application/json", true), Some(Accepted::default()));
-        assert_eq!(accept("text/plain", true), None);
+        assert_eq!(accept("text/html, application/json;q=0.9, */*;q=0.8", true), Ok(Accepted::default()));
+        assert_eq!(accept("application/json;as=Frob;g=x;v=v1, application/json", true), Ok(Accepted::default()));
+    }
+
+    #[test]
+    fn what_is_preferred_wins_over_what_stands_first() {
+        let encoding = |header: &str| accept(header, true).unwrap().encoding;
+        assert_eq!(encoding("application/json;q=0.5,application/yaml"), Encoding::Yaml);
+        assert_eq!(encoding("*/*,application/yaml"), Encoding::Yaml);
+        assert_eq!(encoding("application/yaml,application/json"), Encoding::Yaml);
+    }
+
+    #[test]
+    fn unknown_media_and_unknown_forms_are_told_apart() {
+        for header in ["text/plain", "application/*", "application/cbor", "foo"] {
+            assert_eq!(accept(header, true), Err(NotAcceptable::Media), "{header}");
+        }
+        for header in [
+            "application/json;as=Table",
+            "application/json;as=Table;g=meta.k8s.io;v=v2",
+            "application/json;v=v2",
+            "application/json;stream=frob",
+            "application/yaml;stream=watch",
+        ] {
+            assert_eq!(accept(header, true), Err(NotAcceptable::Form), "{header}");
+        }
     }
 
     #[test]
@@ -120,12 +187,12 @@ mod tests {
         let both =
             |protobuf| accept("application/vnd.kubernetes.protobuf,application/json", protobuf).unwrap().encoding;
         assert_eq!((both(true), both(false)), (Encoding::Protobuf, Encoding::Json));
-        assert_eq!(accept("application/vnd.kubernetes.protobuf", false), None);
+        assert_eq!(accept("application/vnd.kubernetes.protobuf", false), Err(NotAcceptable::Form));
         let metadata =
             "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
         assert_eq!(accept(metadata, false).unwrap().encoding, Encoding::Protobuf);
         let table = "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1";
-        assert_eq!(accept(table, true), Some(Accepted { encoding: Encoding::Json, form: Form::Table("v1".into()) }));
-        assert_eq!(accept("application/json,application/vnd.kubernetes.protobuf", true), Some(Accepted::default()));
+        assert_eq!(accept(table, true), Ok(Accepted { encoding: Encoding::Json, form: Form::Table("v1".into()) }));
+        assert_eq!(accept("application/json,application/vnd.kubernetes.protobuf", true), Ok(Accepted::default()));
     }
 }

@@ -52,7 +52,7 @@ impl Query {
     /// A flag as upstream reads it: absent is none; an empty value, or anything but `false` and `0`, is true.
     #[must_use]
     pub fn flag(&self, name: &str) -> Option<bool> {
-        self.has(name).then(|| !matches!(self.get(name), "false" | "0" | "False" | "FALSE" | "f" | "F"))
+        self.has(name).then(|| self.get(name) != "0" && !self.get(name).eq_ignore_ascii_case("false"))
     }
 
     /// Names of all pairs.

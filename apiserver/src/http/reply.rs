@@ -18,7 +18,7 @@ const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 const PROTOBUF: HeaderValue = HeaderValue::from_static(negotiate::PROTOBUF);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// Answers depend on who asks; no cache may keep them.
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-cache, private");
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-cache, private");
 
 /// `body` under `code`, as `content_type`.
 #[must_use]
@@ -73,7 +73,7 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
 /// Tells a failure in protobuf where the client prefers that; it was written as JSON.
 pub fn negotiate_failure(response: &mut Reply, accept: &str) {
     let prefers = |accepted: Accepted| accepted.encoding == Encoding::Protobuf;
-    if response.status().as_u16() < 400 || !negotiate::accept(accept, true).is_some_and(prefers) {
+    if response.status().as_u16() < 400 || !negotiate::accept(accept, true).is_ok_and(prefers) {
         return;
     }
     let ReplyBody::Ready(frames) = response.body() else { return };

@@ -1,6 +1,6 @@
 //! Paths outside the objects: health, version, figures, discovery, schemas, keys of tokens.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -39,7 +39,7 @@ pub async fn serve(
         return reply::failure(&ApiError::method_not_allowed());
     }
     match path {
-        "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths()})),
+        "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths(core)})),
         "/version" => reply::value(200, &super::negotiate::Accepted::default(), &version(core)),
         "/metrics" => metrics(core),
         "/.well-known/openid-configuration" => openid(core),
@@ -47,25 +47,36 @@ pub async fn serve(
             let body = serde_json::to_vec(&core.pki.tokens().jwks()).unwrap_or_default();
             reply::reply(200, HeaderValue::from_static("application/jwk-set+json"), ReplyBody::full(body))
         }
-        _ => super::documents::serve(core, path, headers),
+        _ => super::documents::serve(core, path, query, headers),
     }
 }
 
-fn paths() -> Vec<&'static str> {
-    vec![
+/// Every path that is no object.
+fn paths(core: &Core) -> Vec<String> {
+    let mut paths: BTreeSet<String> = [
         "/.well-known/openid-configuration",
         "/api",
-        "/api/v1",
         "/apis",
-        "/healthz",
-        "/livez",
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
+        "/openapi/v3/",
         "/openid/v1/jwks",
-        "/readyz",
         "/version",
     ]
+    .map(str::to_owned)
+    .into();
+    for resource in core.registry.resources() {
+        let gvk = &resource.gvk;
+        if gvk.group.is_empty() {
+            paths.insert(format!("/api/{}", gvk.version));
+        } else {
+            paths.insert(format!("/apis/{}", gvk.group));
+            paths.insert(format!("/apis/{}/{}", gvk.group, gvk.version));
+        }
+    }
+    paths.extend(health::paths());
+    paths.into_iter().collect()
 }
 
 fn version(core: &Core) -> serde_json::Value {

@@ -21,6 +21,8 @@ const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const FIELDS_V1: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
+const RAW_EXTENSION: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -31,7 +33,7 @@ pub(super) fn definitions(resources: &[&Resource], custom: &[CustomSchema], flav
     if !custom.is_empty() {
         custom::needs().into_iter().for_each(|schema| reach(schema, &mut schemas));
     }
-    let names: BTreeSet<&str> = schemas.keys().copied().chain([PATCH]).collect();
+    let names: BTreeSet<&str> = schemas.keys().copied().chain([PATCH, FIELDS_V1, RAW_EXTENSION]).collect();
     let words = Descriptions::of(&names);
     let mut all = Map::new();
     for (name, schema) in &schemas {
@@ -43,6 +45,8 @@ pub(super) fn definitions(resources: &[&Resource], custom: &[CustomSchema], flav
         (TIME, json!({"type": "string", "format": "date-time"})),
         (MICRO_TIME, json!({"type": "string", "format": "date-time"})),
         (PATCH, json!({"type": "object"})),
+        (FIELDS_V1, json!({"type": "object"})),
+        (RAW_EXTENSION, json!({"type": "object"})),
     ];
     for (name, mut value) in scalars {
         if flavour == Flavour::Third && name == QUANTITY {
@@ -146,7 +150,11 @@ pub(super) fn reference(name: &str, flavour: Flavour) -> Value {
 }
 
 fn property(field: &Field, flavour: Flavour) -> Value {
-    let mut value = shape(&field.kind, flavour);
+    let mut value = match &field.kind {
+        // The one field whose own type is not of the schema table.
+        Kind::Raw if field.name == "fieldsV1" => reference(FIELDS_V1, flavour),
+        kind => shape(kind, flavour),
+    };
     let default = match (&field.default, field.presence, &field.kind) {
         (Some(default), ..) => Some(default.clone()),
         (None, Presence::Always, Kind::Message(_)) => Some(json!({})),
@@ -205,7 +213,7 @@ fn shape(kind: &Kind, flavour: Flavour) -> Value {
         Kind::Time => reference(TIME, flavour),
         Kind::MicroTime => reference(MICRO_TIME, flavour),
         Kind::Any => json!({}),
-        Kind::Raw => json!({"type": "object"}),
+        Kind::Raw => reference(RAW_EXTENSION, flavour),
         Kind::Message(link) => reference(&link.get().name, flavour),
         Kind::List(list) => json!({"type": "array", "items": shape(&list.item, flavour)}),
         Kind::Map(map) => json!({"type": "object", "additionalProperties": shape(&map.value, flavour)}),

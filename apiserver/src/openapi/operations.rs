@@ -1,13 +1,14 @@
 //! Paths and operations: what can be asked of each resource, and by which parameters.
 
 use martello_api::resource::{GroupVersionKind, Resource};
-use martello_api::schema::Schemas;
+use martello_api::schema::{Schemas, has_protobuf};
 use serde_json::{Map, Value, json};
 
 use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, gvk, list_of, reference};
 use super::{CustomSchema, custom, place};
 
-const ENCODINGS: [&str; 2] = ["application/json", "application/yaml"];
+/// Encodings of every answer; kinds that protobuf knows have the last one, too.
+const ENCODINGS: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -33,7 +34,7 @@ const FIELD_VALIDATION: Parameter = Parameter(
     "What unknown and duplicate fields lead to: Ignore, Warn (the default) or Strict, which refuses them.",
 );
 const FORCE: Parameter = Parameter("force", "boolean", "Take over fields that other managers own; for apply only.");
-const LISTING: [Parameter; 10] = [
+const LISTING: [Parameter; 11] = [
     Parameter("allowWatchBookmarks", "boolean", "Let a watch send bookmarks of how far it has come."),
     Parameter("continue", "string", "Where the previous page of a list ended."),
     Parameter("fieldSelector", "string", "Only objects with these values of fields."),
@@ -41,6 +42,7 @@ const LISTING: [Parameter; 10] = [
     Parameter("limit", "integer", "How many objects to answer with at most."),
     Parameter("resourceVersion", "string", "From which version on, or at which, to read."),
     Parameter("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
+    Parameter("shardSelector", "string", "Only objects of a shard. Without effect while that feature is off."),
     Parameter("sendInitialEvents", "boolean", "Start a watch with the objects that are there already."),
     Parameter("timeoutSeconds", "integer", "When to end the request, in seconds."),
     Parameter("watch", "boolean", "Follow changes instead of listing."),
@@ -126,21 +128,39 @@ impl Builder<'_> {
         if entry.is_empty() {
             return;
         }
-        let mut common = Vec::new();
+        let mut common = self.take_common(&mut entry);
         if path.contains("{name}") {
             common.push(self.path_parameter("name", &format!("Name of the {}.", self.resource.gvk.kind)));
         }
         if path.contains("{namespace}") {
             common.push(self.path_parameter("namespace", "Namespace of the object."));
         }
-        common.push(self.query(&PRETTY));
+        if !is_connection(kind) {
+            common.push(self.query(&PRETTY));
+        }
         entry.insert("parameters".into(), Value::Array(common));
         paths.insert(path.to_owned(), Value::Object(entry));
+    }
+
+    /// What all operations of a path have in common is told once, bodies apart.
+    fn take_common(&self, operations: &mut Map<String, Value>) -> Vec<Value> {
+        let parameters = |operation: &Value| operation.get("parameters").and_then(Value::as_array).cloned();
+        let mut lists = operations.values().filter_map(parameters);
+        let mut common = lists.next().unwrap_or_default();
+        common.retain(|one| one.get("in").and_then(Value::as_str) != Some("body"));
+        lists.for_each(|list| common.retain(|one| list.contains(one)));
+        for operation in operations.values_mut() {
+            if let Some(list) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
+                list.retain(|one| !common.contains(one));
+            }
+        }
+        common
     }
 
     fn operation(&self, verb: &str, path: &str, kind: &GroupVersionKind, subresource: &str) -> Value {
         let changes = [DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
         let (action, queries): (&str, Vec<&Parameter>) = match verb {
+            _ if is_connection(kind) => ("connect", Vec::new()),
             "list" => ("list", LISTING.iter().collect()),
             "deletecollection" => {
                 ("deletecollection", LISTING.iter().filter(|one| !WATCHING.contains(&one.0)).chain(&DELETING).collect())
@@ -151,7 +171,6 @@ impl Builder<'_> {
             "patch" => ("patch", changes.iter().chain([&FORCE]).collect()),
             _ => ("delete", DELETING.iter().collect()),
         };
-        let action = if is_connection(kind) { "connect" } else { action };
         let (body, body_types): (Option<String>, &[&str]) = match verb {
             "create" | "update" if action != "connect" => (self.schema_name(kind), &["*/*"]),
             "patch" if action != "connect" && !self.custom.is_empty() && Schemas::builtin().get(kind).is_none() => {
@@ -170,7 +189,7 @@ impl Builder<'_> {
         let mut parameters: Vec<Value> = queries.into_iter().map(|one| self.query(one)).collect();
         let mut operation = json!({
             "description": format!("{verb} {}", if subresource.is_empty() { self.resource.plural.to_string() } else { format!("{} of {}", subresource, self.resource.plural) }),
-            "operationId": self.operation_id(verb, path, subresource),
+            "operationId": self.operation_id(if action == "connect" { action } else { verb }, verb, path, subresource),
             "tags": [tag(&self.resource.gvk)],
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": gvk_value,
@@ -183,7 +202,10 @@ impl Builder<'_> {
                     parameters.push(json!({"name": "body", "in": "body", "required": required, "schema": reference(&body, self.flavour)}));
                 }
                 map.insert("consumes".into(), json!(body_types));
-                map.insert("produces".into(), json!(ENCODINGS));
+                map.insert(
+                    "produces".into(),
+                    json!(self.produced(if action == "connect" { action } else { verb }, subresource)),
+                );
                 map.insert("schemes".into(), json!(["https"]));
             }
             Flavour::Third => {
@@ -197,19 +219,46 @@ impl Builder<'_> {
             }
         }
         map.insert("parameters".into(), Value::Array(parameters));
-        map.insert("responses".into(), self.responses(verb, answer.as_deref()));
+        let answered = if action == "connect" || subresource == "log" { "connect" } else { verb };
+        map.insert("responses".into(), self.responses(answered, answer.as_deref()));
         operation
     }
 
+    /// In which encodings an operation answers.
+    fn produced(&self, verb: &str, subresource: &str) -> Vec<&'static str> {
+        let protobuf = has_protobuf(&self.resource.gvk);
+        let known = ENCODINGS.into_iter().filter(|one| protobuf || !one.ends_with("protobuf"));
+        match verb {
+            "connect" => vec!["*/*"],
+            "list" => {
+                let streams = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+                known.chain(streams.into_iter().take(if protobuf { 2 } else { 1 })).collect()
+            }
+            _ if subresource == "log" => ["text/plain"].into_iter().chain(known).collect(),
+            _ => known.collect(),
+        }
+    }
+
     fn responses(&self, verb: &str, answer: Option<&str>) -> Value {
+        if verb == "connect" {
+            let schema = json!({"type": "string"});
+            let ok = match self.flavour {
+                Flavour::Second => json!({"description": "OK", "schema": schema}),
+                Flavour::Third => json!({"description": "OK", "content": {"*/*": {"schema": schema}}}),
+            };
+            return json!({"200": ok, "401": {"description": "Unauthorized"}});
+        }
         let with = |words: &str| {
             let Some(answer) = answer else { return json!({"description": words}) };
             let schema = reference(answer, self.flavour);
             match self.flavour {
                 Flavour::Second => json!({"description": words, "schema": schema}),
                 Flavour::Third => {
-                    let content: Map<String, Value> =
-                        ENCODINGS.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+                    let content: Map<String, Value> = self
+                        .produced(verb, "")
+                        .into_iter()
+                        .map(|kind| (kind.to_owned(), json!({"schema": schema})))
+                        .collect();
                     json!({"description": words, "content": content})
                 }
             }
@@ -217,6 +266,9 @@ impl Builder<'_> {
         let mut all = json!({"200": with("OK"), "401": {"description": "Unauthorized"}});
         if let (Value::Object(map), true) = (&mut all, matches!(verb, "create" | "update" | "patch")) {
             map.insert("201".into(), with("Created"));
+        }
+        if let (Value::Object(map), true) = (&mut all, matches!(verb, "create" | "delete")) {
+            map.insert("202".into(), with("Accepted"));
         }
         all
     }
@@ -232,23 +284,31 @@ impl Builder<'_> {
         custom.map_or_else(|| list_of(kind), custom::list_of)
     }
 
-    fn operation_id(&self, verb: &str, path: &str, subresource: &str) -> String {
+    /// Clients that are generated call their functions so.
+    fn operation_id(&self, action: &str, verb: &str, path: &str, subresource: &str) -> String {
         let gvk = &self.resource.gvk;
-        let word = match verb {
-            "get" => "read",
-            "update" => "replace",
-            "deletecollection" => "deleteCollection",
-            other => other,
+        let method = match verb {
+            "create" => "Post",
+            "update" => "Put",
+            "patch" => "Patch",
+            "delete" => "Delete",
+            _ => "Get",
+        };
+        let (word, part) = match action {
+            "connect" => ("connect", method),
+            "get" => ("read", ""),
+            "update" => ("replace", ""),
+            "deletecollection" => ("delete", "Collection"),
+            other => (other, ""),
         };
         let scope = match (self.resource.namespaced, path.contains("{namespace}")) {
             (true, true) => "Namespaced",
             _ => "",
         };
         let everywhere = if self.resource.namespaced && scope.is_empty() { "ForAllNamespaces" } else { "" };
-        let group = gvk.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
         format!(
-            "{word}{}{}{scope}{}{}{everywhere}",
-            capital(group),
+            "{word}{}{}{part}{scope}{}{}{everywhere}",
+            capital(&short_group(&gvk.group)),
             capital(&gvk.version),
             gvk.kind,
             capital(subresource)
@@ -287,11 +347,36 @@ fn is_connection(kind: &GroupVersionKind) -> bool {
 }
 
 fn tag(gvk: &GroupVersionKind) -> String {
-    let group = gvk.group.split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
-    format!("{group}_{}", gvk.version)
+    format!("{}_{}", short_group(&gvk.group), gvk.version)
+}
+
+/// A group as names of functions have it: without the project's domain, its parts joined.
+fn short_group(group: &str) -> String {
+    let mut parts = group.strip_suffix(".k8s.io").unwrap_or(group).split('.');
+    let first = parts.next().filter(|first| !first.is_empty()).unwrap_or("core").to_owned();
+    parts.fold(first, |name, part| name + &capital(part))
 }
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_named_as_generated_clients_name_them() {
+        for (group, name) in [
+            ("", "core"),
+            ("apps", "apps"),
+            ("rbac.authorization.k8s.io", "rbacAuthorization"),
+            ("flowcontrol.apiserver.k8s.io", "flowcontrolApiserver"),
+            ("networking.k8s.io", "networking"),
+            ("stable.example.com", "stableExampleCom"),
+        ] {
+            assert_eq!(short_group(group), name);
+        }
+    }
 }

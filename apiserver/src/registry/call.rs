@@ -8,6 +8,7 @@ use martello_api::{attributes::ResourceTarget, identity::User, status::ApiError}
 use martello_policy::Permit;
 use parking_lot::Mutex;
 
+use super::options::{MAX_MANAGER_BYTES, is_printable};
 use crate::http::{negotiate::Accepted, query::Query};
 
 /// A call that was authorized: handlers can't be reached without its [`Permit`].
@@ -49,9 +50,6 @@ pub struct Call {
 /// An annotation of the audit trail.
 pub type Note = (&'static str, String);
 
-/// Longest name of a field manager.
-const MAX_MANAGER_CHARS: usize = 128;
-
 impl Call {
     /// The namespace; empty for none.
     #[must_use]
@@ -86,13 +84,21 @@ impl Call {
         if !asked.is_empty() {
             return asked.to_owned();
         }
-        let client = self.user_agent.split('/').next().unwrap_or_default();
-        if client.is_empty() { "unknown".to_owned() } else { client.chars().take(MAX_MANAGER_CHARS).collect() }
+        client_name(&self.user_agent)
     }
 
     /// Whether nothing may be kept; `options` names the options of the verb in messages.
     pub fn dry_run(&self, options: &str) -> Result<bool, ApiError> {
-        super::options::dry_run(self.query.all("dryRun"), options)
+        super::options::WriteOptions::read(&self.query, options).map(|options| options.dry_run)
+    }
+
+    /// Whether people read the answer as it comes: it is then set in lines.
+    #[must_use]
+    pub fn pretty(&self) -> bool {
+        match self.query.get("pretty") {
+            "" => ["curl", "Wget", "Mozilla/5.0"].iter().any(|client| self.user_agent.starts_with(client)),
+            asked => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        }
     }
 }
 
@@ -101,5 +107,31 @@ impl Call {
     #[must_use]
     pub fn raw_query(&self) -> &str {
         self.query.raw()
+    }
+}
+
+/// What stands before the first slash of a user agent, as far as it can be printed and fits.
+fn client_name(user_agent: &str) -> String {
+    let mut name = String::new();
+    for character in user_agent.split('/').next().unwrap_or_default().chars().filter(|one| is_printable(*one)) {
+        if name.len() + character.len_utf8() > MAX_MANAGER_BYTES {
+            break;
+        }
+        name.push(character);
+    }
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_named_by_the_first_part_of_its_user_agent() {
+        assert_eq!(client_name("kubectl/v1.32 (linux/amd64)"), "kubectl");
+        assert_eq!(client_name(""), "unknown");
+        assert_eq!(client_name("/x"), "unknown");
+        assert_eq!(client_name("a\u{7}b"), "ab");
+        assert_eq!(client_name(&"é".repeat(100)).len(), 128);
     }
 }

@@ -4,7 +4,7 @@ use martello_api::{
     managed_fields::{self, Writer},
     patch,
     resource::GroupVersionKind,
-    schema::{self, Decoded, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
+    schema::{self, DecodeError, Decoded, Document, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
     status::{ApiError, Cause},
 };
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::{
     call::Call,
     kind::Kind,
     object,
-    options::{self, FieldValidation},
+    options::{FieldValidation, WriteOptions},
 };
 use crate::http::negotiate::PROTOBUF;
 
@@ -30,47 +30,113 @@ fn schema_of(kind: &Kind) -> &Schema {
 
 /// Decodes the object in the body and fills in its defaults.
 pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError> {
-    let strictness = options::field_validation(&call.query, options)?;
+    let strictness = WriteOptions::read(&call.query, options)?.strictness;
     let gvk = &kind.resource.gvk;
-    let schema = schema_of(kind);
-    let decoded = match call.content_type.as_str() {
-        JSON => schema::decode_json(schema, &call.body),
-        YAML => schema::decode_yaml(schema, &call.body),
-        PROTOBUF if schema::has_protobuf(gvk) => return decode_protobuf(kind, call, schema),
+    let custom = kind.is_custom().then_some(kind);
+    Ok(finish(kind, decode_as(gvk, schema_of(kind), call, strictness, custom)?))
+}
+
+/// Decodes the body as an object of `schema`, which is that of a custom kind where one is given.
+fn decode_as(
+    gvk: &GroupVersionKind,
+    schema: &Schema,
+    call: &Call,
+    strictness: FieldValidation,
+    custom: Option<&Kind>,
+) -> Result<Value, ApiError> {
+    let document = match call.content_type.as_str() {
+        JSON => Document::json(&call.body),
+        YAML => Document::yaml(&call.body),
+        PROTOBUF if schema::has_protobuf(gvk) => return decode_protobuf(gvk, call, schema),
         _ => return Err(unknown_media(gvk)),
     };
-    let decoded = decoded.map_err(|error| error.to_api_error(gvk, &call.body))?;
-    if kind.is_custom() {
-        check_custom(kind, call, &decoded.value, strictness)?;
-    } else {
-        check_kind(gvk, &decoded.value)?;
+    let refuse = |error: DecodeError| error.to_api_error(gvk, &call.body);
+    let document = document.map_err(refuse)?;
+    if custom.is_none() {
+        check_kind(gvk, document.kind(), document.api_version(), &call.body)?;
     }
-    let value = judge(call, decoded, strictness, |problems| {
+    let decoded = document.decode(schema).map_err(refuse)?;
+    if let Some(kind) = custom {
+        check_custom(kind, call, &decoded.value, strictness)?;
+    }
+    judge(call, decoded, strictness, |problems| {
         ApiError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: strict decoding error: {problems}",
             gvk.kind, gvk.version, gvk.kind
         ))
-    })?;
-    Ok(finish(kind, value))
+    })
 }
 
 /// Kind and version may be left out; if they are given they are those of the resource.
-fn check_kind(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
-    check_kind_of(gvk, object::text(value, &["kind"]), object::text(value, &["apiVersion"]))
+fn check_kind(gvk: &GroupVersionKind, kind: &str, version: &str, body: &[u8]) -> Result<(), ApiError> {
+    match Mismatch::find(gvk, kind, version) {
+        None => Ok(()),
+        Some(Mismatch::Malformed(why)) => Err(schema::unrecognized(gvk, why, body)),
+        Some(Mismatch::Version(why)) => Err(ApiError::bad_request(why)),
+        Some(Mismatch::Kind(why)) => {
+            let kind = if kind.is_empty() { &*gvk.kind } else { kind };
+            let short = version.rsplit('/').next().filter(|short| !short.is_empty()).unwrap_or(&*gvk.version);
+            Err(ApiError::bad_request(format!(
+                "{kind} in version {short:?} cannot be handled as a {}: {why}",
+                gvk.kind
+            )))
+        }
+    }
 }
 
-fn check_kind_of(gvk: &GroupVersionKind, kind: &str, version: &str) -> Result<(), ApiError> {
-    let wanted = gvk.api_version();
-    if (kind.is_empty() || kind == gvk.kind) && (version.is_empty() || version == wanted) {
-        return Ok(());
+/// Why an object is not of the kind that a path is about, in upstream's words.
+#[derive(Debug, PartialEq, Eq)]
+enum Mismatch {
+    /// Its version is none.
+    Malformed(String),
+    /// It is of another version of the kind.
+    Version(String),
+    /// It is of another kind, or of none that is known.
+    Kind(String),
+}
+
+impl Mismatch {
+    /// What is left out is as `wanted` has it.
+    fn find(wanted: &GroupVersionKind, kind: &str, version: &str) -> Option<Self> {
+        let own = wanted.api_version();
+        let kind = if kind.is_empty() { &*wanted.kind } else { kind };
+        let version = if version.is_empty() { &*own } else { version };
+        if kind == wanted.kind && version == own {
+            return None;
+        }
+        let mut parts = version.split('/');
+        let (group, short) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(group), Some(short), None) => (group, short),
+            (Some(short), None, _) => ("", short),
+            _ => return Some(Self::Malformed(format!("unexpected GroupVersion string: {version}"))),
+        };
+        let given = GroupVersionKind {
+            group: group.to_owned().into(),
+            version: short.to_owned().into(),
+            kind: kind.to_owned().into(),
+        };
+        if Schemas::builtin().get(&given).is_none() || Schemas::builtin().get(wanted).is_none() {
+            return Some(Self::Kind(format!(
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            )));
+        }
+        let to = internal_package(&wanted.group);
+        if kind == wanted.kind && internal_package(group) == to {
+            return Some(Self::Version(format!(
+                "the API version in the data ({version}) does not match the expected API version ({own})"
+            )));
+        }
+        Some(Self::Kind(format!("converting ({short}.{kind}) to ({to}.{}): unknown conversion", wanted.kind)))
     }
-    let (kind, version) =
-        (if kind.is_empty() { &*gvk.kind } else { kind }, if version.is_empty() { &wanted } else { version });
-    let short = version.rsplit('/').next().unwrap_or_default();
-    Err(ApiError::bad_request(format!(
-        "{kind} in version {short:?} cannot be handled as a {}: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
-        gvk.kind
-    )))
+}
+
+/// Where upstream keeps the form of a group's kinds that has no version, which its messages name.
+#[must_use]
+pub fn internal_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or_default(),
+    }
 }
 
 /// An object of a custom kind says of itself what it is; without a schema for what it says, nothing of it is known.
@@ -130,7 +196,10 @@ fn judge(
 ) -> Result<Value, ApiError> {
     match strictness {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => decoded.issues.iter().for_each(|issue| call.warn(issue.to_string())),
+        FieldValidation::Warn => decoded.issues.iter().for_each(|issue| match issue {
+            FieldIssue::Yaml(lines) => lines.iter().for_each(|line| call.warn(line.clone())),
+            other => call.warn(other.to_string()),
+        }),
         FieldValidation::Strict if decoded.issues.is_empty() => {}
         FieldValidation::Strict => return Err(refuse(&listed(&decoded.issues))),
     }
@@ -142,12 +211,11 @@ fn listed(issues: &[FieldIssue]) -> String {
 }
 
 /// Protobuf has no place for fields that the schema lacks, so strictness has nothing to judge.
-fn decode_protobuf(kind: &Kind, call: &Call, schema: &Schema) -> Result<Value, ApiError> {
-    let gvk = &kind.resource.gvk;
+fn decode_protobuf(gvk: &GroupVersionKind, call: &Call, schema: &Schema) -> Result<Value, ApiError> {
     let refuse = |error: ProtobufError| error.to_api_error(gvk, &call.body);
     let envelope = Envelope::open(&call.body).map_err(refuse)?;
-    check_kind_of(gvk, envelope.kind, envelope.api_version)?;
-    Ok(finish(kind, envelope.decode(schema).map_err(refuse)?))
+    check_kind(gvk, envelope.kind, envelope.api_version, &call.body)?;
+    envelope.decode(schema).map_err(refuse)
 }
 
 fn unknown_media(gvk: &GroupVersionKind) -> ApiError {
@@ -157,29 +225,33 @@ fn unknown_media(gvk: &GroupVersionKind) -> ApiError {
     ))
 }
 
-/// Decodes a body that is not an object of the kind (options); none where there is no body.
-pub fn decode_options(call: &Call, kind: &str) -> Result<Option<Value>, ApiError> {
+/// Decodes `DeleteOptions` of any version; none where there is no body. Upstream answers 500 where they can't be read.
+pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
+    const KIND: &str = "DeleteOptions";
     if call.body.is_empty() {
         return Ok(None);
     }
-    let gvk = GroupVersionKind { kind: kind.to_owned().into(), ..GroupVersionKind::new("", "v1", "") };
-    parse_body(call, &gvk).map(Some)
-}
-
-fn parse_body(call: &Call, gvk: &GroupVersionKind) -> Result<Value, ApiError> {
-    let schema = Schemas::builtin().get(gvk).unwrap_or_else(|| super::martello::open_schema());
-    let decoded = match call.content_type.as_str() {
-        JSON => schema::decode_json(schema, &call.body),
-        YAML => schema::decode_yaml(schema, &call.body),
-        PROTOBUF if schema::has_protobuf(gvk) => {
-            let opened = Envelope::open(&call.body);
-            return opened
-                .and_then(|envelope| envelope.decode(schema))
-                .map_err(|error| error.to_api_error(gvk, &call.body));
+    let gvk = GroupVersionKind::new("", "v1", KIND);
+    let schema = Schemas::builtin().get(&gvk).unwrap_or_else(|| super::martello::open_schema());
+    let failed = |why: String| ApiError::new(500, "", why);
+    let document = match call.content_type.as_str() {
+        JSON => Document::json(&call.body),
+        YAML => Document::yaml(&call.body),
+        PROTOBUF if schema::has_protobuf(&gvk) => {
+            let envelope = Envelope::open(&call.body).map_err(|error| failed(error.to_string()))?;
+            return envelope.decode(schema).map(Some).map_err(|error| failed(error.to_string()));
         }
-        _ => return Err(unknown_media(gvk)),
+        _ => return Err(unknown_media(&gvk)),
     };
-    decoded.map(|decoded| decoded.value).map_err(|error| error.to_api_error(gvk, &call.body))
+    let document = document.map_err(|error| failed(error.to_string()))?;
+    let (kind, version) = (document.kind(), document.api_version());
+    if !matches!(kind, "" | KIND) {
+        let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
+        return Err(failed(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/apis/meta/internalversion/scheme/register.go:33\""
+        )));
+    }
+    document.decode(schema).map(|decoded| Some(decoded.value)).map_err(|error| failed(error.to_string()))
 }
 
 /// Writes down whose fields were set.
@@ -231,28 +303,34 @@ enum Form {
     Apply,
 }
 
-impl Patch {
-    /// Reads the patch in the body.
-    pub fn read(kind: &Kind, call: &Call) -> Result<Self, ApiError> {
-        let strictness = options::field_validation(&call.query, "PatchOptions")?;
-        let strategic = Schemas::builtin().get(&kind.resource.gvk).is_some();
-        let form = match call.content_type.as_str() {
-            JSON_PATCH => Form::Json,
-            MERGE => Form::Merge,
-            STRATEGIC if strategic => Form::Strategic,
-            APPLY => Form::Apply,
-            _ if kind.is_custom() => {
-                return Err(ApiError::unsupported_media_type(format!(
-                    "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE}, {APPLY}"
-                )));
-            }
-            _ => {
+impl Form {
+    /// Of the media type of the body. Strategic patches need the merge keys that only built-in kinds have.
+    fn read(call: &Call, built_in: bool) -> Result<Self, ApiError> {
+        Ok(match call.content_type.as_str() {
+            JSON_PATCH => Self::Json,
+            MERGE => Self::Merge,
+            STRATEGIC if built_in => Self::Strategic,
+            APPLY => Self::Apply,
+            _ if built_in => {
                 let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
                 error.details = Some(Box::default());
                 return Err(error);
             }
-        };
-        options::patch_options(&call.query, form == Form::Apply)?;
+            _ => {
+                return Err(ApiError::unsupported_media_type(format!(
+                    "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE}, {APPLY}"
+                )));
+            }
+        })
+    }
+}
+
+impl Patch {
+    /// Reads the patch in the body.
+    pub fn read(kind: &Kind, call: &Call) -> Result<Self, ApiError> {
+        let built_in = Schemas::builtin().get(&kind.resource.gvk).is_some();
+        let form = Form::read(call, built_in)?;
+        let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
         Ok(Self { form, body: call.body.clone(), strictness })
     }
 
@@ -272,16 +350,37 @@ impl Patch {
             Form::Apply => return self.applied(kind, call, Some(current), subresource),
         };
         let patched = patched.map_err(|error| error.to_api_error())?;
-        let shown = patched.value.to_string();
+        let gvk = &kind.resource.gvk;
+        let value = self.decoded((!kind.is_custom()).then_some(gvk), schema, call, patched)?;
+        if kind.is_custom() {
+            check_custom_type(kind, &value)?;
+        }
+        Ok(finish(kind, value))
+    }
+
+    /// What a patch came to, decoded; where a kind is given it has to be of that.
+    fn decoded(
+        &self,
+        gvk: Option<&GroupVersionKind>,
+        schema: &Schema,
+        call: &Call,
+        patched: patch::Patched,
+    ) -> Result<Value, ApiError> {
+        let shown = patched.shown.unwrap_or_else(|| patched.value.to_string());
+        let (own, version) = (object::text(&patched.value, &["kind"]), object::text(&patched.value, &["apiVersion"]));
+        // A strategic patch works on a value whose type is settled.
+        if let Some(gvk) = gvk.filter(|_| self.form != Form::Strategic)
+            && let Some(Mismatch::Malformed(why) | Mismatch::Kind(why)) = Mismatch::find(gvk, own, version)
+        {
+            return Err(patch::invalid_patch(&shown, &why));
+        }
         let mut decoded = schema::decode_value(schema, patched.value)
             .map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
         let own = std::mem::replace(&mut decoded.issues, patched.issues);
         decoded.issues.extend(own);
-        let value = judge(call, decoded, self.strictness, |problems| {
+        judge(call, decoded, self.strictness, |problems| {
             patch::invalid_patch(&shown, &format!("strict decoding error: {problems}"))
-        })?;
-        check_patched_kind(kind, &value)?;
-        Ok(finish(kind, value))
+        })
     }
 
     /// What it makes of nothing.
@@ -293,107 +392,139 @@ impl Patch {
     }
 
     fn applied(&self, kind: &Kind, call: &Call, current: Option<&Value>, subresource: &str) -> Result<Value, ApiError> {
-        let gvk = &kind.resource.gvk;
-        let read = schema::parse_yaml(&self.body)
-            .map_err(|why| ApiError::bad_request(format!("error decoding YAML: {why}")))?;
-        match self.strictness {
-            FieldValidation::Ignore => {}
-            FieldValidation::Warn => read.duplicates.iter().for_each(|line| call.warn(line.clone())),
-            FieldValidation::Strict if read.duplicates.is_empty() => {}
-            FieldValidation::Strict => {
-                let listed = read.duplicates.join("\n  ");
-                return Err(ApiError::bad_request(format!(
-                    "error decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
-                )));
-            }
-        }
-        let schema = schema_of(kind);
-        let patch = read.value.into_value();
-        check_applied(gvk, call, &patch)?;
-        let (manager, version) = (call.manager(), gvk.api_version());
-        let reset_fields = reset_fields(kind, subresource);
-        let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
-        let force = call.query.flag("force").unwrap_or(false);
-        let applied =
-            managed_fields::apply(schema, current, &patch, &writer, force).map_err(|error| error.to_api_error())?;
-        Ok(finish(kind, applied.value))
+        let config = read_applied(&kind.resource.gvk, call, self.strictness)?;
+        apply_config(kind, call, current, &config, subresource)
     }
 }
 
-fn check_patched_kind(kind: &Kind, value: &Value) -> Result<(), ApiError> {
-    if kind.is_custom() {
-        return check_custom_type(kind, value);
+/// Reads an apply patch.
+fn read_applied(gvk: &GroupVersionKind, call: &Call, strictness: FieldValidation) -> Result<Value, ApiError> {
+    let read = schema::parse_yaml(&call.body)
+        .map_err(|why| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")))?;
+    match strictness {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => read.duplicates.iter().for_each(|line| call.warn(line.clone())),
+        FieldValidation::Strict if read.duplicates.is_empty() => {}
+        FieldValidation::Strict => {
+            let listed = read.duplicates.join("\n  ");
+            return Err(ApiError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
+            )));
+        }
     }
-    let gvk = &kind.resource.gvk;
+    let found = match &read.value {
+        schema::Raw::Map(_) | schema::Raw::Null => None,
+        schema::Raw::List(_) => Some("array"),
+        schema::Raw::String(_) => Some("string"),
+        schema::Raw::Number(_) => Some("number"),
+        schema::Raw::Bool(_) => Some("bool"),
+    };
+    if let Some(found) = found {
+        return Err(ApiError::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
+    }
+    let config = read.value.into_value();
+    check_applied(gvk, &config)?;
+    Ok(config)
+}
+
+/// Applies a config of the kind to what there is.
+pub fn apply_config(
+    kind: &Kind,
+    call: &Call,
+    current: Option<&Value>,
+    config: &Value,
+    subresource: &str,
+) -> Result<Value, ApiError> {
+    let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
+    let reset_fields = reset_fields(kind, subresource);
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
+    let force = call.query.flag("force").unwrap_or(false);
+    let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force)
+        .map_err(|error| error.to_api_error())?;
+    Ok(finish(kind, applied.value))
+}
+
+/// An applied object says of itself what it is.
+fn check_applied(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
     let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
     if own == gvk.kind && version == gvk.api_version() {
         return Ok(());
     }
-    check_kind(gvk, value)
-}
-
-/// An applied object says of itself what it is and how it is called.
-fn check_applied(gvk: &GroupVersionKind, call: &Call, value: &Value) -> Result<(), ApiError> {
-    let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
-    if own != gvk.kind || version != gvk.api_version() {
-        let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
-        return Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={own}")));
-    }
-    if object::name(value).is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({} based on URL) was undeterminable: name must be provided",
-            call.name()
-        )));
-    }
-    Ok(())
+    let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
+    Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={own}")))
 }
 
 /// A body that speaks of an object through a kind of another group (Scale): a whole one, or a patch of one.
 pub struct Foreign {
     gvk: GroupVersionKind,
     value: Value,
-    patch: Option<Form>,
-    body: bytes::Bytes,
+    patch: Option<Patch>,
 }
 
 impl Foreign {
     /// Reads the body.
     pub fn read(call: &Call, group: &'static str, version: &'static str, kind: &'static str) -> Result<Self, ApiError> {
         let gvk = GroupVersionKind::new(group, version, kind);
-        let body = call.body.clone();
+        let schema = Schemas::builtin().get(&gvk).unwrap_or_else(|| super::martello::open_schema());
         if call.verb == "patch" {
-            let form = match call.content_type.as_str() {
-                JSON_PATCH => Form::Json,
-                MERGE => Form::Merge,
-                STRATEGIC => Form::Strategic,
-                _ => return Err(unknown_media(&gvk)),
-            };
-            return Ok(Self { gvk, value: Value::Null, patch: Some(form), body });
+            let form = Form::read(call, true)?;
+            let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
+            let value = if form == Form::Apply { read_applied(&gvk, call, strictness)? } else { Value::Null };
+            return Ok(Self { gvk, value, patch: Some(Patch { form, body: call.body.clone(), strictness }) });
         }
-        let value = parse_body(call, &gvk)?;
-        let (own, own_version) = (object::text(&value, &["kind"]), object::text(&value, &["apiVersion"]));
-        if !own.is_empty() && (own != kind || own_version != gvk.api_version()) {
-            return Err(ApiError::bad_request(format!(
-                "{own} in version {:?} cannot be handled as a {kind}: converting to ({group}.{kind}): unknown conversion",
-                own_version.rsplit('/').next().unwrap_or_default()
-            )));
-        }
-        Ok(Self { gvk, value, patch: None, body })
+        let options = if call.verb == "update" { "UpdateOptions" } else { "CreateOptions" };
+        let strictness = WriteOptions::read(&call.query, options)?.strictness;
+        let value = decode_as(&gvk, schema, call, strictness, None)?;
+        Ok(Self { gvk, value, patch: None })
+    }
+
+    /// What is to be applied, where it is an apply patch.
+    #[must_use]
+    pub fn applied(&self) -> Option<&Value> {
+        self.patch.as_ref().filter(|patch| patch.is_apply()).map(|_| &self.value)
     }
 
     /// What it makes of the current one.
-    pub fn apply(&self, current: &Value) -> Result<Value, ApiError> {
+    pub fn apply(&self, call: &Call, current: &Value) -> Result<Value, ApiError> {
         let schema = Schemas::builtin().get(&self.gvk).unwrap_or_else(|| super::martello::open_schema());
-        let patched = match self.patch {
-            None => return Ok(self.value.clone()),
-            Some(Form::Json) => patch::json_patch(current, &self.body),
-            Some(Form::Strategic) => patch::strategic_merge_patch(schema, current, &self.body),
-            Some(Form::Merge | Form::Apply) => patch::merge_patch(current, &self.body),
+        let Some(patch) = &self.patch else { return Ok(self.value.clone()) };
+        let patched = match patch.form {
+            Form::Json => patch::json_patch(current, &patch.body),
+            Form::Strategic => patch::strategic_merge_patch(schema, current, &patch.body),
+            Form::Merge => patch::merge_patch(current, &patch.body),
+            Form::Apply => return Ok(self.value.clone()),
         };
-        let patched = patched.map_err(|error| error.to_api_error())?;
-        let shown = patched.value.to_string();
-        let decoded = schema::decode_value(schema, patched.value)
-            .map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
-        Ok(decoded.value)
+        patch.decoded(Some(&self.gvk), schema, call, patched.map_err(|error| error.to_api_error())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_another_kind_is_refused_in_upstreams_words() {
+        let config_map = GroupVersionKind::new("", "v1", "ConfigMap");
+        let found = |kind: &str, version: &str| Mismatch::find(&config_map, kind, version);
+        for (kind, version) in [("", ""), ("ConfigMap", ""), ("", "v1"), ("ConfigMap", "v1")] {
+            assert_eq!(found(kind, version), None);
+        }
+        let converting = "converting (v1.Deployment) to (core.ConfigMap): unknown conversion";
+        assert_eq!(found("Deployment", "apps/v1"), Some(Mismatch::Kind(converting.into())));
+        let Some(Mismatch::Kind(why)) = found("Frob", "") else { panic!("a mismatch") };
+        assert!(why.starts_with("no kind \"Frob\" is registered for version \"v1\""), "{why}");
+        assert_eq!(
+            found("ConfigMap", "a/b/c"),
+            Some(Mismatch::Malformed("unexpected GroupVersion string: a/b/c".into()))
+        );
+        let event = GroupVersionKind::new("", "v1", "Event");
+        assert_eq!(
+            Mismatch::find(&event, "Event", "events.k8s.io/v1"),
+            Some(Mismatch::Version(
+                "the API version in the data (events.k8s.io/v1) does not match the expected API version (v1)".into()
+            ))
+        );
     }
 }

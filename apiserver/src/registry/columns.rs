@@ -9,7 +9,8 @@ use super::kind::{Column, Kind};
 /// The descriptions of a kind's columns: of the field that is named, or the words as they are.
 #[must_use]
 pub fn describe(kind: &Kind, columns: &[Column]) -> Vec<String> {
-    let Some(root) = Schemas::builtin().get(&kind.resource.gvk) else {
+    let described = kind.described_as();
+    let Some(root) = Schemas::builtin().get(described.as_ref().unwrap_or(&kind.resource.gvk)) else {
         return columns.iter().map(|column| column.description.to_owned()).collect();
     };
     let words = Descriptions::of(&BTreeSet::from([&*root.name]));

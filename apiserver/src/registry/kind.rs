@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
-    resource::{Resource, Text},
+    resource::{GroupVersionKind, Resource, Text},
     schema::Schema,
     status::{ApiError, Cause},
 };
@@ -232,6 +232,11 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Whether a delete says what becomes of dependents (not of Events).
+    fn collects_garbage(&self) -> bool {
+        true
+    }
+
     /// What a delete changes besides (of Namespaces: the phase).
     fn mark_deleted(&self, _object: &mut Value) {}
 
@@ -250,6 +255,15 @@ pub trait Strategy: Send + Sync + 'static {
         self.indexed().iter().map(|path| ((*path).to_owned(), self.field(stored, path))).collect()
     }
 
+    /// What a client is told who selects by another field.
+    fn unknown_field(&self, path: &str) -> String {
+        if self.selectable().is_empty() {
+            format!("{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        } else {
+            format!("field label not supported: {path}")
+        }
+    }
+
     /// What a field selector sees.
     fn field(&self, object: &Value, path: &str) -> String {
         plain_field(object, path)
@@ -266,6 +280,11 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Columns of a Table as they are told, where they are known only at run time.
     fn column_definitions(&self) -> Option<&[Value]> {
+        None
+    }
+
+    /// The kind whose fields the columns show, where it is another.
+    fn described_as(&self) -> Option<GroupVersionKind> {
         None
     }
 
@@ -295,7 +314,7 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// What clients of a deprecated version are told.
+    /// What clients of a deprecated version are told, on every call.
     fn deprecation(&self) -> Option<&str> {
         None
     }
@@ -440,6 +459,12 @@ impl Kind {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.resource.gvk.kind
+    }
+
+    /// The name of the type that upstream holds its objects in, which messages show.
+    #[must_use]
+    pub fn go_type(&self) -> String {
+        format!("*{}.{}", super::codec::internal_package(self.group()), self.name())
     }
 
     /// 404 for an object of this kind.

@@ -134,6 +134,12 @@ impl Registry {
         self.builtin.find(&path).or(self.custom.load().kinds.find(&path)).cloned()
     }
 
+    /// Whether anything of the group is built in.
+    #[must_use]
+    pub fn has_group(&self, group: &str) -> bool {
+        self.builtin.iter().any(|kind| kind.resource.gvk.group == group)
+    }
+
     /// Whether a built-in kind is served in this version of the group.
     #[must_use]
     pub fn has_version(&self, group: &str, version: &str) -> bool {

@@ -28,11 +28,8 @@ impl Selection {
         };
         let mut fields = terms(query.get("fieldSelector"))?;
         for term in &mut fields {
-            if term.path == "name" && !kind.selects("name") {
-                term.path = "metadata.name".to_owned();
-            }
             if !kind.selects(&term.path) {
-                return Err(ApiError::bad_request(format!("field label not supported: {}", term.path)));
+                return Err(ApiError::bad_request(kind.unknown_field(&term.path)));
             }
             if let Some(stored) = kind.stored_field(&term.path) {
                 term.path = stored.to_owned();
@@ -42,12 +39,15 @@ impl Selection {
     }
 
     /// Of these, only the object that the path names. What was authorized by name is selected by it.
-    #[must_use]
-    pub fn named(mut self, name: &str) -> Self {
-        if !name.is_empty() && self.name() != Some(name) {
-            self.fields.insert(0, Term { path: "metadata.name".to_owned(), value: name.to_owned(), equal: true });
+    pub fn named(mut self, name: &str) -> Result<Self, ApiError> {
+        if name.is_empty() || self.name() == Some(name) {
+            return Ok(self);
         }
-        self
+        if !self.fields.is_empty() {
+            return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        self.fields.push(Term { path: "metadata.name".to_owned(), value: name.to_owned(), equal: true });
+        Ok(self)
     }
 
     /// Whether everything is selected.
@@ -88,12 +88,14 @@ pub fn equalities(text: &str) -> Vec<(String, String)> {
 
 /// Parses `path=value`, `path==value`, `path!=value`, joined by commas; backslashes escape.
 fn terms(text: &str) -> Result<Vec<Term>, ApiError> {
-    split(text)
+    let mut parts = split(text);
+    parts.sort();
+    parts
         .into_iter()
         .filter(|part| !part.is_empty())
         .map(|part| {
-            let bad = || ApiError::bad_request(format!("invalid selector: '{part}'; can't understand '{part}'"));
-            let at = unescaped_equals(&part).ok_or_else(bad)?;
+            let bad = || ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'"));
+            let at = part.find('=').ok_or_else(bad)?;
             let (left, right) = part.split_at(at);
             let right = right.get(1..).unwrap_or_default();
             let (path, equal) = match left.strip_suffix('!') {
@@ -101,7 +103,7 @@ fn terms(text: &str) -> Result<Vec<Term>, ApiError> {
                 None => (left, true),
             };
             let right = if equal { right.strip_prefix('=').unwrap_or(right) } else { right };
-            Ok(Term { path: path.to_owned(), value: unescape(right), equal })
+            Ok(Term { path: path.to_owned(), value: unescape(right)?, equal })
         })
         .collect()
 }
@@ -122,26 +124,23 @@ fn split(text: &str) -> Vec<String> {
     parts
 }
 
-fn unescaped_equals(part: &str) -> Option<usize> {
-    let mut escaped = false;
-    part.char_indices().find_map(|(at, character)| {
-        let found = character == '=' && !escaped;
-        escaped = character == '\\' && !escaped;
-        found.then_some(at)
-    })
-}
-
-fn unescape(text: &str) -> String {
+/// A value without its escapes; commas, equals signs and backslashes need them, and nothing else has any.
+fn unescape(text: &str) -> Result<String, ApiError> {
+    let refuse = |why: String| Err(ApiError::bad_request(format!("invalid field selector: {why}")));
     let mut out = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        if character == '\\' {
-            out.extend(characters.next());
-        } else {
-            out.push(character);
+        match character {
+            '\\' => match characters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => out.push(escaped),
+                Some(other) => return refuse(format!("invalid escape sequence: \\{other}")),
+                None => return refuse("invalid escape sequence: \\".to_owned()),
+            },
+            ',' | '=' => return refuse(format!("unescaped character in value: {}", u32::from(character))),
+            other => out.push(other),
         }
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -154,9 +153,13 @@ mod tests {
         assert_eq!(read.len(), 3);
         assert_eq!((read[1].path.as_str(), read[1].equal), ("b", false));
         assert_eq!(read[2].value, "x,y");
-        assert_eq!(
-            terms("metadata.name").unwrap_err().message,
-            "invalid selector: 'metadata.name'; can't understand 'metadata.name'"
-        );
+        for (text, message) in [
+            ("b=1,metadata.name", "invalid selector: 'b=1,metadata.name'; can't understand 'metadata.name'"),
+            (r"a=b\z", r"invalid field selector: invalid escape sequence: \z"),
+            (r"a=b\", r"invalid field selector: invalid escape sequence: \"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+        ] {
+            assert_eq!(terms(text).unwrap_err().message, message);
+        }
     }
 }

@@ -29,7 +29,8 @@ fn include(call: &Call) -> Result<Include, ApiError> {
 
 /// One object as a Table.
 pub fn of_one(kind: &Kind, call: &Call, version: &str, value: &Value) -> Result<Value, ApiError> {
-    let metadata = json!({"resourceVersion": object::text(value, &["metadata", "resourceVersion"])});
+    let revision = object::text(value, &["metadata", "resourceVersion"]);
+    let metadata = if revision.is_empty() { json!({}) } else { json!({"resourceVersion": revision}) };
     of_list(kind, call, version, metadata, std::slice::from_ref(value))
 }
 

@@ -29,8 +29,8 @@ pub fn options(bytes: &[u8]) {
         drop(ListOptions::read(&query, watch));
     }
     drop(DeleteOptions::read(&query, serde_json::from_slice(bytes).ok().as_ref()));
-    drop(options::field_validation(&query, "CreateOptions"));
-    drop(options::patch_options(&query, true));
+    drop(options::WriteOptions::read(&query, "CreateOptions"));
+    drop(options::WriteOptions::read_patch(&query, true));
     drop(options::parse_revision(&text(bytes)));
 }
 

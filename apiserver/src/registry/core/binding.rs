@@ -57,7 +57,7 @@ impl Connect for PodBinding {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
-            let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&Value::Null)?;
+            let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
             let status = bind(core, kind, &call, call.name(), &body).await?;
             Ok(answer::encoded(&call, 201, &status))
         })

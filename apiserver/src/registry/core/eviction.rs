@@ -36,7 +36,7 @@ impl Connect for Evictions {
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let dry_run = call.dry_run("CreateOptions")?;
-            let body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&Value::Null)?;
+            let body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&call, &Value::Null)?;
             if object::name(&body) != call.name() {
                 return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
             }

@@ -44,7 +44,8 @@ impl Connect for TokenRequests {
 
 async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let dry_run = call.dry_run("CreateOptions")?;
-    let mut body = codec::Foreign::read(call, "authentication.k8s.io", "v1", "TokenRequest")?.apply(&Value::Null)?;
+    let mut body =
+        codec::Foreign::read(call, "authentication.k8s.io", "v1", "TokenRequest")?.apply(call, &Value::Null)?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
     let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_seconds(call, seconds)?;

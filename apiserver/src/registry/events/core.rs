@@ -18,6 +18,10 @@ impl Strategy for Events {
         resource("", "v1", "Event", "events").short(&["ev"]).build()
     }
 
+    fn collects_garbage(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Value) {
         object::set_default(object, &[], "metadata", json!({}));
         for key in ["source", "involvedObject"] {

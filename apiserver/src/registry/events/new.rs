@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use martello_api::{
-    resource::{Resource, Text},
+    resource::{GroupVersionKind, Resource, Text},
     status::Cause,
 };
 use serde_json::{Value, json};
@@ -42,6 +42,14 @@ const SELECTABLE: &[&str] = &[
 impl Strategy for Events {
     fn resource(&self) -> Resource {
         resource("events.k8s.io", "v1", "Event", "events").short(&["ev"]).build()
+    }
+
+    fn described_as(&self) -> Option<GroupVersionKind> {
+        Some(GroupVersionKind::new("", "v1", "Event"))
+    }
+
+    fn collects_garbage(&self) -> bool {
+        false
     }
 
     fn storage(&self) -> Option<Text> {

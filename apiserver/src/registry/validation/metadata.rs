@@ -55,6 +55,12 @@ fn go_strings(values: &[&str]) -> String {
 
 fn name(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     let name = object::name(object);
+    let base = object::text(object, &["metadata", "generateName"]);
+    if !base.is_empty() {
+        for fault in kind.name_rule().faults(&without_dash(base)) {
+            causes.push(Cause::invalid("metadata.generateName", &json!(base), &fault));
+        }
+    }
     if name.is_empty() {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
     } else {
@@ -78,6 +84,19 @@ fn name(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
         && generation < 0
     {
         causes.push(Cause::invalid("metadata.generation", &json!(generation), "must be greater than or equal to 0"));
+    }
+}
+
+/// A base of names as it is judged: its end is not the end of a name.
+fn without_dash(base: &str) -> String {
+    match base.strip_suffix('-') {
+        Some(rest) if !rest.is_empty() => {
+            let mut masked = rest.to_owned();
+            masked.pop();
+            masked.push('a');
+            masked
+        }
+        _ => base.to_owned(),
     }
 }
 

@@ -65,7 +65,7 @@ pub async fn one(core: &Arc<Core>, kind: &Kind, call: &Call, code: u16, entry: &
 }
 
 fn is_plain(call: &Call) -> bool {
-    call.accepted.encoding == Encoding::Json && call.accepted.form == Form::Objects && !call.query.has("pretty")
+    call.accepted.encoding == Encoding::Json && call.accepted.form == Form::Objects && !call.pretty()
 }
 
 /// Answers with a value.
@@ -75,9 +75,8 @@ pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply,
         Form::Table(version) => table::of_one(kind, call, version, &value)?,
         Form::Metadata(version) => metadata_only(version, &value),
         Form::MetadataList(_) => {
-            let package = kind.group().split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
             let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
-            return Err(not_acceptable(&format!("{why} (*{package}.{})", kind.name())));
+            return Err(not_acceptable(&format!("{why} ({})", kind.go_type())));
         }
     };
     Ok(encoded(call, code, &shaped))
@@ -94,7 +93,7 @@ pub fn not_acceptable(why: &str) -> ApiError {
 /// A value in the encoding that was asked for, pretty where that was asked for.
 #[must_use]
 pub fn encoded(call: &Call, code: u16, value: &Value) -> Reply {
-    if call.accepted.encoding == Encoding::Json && call.query.flag("pretty") == Some(true) {
+    if call.accepted.encoding == Encoding::Json && call.pretty() {
         let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
         text.push(b'\n');
         return reply::json(code, text);

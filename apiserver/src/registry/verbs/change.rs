@@ -82,14 +82,11 @@ pub async fn change(
 ) -> Result<(Written, bool), ApiError> {
     for _ in 0..ATTEMPTS {
         let Some(entry) = core.find(kind, call.namespace(), call.name()).await? else {
-            if !plan.creates {
-                return Err(kind.not_found(call.name()));
-            }
             return make(core, kind, call, plan).await.map(|written| (written, true));
         };
         let current = core.value(kind, &entry).await?;
         let mut new = (plan.transform)(Some(&current))?;
-        let pinned = check_identity(kind, call, &new, &current, plan)?;
+        let pinned = check_preconditions(kind, call, &new, &current, plan)?;
         shape(kind, call, plan, &mut new, &current);
         if plan.part == Part::Main {
             admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
@@ -118,14 +115,20 @@ pub async fn change(
 async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<Written, ApiError> {
     let mut new = (plan.transform)(None)?;
     let uid = object::uid(&new);
+    if !uid.is_empty() && call.verb == "update" {
+        return Err(kind.conflict(call.name(), &uid_precondition(kind, call, uid, "")));
+    }
+    if !plan.creates {
+        return Err(kind.not_found(call.name()));
+    }
     if !uid.is_empty() {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
         return Err(kind.conflict(call.name(), &why));
     }
     if call.verb == "update" && !matches!(object::text(&new, &["metadata", "resourceVersion"]), "" | "0") {
         return Err(kind.not_found(call.name()));
     }
-    check_name(call, &new)?;
+    check_identity(call, &new)?;
     object::remove(&mut new, &["metadata"], "resourceVersion");
     may_create(core, call)?;
     create::create_object(core, kind, call, new, plan.dry_run).await
@@ -141,19 +144,36 @@ fn may_create(core: &Core, call: &Call) -> Result<(), ApiError> {
     }
 }
 
+/// What upstream's store says of a uid that is not the one that was asked for, the place of the object included.
+fn uid_precondition(kind: &Kind, call: &Call, wanted: &str, found: &str) -> String {
+    let resource = match (kind.group(), &*kind.resource.plural) {
+        ("", "endpoints") => "services/endpoints".to_owned(),
+        ("", "services") => "services/specs".to_owned(),
+        ("", "nodes") => "minions".to_owned(),
+        ("", "replicationcontrollers") => "controllers".to_owned(),
+        ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io", plural) => format!("{}/{plural}", kind.group()),
+        (_, plural) => plural.to_owned(),
+    };
+    let namespace = if kind.resource.namespaced { format!("{}/", call.namespace()) } else { String::new() };
+    format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{resource}/{namespace}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        call.name()
+    )
+}
+
 /// Whether what is to be written names the object that is there. Answers whether it is pinned to a revision.
-fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: &Plan<'_>) -> Result<bool, ApiError> {
-    check_name(call, new)?;
-    let namespace = object::namespace(new);
-    if kind.resource.namespaced && !namespace.is_empty() && namespace != call.namespace() {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+fn check_preconditions(
+    kind: &Kind,
+    call: &Call,
+    new: &Value,
+    current: &Value,
+    plan: &Plan<'_>,
+) -> Result<bool, ApiError> {
+    check_identity(call, new)?;
     let uid = object::uid(new);
     if !uid.is_empty() && uid != object::uid(current) && call.verb != "patch" {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
+        let why = uid_precondition(kind, call, uid, object::uid(current));
         return Err(kind.conflict(call.name(), &why));
     }
     let wanted = object::text(new, &["metadata", "resourceVersion"]);
@@ -171,14 +191,21 @@ fn check_identity(kind: &Kind, call: &Call, new: &Value, current: &Value, plan: 
     }
 }
 
-/// Whether the object bears the name that is in the path.
-pub(super) fn check_name(call: &Call, new: &Value) -> Result<(), ApiError> {
+/// Whether the object bears the namespace and the name that are in the path. The namespace may be left out, and is
+/// passed over where the path has none.
+pub(super) fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
+    let namespace = object::namespace(new);
+    if !namespace.is_empty() && !call.namespace().is_empty() && namespace != call.namespace() {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
     let name = object::name(new);
     if name == call.name() {
         return Ok(());
     }
     Err(ApiError::bad_request(if name.is_empty() {
-        "name must be provided".to_owned()
+        format!("the name of the object ({} based on URL) was undeterminable: name must be provided", call.name())
     } else {
         format!("the name of the object ({name}) does not match the name on the URL ({})", call.name())
     }))

@@ -37,13 +37,14 @@ pub struct Outcome {
 
 /// Serves a delete.
 pub async fn delete(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
-    let body = codec::decode_options(call, "DeleteOptions")?;
+    let body = codec::decode_delete_options(call)?;
     let options = DeleteOptions::read(&call.query, body.as_ref())?;
     let outcome = delete_object(core, kind, call, call.namespace(), call.name(), &options).await?;
     if outcome.gone && kind.deleted() == Deleted::Status {
         return Ok(answer::encoded(call, 200, &answer::success(kind, &outcome.object)));
     }
-    answer::value(kind, call, 200, outcome.object)
+    // Whoever asked in the old way that dependents go first is told that they are still going.
+    answer::value(kind, call, if options.waits && !outcome.gone { 202 } else { 200 }, outcome.object)
 }
 
 /// Deletes an object as `options` say.
@@ -85,8 +86,17 @@ async fn attempt(
     if !object::is_terminating(&current) && kind.begin_delete(&mut new, now) {
         return keep(core, kind, entry, new, &current, options).await;
     }
-    let grace = kind.grace(&current, options.grace);
-    set_finalizers(&mut new, propagation(kind, &current, options));
+    let mut grace = kind.grace(&current, options.grace);
+    let mut pending = false;
+    if object::is_terminating(&current) && left(&current) > 0 && grace.is_some() {
+        // It is ending already: only what is asked for in so many words may change when.
+        let asked = options.grace.map(|asked| if asked < 0 { 1 } else { asked });
+        grace = Some(asked.unwrap_or(left(&current)));
+        pending = asked.is_none_or(|asked| asked >= left(&current));
+    }
+    if kind.collects_garbage() && !pending {
+        set_finalizers(&mut new, propagation(kind, &current, options));
+    }
     let held = !object::finalizers(&new).is_empty() || kind.holds_back(&new);
     let marked = mark(kind, &mut new, &current, grace, held, now);
     let stays = held || grace.is_some_and(|grace| grace > 0) && marked != Mark::Ended;
@@ -131,14 +141,15 @@ enum Mark {
 /// Writes down that the object is being deleted, and since when.
 fn mark(kind: &Kind, new: &mut Value, current: &Value, grace: Option<i64>, held: bool, now: Timestamp) -> Mark {
     let seconds = grace.unwrap_or(0);
-    let before = object::int(current, &["metadata", "deletionGracePeriodSeconds"]);
     if object::is_terminating(current) {
-        // A second delete may only shorten the time that is left.
-        let shorter = before.is_some_and(|before| seconds < before);
-        if shorter {
-            set_deletion(new, seconds, now);
+        let before = left(current);
+        // A second delete may only shorten the time that is left, and that began with the first.
+        if grace.is_some() && seconds < before {
+            let end = object::text(current, &["metadata", "deletionTimestamp"]).parse().unwrap_or(now);
+            let begun = end.checked_sub(SignedDuration::from_secs(before)).unwrap_or(now);
+            set_deletion(new, seconds, begun);
         }
-        return if seconds == 0 || before == Some(0) { Mark::Ended } else { Mark::Deleting };
+        return if seconds == 0 || before == 0 { Mark::Ended } else { Mark::Deleting };
     }
     if grace.is_some() || held {
         set_deletion(new, seconds, now);
@@ -152,8 +163,13 @@ fn mark(kind: &Kind, new: &mut Value, current: &Value, grace: Option<i64>, held:
     Mark::Deleting
 }
 
-fn set_deletion(new: &mut Value, seconds: i64, now: Timestamp) {
-    let end = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
+/// Seconds that an object was given to end.
+fn left(object: &Value) -> i64 {
+    object::int(object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0)
+}
+
+fn set_deletion(new: &mut Value, seconds: i64, begun: Timestamp) {
+    let end = begun.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(begun);
     object::set(new, &["metadata"], "deletionTimestamp", rfc3339_seconds(end));
     object::set(new, &["metadata"], "deletionGracePeriodSeconds", seconds);
 }
@@ -185,22 +201,23 @@ fn set_finalizers(new: &mut Value, propagation: Option<Propagation>) {
 }
 
 fn check_preconditions(kind: &Kind, current: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
-    let name = object::name(current);
+    let conflict = |what: &str, wanted: &str, found: &str, perhaps: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {perhaps}"
+        );
+        // Upstream names the kind here, where it names the resource elsewhere.
+        ApiError::conflict(kind.group(), kind.name(), object::name(current), &why)
+    };
     if let Some(uid) = &options.uid
         && uid != object::uid(current)
     {
-        let why =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(current));
-        return Err(kind.conflict(name, &why));
+        return Err(conflict("UID", uid, object::uid(current), "deleted and then recreated"));
     }
     let revision = object::text(current, &["metadata", "resourceVersion"]);
     if let Some(wanted) = &options.resource_version
         && wanted != revision
     {
-        let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
-        );
-        return Err(kind.conflict(name, &why));
+        return Err(conflict("ResourceVersion", wanted, revision, "modified"));
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ pub struct Selected {
 /// Serves a list.
 pub async fn list(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let options = ListOptions::read(&call.query, false)?;
-    let selection = Selection::read(kind, &call.query)?.named(call.name());
+    let selection = Selection::read(kind, &call.query)?.named(call.name())?;
     let selected = select(core, kind, call.namespace(), &selection, &options).await?;
     render(core, kind, call, &selected).await
 }
@@ -69,12 +69,16 @@ pub async fn select(
         _ => kind.scope(namespace),
     };
     let mut at = match (&options.from, options.version) {
-        (Some(from), _) => ListAt::Exact(from.revision),
+        (Some(from), _) => from.revision().map_or(ListAt::Latest, ListAt::Exact),
         (None, Match::Newest | Match::Any) => ListAt::Latest,
         (None, Match::Exact(revision)) => ListAt::Exact(revision),
         (None, Match::NotOlderThan(revision)) => ListAt::NotOlderThan(revision),
     };
-    let mut after: Option<Arc<str>> = options.from.as_ref().map(|from| Arc::from(from.after.as_str()));
+    // Tokens name places as upstream's do, below the namespace that is listed.
+    let within =
+        if kind.resource.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
+    let token = |revision: u64, last: &str| Continue::new(revision, last.strip_prefix(&within).unwrap_or(last));
+    let mut after: Option<Arc<str>> = options.from.as_ref().map(|from| Arc::from(format!("{within}{}", from.after())));
     let mut found = Selected { revision: 0, items: Vec::new(), next: None, remaining: None };
     loop {
         let limit = page_limit(selection, options.limit);
@@ -87,7 +91,7 @@ pub async fn select(
                 continue;
             }
             if options.limit > 0 && found.items.len() == options.limit {
-                found.next = found.items.last().map(|last| Continue::new(found.revision, last.key.path().to_string()));
+                found.next = found.items.last().map(|last| token(found.revision, last.key.path()));
                 return Ok(found);
             }
             found.items.push(entry);
@@ -97,7 +101,7 @@ pub async fn select(
         }
         if options.limit > 0 && selection.is_everything() {
             found.remaining = Some(listed.remaining);
-            found.next = last.map(|last| Continue::new(found.revision, last.to_string()));
+            found.next = last.map(|last| token(found.revision, &last));
             return Ok(found);
         }
         at = ListAt::Exact(found.revision);
@@ -114,12 +118,18 @@ fn page_limit(selection: &Selection, limit: usize) -> Option<usize> {
 }
 
 fn list_failure(error: &StoreError, options: &ListOptions) -> ApiError {
-    match error {
-        StoreError::Compacted { .. } if options.from.is_some() => ApiError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.",
-        ),
-        StoreError::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
-        other => store_failure(other),
+    match (error, &options.from) {
+        (StoreError::Compacted { .. }, Some(from)) => {
+            let mut expired = ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            );
+            expired.resume = Some(from.in_newest().encode());
+            expired
+        }
+        (StoreError::Compacted { .. }, None) => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        (other, _) => store_failure(other),
     }
 }
 
@@ -147,7 +157,7 @@ fn table_metadata(selected: &Selected) -> Value {
 
 /// Answers with what was selected.
 pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selected) -> Result<Reply, ApiError> {
-    let plain = call.accepted.encoding == Encoding::Json && call.query.flag("pretty") != Some(true);
+    let plain = call.accepted.encoding == Encoding::Json && !call.pretty();
     if plain && call.accepted.form == Form::Objects {
         return Ok(reply::json_body(200, joined(core, kind, selected).await?));
     }
@@ -159,7 +169,12 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
     for entry in &selected.items {
         values.push(core.value(kind, entry).await?);
     }
-    let shaped = match &call.accepted.form {
+    Ok(answer::encoded(call, 200, &shaped(kind, call, selected, values)?))
+}
+
+/// A list in the form that the client asked for.
+pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>) -> Result<Value, ApiError> {
+    Ok(match &call.accepted.form {
         Form::Objects => {
             let items: Vec<Value> =
                 if kind.is_custom() { values } else { values.into_iter().map(without_kind).collect() };
@@ -181,12 +196,10 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
             })
         }
         Form::Metadata(_) => {
-            return Err(answer::not_acceptable(
-                "you requested PartialObjectMetadata, but the requested object is a list",
-            ));
+            let why = "you requested PartialObjectMetadata, but the requested object is a list";
+            return Err(answer::not_acceptable(&format!("{why} ({}List)", kind.go_type())));
         }
-    };
-    Ok(answer::encoded(call, 200, &shaped))
+    })
 }
 
 async fn protobuf(

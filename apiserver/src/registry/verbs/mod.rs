@@ -45,6 +45,10 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
     if !kind.offers("get") && !call.name().is_empty() {
         return Err(ApiError::no_such_route());
     }
+    // Objects are made in a collection, and changed by name.
+    if (call.verb == "create") != call.name().is_empty() && matches!(call.verb, "create" | "update" | "patch") {
+        return Err(ApiError::method_not_allowed());
+    }
     if !kind.offers(call.verb) {
         return Err(ApiError::method_not_allowed());
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer,
-    change::{Part, Plan, change},
+    change::{Part, Plan, change, check_identity},
 };
 use crate::{
     http::reply::Reply,
@@ -32,9 +32,12 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         unconditional: true,
         transform: &|current| {
             let Some(current) = current else { return Err(kind.not_found(call.name())) };
+            if let Some(config) = edit.applied() {
+                return apply_scale(kind, call, current, config);
+            }
             let mut whole = scale_of(kind, current)?;
             object::set_default(&mut whole, &["spec"], "replicas", 0);
-            let scale = edit.apply(&whole)?;
+            let scale = edit.apply(call, &whole)?;
             apply(kind, call, current, &scale)
         },
     };
@@ -50,20 +53,43 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
     answer::value(kind, call, 200, scale_of(kind, &object)?)
 }
 
+/// What an applied scale says of its object: that is the number, and who may change which object.
+fn apply_scale(kind: &Kind, call: &Call, current: &Value, config: &Value) -> Result<Value, ApiError> {
+    check_identity(call, config)?;
+    check_replicas(config)?;
+    let mut own = json!({
+        "kind": kind.name(),
+        "apiVersion": kind.resource.gvk.api_version(),
+        "metadata": {"name": call.name()},
+    });
+    if let Some(replicas) = object::at(config, &["spec", "replicas"]).cloned() {
+        match kind.scale_paths() {
+            None => object::set(&mut own, &["spec"], "replicas", replicas),
+            Some(paths) => set_at(&mut own, &paths.spec_replicas, replicas),
+        }
+    }
+    for key in ["resourceVersion", "uid"] {
+        if let Some(value) = object::at(config, &["metadata", key]) {
+            object::set(&mut own, &["metadata"], key, value.clone());
+        }
+    }
+    codec::apply_config(kind, call, Some(current), &own, "scale")
+}
+
+fn check_replicas(scale: &Value) -> Result<(), ApiError> {
+    let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let cause = Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
+    Err(ApiError::invalid("autoscaling", "Scale", object::name(scale), vec![cause]))
+}
+
 /// The object with the scale's number and revision.
 fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
-    let name = object::name(scale);
-    if name != call.name() {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name()
-        )));
-    }
+    check_identity(call, scale)?;
+    check_replicas(scale)?;
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
-    if replicas < 0 {
-        let cause = Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
-        return Err(ApiError::invalid("autoscaling", "Scale", name, vec![cause]));
-    }
     let mut new = current.clone();
     match kind.scale_paths() {
         None => object::set(&mut new, &["spec"], "replicas", replicas),

@@ -6,7 +6,7 @@ use martello_api::status::ApiError;
 
 use super::{
     answer,
-    change::{Part, Plan, change, check_name},
+    change::{Part, Plan, change, check_identity},
 };
 use crate::{
     http::reply::Reply,
@@ -18,7 +18,7 @@ use crate::{
 pub async fn update(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, part: Part) -> Result<Reply, ApiError> {
     let dry_run = call.dry_run("UpdateOptions")?;
     let body = codec::decode(kind, call, "UpdateOptions")?;
-    check_name(call, &body)?;
+    check_identity(call, &body)?;
     let plan = Plan {
         part,
         dry_run,

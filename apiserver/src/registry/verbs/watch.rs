@@ -56,27 +56,22 @@ struct Watcher {
     done: bool,
 }
 
-/// Serves a watch.
+/// Serves a watch. What is wrong with its options is an answer; what goes wrong behind it is an event.
 pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
     let options = ListOptions::read(&call.query, true)?;
-    let selection = Selection::read(kind, &call.query)?.named(call.name());
-    let scope = scope_of(kind, &call, &selection);
-    let starts_with_state = options.initial_events.unwrap_or(matches!(options.version, Match::Newest | Match::Any));
-    let (initial, from) = if starts_with_state {
-        let whole = ListOptions { limit: 0, from: None, ..options.clone() };
-        let selected = select(core, kind, call.namespace(), &selection, &whole).await?;
-        (selected.items, selected.revision)
-    } else {
-        let from = match options.version {
-            Match::Exact(revision) | Match::NotOlderThan(revision) => revision,
-            Match::Newest | Match::Any => core.store.progress().await.map_err(|error| store_failure(&error))?,
-        };
-        (Vec::new(), from)
+    let selection = Selection::read(kind, &call.query)?.named(call.name())?;
+    let encoding = call.accepted.encoding;
+    if encoding == Encoding::Yaml {
+        return Err(answer::not_acceptable(
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        ));
+    }
+    let Begun { initial, from, source } = match begin(core, kind, &call, &options, &selection).await {
+        Ok(begun) => begun,
+        Err(error) => return Ok(streamed(encoding, ReplyBody::full(frame(encoding, "ERROR", &error.to_status())))),
     };
-    let source = core.store.watch(&scope, from).await.map_err(|error| store_failure(&error))?;
     let lasts =
         options.timeout.map_or_else(|| MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()), Duration::from_secs);
-    let encoding = call.accepted.encoding;
     let watcher = Watcher {
         core: Arc::clone(core),
         kind: Arc::clone(kind),
@@ -95,12 +90,45 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Rep
         let frame = watcher.next_frame().await?;
         Some((Ok::<Bytes, BoxError>(frame), watcher))
     });
-    let body = ReplyBody::Stream(Box::pin(frames));
-    Ok(match encoding {
-        Encoding::Json => reply::json_body(200, body),
-        Encoding::Yaml => reply::reply(200, http::HeaderValue::from_static("application/yaml"), body),
+    Ok(streamed(encoding, ReplyBody::Stream(Box::pin(frames))))
+}
+
+fn streamed(encoding: Encoding, body: ReplyBody) -> Reply {
+    match encoding {
+        Encoding::Json | Encoding::Yaml => reply::json_body(200, body),
         Encoding::Protobuf => reply::reply(200, PROTOBUF_STREAM, body),
-    })
+    }
+}
+
+/// Where a watch begins.
+struct Begun {
+    initial: Vec<Arc<Entry>>,
+    from: u64,
+    source: Box<dyn Watch>,
+}
+
+async fn begin(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    options: &ListOptions,
+    selection: &Selection,
+) -> Result<Begun, ApiError> {
+    let scope = scope_of(kind, call, selection);
+    let starts_with_state = options.initial_events.unwrap_or(matches!(options.version, Match::Newest | Match::Any));
+    let (initial, from) = if starts_with_state {
+        let whole = ListOptions { limit: 0, from: None, ..options.clone() };
+        let selected = select(core, kind, call.namespace(), selection, &whole).await?;
+        (selected.items, selected.revision)
+    } else {
+        let from = match options.version {
+            Match::Exact(revision) | Match::NotOlderThan(revision) => revision,
+            Match::Newest | Match::Any => core.store.progress().await.map_err(|error| store_failure(&error))?,
+        };
+        (Vec::new(), from)
+    };
+    let source = core.store.watch(&scope, from).await.map_err(|error| store_failure(&error))?;
+    Ok(Begun { initial, from, source })
 }
 
 fn scope_of(kind: &Kind, call: &Call, selection: &Selection) -> Scope {
@@ -195,7 +223,7 @@ impl Watcher {
 
     fn fail(&mut self, error: &ApiError) -> Bytes {
         self.done = true;
-        self.frame("ERROR", error.to_status())
+        self.frame("ERROR", &error.to_status())
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
@@ -220,7 +248,7 @@ impl Watcher {
             }),
             _ => object,
         };
-        self.frame("BOOKMARK", shaped)
+        self.frame("BOOKMARK", &shaped)
     }
 
     /// An event as this watcher sees it: a selector turns changes into comings and goings.
@@ -275,19 +303,19 @@ impl Watcher {
                 table
             }
         };
-        Ok(self.frame(name, shaped))
+        Ok(self.frame(name, &shaped))
     }
 
     /// An event in the encoding that was asked for.
-    fn frame(&self, name: &str, object: Value) -> Bytes {
-        match self.call.accepted.encoding {
-            Encoding::Json => line(&json!({"type": name, "object": object})),
-            Encoding::Yaml => {
-                let event = json!({"type": name, "object": object});
-                Bytes::from(format!("---\n{}", serde_saphyr::to_string(&event).unwrap_or_default()))
-            }
-            Encoding::Protobuf => protobuf(name, &object),
-        }
+    fn frame(&self, name: &str, object: &Value) -> Bytes {
+        frame(self.call.accepted.encoding, name, object)
+    }
+}
+
+fn frame(encoding: Encoding, name: &str, object: &Value) -> Bytes {
+    match encoding {
+        Encoding::Json | Encoding::Yaml => line(&json!({"type": name, "object": object})),
+        Encoding::Protobuf => protobuf(name, object),
     }
 }
 

@@ -1,0 +1,380 @@
+//! The conventions of the API, as clients meet them: what is refused, in which words, and with which code.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what sets a test up fails as the test does"
+)]
+
+use http::Method;
+use serde_json::{Value, json};
+
+#[allow(dead_code, reason = "each test file uses a part of it")]
+mod rig;
+
+use rig::Rig;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "v"}})
+}
+
+async fn with_map() -> Rig {
+    let rig = Rig::new().await;
+    rig.admin(Method::POST, MAPS, Some(&config_map("a"))).await;
+    rig
+}
+
+/// Sends a body of a media type; answers code and message.
+async fn send(rig: &Rig, method: Method, path: &str, media: &str, body: &str) -> (u16, String) {
+    let answer = rig.raw(method, path, &[("content-type", media)], body).await;
+    (answer.status, answer.message())
+}
+
+/// Asks for nothing but an answer.
+async fn ask(rig: &Rig, method: Method, path: &str) -> (u16, String) {
+    let answer = rig.raw(method, path, &[], "").await;
+    (answer.status, answer.message())
+}
+
+#[tokio::test]
+async fn a_body_of_another_kind_is_refused_in_upstreams_words() {
+    let rig = with_map().await;
+    let post = |body: Value| {
+        let body = body.to_string();
+        let rig = &rig;
+        async move { send(rig, Method::POST, MAPS, "application/json", &body).await }
+    };
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}});
+    let words = "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion";
+    assert_eq!(post(secret).await, (400, words.to_owned()));
+    let (code, words) = post(json!({"apiVersion": "a/b/c", "kind": "ConfigMap"})).await;
+    assert_eq!(code, 400);
+    assert!(words.contains("unexpected GroupVersion string: a/b/c"), "{words}");
+    let (code, words) = send(&rig, Method::POST, MAPS, "application/json", "[]").await;
+    assert_eq!(code, 400);
+    assert!(words.ends_with("(5b5d)"), "{words}");
+}
+
+#[tokio::test]
+async fn objects_are_made_in_a_collection_and_changed_by_name() {
+    let rig = with_map().await;
+    let body = config_map("a").to_string();
+    for (method, path) in [
+        (Method::POST, format!("{MAPS}/a")),
+        (Method::PUT, MAPS.to_owned()),
+        (Method::PATCH, MAPS.to_owned()),
+        (Method::POST, "/api/v1/configmaps".to_owned()),
+    ] {
+        let media = if method == Method::PATCH { MERGE } else { "application/json" };
+        assert_eq!(send(&rig, method.clone(), &path, media, &body).await.0, 405, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_names_the_object_of_its_path() {
+    let rig = with_map().await;
+    let put = |path: &'static str, metadata: Value| {
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}).to_string();
+        let (rig, path) = (&rig, format!("{MAPS}/{path}"));
+        async move { send(rig, Method::PUT, &path, "application/json", &body).await }
+    };
+    let nameless = "the name of the object (a based on URL) was undeterminable: name must be provided";
+    assert_eq!(put("a", json!({})).await, (400, nameless.to_owned()));
+    let other = "the name of the object (b) does not match the name on the URL (a)";
+    assert_eq!(put("a", json!({"name": "b"})).await, (400, other.to_owned()));
+    let elsewhere = "the namespace of the provided object does not match the namespace sent on the request";
+    assert_eq!(put("a", json!({"name": "b", "namespace": "x"})).await, (400, elsewhere.to_owned()));
+    let (code, words) = put("none", json!({"name": "none", "uid": "u"})).await;
+    assert_eq!(code, 409);
+    assert!(words.contains("Key: /registry/configmaps/default/none, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: u, UID in object meta: "), "{words}");
+    assert_eq!(put("none", json!({"name": "none"})).await.0, 404);
+    let config = config_map("new").to_string().replace("\"name\"", "\"uid\":\"u\",\"name\"");
+    let path = format!("{MAPS}/new?fieldManager=m");
+    let (code, words) = send(&rig, Method::PATCH, &path, APPLY, &config).await;
+    let absent = "Operation cannot be fulfilled on configmaps \"new\": uid mismatch: the provided object specified uid u, and no existing object was found";
+    assert_eq!((code, words.as_str()), (409, absent));
+}
+
+#[tokio::test]
+async fn a_generated_name_is_judged_with_its_base() {
+    let rig = Rig::new().await;
+    let body = json!({"metadata": {"generateName": "Bad_"}}).to_string();
+    let answer = rig.raw(Method::POST, MAPS, &[("content-type", "application/json")], &body).await.json();
+    let fields: Vec<&str> =
+        answer["details"]["causes"].as_array().unwrap().iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["metadata.generateName", "metadata.name"]);
+    let body = json!({"metadata": {"generateName": "good-"}}).to_string();
+    assert_eq!(send(&rig, Method::POST, MAPS, "application/json", &body).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_patch_that_makes_another_kind_is_refused() {
+    let rig = with_map().await;
+    let path = format!("{MAPS}/a");
+    let (code, words) = send(&rig, Method::PATCH, &path, MERGE, r#"{"kind":"Secret"}"#).await;
+    assert_eq!(code, 422);
+    assert!(words.ends_with("converting (v1.Secret) to (core.ConfigMap): unknown conversion"), "{words}");
+    assert_eq!(send(&rig, Method::PATCH, &path, STRATEGIC, r#"{"kind":"Secret"}"#).await.0, 200);
+    let strict = format!("{path}?fieldValidation=Strict");
+    let (code, words) = send(&rig, Method::PATCH, &strict, STRATEGIC, r#"{"frob":1}"#).await;
+    let shown =
+        " \"\" is invalid: patch: Invalid value: \"map[frob:1]\": strict decoding error: unknown field \"frob\"";
+    assert_eq!((code, words.as_str()), (422, shown));
+    let nameless = "the name of the object (a based on URL) was undeterminable: name must be provided";
+    let gone = send(&rig, Method::PATCH, &path, JSON_PATCH, r#"[{"op":"remove","path":"/metadata"}]"#).await;
+    assert_eq!(gone, (400, nameless.to_owned()));
+    let (code, words) = send(&rig, Method::PATCH, &format!("{path}?fieldManager=m"), APPLY, "[a]").await;
+    assert_eq!(code, 400);
+    assert!(
+        words.starts_with(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array"
+        ),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_scale_is_applied_and_conflicts_as_its_object() {
+    let rig = Rig::new().await;
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}},
+    });
+    let base = "/apis/apps/v1/namespaces/default/deployments";
+    let (status, made) = rig.admin(Method::POST, &format!("{base}?fieldManager=one"), Some(&deployment)).await;
+    assert_eq!(status, 201, "{made}");
+    let config =
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 3}});
+    let apply = |query: &str| {
+        let (path, config, rig) = (format!("{base}/d/scale?{query}"), config.to_string(), &rig);
+        async move { rig.raw(Method::PATCH, &path, &[("content-type", APPLY)], &config).await }
+    };
+    let conflict = apply("fieldManager=two").await;
+    let words = "Apply failed with 1 conflict: conflict with \"one\" using apps/v1: .spec.replicas";
+    assert_eq!((conflict.status, conflict.message().as_str()), (409, words));
+    let scale = apply("fieldManager=two&force=true").await.json();
+    assert_eq!((scale["kind"].as_str(), scale["spec"]["replicas"].as_i64()), (Some("Scale"), Some(3)));
+    let (_, read) = rig.admin(Method::GET, &format!("{base}/d"), None).await;
+    let owner =
+        read["metadata"]["managedFields"].as_array().unwrap().iter().find(|one| one["manager"] == "two").unwrap();
+    assert_eq!((owner["subresource"].as_str(), owner["operation"].as_str()), (Some("scale"), Some("Apply")));
+    assert_eq!(owner["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[tokio::test]
+async fn preconditions_of_a_delete_are_told_with_the_kind() {
+    let rig = with_map().await;
+    let path = format!("{MAPS}/a");
+    let answer = rig
+        .raw(
+            Method::DELETE,
+            &path,
+            &[("content-type", "application/json")],
+            r#"{"preconditions":{"resourceVersion":"1"}}"#,
+        )
+        .await;
+    assert_eq!(answer.status, 409);
+    assert!(answer.message().starts_with("Operation cannot be fulfilled on ConfigMap \"a\": the ResourceVersion in the precondition (1) does not match the ResourceVersion in record ("));
+    assert_eq!(answer.json()["details"]["kind"], "ConfigMap");
+    assert_eq!(send(&rig, Method::DELETE, &path, "application/json", "{").await.0, 500);
+    assert_eq!(send(&rig, Method::DELETE, &path, "text/plain", "x").await.0, 415);
+    let other = r#"{"kind":"DeleteOptions","apiVersion":"apps/v1","dryRun":["All"]}"#;
+    assert_eq!(send(&rig, Method::DELETE, &path, "application/json", other).await.0, 200);
+    let (_, held) =
+        rig.admin(Method::POST, MAPS, Some(&json!({"metadata": {"name": "h", "finalizers": ["x.io/y"]}}))).await;
+    assert_eq!(held["metadata"]["name"], "h");
+    assert_eq!(
+        send(&rig, Method::DELETE, &format!("{MAPS}/h"), "application/json", r#"{"orphanDependents":false}"#).await.0,
+        202
+    );
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_it_stopped() {
+    let rig = Rig::new().await;
+    for name in ["a", "b", "c"] {
+        rig.admin(Method::POST, MAPS, Some(&config_map(name))).await;
+    }
+    for path in [MAPS, "/api/v1/configmaps"] {
+        let (_, first) = rig.admin(Method::GET, &format!("{path}?limit=2"), None).await;
+        let token = first["metadata"]["continue"].as_str().unwrap();
+        let (_, rest) = rig.admin(Method::GET, &format!("{path}?limit=2&continue={token}"), None).await;
+        let names: Vec<&str> =
+            rest["items"].as_array().unwrap().iter().map(|one| one["metadata"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["c"], "{path}");
+    }
+    // {"v":"meta.k8s.io/v1","rv":-1,"start":"a\u0000"}: what is left in whatever state there is.
+    let newest = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6LTEsInN0YXJ0IjoiYVx1MDAwMCJ9";
+    let (_, rest) = rig.admin(Method::GET, &format!("{MAPS}?continue={newest}"), None).await;
+    assert_eq!(rest["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_list_whose_state_is_gone_may_go_on_inconsistently() {
+    use martello_apiserver::store::Store as _;
+    let rig = Rig::new().await;
+    for name in ["a", "b", "c"] {
+        rig.admin(Method::POST, MAPS, Some(&config_map(name))).await;
+    }
+    let (_, first) = rig.admin(Method::GET, &format!("{MAPS}?limit=1"), None).await;
+    rig.admin(Method::DELETE, &format!("{MAPS}/b"), None).await;
+    rig.store.compact(rig.store.progress().await.unwrap()).await.unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let (status, expired) = rig.admin(Method::GET, &format!("{MAPS}?limit=1&continue={token}"), None).await;
+    assert_eq!((status.as_u16(), expired["reason"].as_str()), (410, Some("Expired")), "{expired}");
+    let token = expired["metadata"]["continue"].as_str().unwrap();
+    let (_, rest) = rig.admin(Method::GET, &format!("{MAPS}?limit=1&continue={token}"), None).await;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "c");
+}
+
+#[tokio::test]
+async fn a_watch_that_can_not_begin_says_so_in_an_event() {
+    use martello_apiserver::store::Store as _;
+    let rig = with_map().await;
+    rig.admin(Method::DELETE, &format!("{MAPS}/a"), None).await;
+    rig.store.compact(rig.store.progress().await.unwrap()).await.unwrap();
+    let answer = rig.raw(Method::GET, &format!("{MAPS}?watch=1&resourceVersion=1"), &[], "").await;
+    let event = answer.json();
+    assert_eq!((answer.status, event["type"].as_str()), (200, Some("ERROR")));
+    assert_eq!((event["object"]["code"].as_i64(), event["object"]["reason"].as_str()), (Some(410), Some("Expired")));
+    for (query, code) in [
+        ("watch=1&resourceVersion=abc", 500),
+        ("watch=1&fieldSelector=x%3Dy", 400),
+        ("watch=1&sendInitialEvents=true", 422),
+        ("watch=1&continue=x", 422),
+    ] {
+        assert_eq!(ask(&rig, Method::GET, &format!("{MAPS}?{query}")).await.0, code, "{query}");
+    }
+    let yaml = rig.raw(Method::GET, &format!("{MAPS}?watch=1"), &[("accept", "application/yaml")], "").await;
+    assert_eq!(yaml.status, 406);
+}
+
+#[tokio::test]
+async fn selectors_of_unknown_fields_are_refused_by_kind() {
+    let rig = with_map().await;
+    let unknown = "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
+    assert_eq!(ask(&rig, Method::GET, &format!("{MAPS}?fieldSelector=spec.x%3D1")).await, (400, unknown.to_owned()));
+    let (code, words) = ask(&rig, Method::GET, "/api/v1/pods?fieldSelector=spec.x%3D1").await;
+    assert_eq!((code, words.as_str()), (400, "field label not supported: spec.x"));
+    let (code, words) =
+        ask(&rig, Method::GET, "/api/v1/watch/namespaces/default/configmaps/a?fieldSelector=metadata.name%3Db").await;
+    assert_eq!((code, words.as_str()), (400, "fieldSelector metadata.name doesn't match requested name"));
+}
+
+#[tokio::test]
+async fn what_nothing_serves_is_not_acceptable_in_two_ways() {
+    let rig = with_map().await;
+    let get = |path: String, accept: &'static str| {
+        let rig = &rig;
+        async move {
+            let answer = rig.raw(Method::GET, &path, &[("accept", accept)], "").await;
+            (answer.status, answer.message())
+        }
+    };
+    let one = "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    assert_eq!(get(format!("{MAPS}/a"), "text/html").await, (406, one.to_owned()));
+    let many = format!("{one}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch");
+    assert_eq!(get(MAPS.to_owned(), "text/html").await, (406, many));
+    let form = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    assert_eq!(get(format!("{MAPS}/a"), "application/json;as=Table").await, (406, form.to_owned()));
+    let list = "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)";
+    let partial = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    assert_eq!(get(MAPS.to_owned(), partial).await, (406, list.to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_deleted_together_is_told_as_a_table() {
+    let rig = with_map().await;
+    let answer = rig.raw(Method::DELETE, MAPS, &[("accept", TABLE)], "").await.json();
+    assert_eq!((answer["kind"].as_str(), answer["rows"].as_array().map(Vec::len)), (Some("Table"), Some(1)));
+}
+
+#[tokio::test]
+async fn a_dry_run_has_no_version_to_tell() {
+    let rig = Rig::new().await;
+    let headers = [("accept", TABLE), ("content-type", "application/json")];
+    let answer =
+        rig.raw(Method::POST, &format!("{MAPS}?dryRun=All"), &headers, &config_map("x").to_string()).await.json();
+    assert_eq!(answer["metadata"], json!({}));
+}
+
+#[tokio::test]
+async fn a_deprecated_kind_is_told_on_every_call() {
+    let rig = Rig::new().await;
+    let path = "/api/v1/namespaces/default/endpoints";
+    for (method, path, body) in [
+        (Method::GET, path.to_owned(), ""),
+        (Method::GET, format!("{path}/none"), ""),
+        (Method::POST, path.to_owned(), "{}"),
+        (Method::DELETE, format!("{path}/none"), ""),
+    ] {
+        let answer = rig.raw(method.clone(), &path, &[("content-type", "application/json")], body).await;
+        assert!(answer.header("warning").contains("v1 Endpoints is deprecated"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_of_the_future_times_out() {
+    let rig = with_map().await;
+    let (code, words) = ask(&rig, Method::GET, &format!("{MAPS}/a?resourceVersion=999999")).await;
+    assert_eq!(code, 504);
+    assert!(words.starts_with("Timeout: Too large resource version: 999999, current: "), "{words}");
+}
+
+#[tokio::test]
+async fn people_get_lines_and_programs_do_not() {
+    let rig = with_map().await;
+    let lines = |agent: &'static str, query: &'static str| {
+        let rig = &rig;
+        async move {
+            let path = format!("{MAPS}/a{query}");
+            let answer = rig.raw(Method::GET, &path, &[("user-agent", agent)], "").await;
+            answer.bytes.iter().filter(|byte| **byte == b'\n').count()
+        }
+    };
+    assert!(lines("curl/8.0", "").await > 3);
+    assert_eq!(lines("curl/8.0", "?pretty=false").await, 0);
+    assert_eq!(lines("kubectl/v1", "").await, 0);
+    assert!(lines("kubectl/v1", "?pretty=true").await > 3);
+}
+
+#[tokio::test]
+async fn an_unknown_group_has_no_page_and_an_unknown_version_no_resource() {
+    let rig = Rig::new().await;
+    for (path, media) in [
+        ("/apis/none.example.com", "text/plain; charset=utf-8"),
+        ("/apis/none.example.com/v1/frobs", "text/plain; charset=utf-8"),
+        ("/apis/apps/v9", "application/json"),
+        ("/apis/apps/v1/frobs", "application/json"),
+        ("/api/v9", "application/json"),
+        ("/debug/pprof", "text/plain; charset=utf-8"),
+    ] {
+        let answer = rig.raw(Method::GET, path, &[], "").await;
+        assert_eq!((answer.status, answer.header("content-type").as_str()), (404, media), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn documents_that_are_known_are_not_sent_again() {
+    let rig = Rig::new().await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    for (path, accept) in
+        [("/apis", aggregated), ("/openapi/v2", "application/json"), ("/openapi/v3/apis/apps/v1", "*/*")]
+    {
+        let first = rig.raw(Method::GET, path, &[("accept", accept)], "").await;
+        let tag = first.header("etag");
+        assert!(first.status == 200 && tag.len() > 10, "{path}");
+        let again = rig.raw(Method::GET, path, &[("accept", accept), ("if-none-match", &tag)], "").await;
+        assert_eq!((again.status, again.bytes.len()), (304, 0), "{path}");
+    }
+}

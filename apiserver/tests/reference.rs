@@ -1,0 +1,224 @@
+//! What is served against what another server of the same API told, where `MARTELLO_REFERENCE` names a folder that
+//! holds its discovery documents and its OpenAPI. Without that folder there is nothing to compare with.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what sets a test up fails as the test does"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::PathBuf,
+};
+
+use martello_api::resource::Resource;
+use martello_apiserver::{discovery::Documents, openapi::OpenApi, registry::Registry};
+use serde_json::Value;
+
+/// Names the folder.
+const REFERENCE: &str = "MARTELLO_REFERENCE";
+/// The version of Kubernetes that is spoken.
+const VERSION: &str = "v1.36.0";
+
+fn folder() -> Option<PathBuf> {
+    env::var_os(REFERENCE).map(PathBuf::from)
+}
+
+fn read(path: PathBuf) -> Option<Value> {
+    fs::read(path).ok().map(|bytes| serde_json::from_slice(&bytes).unwrap())
+}
+
+fn resources() -> Vec<Resource> {
+    Registry::builtin().resources().filter(|resource| resource.gvk.group != "martello.dev").cloned().collect()
+}
+
+fn by<'v>(list: &'v Value, key: &str) -> BTreeMap<String, &'v Value> {
+    let named = |one: &'v Value| (one[key].as_str().unwrap_or_default().to_owned(), one);
+    list.as_array().into_iter().flatten().map(named).collect()
+}
+
+/// The values of `key`, in order, of those that both know.
+fn shared_order(list: &Value, key: &str, known: &BTreeMap<String, &Value>) -> Vec<String> {
+    let names = list.as_array().into_iter().flatten().map(|one| one[key].as_str().unwrap_or_default().to_owned());
+    names.filter(|name| known.contains_key(name)).collect()
+}
+
+#[test]
+fn every_resource_is_told_as_the_reference_tells_it() {
+    let Some(folder) = folder().map(|folder| folder.join("discovery")) else { return };
+    let resources = resources();
+    let documents = Documents::new(&resources, "127.0.0.1:6443");
+    let versions: BTreeSet<(String, String)> =
+        resources.iter().map(|one| (one.gvk.group.to_string(), one.gvk.version.to_string())).collect();
+    let mut faults = Vec::new();
+    for (group, version) in &versions {
+        let name =
+            if group.is_empty() { format!("api__{version}.json") } else { format!("apis__{group}__{version}.json") };
+        let Some(theirs) = read(folder.join(&name)) else {
+            faults.push(format!("{group}/{version} is no version of the reference"));
+            continue;
+        };
+        let ours: Value = serde_json::from_slice(&documents.resources(group, version).unwrap()).unwrap();
+        let (mine, known) = (by(&ours["resources"], "name"), by(&theirs["resources"], "name"));
+        for (name, told) in &mine {
+            if known.get(name) != Some(told) {
+                faults.push(format!("{group}/{version} {name}: {told} instead of {:?}", known.get(name)));
+            }
+        }
+        for missing in known.keys().filter(|name| !mine.contains_key(*name)) {
+            if missing.split_once('/').is_some_and(|(resource, _)| mine.contains_key(resource)) {
+                faults.push(format!("{group}/{version} {missing} is missing"));
+            }
+        }
+        let order = |list: &Value, known| shared_order(&list["resources"], "name", known);
+        if order(&ours, &known) != order(&theirs, &mine) {
+            faults.push(format!("{group}/{version}: another order"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn aggregated_discovery_is_told_as_the_reference_tells_it() {
+    let Some(theirs) = folder().and_then(|folder| read(folder.join("discovery/aggregated_v2.json"))) else { return };
+    let documents = Documents::new(&resources(), "127.0.0.1:6443");
+    let ours: Value = serde_json::from_slice(&documents.aggregated(false, false).0).unwrap();
+    let mut faults = Vec::new();
+    let groups: BTreeMap<&str, &Value> = theirs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| (group["metadata"]["name"].as_str().unwrap_or_default(), group))
+        .collect();
+    let mut order = Vec::new();
+    for group in ours["items"].as_array().unwrap() {
+        let name = group["metadata"]["name"].as_str().unwrap_or_default();
+        order.push(name);
+        let versions = groups.get(name).map(|group| by(&group["versions"], "version")).unwrap_or_default();
+        for (version, told) in by(&group["versions"], "version") {
+            let known = versions.get(&version).map(|version| by(&version["resources"], "resource")).unwrap_or_default();
+            for (resource, told) in by(&told["resources"], "resource") {
+                if known.get(&resource) != Some(&told) {
+                    faults.push(format!("{name}/{version} {resource}: {told} instead of {:?}", known.get(&resource)));
+                }
+            }
+        }
+    }
+    let theirs: Vec<&str> = theirs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|group| group["metadata"]["name"].as_str())
+        .filter(|name| order.contains(name))
+        .collect();
+    assert_eq!(order, theirs);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// What differs in substance, descriptions and the order of required fields apart.
+fn differences(ours: &Value, theirs: &Value, path: &str, found: &mut Vec<String>) {
+    match (ours, theirs) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+                let here = format!("{path}.{key}");
+                match (a.get(key), b.get(key)) {
+                    // A property may be called so, and is then no words.
+                    _ if key == "description" && !path.ends_with("properties") => {}
+                    (Some(a), Some(b)) => differences(a, b, &here, found),
+                    (Some(_), None) => found.push(format!("{here} is too much")),
+                    _ => found.push(format!("{here} is missing")),
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            if a.len() != b.len() || !a.iter().all(|one| b.contains(one)) {
+                found.push(format!("{path}: {ours} instead of {theirs}"));
+            }
+        }
+        _ if ours == theirs => {}
+        _ => found.push(format!("{path}: {ours} instead of {theirs}")),
+    }
+}
+
+#[test]
+fn every_type_is_described_as_the_reference_describes_it() {
+    let Some(theirs) = folder().and_then(|folder| read(folder.join("swagger.json"))) else { return };
+    let open = OpenApi::new(&resources(), VERSION);
+    let ours: Value = serde_json::from_slice(&open.v2_json().plain()).unwrap();
+    let mut faults = Vec::new();
+    for (name, told) in ours["definitions"].as_object().unwrap() {
+        match theirs["definitions"].get(name) {
+            Some(known) => differences(told, known, name, &mut faults),
+            None => faults.push(format!("{name} is no type of the reference")),
+        }
+    }
+    assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Name and place of each parameter of an operation, those of its path included.
+fn parameters(document: &Value, path: &Value, operation: &Value) -> BTreeSet<(String, String)> {
+    let resolved = |parameter: &Value| match parameter["$ref"].as_str() {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default(),
+        None => parameter.clone(),
+    };
+    let all = [&path["parameters"], &operation["parameters"]].into_iter().filter_map(Value::as_array).flatten();
+    all.map(|parameter| {
+        let parameter = resolved(parameter);
+        let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
+        (text("name"), text("in"))
+    })
+    .collect()
+}
+
+#[test]
+fn every_operation_is_called_as_the_reference_calls_it() {
+    let Some(theirs) = folder().and_then(|folder| read(folder.join("swagger.json"))) else { return };
+    let open = OpenApi::new(&resources(), VERSION);
+    let ours: Value = serde_json::from_slice(&open.v2_json().plain()).unwrap();
+    let mut faults = Vec::new();
+    for (path, item) in ours["paths"].as_object().unwrap() {
+        let Some(known) = theirs["paths"].get(path) else {
+            faults.push(format!("{path} is no path of the reference"));
+            continue;
+        };
+        for (method, operation) in item.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters") {
+            let Some(theirs_here) = known.get(method) else {
+                faults.push(format!("{method} {path} is no operation of the reference"));
+                continue;
+            };
+            for key in ["operationId", "x-kubernetes-action", "x-kubernetes-group-version-kind", "tags", "consumes"] {
+                // CBOR is off by default.
+                let without_cbor = |value: &Value| match value {
+                    Value::Array(list) => {
+                        let known = |one: &&Value| !one.as_str().is_some_and(|one| one.contains("cbor"));
+                        Value::Array(list.iter().filter(known).cloned().collect())
+                    }
+                    other => other.clone(),
+                };
+                let (mine, known) = (without_cbor(&operation[key]), without_cbor(&theirs_here[key]));
+                if mine != known {
+                    faults.push(format!("{method} {path} {key}: {mine} instead of {known}"));
+                }
+            }
+            let codes = |operation: &Value| {
+                operation["responses"].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>()
+            };
+            if codes(operation) != codes(theirs_here) {
+                faults.push(format!("{method} {path}: {:?} instead of {:?}", codes(operation), codes(theirs_here)));
+            }
+            let (mine, known) = (parameters(&ours, item, operation), parameters(&theirs, known, theirs_here));
+            let is_stream = operation["x-kubernetes-action"] == "connect" || path.ends_with("/log");
+            if mine != known && !is_stream {
+                faults.push(format!(
+                    "{method} {path}: parameters too many {:?}, missing {:?}",
+                    mine.difference(&known).collect::<Vec<_>>(),
+                    known.difference(&mine).collect::<Vec<_>>()
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));
+}
