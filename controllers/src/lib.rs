@@ -12,10 +12,13 @@ pub mod workloads;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    batch::v1::{CronJob, Job},
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
 };
 use kube::{Api, Client};
@@ -47,6 +50,14 @@ pub(crate) struct Caches {
     pub(crate) root_certificates: Informer<ConfigMap>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) replica_sets: Informer<ReplicaSet>,
+    pub(crate) stateful_sets: Informer<StatefulSet>,
+    pub(crate) daemon_sets: Informer<DaemonSet>,
+    pub(crate) revisions: Informer<ControllerRevision>,
+    pub(crate) replication_controllers: Informer<ReplicationController>,
+    pub(crate) jobs: Informer<Job>,
+    pub(crate) cron_jobs: Informer<CronJob>,
+    pub(crate) budgets: Informer<PodDisruptionBudget>,
+    pub(crate) autoscalers: Informer<HorizontalPodAutoscaler>,
     pub(crate) cluster_roles: Informer<ClusterRole>,
 }
 
@@ -64,6 +75,14 @@ impl Caches {
             root_certificates: Informer::new(),
             deployments: Informer::new(),
             replica_sets: Informer::new(),
+            stateful_sets: Informer::new(),
+            daemon_sets: Informer::new(),
+            revisions: Informer::new(),
+            replication_controllers: Informer::new(),
+            jobs: Informer::new(),
+            cron_jobs: Informer::new(),
+            budgets: Informer::new(),
+            autoscalers: Informer::new(),
             cluster_roles: Informer::new(),
         }
     }
@@ -85,7 +104,19 @@ impl Caches {
         tasks.spawn(self.root_certificates.clone().run(Api::all(client.clone()), root_ca, shutdown.clone()));
         tasks.spawn(self.deployments.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
         tasks.spawn(self.replica_sets.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        self.watch_workloads(client, shutdown, tasks);
         tasks.spawn(self.cluster_roles.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+    }
+
+    fn watch_workloads(&self, client: &Client, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+        tasks.spawn(self.stateful_sets.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.daemon_sets.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.revisions.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.replication_controllers.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.jobs.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.cron_jobs.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.budgets.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
+        tasks.spawn(self.autoscalers.clone().run(Api::all(client.clone()), Watch::all(), shutdown.clone()));
     }
 }
 
@@ -95,6 +126,13 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     let caches = Arc::new(Caches::new());
     workloads::replicaset::spawn(&client, &caches, &shutdown, &mut tasks);
     workloads::deployment::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::replication_controller::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::stateful_set::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::daemon_set::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::job::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::cron_job::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::disruption::spawn(&client, &caches, &shutdown, &mut tasks);
+    workloads::autoscaler::spawn(&client, &caches, &shutdown, &mut tasks);
     services::spawn(&client, &caches, &shutdown, &mut tasks);
     access::spawn(&client, &caches, &config, &shutdown, &mut tasks);
     lifecycle::namespace::spawn(&client, &caches, &shutdown, &mut tasks);

@@ -1,10 +1,20 @@
 //! Controllers of workloads: what keeps the asked-for pods there.
 
+pub mod autoscaler;
 pub mod claim;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
+pub mod hash;
+pub mod history;
+pub mod job;
+pub mod pod_control;
 pub mod pods;
 pub mod replicaset;
+pub mod replication_controller;
 pub mod rollout;
+pub mod stateful_set;
 
 use k8s_openapi::{
     api::core::v1::PodTemplateSpec,

@@ -1,6 +1,6 @@
 //! What a controller asks of a pod: is it active, ready, available, and which of several should go first.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
@@ -16,6 +16,12 @@ fn phase(pod: &Pod) -> &str {
 #[must_use]
 pub fn is_finished(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Of these, the pods that an owner may claim: what ran to its end without one stays without.
+#[must_use]
+pub fn claimable(pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
+    pods.into_iter().filter(|pod| !is_finished(pod) || super::controller_of(pod.as_ref()).is_some()).collect()
 }
 
 /// Whether the pod counts towards its owner's replicas.

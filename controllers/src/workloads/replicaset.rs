@@ -6,23 +6,23 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::Pod,
+        core::v1::{Pod, PodTemplateSpec},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Preconditions},
-    runtime::events::EventType,
-};
+use kube::{Api, Client, ResourceExt};
 use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{claim::claim, controller_reference, pod_metadata, pods, selector};
+use super::{
+    claim::claim,
+    pod_control::{Owner, PodControl},
+    pods, selector,
+};
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, post, revision, work},
+    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
 };
 
 /// How many pods are made or deleted in one pass: a mistake in a template must not flood the server.
@@ -123,7 +123,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         client: client.clone(),
         caches: Arc::clone(caches),
         queue: queue.clone(),
-        events: EventSink::new(client, "replicaset-controller"),
+        pods: PodControl::new(client, "replicaset-controller"),
     };
     work(tasks, "replicaset", &queue, WORKERS, shutdown, move |key| {
         let controller = controller.clone();
@@ -136,7 +136,24 @@ struct Controller {
     client: Client,
     caches: Arc<Caches>,
     queue: Queue<Key>,
-    events: EventSink,
+    pods: PodControl,
+}
+
+/// Carries out a plan; `last` becomes the revision of the last write.
+pub(super) async fn execute(
+    control: &PodControl,
+    owner: &Owner,
+    template: &PodTemplateSpec,
+    plan: &Plan,
+    last: &mut u64,
+) -> Result<(), RequestError> {
+    for _ in 0..plan.create {
+        *last = (*last).max(control.create(owner, &owner.pod(template)).await?);
+    }
+    for (name, uid) in &plan.delete {
+        *last = (*last).max(control.delete(owner, name, uid).await?);
+    }
+    Ok(())
 }
 
 impl Controller {
@@ -145,18 +162,15 @@ impl Controller {
         self.caches.pods.synced().await;
         let Some(set) = self.caches.replica_sets.get(&key) else { return Ok(()) };
         let Some(selects) = set.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(()) };
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let owner = controller_reference(set.as_ref());
+        let owner = Owner::of(set.as_ref());
         let deleted = set.metadata.deletion_timestamp.is_some();
-        let candidates = self.caches.pods.in_namespace(&key.namespace);
-        let candidates = candidates
-            .into_iter()
-            .filter(|pod| !pods::is_finished(pod) || super::controller_of(pod.as_ref()).is_some())
-            .collect();
-        let (owned, mut last) = claim(&api, candidates, &owner, deleted, &selects).await?;
+        let candidates = pods::claimable(self.caches.pods.in_namespace(&key.namespace));
+        let api = self.pods.api(&key.namespace);
+        let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
         let now = clock::now();
         let plan = plan(&set, &owned, now);
-        let done = self.execute(&set, &api, &plan, &mut last).await;
+        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+        let done = execute(&self.pods, &owner, &template, &plan, &mut last).await;
         let failure = done
             .as_ref()
             .err()
@@ -168,39 +182,6 @@ impl Controller {
             self.queue.add_after(key, std::time::Duration::from_secs(seconds));
         }
         done
-    }
-
-    async fn execute(&self, set: &ReplicaSet, api: &Api<Pod>, plan: &Plan, last: &mut u64) -> Result<(), RequestError> {
-        let namespace = set.namespace().unwrap_or_default();
-        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        for _ in 0..plan.create {
-            let metadata = pod_metadata(&template, &namespace, controller_reference(set));
-            let pod = Pod { metadata, spec: template.spec.clone(), status: None };
-            match api.create(&post(), &pod).await {
-                Ok(pod) => {
-                    *last = (*last).max(revision(&pod));
-                    let note = format!("Created pod: {}", pod.name_any());
-                    self.events.publish(&set.object_ref(&()), EventType::Normal, "SuccessfulCreate", note).await;
-                }
-                Err(error) => {
-                    let note = format!("Error creating: {error}");
-                    self.events.publish(&set.object_ref(&()), EventType::Warning, "FailedCreate", note).await;
-                    return Err(error).attempt(|| format!("create a pod of ReplicaSet {namespace}/{}", set.name_any()));
-                }
-            }
-        }
-        for (name, uid) in &plan.delete {
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            let deleted = api.delete(name, &params).await;
-            let deleted = deleted.attempt_unless_gone(|| format!("delete pod {namespace}/{name}"))?;
-            if let Some(pod) = deleted.and_then(|deleted| deleted.left()) {
-                *last = (*last).max(revision(&pod));
-            }
-            let note = format!("Deleted pod: {name}");
-            self.events.publish(&set.object_ref(&()), EventType::Normal, "SuccessfulDelete", note).await;
-        }
-        Ok(())
     }
 
     async fn write_status(&self, set: &ReplicaSet, status: &ReplicaSetStatus) -> Result<(), RequestError> {

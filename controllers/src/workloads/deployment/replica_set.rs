@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use crate::workloads::{
-    POD_TEMPLATE_HASH, controller_reference,
+    POD_TEMPLATE_HASH, controller_reference, hash,
     rollout::{Bounds, DESIRED_REPLICAS, MAX_REPLICAS, REVISION},
 };
 
@@ -25,23 +25,9 @@ const NOT_COPIED: [&str; 5] = [
     MAX_REPLICAS,
 ];
 
-/// Letters and digits without vowels and look-alikes, so that no hash spells a word.
-const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-
 /// A short name for `template`; `collisions` makes another one where that name was taken.
 pub(super) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    let json = serde_json::to_vec(template).unwrap_or_default();
-    let mut hash = json
-        .iter()
-        .chain(collisions.to_le_bytes().iter())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let mut text = String::with_capacity(10);
-    for _ in 0..10 {
-        let index = usize::try_from(hash % 27).unwrap_or(0);
-        text.push(char::from(SAFE.get(index).copied().unwrap_or(b'b')));
-        hash /= 27;
-    }
-    text
+    hash::short(&serde_json::to_vec(template).unwrap_or_default(), collisions)
 }
 
 /// Whether `set` was made from the present template of `deployment`.

@@ -1,0 +1,296 @@
+//! HorizontalPodAutoscaler: without a metrics API it keeps its target within its bounds, and says that it can't measure.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::autoscaling::{
+        v1::Scale,
+        v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch},
+    runtime::events::EventType,
+};
+use martello_api::clock;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Caches,
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work},
+};
+
+const WORKERS: usize = 2;
+/// How often a target is looked at, as upstream's default.
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// What was found of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// It wants so many pods, and has so many.
+    Scale {
+        /// `spec.replicas`.
+        wanted: i32,
+        /// `status.replicas`.
+        present: i32,
+    },
+    /// It could not be read, and why.
+    Unreadable(String),
+}
+
+/// The number of pods to ask for, where it has to change: a target out of its bounds is brought back. One that is
+/// scaled to zero is switched off and left alone.
+#[must_use]
+pub fn rescale(own: &HorizontalPodAutoscaler, target: &Target) -> Option<i32> {
+    let spec = &own.spec;
+    let least = spec.min_replicas.unwrap_or(1);
+    match target {
+        Target::Scale { wanted, .. } if *wanted > spec.max_replicas => Some(spec.max_replicas),
+        Target::Scale { wanted: 0, .. } => None,
+        Target::Scale { wanted, .. } if *wanted < least => Some(least),
+        _ => None,
+    }
+}
+
+/// The status after a look at the target.
+#[must_use]
+pub fn status(own: &HorizontalPodAutoscaler, target: &Target, now: Timestamp) -> HorizontalPodAutoscalerStatus {
+    let mut status = own.status.clone().unwrap_or_default();
+    let mut set = |kind: &str, truth: &str, reason: &str, message: &str| {
+        let all = status.conditions.get_or_insert_default();
+        let same = all.iter().find(|own| own.type_ == kind && own.status == truth);
+        let since = same.and_then(|own| own.last_transition_time.clone()).unwrap_or(Time(now));
+        let condition = HorizontalPodAutoscalerCondition {
+            type_: kind.to_owned(),
+            status: truth.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_transition_time: Some(since),
+        };
+        match all.iter_mut().find(|own| own.type_ == kind) {
+            Some(own) => *own = condition,
+            None => all.push(condition),
+        }
+    };
+    match target {
+        Target::Unreadable(why) => {
+            let message = format!("the HPA controller was unable to get the target's current scale: {why}");
+            set("AbleToScale", "False", "FailedGetScale", &message);
+        }
+        Target::Scale { wanted, present } => {
+            let moved = rescale(own, target);
+            match moved {
+                Some(replicas) => {
+                    let message = format!("the HPA controller was able to update the target scale to {replicas}");
+                    set("AbleToScale", "True", "SucceededRescale", &message);
+                }
+                None => {
+                    let message = "the HPA controller was able to get the target's current scale";
+                    set("AbleToScale", "True", "SucceededGetScale", message);
+                }
+            }
+            if *wanted == 0 {
+                let message = "scaling is disabled since the replica count of the target is zero";
+                set("ScalingActive", "False", "ScalingDisabled", message);
+            } else {
+                let (reason, message) = unmeasured(own);
+                set("ScalingActive", "False", reason, &message);
+            }
+            status.current_replicas = Some(*present).filter(|count| *count != 0);
+            status.desired_replicas = moved.unwrap_or(*wanted);
+            if moved.is_some() {
+                status.last_scale_time = Some(Time(now));
+            }
+        }
+    }
+    status.observed_generation = own.metadata.generation;
+    status
+}
+
+/// Why nothing is measured, in upstream's form: the first metric names the API that is missing.
+fn unmeasured(own: &HorizontalPodAutoscaler) -> (&'static str, String) {
+    let metrics = own.spec.metrics.as_deref().unwrap_or_default();
+    let why = "the server could not find the requested resource";
+    let Some(metric) = metrics.first() else {
+        return ("FailedGetResourceMetric", why.to_owned());
+    };
+    let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
+    match metric.type_.as_str() {
+        "Pods" => (
+            "FailedGetPodsMetric",
+            format!(
+                "the HPA was unable to compute the replica count: unable to get metric {}: unable to fetch metrics from custom metrics API: {why} (get pods.custom.metrics.k8s.io)",
+                name(metric.pods.as_ref().map(|own| own.metric.name.as_str()))
+            ),
+        ),
+        "Object" => (
+            "FailedGetObjectMetric",
+            format!(
+                "the HPA was unable to compute the replica count: unable to get metric {}: unable to fetch metrics from custom metrics API: {why}",
+                name(metric.object.as_ref().map(|own| own.metric.name.as_str()))
+            ),
+        ),
+        "External" => (
+            "FailedGetExternalMetric",
+            format!(
+                "the HPA was unable to compute the replica count: unable to get external metric {}: unable to fetch metrics from external metrics API: {why}",
+                name(metric.external.as_ref().map(|own| own.metric.name.as_str()))
+            ),
+        ),
+        "ContainerResource" => (
+            "FailedGetContainerResourceMetric",
+            format!(
+                "the HPA was unable to compute the replica count: failed to get {} usage: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
+                name(metric.container_resource.as_ref().map(|own| own.name.as_str()))
+            ),
+        ),
+        _ => (
+            "FailedGetResourceMetric",
+            format!(
+                "the HPA was unable to compute the replica count: failed to get {} utilization: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
+                name(metric.resource.as_ref().map(|own| own.name.as_str()))
+            ),
+        ),
+    }
+}
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    let (on_change, known) = (queue.clone(), Arc::new(Mutex::new(HashSet::new())));
+    let followed = Arc::clone(&known);
+    caches.autoscalers.on_change(move |_, after| {
+        // One look per period, however often it changes: only what is not followed yet is.
+        if let Some(key) = after.map(|own| Key::of(own.as_ref()))
+            && followed.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone())
+        {
+            on_change.add_after(key, PERIOD);
+        }
+    });
+    let events = EventSink::new(client, "horizontal-pod-autoscaler");
+    let (client, caches) = (client.clone(), Arc::clone(caches));
+    let controller = Controller { client, caches, queue: queue.clone(), known, events };
+    work(tasks, "horizontalpodautoscaler", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+    /// Those that are looked at again and again.
+    known: Arc<Mutex<HashSet<Key>>>,
+    events: EventSink,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.autoscalers.synced().await;
+        let Some(own) = self.caches.autoscalers.get(&key) else {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            return Ok(());
+        };
+        let api = self.targets(&own);
+        let name = own.spec.scale_target_ref.name.clone();
+        let target = match api.get_scale(&name).await {
+            Ok(scale) => seen(&scale),
+            Err(kube::Error::Api(status)) => Target::Unreadable(status.message.clone()),
+            Err(error) => return Err(error).attempt(|| format!("read the scale of {name}")),
+        };
+        if let Some(replicas) = rescale(&own, &target) {
+            let body = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+            let scaled = api.patch_scale(&name, &patch(), &body).await;
+            scaled.attempt(|| format!("scale {name} to {replicas}"))?;
+            let note = format!("New size: {replicas}; reason: the target is out of its bounds");
+            self.events.publish(&own.object_ref(&()), EventType::Normal, "SuccessfulRescale", note).await;
+        }
+        self.write_status(&own, status(&own, &target, clock::now())).await?;
+        self.queue.add_after(key, PERIOD);
+        Ok(())
+    }
+
+    fn targets(&self, own: &HorizontalPodAutoscaler) -> Api<DynamicObject> {
+        let target = own.spec.scale_target_ref.clone();
+        let version = target.api_version.unwrap_or_default();
+        let (group, version) = version.split_once('/').unwrap_or(("", &version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &target.kind));
+        Api::namespaced_with(self.client.clone(), &own.namespace().unwrap_or_default(), &resource)
+    }
+
+    async fn write_status(
+        &self,
+        own: &HorizontalPodAutoscaler,
+        status: HorizontalPodAutoscalerStatus,
+    ) -> Result<(), RequestError> {
+        if own.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let (namespace, name) = (own.namespace().unwrap_or_default(), own.name_any());
+        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = HorizontalPodAutoscaler { status: Some(status), ..own.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let attempted = || format!("write the status of HorizontalPodAutoscaler {namespace}/{name}");
+        if let Some(written) = written.attempt_unless_gone(attempted)? {
+            self.caches.autoscalers.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}
+
+fn seen(scale: &Scale) -> Target {
+    Target::Scale {
+        wanted: scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0),
+        present: scale.status.as_ref().map_or(0, |status| status.replicas),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn autoscaler(least: i32, most: i32) -> HorizontalPodAutoscaler {
+        serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": {"minReplicas": least, "maxReplicas": most,
+            "scaleTargetRef": {"kind": "Deployment", "name": "d"},
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_said() {
+        let found = status(&autoscaler(1, 3), &Target::Scale { wanted: 2, present: 2 }, Timestamp::UNIX_EPOCH);
+        let conditions = found.conditions.unwrap();
+        assert_eq!(conditions[0].reason.as_deref(), Some("SucceededGetScale"));
+        assert_eq!(
+            (conditions[1].status.as_str(), conditions[1].reason.as_deref()),
+            ("False", Some("FailedGetResourceMetric"))
+        );
+        assert_eq!(found.desired_replicas, 2);
+    }
+
+    #[test]
+    fn a_target_that_is_switched_off_stays_off() {
+        assert_eq!(rescale(&autoscaler(1, 3), &Target::Scale { wanted: 0, present: 0 }), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_target_is_kept_within_its_bounds(least in 1..5i32, more in 0..5i32, wanted in 1..20i32) {
+            let own = autoscaler(least, least + more);
+            let next = rescale(&own, &Target::Scale { wanted, present: wanted }).unwrap_or(wanted);
+            prop_assert!((least..=least + more).contains(&next));
+        }
+    }
+}

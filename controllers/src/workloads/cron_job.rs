@@ -1,0 +1,385 @@
+//! CronJob: a Job made at each time of a schedule.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{Timestamp, tz::TimeZone};
+use k8s_openapi::{
+    api::{
+        batch::v1::{CronJob, CronJobStatus, Job},
+        core::v1::ObjectReference,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Preconditions},
+    runtime::events::EventType,
+};
+use martello_api::{clock, cron::Schedule};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{job, pod_control::Owner};
+use crate::{
+    Caches,
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, post, revision, work},
+};
+
+const WORKERS: usize = 2;
+/// The annotation with the time that a Job was made for.
+const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+/// Missed times beyond which they are no longer counted: a clock that jumped must not cost hours of counting.
+const MANY_MISSED: usize = 100;
+
+/// One pass.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The status.
+    pub status: CronJobStatus,
+    /// The time that a Job is to be made for.
+    pub make: Option<Timestamp>,
+    /// Jobs that give way to the new one, and Jobs beyond the history limits: names and uids.
+    pub delete: Vec<(String, String)>,
+    /// When the next time comes.
+    pub next: Option<Timestamp>,
+    /// What went wrong, as an event: reason and note.
+    pub trouble: Option<(&'static str, String)>,
+}
+
+/// What to do for `cron`, given the Jobs that are its own.
+#[must_use]
+pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
+    let spec = &cron.spec;
+    let mut plan = Plan { status: observe(cron, jobs), ..Plan::default() };
+    plan.delete = history(cron, jobs);
+    if cron.metadata.deletion_timestamp.is_some() || spec.suspend == Some(true) {
+        return plan;
+    }
+    let zone = match spec.time_zone.as_deref().map(TimeZone::get) {
+        None => TimeZone::UTC,
+        Some(Ok(zone)) => zone,
+        Some(Err(_)) if spec.time_zone.as_deref() == Some("UTC") => TimeZone::UTC,
+        Some(Err(error)) => {
+            plan.trouble = Some(("UnknownTimeZone", format!("invalid timeZone: {error}")));
+            return plan;
+        }
+    };
+    let schedule = match Schedule::parse(&spec.schedule) {
+        Ok(schedule) => schedule,
+        Err(error) => {
+            plan.trouble = Some(("UnparseableSchedule", format!("unparseable schedule {:?}: {error}", spec.schedule)));
+            return plan;
+        }
+    };
+    plan.next = schedule.next(now, &zone);
+    let Some((due, missed)) = last_due(cron, &schedule, &zone, now) else { return plan };
+    if missed > MANY_MISSED {
+        let note = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+        plan.trouble = Some(("TooManyMissedTimes", note.to_owned()));
+    }
+    let late = spec.starting_deadline_seconds.is_some_and(|limit| now.as_second() - due.as_second() > limit);
+    if late {
+        plan.trouble = Some(("MissSchedule", format!("Missed scheduled time to start a job: {due}")));
+        return plan;
+    }
+    let running = jobs.iter().filter(|job| is_running(job));
+    match spec.concurrency_policy.as_deref() {
+        Some("Forbid") if running.clone().next().is_some() => {
+            plan.trouble = Some((
+                "JobAlreadyActive",
+                "Not starting job because prior execution is running and concurrency policy is Forbid".to_owned(),
+            ));
+            return plan;
+        }
+        Some("Replace") => plan.delete.extend(running.map(identity)),
+        _ => {}
+    }
+    plan.make = Some(due);
+    plan
+}
+
+fn identity(job: &Arc<Job>) -> (String, String) {
+    (job.name_any(), job.uid().unwrap_or_default())
+}
+
+fn is_running(job: &Job) -> bool {
+    !job.status.as_ref().is_some_and(job::is_finished)
+}
+
+/// The newest time that is due and was not met, and how many were missed up to it.
+fn last_due(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp) -> Option<(Timestamp, usize)> {
+    let last = cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
+    let created = cron.metadata.creation_timestamp.as_ref();
+    let mut from = last.or(created)?.0;
+    if let Some(limit) = cron.spec.starting_deadline_seconds {
+        let earliest = Timestamp::from_second(now.as_second() - limit).ok()?;
+        from = from.max(earliest);
+    }
+    let mut found = None;
+    let mut missed = 0;
+    while let Some(next) = schedule.next(from, zone).filter(|next| *next <= now) {
+        (found, missed, from) = (Some(next), missed + 1, next);
+        if missed > MANY_MISSED {
+            // Close to now, so that the newest is found without counting all.
+            let pause = schedule.next(next, zone).map_or(60, |after| after.as_second() - next.as_second()).max(1);
+            let jump = (now.as_second() - next.as_second()) / pause - 1;
+            if jump > 1 {
+                from = Timestamp::from_second(next.as_second() + (jump - 1) * pause).ok()?;
+            }
+        }
+    }
+    Some((found?, missed))
+}
+
+/// What runs, and when something last did well.
+fn observe(cron: &CronJob, jobs: &[Arc<Job>]) -> CronJobStatus {
+    let mut status = cron.status.clone().unwrap_or_default();
+    let mut running: Vec<&Arc<Job>> = jobs.iter().filter(|job| is_running(job)).collect();
+    running.sort_by_key(|job| job.name_any());
+    let active: Vec<ObjectReference> = running.into_iter().map(|job| reference(job)).collect();
+    status.active = (!active.is_empty()).then_some(active);
+    let ends = jobs.iter().filter_map(|job| job.status.as_ref()?.completion_time.clone());
+    status.last_successful_time = ends.chain(status.last_successful_time.clone()).max_by_key(|time| time.0);
+    status
+}
+
+fn reference(job: &Job) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("batch/v1".to_owned()),
+        kind: Some("Job".to_owned()),
+        name: Some(job.name_any()),
+        namespace: job.namespace(),
+        uid: job.uid(),
+        resource_version: job.resource_version(),
+        ..ObjectReference::default()
+    }
+}
+
+/// Ended Jobs beyond the limits, the oldest.
+fn history(cron: &CronJob, jobs: &[Arc<Job>]) -> Vec<(String, String)> {
+    let spec = &cron.spec;
+    let mut beyond = Vec::new();
+    for (condition, limit) in
+        [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)]
+    {
+        let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) else { continue };
+        let mut ended: Vec<&Arc<Job>> = jobs
+            .iter()
+            .filter(|own| own.status.as_ref().is_some_and(|status| job::is(status, condition)))
+            .filter(|own| own.metadata.deletion_timestamp.is_none())
+            .collect();
+        ended.sort_by_key(|own| {
+            let start = own.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+            (start, own.name_any())
+        });
+        let excess = ended.len().saturating_sub(limit);
+        beyond.extend(ended.into_iter().take(excess).map(identity));
+    }
+    beyond
+}
+
+/// The Job for a time. Its name is the minute's: made twice, the second is refused.
+#[must_use]
+pub fn make(cron: &CronJob, owner: &Owner, due: Timestamp) -> Job {
+    let template = cron.spec.job_template.clone();
+    let metadata = template.metadata.unwrap_or_default();
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    let zone = cron.spec.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+    let shown = match zone {
+        Some(zone) => due.display_with_offset(zone.to_offset(due)).to_string(),
+        None => due.to_string(),
+    };
+    annotations.insert(SCHEDULED.to_owned(), shown);
+    Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{}-{}", cron.name_any(), due.as_second() / 60)),
+            namespace: cron.namespace(),
+            labels: metadata.labels,
+            annotations: Some(annotations),
+            owner_references: Some(vec![owner.reference.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        status: None,
+    }
+}
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    queue.add_changed(&caches.cron_jobs);
+    queue.add_controllers_of(&caches.jobs, &caches.cron_jobs);
+    let events = EventSink::new(client, "cronjob-controller");
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
+    work(tasks, "cronjob", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+    events: EventSink,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.cron_jobs.synced().await;
+        self.caches.jobs.synced().await;
+        let Some(cron) = self.caches.cron_jobs.get(&key) else { return Ok(()) };
+        let jobs = self.caches.jobs.controlled_by(cron.metadata.uid.as_deref().unwrap_or_default());
+        let now = clock::now();
+        let mut plan = plan(&cron, &jobs, now);
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &key.namespace);
+        for (name, uid) in &plan.delete {
+            let preconditions = Some(Preconditions { uid: Some(uid.clone()), resource_version: None });
+            let params = DeleteParams { preconditions, ..DeleteParams::background() };
+            api.delete(name, &params).await.attempt_unless_gone(|| format!("delete Job {}/{name}", key.namespace))?;
+            self.tell(&cron, EventType::Normal, "SuccessfulDelete", format!("Deleted job {name}")).await;
+        }
+        if let Some((reason, note)) = plan.trouble.take() {
+            self.tell(&cron, EventType::Warning, reason, note).await;
+        }
+        if let Some(due) = plan.make {
+            self.make(&cron, &api, due, &mut plan.status).await?;
+        }
+        self.write_status(&cron, plan.status).await?;
+        if let Some(next) = plan.next {
+            let pause = next.as_second().saturating_sub(clock::now().as_second()).max(0);
+            // Not before the second begins: a time that is looked at too early is not due yet.
+            self.queue.add_after(key, Duration::from_secs(u64::try_from(pause).unwrap_or(0) + 1));
+        }
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        cron: &CronJob,
+        api: &Api<Job>,
+        due: Timestamp,
+        status: &mut CronJobStatus,
+    ) -> Result<(), RequestError> {
+        let job = make(cron, &Owner::of(cron), due);
+        let name = job.name_any();
+        match api.create(&post(), &job).await {
+            Ok(made) => {
+                self.tell(cron, EventType::Normal, "SuccessfulCreate", format!("Created job {name}")).await;
+                status.active.get_or_insert_default().push(reference(&made));
+                self.caches.jobs.caught_up(revision(&made)).await;
+            }
+            Err(kube::Error::Api(error)) if error.code == 409 => {}
+            Err(error) => {
+                self.tell(cron, EventType::Warning, "FailedCreate", format!("Error creating job: {error}")).await;
+                return Err(error).attempt(|| format!("create Job {name} of CronJob {}", cron.name_any()));
+            }
+        }
+        status.last_schedule_time = Some(Time(due));
+        Ok(())
+    }
+
+    async fn tell(&self, cron: &CronJob, kind: EventType, reason: &str, note: String) {
+        self.events.publish(&cron.object_ref(&()), kind, reason, note).await;
+    }
+
+    async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), RequestError> {
+        if cron.status.clone().unwrap_or_default() == status {
+            return Ok(());
+        }
+        let (namespace, name) = (cron.namespace().unwrap_or_default(), cron.name_any());
+        let api: Api<CronJob> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = CronJob { status: Some(status), ..cron.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let written = written.attempt_unless_gone(|| format!("write the status of CronJob {namespace}/{name}"))?;
+        if let Some(written) = written {
+            self.caches.cron_jobs.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cron(spec: Value) -> CronJob {
+        let mut whole = json!({"schedule": "0 * * * *", "jobTemplate": {}, "successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 1});
+        for (key, value) in spec.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        serde_json::from_value(json!({"apiVersion": "batch/v1", "kind": "CronJob", "spec": whole,
+            "metadata": {"name": "c", "namespace": "n", "creationTimestamp": "2026-01-01T00:30:00Z"}}))
+        .unwrap()
+    }
+
+    fn job(name: &str, condition: Option<&str>) -> Arc<Job> {
+        let conditions: Vec<_> = condition.iter().map(|kind| json!({"type": kind, "status": "True"})).collect();
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name, "uid": name}, "status": {
+                "startTime": format!("2026-01-01T00:0{}:00Z", name.len()), "conditions": conditions}}))
+            .unwrap(),
+        )
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_job_is_made_when_its_time_came() {
+        let own = cron(json!({}));
+        assert_eq!(plan(&own, &[], at("2026-01-01T00:59:59Z")).make, None);
+        let due = plan(&own, &[], at("2026-01-01T01:00:02Z"));
+        assert_eq!(due.make, Some(at("2026-01-01T01:00:00Z")));
+        assert_eq!(due.next, Some(at("2026-01-01T02:00:00Z")));
+        assert_eq!(make(&own, &Owner::of(&own), due.make.unwrap()).name_any(), "c-29453820");
+        assert_eq!(plan(&cron(json!({"suspend": true})), &[], at("2026-01-01T01:00:02Z")).make, None);
+    }
+
+    #[test]
+    fn a_time_that_is_long_over_is_left_out() {
+        let strict = cron(json!({"startingDeadlineSeconds": 30}));
+        assert_eq!(plan(&strict, &[], at("2026-01-01T01:00:20Z")).make, Some(at("2026-01-01T01:00:00Z")));
+        assert_eq!(plan(&strict, &[], at("2026-01-01T01:00:40Z")).make, None);
+    }
+
+    #[test]
+    fn what_runs_is_waited_for_or_gives_way() {
+        let now = at("2026-01-01T01:00:02Z");
+        let running = [job("a", None)];
+        assert_eq!(plan(&cron(json!({"concurrencyPolicy": "Forbid"})), &running, now).make, None);
+        let replaced = plan(&cron(json!({"concurrencyPolicy": "Replace"})), &running, now);
+        assert!(replaced.make.is_some());
+        assert_eq!(replaced.delete, [("a".to_owned(), "a".to_owned())]);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let jobs = [job("a", Some("Complete")), job("bb", Some("Complete")), job("ccc", Some("Failed"))];
+        assert_eq!(
+            plan(&cron(json!({"suspend": true})), &jobs, at("2026-01-01T01:00:02Z")).delete,
+            [("a".to_owned(), "a".to_owned())]
+        );
+    }
+
+    proptest! {
+        /// Whenever one looks, what is made is the newest time that is over, and never one that was met.
+        #[test]
+        fn the_newest_missed_time_is_met(hours in 0..400i64, seconds in 0..3600i64) {
+            let now = Timestamp::from_second(at("2026-01-01T00:30:00Z").as_second() + hours * 3600 + seconds).unwrap();
+            let mut own = cron(json!({}));
+            let first = plan(&own, &[], now);
+            let newest = now.as_second() / 3600 * 3600;
+            let expected = (newest > at("2026-01-01T00:30:00Z").as_second()).then_some(newest);
+            prop_assert_eq!(first.make.map(|due| due.as_second()), expected);
+            own.status = Some(CronJobStatus { last_schedule_time: first.make.map(Time), ..CronJobStatus::default() });
+            if first.make.is_some() {
+                prop_assert_eq!(plan(&own, &[], now).make, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! DaemonSet: a pod on every node that it is for.
+
+mod node;
+mod plan;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
+    core::v1::{Node, Pod},
+};
+use kube::{Api, Client, ResourceExt};
+use martello_api::clock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Plan, Scene};
+
+use super::{
+    claim::claim,
+    history::{self, REVISION_LABEL, Revisions},
+    pod_control::{Owner, PodControl},
+    selector,
+};
+use crate::{
+    Caches,
+    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
+};
+
+const WORKERS: usize = 2;
+/// The label that clients of old look at.
+const TEMPLATE_GENERATION: &str = "pod-template-generation";
+const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    queue.add_changed(&caches.daemon_sets);
+    queue.add_controllers_of(&caches.pods, &caches.daemon_sets);
+    let (on_node, sets) = (queue.clone(), caches.daemon_sets.clone());
+    caches.nodes.on_change(move |before, after| {
+        if matters(before.map(AsRef::as_ref), after.map(AsRef::as_ref)) {
+            sets.all().iter().for_each(|set| on_node.add(Key::of(set.as_ref())));
+        }
+    });
+    let pods = PodControl::new(client, "daemonset-controller");
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
+    work(tasks, "daemonset", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+/// Whether a change of a node may change what runs there: heartbeats don't.
+fn matters(before: Option<&Node>, after: Option<&Node>) -> bool {
+    let seen = |node: &Node| {
+        let spec = node.spec.as_ref();
+        let taints = spec.and_then(|spec| spec.taints.clone());
+        (node.metadata.labels.clone(), taints, spec.and_then(|spec| spec.unschedulable))
+    };
+    before.map(seen) != after.map(seen)
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+    pods: PodControl,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.daemon_sets.synced().await;
+        self.caches.pods.synced().await;
+        self.caches.nodes.synced().await;
+        self.caches.revisions.synced().await;
+        let Some(set) = self.caches.daemon_sets.get(&key) else { return Ok(()) };
+        let Some(spec) = &set.spec else { return Ok(()) };
+        let Some(selects) = selector(&spec.selector) else { return Ok(()) };
+        let owner = Owner::of(set.as_ref());
+        let deleted = set.metadata.deletion_timestamp.is_some();
+        let candidates = self.caches.pods.in_namespace(&key.namespace);
+        let (owned, mut last) =
+            claim(&self.pods.api(&key.namespace), candidates, &owner.reference, deleted, &selects).await?;
+        let all = self.caches.revisions.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
+        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
+        let annotations = set.metadata.annotations.clone().unwrap_or_default();
+        let revisions = Revisions { api: &api, owner: &owner, label: REVISION_LABEL, annotations };
+        let before = set.status.as_ref().and_then(|status| status.collision_count);
+        let settled = revisions.settle(&all, &spec.template, before.unwrap_or(0)).await?;
+        self.caches.revisions.caught_up(settled.written).await;
+        let hash = settled.update.labels().get(REVISION_LABEL).cloned().unwrap_or_default();
+        let nodes = self.caches.nodes.all();
+        let scene = Scene::new(&set, &nodes, &owned, &hash, clock::now());
+        let plan = scene.plan();
+        let done = self.execute(&set, &owner, &plan, &hash, &mut last).await;
+        let collisions = before.or((settled.collisions > 0).then_some(0)).map(|_| settled.collisions);
+        self.write_status(&set, scene.status(collisions)).await?;
+        self.caches.pods.caught_up(last).await;
+        let used: Vec<String> = owned.iter().filter_map(|pod| pod.labels().get(REVISION_LABEL).cloned()).collect();
+        let mut in_use: Vec<String> = all
+            .iter()
+            .filter(|revision| revision.labels().get(REVISION_LABEL).is_some_and(|hash| used.contains(hash)))
+            .map(|revision| revision.name_any())
+            .collect();
+        in_use.push(settled.update.name_any());
+        let in_use: Vec<&str> = in_use.iter().map(String::as_str).collect();
+        revisions.delete(&history::beyond(&all, &in_use, spec.revision_history_limit)).await?;
+        if let Some(seconds) = plan.look_again_after_seconds {
+            self.queue.add_after(key, Duration::from_secs(seconds));
+        }
+        done
+    }
+
+    async fn execute(
+        &self,
+        set: &DaemonSet,
+        owner: &Owner,
+        plan: &Plan,
+        hash: &str,
+        last: &mut u64,
+    ) -> Result<(), RequestError> {
+        for name in &plan.create {
+            *last = (*last).max(self.pods.create(owner, &make(set, owner, hash, name)).await?);
+        }
+        for (name, uid) in &plan.delete {
+            *last = (*last).max(self.pods.delete(owner, name, uid).await?);
+        }
+        Ok(())
+    }
+
+    async fn write_status(&self, set: &DaemonSet, status: DaemonSetStatus) -> Result<(), RequestError> {
+        if set.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let (namespace, name) = (set.namespace().unwrap_or_default(), set.name_any());
+        let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = DaemonSet { status: Some(status), ..set.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let written = written.attempt_unless_gone(|| format!("write the status of DaemonSet {namespace}/{name}"))?;
+        if let Some(written) = written {
+            self.caches.daemon_sets.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}
+
+/// The pod for a node.
+fn make(set: &DaemonSet, owner: &Owner, hash: &str, node: &str) -> Pod {
+    let template = set.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    let mut pod = owner.pod(&template);
+    let labels = pod.metadata.labels.get_or_insert_default();
+    labels.insert(REVISION_LABEL.to_owned(), hash.to_owned());
+    if let Some(generation) = set.annotations().get(GENERATION_ANNOTATION) {
+        labels.insert(TEMPLATE_GENERATION.to_owned(), generation.clone());
+    }
+    if let Some(spec) = pod.spec.take() {
+        let mut spec = self::node::with_tolerations(&spec);
+        spec.affinity = Some(self::node::only_on(spec.affinity.take(), node));
+        pod.spec = Some(spec);
+    }
+    pod
+}

@@ -1,0 +1,372 @@
+//! PodDisruptionBudget: how many of its pods may be disrupted just now.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::Pod,
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector, Time},
+        util::intstr::IntOrString,
+    },
+};
+use kube::{
+    Api, Client, ResourceExt,
+    core::{Selector, SelectorExt},
+};
+use martello_api::clock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{controller_of, pods, rollout};
+use crate::{
+    Caches,
+    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
+};
+
+const WORKERS: usize = 2;
+/// How long an eviction that was allowed counts although its pod is still there: it may have been lost.
+const DELETION_SECONDS: i64 = 120;
+
+/// What scales pods, and to how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Uid of what was scaled.
+    pub uid: String,
+    /// Pods that are wanted.
+    pub replicas: i32,
+}
+
+/// What one budget is about.
+pub struct Scene<'a> {
+    /// It.
+    pub budget: &'a PodDisruptionBudget,
+    /// The pods that it selects.
+    pub pods: &'a [Arc<Pod>],
+    /// Of each pod (by name) what scales it; none where nothing does.
+    pub scales: &'a BTreeMap<String, Option<Scale>>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Why no count can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unmanaged(String);
+
+impl Scene<'_> {
+    /// The status, and when it is to be looked at again.
+    #[must_use]
+    pub fn status(&self) -> (PodDisruptionBudgetStatus, Option<i64>) {
+        let old = self.budget.status.clone().unwrap_or_default();
+        let (disrupted, again) = self.disrupted(&old);
+        match self.counts() {
+            Ok((expected, desired)) => {
+                let current = self.healthy(&disrupted);
+                let status = self.allowed(old, disrupted, expected, desired, current);
+                (status, again)
+            }
+            Err(Unmanaged(why)) => {
+                let mut status = old;
+                status.disruptions_allowed = Some(0);
+                status.observed_generation = self.budget.metadata.generation;
+                self.set(&mut status, "False", "SyncFailed", &why);
+                (status, again)
+            }
+        }
+    }
+
+    fn allowed(
+        &self,
+        old: PodDisruptionBudgetStatus,
+        disrupted: BTreeMap<String, Time>,
+        expected: i32,
+        desired: i32,
+        current: i32,
+    ) -> PodDisruptionBudgetStatus {
+        let allowed = if expected > 0 { (current - desired).max(0) } else { 0 };
+        let mut status = PodDisruptionBudgetStatus {
+            observed_generation: self.budget.metadata.generation,
+            disrupted_pods: (!disrupted.is_empty()).then_some(disrupted),
+            disruptions_allowed: Some(allowed),
+            current_healthy: Some(current),
+            desired_healthy: Some(desired),
+            expected_pods: Some(expected),
+            conditions: old.conditions,
+        };
+        if allowed > 0 {
+            self.set(&mut status, "True", "SufficientPods", "");
+        } else {
+            self.set(&mut status, "False", "InsufficientPods", "");
+        }
+        status
+    }
+
+    fn set(&self, status: &mut PodDisruptionBudgetStatus, truth: &str, reason: &str, message: &str) {
+        const TYPE: &str = "DisruptionAllowed";
+        let all = status.conditions.get_or_insert_default();
+        let old = all.iter().find(|own| own.type_ == TYPE && own.status == truth);
+        let since = old.map_or(Time(self.now), |own| own.last_transition_time.clone());
+        let condition = Condition {
+            type_: TYPE.to_owned(),
+            status: truth.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            observed_generation: self.budget.metadata.generation,
+            last_transition_time: since,
+        };
+        match all.iter_mut().find(|own| own.type_ == TYPE) {
+            Some(own) => *own = condition,
+            None => all.push(condition),
+        }
+    }
+
+    /// Evictions that were allowed and whose pods are still there, for as long as that may take.
+    fn disrupted(&self, old: &PodDisruptionBudgetStatus) -> (BTreeMap<String, Time>, Option<i64>) {
+        let mut kept = BTreeMap::new();
+        let mut again: Option<i64> = None;
+        for (name, since) in old.disrupted_pods.iter().flatten() {
+            let there =
+                self.pods.iter().any(|pod| pod.name_any() == *name && pod.metadata.deletion_timestamp.is_none());
+            let left = since.0.as_second() + DELETION_SECONDS - self.now.as_second();
+            if there && left > 0 {
+                kept.insert(name.clone(), since.clone());
+                again = Some(again.map_or(left, |other| other.min(left)));
+            }
+        }
+        (kept, again)
+    }
+
+    fn healthy(&self, disrupted: &BTreeMap<String, Time>) -> i32 {
+        let sound = self.pods.iter().filter(|pod| {
+            pod.metadata.deletion_timestamp.is_none()
+                && !disrupted.contains_key(&pod.name_any())
+                && pods::ready_since(pod).is_some()
+        });
+        i32::try_from(sound.count()).unwrap_or(i32::MAX)
+    }
+
+    /// How many pods there should be, and how many of them healthy.
+    fn counts(&self) -> Result<(i32, i32), Unmanaged> {
+        let spec = self.budget.spec.as_ref();
+        let own = i32::try_from(self.pods.len()).unwrap_or(i32::MAX);
+        if let Some(most) = spec.and_then(|spec| spec.max_unavailable.as_ref()) {
+            let expected = self.expected()?;
+            return Ok((expected, (expected - rollout::resolve(most, expected, true)).max(0)));
+        }
+        match spec.and_then(|spec| spec.min_available.as_ref()) {
+            Some(IntOrString::Int(least)) => Ok((own, *least)),
+            Some(share) => {
+                let expected = self.expected()?;
+                Ok((expected, rollout::resolve(share, expected, true)))
+            }
+            None => Ok((0, 0)),
+        }
+    }
+
+    /// The sum of what the pods' controllers are scaled to, each counted once.
+    fn expected(&self) -> Result<i32, Unmanaged> {
+        let mut seen = BTreeSet::new();
+        let mut expected = 0;
+        for pod in self.pods {
+            let name = pod.name_any();
+            let Some(Some(scale)) = self.scales.get(&name) else {
+                let why = format!(
+                    "found no controllers for pod {name:?}: a budget in percent or of unavailable pods needs what scales its pods"
+                );
+                return Err(Unmanaged(why));
+            };
+            if seen.insert(scale.uid.clone()) {
+                expected += scale.replicas;
+            }
+        }
+        Ok(expected)
+    }
+}
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    queue.add_changed(&caches.budgets);
+    let (on_pod, budgets) = (queue.clone(), caches.budgets.clone());
+    caches.pods.on_change(move |before, after| {
+        let Some(pod) = after.or(before) else { return };
+        let namespace = pod.namespace().unwrap_or_default();
+        for budget in budgets.in_namespace(&namespace) {
+            let seen = |pod: &Arc<Pod>| selector_of(&budget).is_some_and(|selector| selector.matches(pod.labels()));
+            if before.is_some_and(seen) || after.is_some_and(seen) {
+                on_pod.add(Key::of(budget.as_ref()));
+            }
+        }
+    });
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone() };
+    work(tasks, "disruption", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+/// An empty selector selects every pod of the namespace, none selects nothing.
+fn selector_of(budget: &PodDisruptionBudget) -> Option<Selector> {
+    let own: &LabelSelector = budget.spec.as_ref()?.selector.as_ref()?;
+    Selector::try_from(own.clone()).ok()
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.budgets.synced().await;
+        self.caches.pods.synced().await;
+        self.caches.replica_sets.synced().await;
+        let Some(budget) = self.caches.budgets.get(&key) else { return Ok(()) };
+        let selector = selector_of(&budget);
+        let pods: Vec<Arc<Pod>> = self
+            .caches
+            .pods
+            .in_namespace(&key.namespace)
+            .into_iter()
+            .filter(|pod| selector.as_ref().is_some_and(|selector| selector.matches(pod.labels())))
+            .collect();
+        let scales = pods.iter().map(|pod| (pod.name_any(), self.scale(pod))).collect();
+        let scene = Scene { budget: &budget, pods: &pods, scales: &scales, now: clock::now() };
+        let (status, again) = scene.status();
+        self.write_status(&budget, status).await?;
+        if let Some(seconds) = again.and_then(|left| u64::try_from(left).ok()) {
+            self.queue.add_after(key, Duration::from_secs(seconds.max(1)));
+        }
+        Ok(())
+    }
+
+    /// What scales a pod: its controller, or the controller's.
+    fn scale(&self, pod: &Pod) -> Option<Scale> {
+        let owner = controller_of(pod)?;
+        let key = Key::new(pod.namespace().unwrap_or_default(), &owner.name);
+        let found = |uid: Option<String>, replicas: Option<i32>| {
+            let scale = Scale { uid: uid?, replicas: replicas.unwrap_or(1) };
+            (scale.uid == owner.uid).then_some(scale)
+        };
+        match owner.kind.as_str() {
+            "ReplicationController" => {
+                let own = self.caches.replication_controllers.get(&key)?;
+                found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
+            }
+            "StatefulSet" => {
+                let own = self.caches.stateful_sets.get(&key)?;
+                found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
+            }
+            "ReplicaSet" => {
+                let set = self.caches.replica_sets.get(&key)?;
+                let own = found(set.uid(), set.spec.as_ref().and_then(|spec| spec.replicas))?;
+                let Some(above) = controller_of(set.as_ref()).filter(|above| above.kind == "Deployment") else {
+                    return Some(own);
+                };
+                let deployment = self.caches.deployments.get(&Key::new(&key.namespace, &above.name))?;
+                let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+                Some(Scale { uid: deployment.uid()?, replicas: replicas.unwrap_or(1) })
+            }
+            _ => None,
+        }
+    }
+
+    async fn write_status(
+        &self,
+        budget: &PodDisruptionBudget,
+        status: PodDisruptionBudgetStatus,
+    ) -> Result<(), RequestError> {
+        if budget.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let (namespace, name) = (budget.namespace().unwrap_or_default(), budget.name_any());
+        let api: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = PodDisruptionBudget { status: Some(status), ..budget.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let attempted = || format!("write the status of PodDisruptionBudget {namespace}/{name}");
+        if let Some(written) = written.attempt_unless_gone(attempted)? {
+            self.caches.budgets.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn budget(spec: Value) -> PodDisruptionBudget {
+        serde_json::from_value(json!({"metadata": {"name": "b", "generation": 1}, "spec": spec})).unwrap()
+    }
+
+    fn pods(ready: usize, not: usize) -> Vec<Arc<Pod>> {
+        (0..ready + not)
+            .map(|at| {
+                let status = if at < ready { "True" } else { "False" };
+                Arc::new(
+                    serde_json::from_value(json!({"metadata": {"name": format!("p{at}")},
+                        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}}))
+                    .unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn status(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], replicas: Option<i32>) -> PodDisruptionBudgetStatus {
+        let scale = replicas.map(|replicas| Scale { uid: "u".into(), replicas });
+        let scales = pods.iter().map(|pod| (pod.name_any(), scale.clone())).collect();
+        Scene { budget, pods, scales: &scales, now: Timestamp::from_second(1000).unwrap() }.status().0
+    }
+
+    #[test]
+    fn a_number_needs_no_controller() {
+        let found = status(&budget(json!({"minAvailable": 1})), &pods(2, 1), None);
+        assert_eq!((found.expected_pods, found.desired_healthy, found.current_healthy), (Some(3), Some(1), Some(2)));
+        assert_eq!(found.disruptions_allowed, Some(1));
+    }
+
+    #[test]
+    fn a_share_is_of_what_is_wanted() {
+        let found = status(&budget(json!({"maxUnavailable": "50%"})), &pods(3, 0), Some(4));
+        assert_eq!(
+            (found.expected_pods, found.desired_healthy, found.disruptions_allowed),
+            (Some(4), Some(2), Some(1))
+        );
+        let found = status(&budget(json!({"maxUnavailable": 1})), &pods(3, 0), None);
+        assert_eq!(found.conditions.unwrap()[0].reason, "SyncFailed");
+        assert_eq!(found.disruptions_allowed, Some(0));
+    }
+
+    #[test]
+    fn an_eviction_that_was_allowed_counts_for_a_while() {
+        let mut own = budget(json!({"minAvailable": 1}));
+        let since = |second| Time(Timestamp::from_second(second).unwrap());
+        let disrupted = BTreeMap::from([("p0".to_owned(), since(999)), ("p1".to_owned(), since(800))]);
+        own.status = Some(PodDisruptionBudgetStatus { disrupted_pods: Some(disrupted), ..Default::default() });
+        let found = status(&own, &pods(3, 0), None);
+        assert_eq!(found.disrupted_pods.unwrap().into_keys().collect::<Vec<_>>(), ["p0"]);
+        assert_eq!((found.current_healthy, found.disruptions_allowed), (Some(2), Some(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_may_go_than_leaves_enough(least in 0..10i32, ready in 0..8usize, not in 0..8usize) {
+            let found = status(&budget(json!({"minAvailable": least})), &pods(ready, not), None);
+            let ready = i32::try_from(ready).unwrap();
+            let allowed = found.disruptions_allowed.unwrap();
+            prop_assert!(allowed >= 0);
+            prop_assert!(allowed == 0 || ready - allowed >= least);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! ReplicationController: a ReplicaSet of the oldest kind, whose selector is a plain map.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus},
+        core::v1::{ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{Api, Client, ResourceExt};
+use martello_api::clock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    claim::claim,
+    pod_control::{Owner, PodControl},
+    pods, replicaset, selector,
+};
+use crate::{
+    Caches,
+    runtime::{Attempt, Key, Queue, RequestError, describe, post, revision, work},
+};
+
+const WORKERS: usize = 2;
+
+pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue = Queue::new();
+    queue.add_changed(&caches.replication_controllers);
+    queue.add_controllers_of(&caches.pods, &caches.replication_controllers);
+    let pods = PodControl::new(client, "replication-controller");
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
+    work(tasks, "replicationcontroller", &queue, WORKERS, shutdown, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    });
+}
+
+#[derive(Clone)]
+struct Controller {
+    client: Client,
+    caches: Arc<Caches>,
+    queue: Queue<Key>,
+    pods: PodControl,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+        self.caches.replication_controllers.synced().await;
+        self.caches.pods.synced().await;
+        let Some(own) = self.caches.replication_controllers.get(&key) else { return Ok(()) };
+        let set = as_set(&own);
+        let Some(selects) = set.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(()) };
+        let owner = Owner::of(own.as_ref());
+        let deleted = own.metadata.deletion_timestamp.is_some();
+        let candidates = pods::claimable(self.caches.pods.in_namespace(&key.namespace));
+        let api = self.pods.api(&key.namespace);
+        let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
+        let now = clock::now();
+        let plan = replicaset::plan(&set, &owned, now);
+        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+        let done = replicaset::execute(&self.pods, &owner, &template, &plan, &mut last).await;
+        let failure = done.as_ref().err().filter(|_| plan.create > 0).map(|error| ("FailedCreate", describe(error)));
+        self.write_status(&own, of_set(replicaset::status(&set, &owned, failure, now))).await?;
+        self.caches.pods.caught_up(last).await;
+        if let Some(seconds) = plan.look_again_after_seconds {
+            self.queue.add_after(key, Duration::from_secs(seconds));
+        }
+        done
+    }
+
+    async fn write_status(
+        &self,
+        own: &ReplicationController,
+        status: ReplicationControllerStatus,
+    ) -> Result<(), RequestError> {
+        if own.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let (namespace, name) = (own.namespace().unwrap_or_default(), own.name_any());
+        let api: Api<ReplicationController> = Api::namespaced(self.client.clone(), &namespace);
+        let updated = ReplicationController { status: Some(status), ..own.clone() };
+        let written = api.replace_status(&name, &post(), &updated).await;
+        let attempted = || format!("write the status of ReplicationController {namespace}/{name}");
+        if let Some(written) = written.attempt_unless_gone(attempted)? {
+            self.caches.replication_controllers.caught_up(revision(&written)).await;
+        }
+        Ok(())
+    }
+}
+
+fn as_set(own: &ReplicationController) -> ReplicaSet {
+    let spec = own.spec.clone().unwrap_or_default();
+    let conditions = own.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let conditions = conditions.into_iter().map(|condition| ReplicaSetCondition {
+        last_transition_time: condition.last_transition_time,
+        message: condition.message,
+        reason: condition.reason,
+        status: condition.status,
+        type_: condition.type_,
+    });
+    ReplicaSet {
+        metadata: own.metadata.clone(),
+        spec: Some(ReplicaSetSpec {
+            min_ready_seconds: spec.min_ready_seconds,
+            replicas: spec.replicas,
+            selector: LabelSelector { match_labels: spec.selector, match_expressions: None },
+            template: spec.template,
+        }),
+        status: Some(ReplicaSetStatus { conditions: Some(conditions.collect()), ..ReplicaSetStatus::default() }),
+    }
+}
+
+fn of_set(status: ReplicaSetStatus) -> ReplicationControllerStatus {
+    let conditions = status.conditions.map(|all| {
+        all.into_iter()
+            .map(|condition| ReplicationControllerCondition {
+                last_transition_time: condition.last_transition_time,
+                message: condition.message,
+                reason: condition.reason,
+                status: condition.status,
+                type_: condition.type_,
+            })
+            .collect()
+    });
+    ReplicationControllerStatus {
+        replicas: status.replicas,
+        fully_labeled_replicas: status.fully_labeled_replicas,
+        ready_replicas: status.ready_replicas,
+        available_replicas: status.available_replicas,
+        observed_generation: status.observed_generation,
+        conditions,
+    }
+}
