@@ -11,10 +11,15 @@ use crate::{
 };
 
 pub mod lifecycle;
+pub mod limits;
 pub mod node_restriction;
 pub mod pod_security;
+pub mod priority;
+pub mod quota;
+pub mod runtime_class;
 pub mod service_account;
 pub mod tolerations;
+pub mod volumes;
 
 /// What is about to happen to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +39,26 @@ pub async fn mutate(
     call: &Call,
     operation: Operation,
     object: &mut Value,
-    _old: Option<&Value>,
+    old: Option<&Value>,
 ) -> Result<(), ApiError> {
+    // In upstream's order: each sees what those before it filled in.
     lifecycle::check(core, kind, call, operation, object).await?;
-    if is_pod(kind) && operation == Operation::Create {
+    limits::fill(core, kind, call, operation, object).await?;
+    let new_pod = is_pod(kind) && operation == Operation::Create;
+    if new_pod {
         service_account::inject(core, kind, call, object).await?;
+    }
+    if is_pod(kind) {
+        priority::resolve(core, kind, call, object, old).await?;
+    }
+    if new_pod {
         tolerations::add(object);
+    }
+    if operation == Operation::Create {
+        volumes::fill(core, kind, object).await?;
+    }
+    if new_pod {
+        runtime_class::fill(core, kind, call, object).await?;
     }
     if operation == Operation::Create && kind.group() == "networking.k8s.io" && kind.name() == "Ingress" {
         ingress::default_class(core, object).await?;
@@ -56,11 +75,22 @@ pub async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
+    limits::check(core, kind, call, operation, object).await?;
     node_restriction::check(core, kind, call, operation, object, old).await?;
     if let ("certificates.k8s.io", "CertificateSigningRequest", Some(request)) = (kind.group(), kind.name(), object) {
         signing_request::admit(core, kind, call, request, old)?;
     }
-    pod_security::check(core, kind, call, operation, object, old).await
+    pod_security::check(core, kind, call, operation, object, old).await?;
+    if (kind.group(), kind.name()) == ("scheduling.k8s.io", "PriorityClass") {
+        priority::check_class(core, kind, operation, object).await?;
+    }
+    volumes::check_growth(core, kind, call, operation, object, old).await?;
+    match object {
+        Some(pod) if is_pod(kind) && operation == Operation::Create => {
+            runtime_class::check(core, kind, call, pod).await
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_pod(kind: &Kind) -> bool {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{kind::Kind, object};
 use crate::{
     server::Core,
-    store::{Body, Committed, Entry, Expect, Key, Object, Op, Pairs, Resource, Scope, StoreError},
+    store::{Body, Committed, Entry, Expect, Key, ListAt, Object, Op, Page, Pairs, Resource, Scope, StoreError},
 };
 
 /// Fields of every kind that selectors may name.
@@ -198,13 +198,28 @@ impl Core {
             Expected::Absent => Expect::Absent,
             Expected::Revision(revision) => Expect::Revision(revision),
         };
-        self.commit_one(Op::Put { key, object, expect }).await
+        let written = self.commit_one(Op::Put { key, object, expect }).await?;
+        self.quotas.wrote(&written.key);
+        Ok(written)
     }
 
     /// Removes an object; answers it as it last was, with the revision of its end.
     pub async fn remove(&self, entry: &Entry) -> Result<Arc<Entry>, WriteError> {
         let op = Op::Delete { key: entry.key.clone(), expect: Expect::Revision(entry.revision) };
-        self.commit_one(op).await
+        let gone = self.commit_one(op).await?;
+        self.quotas.wrote(&gone.key);
+        Ok(gone)
+    }
+
+    /// All objects of a namespace, or of all.
+    pub async fn values(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>, ApiError> {
+        let listed = self.store.list(&kind.scope(namespace), ListAt::Latest, Page::default()).await;
+        let listed = listed.map_err(|error| store_failure(&error))?;
+        let mut values = Vec::with_capacity(listed.items.len());
+        for entry in &listed.items {
+            values.push(self.value(kind, entry).await?);
+        }
+        Ok(values)
     }
 
     async fn commit_one(&self, op: Op) -> Result<Arc<Entry>, WriteError> {

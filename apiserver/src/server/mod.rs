@@ -81,6 +81,8 @@ pub struct Core {
     pub nodes: Arc<dyn NodeDialer>,
     /// Addresses and ports of Services.
     pub services: services::Allocator,
+    /// Which namespaces have quotas, and whose turn it is to charge them.
+    pub quotas: crate::admission::quota::Book,
     /// Discovery and OpenAPI.
     pub published: crate::http::documents::Published,
     /// Changes that the authorizer may not know of yet.
@@ -114,6 +116,7 @@ impl Server {
             audit: config.audit,
             nodes: config.nodes,
             services: services::Allocator::new(config.service_network, config.node_ports),
+            quotas: crate::admission::quota::Book::default(),
             published: crate::http::documents::Published::default(),
             unsettled: Arc::default(),
             metrics: Metrics::new(),
@@ -132,6 +135,9 @@ impl Server {
         bootstrap::learn(&self.core).await?;
         let definitions = crate::crd::follow::Follower::learn(self).await?;
         tokio::spawn(definitions.run());
+        crate::admission::quota::learn(&self.core).await?;
+        let shutdown = self.core.drain.clone();
+        tokio::spawn(crate::admission::quota::run(Arc::clone(&self.core), shutdown));
         bootstrap::ensure(self).await?;
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
         Ok(())

@@ -22,6 +22,7 @@ pub mod pod_parts;
 pub mod pod_template;
 pub mod pod_update;
 pub mod replication_controller;
+pub mod pod_usage;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;

@@ -26,9 +26,6 @@ use crate::{
 /// Pods.
 pub struct Pods;
 
-/// Priority classes that every cluster has.
-const PRIORITIES: [(&str, i64); 2] =
-    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const STREAM_VERBS: &[&str] = &["create", "get"];
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
 const FIELDS: &[&str] = &[
@@ -68,10 +65,6 @@ impl Strategy for Pods {
     fn prepare_create(&self, object: &mut Value, now: Timestamp) {
         let class = rules::qos_class(object);
         object::set(object, &[], "status", json!({"phase": "Pending", "qosClass": class}));
-        let class = object::text(object, &["spec", "priorityClassName"]);
-        let priority = PRIORITIES.iter().find(|(name, _)| *name == class).map_or(0, |(_, priority)| *priority);
-        object::set_default(object, &["spec"], "priority", priority);
-        object::set_default(object, &["spec"], "preemptionPolicy", "PreemptLowerPriority");
         if !object::list(object, &["spec", "schedulingGates"]).is_empty() {
             let condition = json!({
                 "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": rfc3339_seconds(now),
@@ -163,9 +156,6 @@ impl Strategy for Pods {
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         let _ = core;
-        if let Err(error) = known_priority(&change) {
-            return Box::pin(async move { Err(error) });
-        }
         let checked = PolicyChange::written(change.object).map(|_| ()).map_err(|error| {
             ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {}", error.cause))
         });
@@ -190,14 +180,4 @@ impl Strategy for Pods {
             _ => None,
         }
     }
-}
-
-/// A new pod names a priority class that is there, or none.
-fn known_priority(change: &Change<'_>) -> Result<(), ApiError> {
-    let class = object::text(change.object, &["spec", "priorityClassName"]);
-    if change.old.is_some() || class.is_empty() || PRIORITIES.iter().any(|(name, _)| *name == class) {
-        return Ok(());
-    }
-    let why = format!("no PriorityClass with name {class} was found");
-    Err(ApiError::forbidden("", "pods", object::name(change.object), &why))
 }

@@ -1,7 +1,7 @@
 //! ResourceQuotas.
 
 use jiff::Timestamp;
-use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
@@ -169,11 +169,4 @@ fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause
     }
     let pairs = EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| seen.contains(scope)));
     pairs.for_each(|_| causes.push(Cause::invalid(list.path.as_str(), &shown, "conflicting scopes")));
-}
-
-/// The amounts of a map from names of resources.
-#[must_use]
-pub fn read_amounts(map: Option<&Value>) -> std::collections::BTreeMap<String, Quantity> {
-    let entries = map.and_then(Value::as_object).into_iter().flatten();
-    entries.filter_map(|(name, amount)| Some((name.clone(), amount.as_str()?.parse().ok()?))).collect()
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{answer::Written, create};
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Operation, quota},
     registry::{
         call::Call,
         codec,
@@ -99,6 +99,8 @@ pub async fn change(
         check(kind, plan, &new, &current)?;
         kind.warnings(&new, Some(&current)).into_iter().for_each(|warning| call.warn(warning));
         admission::validate(core, kind, call, Operation::Update, Some(&new), Some(&current)).await?;
+        let (objects, dry_run) = ((&new, Some(&current)), plan.dry_run);
+        let _charged = quota::charge(core, kind, call, Operation::Update, objects, dry_run).await?;
         let change = Change { object: &mut new, old: Some(&current), dry_run: plan.dry_run };
         kind.before_commit(core, call, change).await?;
         codec::normalize(kind, &mut new);

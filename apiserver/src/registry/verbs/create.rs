@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::answer;
 use crate::{
-    admission::{self, Operation},
+    admission::{self, Operation, quota},
     http::reply::Reply,
     registry::{
         call::Call,
@@ -57,6 +57,7 @@ pub async fn create_object(
     }
     kind.warnings(&object, None).into_iter().for_each(|warning| call.warn(warning));
     admission::validate(core, kind, call, Operation::Create, Some(&object), None).await?;
+    let _charged = quota::charge(core, kind, call, Operation::Create, (&object, None), dry_run).await?;
     kind.before_commit(core, call, Change { object: &mut object, old: None, dry_run }).await?;
     codec::normalize(kind, &mut object);
     if dry_run {
@@ -72,10 +73,12 @@ pub async fn create_object(
         }
         Err(WriteError::Conflict(_)) => {
             kind.abandon(core, &object, None);
+            core.quotas.touch(call.namespace());
             Err(ApiError::already_exists(kind.group(), &kind.resource.plural, object::name(&object)))
         }
         Err(WriteError::Failed(error)) => {
             kind.abandon(core, &object, None);
+            core.quotas.touch(call.namespace());
             Err(error)
         }
     }
