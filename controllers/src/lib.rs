@@ -7,6 +7,7 @@ pub mod access;
 pub mod lifecycle;
 pub mod runtime;
 pub mod services;
+pub mod volumes;
 pub mod workloads;
 
 use std::{sync::Arc, time::Duration};
@@ -139,6 +140,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     lifecycle::node::spawn(&client, &caches, &config, &shutdown, &mut tasks);
     lifecycle::orphaned_pods::spawn(&client, &caches, &shutdown, &mut tasks);
     lifecycle::garbage::spawn(&client, &shutdown, &mut tasks);
+    volumes::spawn(&client, &caches, &shutdown, &mut tasks);
     caches.watch(&client, &shutdown, &mut tasks);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

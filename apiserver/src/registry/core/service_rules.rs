@@ -18,6 +18,7 @@ pub fn check(service: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(service, "");
     let spec = whole.at("spec");
     let (kind, headless) = (spec.str("type"), spec.str("clusterIP") == "None");
+    annotations(&whole, causes);
     if spec.count("ports") == 0 && !headless && kind != "ExternalName" {
         spec.at("ports").required("", causes);
     }
@@ -50,8 +51,8 @@ pub fn check(service: &Value, causes: &mut Vec<Cause>) {
 }
 
 fn external_name(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    const WHY: &str = "may not be set when `type` is 'ExternalName'";
-    if !matches!(spec.str("clusterIP"), "" | "None") {
+    const WHY: &str = "may not be set for ExternalName services";
+    if !spec.str("clusterIP").is_empty() || spec.count("clusterIPs") > 0 {
         spec.at("clusterIPs").forbidden(WHY, causes);
     }
     for key in ["ipFamilies", "ipFamilyPolicy"] {
@@ -60,7 +61,7 @@ fn external_name(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         }
     }
     let name = spec.at("externalName");
-    let host = name.text().trim_end_matches('.');
+    let host = name.text().strip_suffix('.').unwrap_or(name.text());
     if host.is_empty() {
         name.required("", causes);
     } else {
@@ -74,7 +75,12 @@ fn affinity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let (affinity, config) = (spec.at("sessionAffinity"), spec.at("sessionAffinityConfig"));
     affinity.needs_one_of(&["ClientIP", "None"], causes);
     let seconds = config.at("clientIP").at("timeoutSeconds");
+    let missing = [&config, &config.at("clientIP"), &seconds].into_iter().find(|field| field.value.is_null()).cloned();
     match affinity.text() {
+        "ClientIP" if missing.is_some() => {
+            let why = "when session affinity type is ClientIP";
+            missing.iter().for_each(|field| field.required(why, causes));
+        }
         "ClientIP" if seconds.int().is_some_and(|seconds| !(1..=MAX_AFFINITY_SECONDS).contains(&seconds)) => {
             seconds.invalid(&format!("must be greater than 0 and less than {MAX_AFFINITY_SECONDS}"), causes);
         }
@@ -102,9 +108,50 @@ fn families(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             policy.invalid("this cluster is not configured for dual-stack services", causes);
         }
     }
-    let first = Value::from(spec.str("clusterIP"));
-    if !matches!(spec.str("clusterIP"), "" | "None") {
-        Field::new(&first, "spec.clusterIPs[0]").check(text::ip, causes);
+    cluster_addresses(spec, causes);
+}
+
+fn cluster_addresses(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let first = spec.at("clusterIP");
+    let list = spec.at("clusterIPs");
+    let all = spec.items("clusterIPs");
+    match (first.text(), all.first().map(Field::text)) {
+        ("", None | Some("")) => return,
+        ("", Some(_)) => return list.forbidden("must be empty when `clusterIP` is not specified", causes),
+        ("None", None) => return,
+        (_, None) => return Field::new(first.value, "spec.clusterIPs[0]").check(text::ip, causes),
+        (own, Some(other)) if own != other => {
+            return list.invalid("first value must match `clusterIP`", causes);
+        }
+        _ => {}
+    }
+    let before = causes.len();
+    for (index, address) in all.iter().enumerate() {
+        if index == 0 && address.text() == "None" {
+            if all.len() > 1 {
+                list.invalid("'None' must be the first and only value", causes);
+            }
+        } else {
+            address.check(text::ip, causes);
+        }
+    }
+    if all.len() > 2 {
+        list.invalid("may only hold up to 2 values", causes);
+    }
+    if causes.len() > before {
+        return;
+    }
+    let is_six = |address: &Field<'_>| address.text().contains(':');
+    if let [one, other] = all.as_slice()
+        && is_six(one) == is_six(other)
+    {
+        list.invalid("may specify no more than one IP for each IP family", causes);
+    }
+    for (index, (address, family)) in all.iter().zip(spec.items("ipFamilies")).enumerate() {
+        if address.text() != "None" && (family.text() == "IPv6") != is_six(address) {
+            let why = format!("expected an {} value as indicated by `ipFamilies[{index}]`", family.text());
+            address.invalid(&why, causes);
+        }
     }
 }
 
@@ -112,13 +159,15 @@ fn load_balancer(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     const WHY: &str = "may only be used when `type` is 'LoadBalancer'";
     let balanced = spec.str("type") == "LoadBalancer";
     let (ranges, class) = (spec.at("loadBalancerSourceRanges"), spec.at("loadBalancerClass"));
+    // Upstream writes the name of the Go field here.
+    let ranges = Field::new(ranges.value, "spec.LoadBalancerSourceRanges");
     if !ranges.is_empty() && !balanced {
         ranges.forbidden(WHY, causes);
     }
-    for range in spec.items("loadBalancerSourceRanges") {
+    for (index, range) in spec.items("loadBalancerSourceRanges").iter().enumerate() {
         let trimmed = range.text().trim();
         for fault in text::cidr(trimmed) {
-            causes.push(Cause::invalid(range.path.as_str(), &json!(trimmed), &fault));
+            causes.push(Cause::invalid(format!("{}[{index}]", ranges.path), &json!(trimmed), &fault));
         }
     }
     if !balanced && spec.get("allocateLoadBalancerNodePorts").is_some() {
@@ -192,12 +241,36 @@ pub fn warnings(service: &Value, old: Option<&Value>) -> Vec<String> {
     said
 }
 
+/// What holds for the annotations of a Service.
+fn annotations(service: &Field<'_>, causes: &mut Vec<Cause>) {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let all = service.at("metadata").at("annotations");
+    let at = |key: &str| Field::new(all.value.get(key).unwrap_or(&Value::Null), format!("{}[{key}]", all.path));
+    let (hints, mode, ranges) = (at(HINTS), at(MODE), at(RANGES));
+    if !hints.value.is_null() && !mode.value.is_null() && hints.text() != mode.text() {
+        mode.invalid(&format!("must match annotations[{HINTS}] when both are specified"), causes);
+    }
+    let spec = service.at("spec");
+    if ranges.value.is_null() || spec.count("loadBalancerSourceRanges") > 0 {
+        return;
+    }
+    if spec.str("type") != "LoadBalancer" {
+        ranges.forbidden("may only be used when `type` is 'LoadBalancer'", causes);
+    }
+    for range in ranges.text().split(',').map(str::trim).filter(|_| !ranges.text().trim().is_empty()) {
+        for fault in text::cidr(range) {
+            causes.push(Cause::invalid(ranges.path.as_str(), &json!(range), &fault));
+        }
+    }
+}
+
 /// Checks a changed Service.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let (now, before) = (object::text(new, &["spec", "clusterIP"]), object::text(old, &["spec", "clusterIP"]));
     let kinds = [new, old].map(|service| object::text(service, &["spec", "type"]));
-    if !kinds.contains(&"ExternalName") && !before.is_empty() && now != before {
-        causes.push(Cause::invalid("spec.clusterIPs[0]", &json!([now]), "may not change once set"));
+    if !kinds.contains(&"ExternalName") {
+        check_addresses(new, old, causes);
     }
     let class = |service| object::at(service, &["spec", "loadBalancerClass"]).cloned().unwrap_or(Value::Null);
     if kinds == ["LoadBalancer"; 2] && class(new) != class(old) {
@@ -205,10 +278,43 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+/// An address is for ever, but for the second, which comes and goes with the policy.
+fn check_addresses(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    const KEPT: &str = "may not change once set";
+    let of = |service: &Value| {
+        let all = object::list(service, &["spec", "clusterIPs"]).to_vec();
+        let first = object::text(service, &["spec", "clusterIP"]);
+        if all.is_empty() && !first.is_empty() { vec![json!(first)] } else { all }
+    };
+    let (now, before) = (of(new), of(old));
+    let shown = Value::from(now.clone());
+    let complain = |index: usize, why: &str, causes: &mut Vec<Cause>| {
+        causes.push(Cause::invalid(format!("spec.clusterIPs[{index}]"), &shown, why))
+    };
+    if before.len() == now.len() {
+        for (index, _) in before.iter().zip(&now).enumerate().filter(|(_, (before, now))| before != now) {
+            complain(index, KEPT, causes);
+        }
+        return;
+    }
+    if now.is_empty() {
+        return complain(0, "primary clusterIP can not be unset", causes);
+    }
+    if !before.is_empty() && now.first() != before.first() {
+        complain(0, KEPT, causes);
+    }
+    let policy = object::at(new, &["spec", "ipFamilyPolicy"]).cloned().unwrap_or(Value::Null);
+    if now.len() < before.len() && policy != "SingleStack" {
+        let why = "must be set to 'SingleStack' when releasing the secondary clusterIP";
+        causes.push(Cause::invalid("spec.ipFamilyPolicy", &policy, why));
+    }
+}
+
 /// What a client may leave out of an update stays as it is, and what only the old type had goes.
 pub fn carry_over(new: &mut Value, old: &Value) {
     let of = |service: &Value| object::text(service, &["spec", "type"]).to_owned();
     let (now, before) = (of(new), of(old));
+    follow_first_address(new, old);
     if now == "ExternalName" || before == "ExternalName" {
         if now == "ExternalName" {
             drop_same(new, old, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
@@ -237,6 +343,30 @@ pub fn carry_over(new: &mut Value, old: &Value) {
     let external = |service: &Value| service.get("spec").is_some_and(is_external);
     if external(old) && !external(new) {
         drop_same(new, old, &["externalTrafficPolicy"]);
+    }
+}
+
+/// Of a client that knows only `clusterIP`: the list follows what it changed there.
+fn follow_first_address(new: &mut Value, old: &Value) {
+    let of = |service: &Value| {
+        (
+            object::text(service, &["spec", "clusterIP"]).to_owned(),
+            object::list(service, &["spec", "clusterIPs"]).to_vec(),
+        )
+    };
+    let ((first, mut all), (first_before, all_before)) = (of(new), of(old));
+    if first != first_before && all == all_before {
+        if first.is_empty() {
+            object::remove(new, &["spec"], "clusterIPs");
+        } else {
+            match all.first_mut() {
+                Some(slot) => *slot = json!(first),
+                None => all.push(json!(first)),
+            }
+            object::set(new, &["spec"], "clusterIPs", all);
+        }
+    } else if first == first_before && all.is_empty() && !all_before.is_empty() {
+        object::remove(new, &["spec"], "clusterIP");
     }
 }
 

@@ -1,0 +1,334 @@
+//! Binds claims to volumes, and takes volumes back.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use k8s_openapi::api::{
+    core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus},
+    storage::v1::StorageClass,
+};
+use kube::{Api, Client, Resource, ResourceExt, api::Patch, runtime::events::EventType};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Volumes,
+    bind::{self, BY_CONTROLLER, COMPLETED, ClaimStep, Note, VolumeStep},
+};
+use crate::runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work};
+
+/// One at a time: two claims must not get one volume.
+const WORKERS: usize = 1;
+const PROVISIONER: [&str; 2] =
+    ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
+/// Of the class that claims without a class get.
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Item {
+    Claim(Key),
+    Volume(String),
+}
+
+#[derive(Clone)]
+struct Binder {
+    client: Client,
+    cache: Arc<Volumes>,
+    events: EventSink,
+    /// What was last told of each claim, by uid: the same is told once.
+    told: Arc<Mutex<HashMap<String, String>>>,
+}
+
+pub(super) fn spawn(client: &Client, cache: &Arc<Volumes>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    let queue: Queue<Item> = Queue::new();
+    let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+    watch(&queue, cache, &told);
+    let binder = Binder {
+        client: client.clone(),
+        cache: Arc::clone(cache),
+        events: EventSink::new(client, "persistentvolume-controller"),
+        told,
+    };
+    work(tasks, "persistentvolume-binder", &queue, WORKERS, shutdown, move |item| {
+        let binder = binder.clone();
+        async move { binder.look(&item).await }
+    });
+}
+
+/// What changes when, and is to be looked at then.
+fn watch(queue: &Queue<Item>, cache: &Arc<Volumes>, told: &Arc<Mutex<HashMap<String, String>>>) {
+    let (on_claim, told) = (queue.clone(), Arc::clone(told));
+    cache.claims.on_change(move |before, after| {
+        for claim in before.into_iter().chain(after) {
+            on_claim.add(Item::Claim(Key::of(claim.as_ref())));
+            let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
+            if let Some(volume) = volume.filter(|volume| !volume.is_empty()) {
+                on_claim.add(Item::Volume(volume));
+            }
+        }
+        if let (Some(gone), None) = (before, after) {
+            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&gone.uid().unwrap_or_default());
+        }
+    });
+    let (on_volume, claims) = (queue.clone(), Arc::clone(cache));
+    cache.volumes.on_change(move |_, after| {
+        if let Some(volume) = after {
+            on_volume.add(Item::Volume(volume.name_any()));
+        }
+        add_waiting(&on_volume, &claims);
+    });
+    let (on_class, claims) = (queue.clone(), Arc::clone(cache));
+    cache.classes.on_change(move |_, _| add_waiting(&on_class, &claims));
+}
+
+/// Claims that are not bound look again.
+fn add_waiting(queue: &Queue<Item>, cache: &Volumes) {
+    let waiting = |claim: &&Arc<PersistentVolumeClaim>| phase(claim) != "Bound" || claim.spec.is_none();
+    for claim in cache.claims.all().iter().filter(waiting) {
+        queue.add(Item::Claim(Key::of(claim.as_ref())));
+    }
+}
+
+fn phase(claim: &PersistentVolumeClaim) -> &str {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+impl Binder {
+    async fn look(&self, item: &Item) -> Result<(), RequestError> {
+        self.cache.claims.synced().await;
+        self.cache.volumes.synced().await;
+        self.cache.classes.synced().await;
+        match item {
+            Item::Claim(key) => self.look_at_claim(key).await,
+            Item::Volume(name) => self.look_at_volume(name).await,
+        }
+    }
+
+    async fn look_at_claim(&self, key: &Key) -> Result<(), RequestError> {
+        let Some(claim) = self.cache.claims.get(key) else { return Ok(()) };
+        if claim.metadata.deletion_timestamp.is_some() && phase(&claim) != "Bound" {
+            return Ok(());
+        }
+        if self.give_default_class(&claim).await? {
+            return Ok(());
+        }
+        let volumes = self.cache.volumes.all();
+        let class = self.cache.classes.get(&Key::new("", bind::class_of_claim(&claim)));
+        match bind::claim_step(&claim, &volumes, class.as_deref()) {
+            ClaimStep::Bind(volume) => self.bind(&claim, &volume).await,
+            ClaimStep::Wait(note) => {
+                self.tell(&claim, note).await;
+                self.set_phase(&claim, "Pending").await
+            }
+            ClaimStep::Provision(provisioner, note) => {
+                self.ask_provisioner(&claim, &provisioner).await?;
+                self.tell(&claim, note).await;
+                self.set_phase(&claim, "Pending").await
+            }
+            ClaimStep::Lose(note) => {
+                self.tell(&claim, note).await;
+                self.set_phase(&claim, "Lost").await
+            }
+        }
+    }
+
+    /// A claim that was made before there was a default class gets it now. Answers whether it did.
+    async fn give_default_class(&self, claim: &PersistentVolumeClaim) -> Result<bool, RequestError> {
+        let spec = claim.spec.clone().unwrap_or_default();
+        let old = claim.annotations().keys().any(|key| key == "volume.beta.kubernetes.io/storage-class");
+        if spec.storage_class_name.is_some() || spec.volume_name.is_some_and(|name| !name.is_empty()) || old {
+            return Ok(false);
+        }
+        let is_default =
+            |class: &&Arc<StorageClass>| class.annotations().get(DEFAULT_CLASS).is_some_and(|on| on == "true");
+        let classes = self.cache.classes.all();
+        let newest = classes.iter().filter(is_default).max_by_key(|class| {
+            (class.metadata.creation_timestamp.as_ref().map(|time| time.0), std::cmp::Reverse(class.name_any()))
+        });
+        let Some(class) = newest else { return Ok(false) };
+        let body = json!({"metadata": {"uid": claim.uid()}, "spec": {"storageClassName": class.name_any()}});
+        self.patch_claim(claim, &body).await?;
+        Ok(true)
+    }
+
+    async fn ask_provisioner(&self, claim: &PersistentVolumeClaim, provisioner: &str) -> Result<(), RequestError> {
+        if PROVISIONER.iter().all(|key| claim.annotations().get(*key).is_some_and(|own| own == provisioner)) {
+            return Ok(());
+        }
+        let annotations: HashMap<&str, &str> = PROVISIONER.iter().map(|key| (*key, provisioner)).collect();
+        self.patch_claim(claim, &json!({"metadata": {"uid": claim.uid(), "annotations": annotations}})).await
+    }
+
+    async fn patch_claim(&self, claim: &PersistentVolumeClaim, body: &serde_json::Value) -> Result<(), RequestError> {
+        let key = Key::of(claim);
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        let done = api.patch(&key.name, &patch(), &Patch::Merge(body)).await;
+        let done = done.attempt(|| format!("change PersistentVolumeClaim {}/{}", key.namespace, key.name))?;
+        self.cache.claims.caught_up(revision(&done)).await;
+        Ok(())
+    }
+
+    /// Carries a binding out, side by side; what is done already is left.
+    async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), RequestError> {
+        let volume = self.bind_volume(claim, volume).await?;
+        self.set_volume_phase(&volume, "Bound", None).await?;
+        let claim = self.bind_claim(claim, &volume).await?;
+        self.set_bound(&claim, &volume).await
+    }
+
+    async fn bind_volume(
+        &self,
+        claim: &PersistentVolumeClaim,
+        volume: &PersistentVolume,
+    ) -> Result<PersistentVolume, RequestError> {
+        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        if reference.is_some_and(|reference| reference.uid.is_some() && reference.uid == claim.uid()) {
+            return Ok(volume.clone());
+        }
+        let mut new = volume.clone();
+        if reference.is_none() {
+            new.annotations_mut().insert(BY_CONTROLLER.to_owned(), "yes".to_owned());
+        }
+        new.spec.get_or_insert_default().claim_ref = Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: claim.namespace(),
+            name: claim.metadata.name.clone(),
+            uid: claim.uid(),
+            resource_version: claim.resource_version(),
+            field_path: None,
+        });
+        self.replace_volume(&new).await
+    }
+
+    /// Writes a volume that is still as it was read.
+    async fn replace_volume(&self, new: &PersistentVolume) -> Result<PersistentVolume, RequestError> {
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let name = new.name_any();
+        let done = api.replace(&name, &post(), new).await;
+        let done = done.attempt(|| format!("change PersistentVolume {name}"))?;
+        self.cache.volumes.caught_up(revision(&done)).await;
+        Ok(done)
+    }
+
+    async fn bind_claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        volume: &PersistentVolume,
+    ) -> Result<PersistentVolumeClaim, RequestError> {
+        let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
+        if named == volume.name_any() && claim.annotations().contains_key(COMPLETED) {
+            return Ok(claim.clone());
+        }
+        let mut new = claim.clone();
+        if named != volume.name_any() {
+            new.spec.get_or_insert_default().volume_name = Some(volume.name_any());
+            new.annotations_mut().insert(BY_CONTROLLER.to_owned(), "yes".to_owned());
+        }
+        new.annotations_mut().insert(COMPLETED.to_owned(), "yes".to_owned());
+        let key = Key::of(claim);
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        let done = api.replace(&key.name, &post(), &new).await;
+        let done = done.attempt(|| format!("bind PersistentVolumeClaim {}/{}", key.namespace, key.name))?;
+        self.cache.claims.caught_up(revision(&done)).await;
+        Ok(done)
+    }
+
+    async fn set_bound(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), RequestError> {
+        let has = volume.spec.clone().unwrap_or_default();
+        let mut status = claim.status.clone().unwrap_or_default();
+        // What the claim has only grows by whoever resizes the volume.
+        let fresh = status.phase.as_deref() != Some("Bound");
+        status.phase = Some("Bound".to_owned());
+        status.access_modes = has.access_modes;
+        if fresh || status.capacity.is_none() {
+            status.capacity = has.capacity;
+        }
+        if let Some(class) = has.volume_attributes_class_name.filter(|class| !class.is_empty() && fresh) {
+            status.current_volume_attributes_class_name = Some(class);
+        }
+        self.write_status(claim, status).await
+    }
+
+    async fn set_phase(&self, claim: &PersistentVolumeClaim, phase: &str) -> Result<(), RequestError> {
+        let status =
+            PersistentVolumeClaimStatus { phase: Some(phase.to_owned()), ..claim.status.clone().unwrap_or_default() };
+        self.write_status(claim, status).await
+    }
+
+    async fn write_status(
+        &self,
+        claim: &PersistentVolumeClaim,
+        status: PersistentVolumeClaimStatus,
+    ) -> Result<(), RequestError> {
+        if claim.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let key = Key::of(claim);
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+        let new = PersistentVolumeClaim { status: Some(status), ..claim.clone() };
+        let done = api.replace_status(&key.name, &post(), &new).await;
+        let done =
+            done.attempt(|| format!("write the status of PersistentVolumeClaim {}/{}", key.namespace, key.name))?;
+        self.cache.claims.caught_up(revision(&done)).await;
+        Ok(())
+    }
+
+    async fn look_at_volume(&self, name: &str) -> Result<(), RequestError> {
+        let Some(volume) = self.cache.volumes.get(&Key::new("", name)) else { return Ok(()) };
+        let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.clone()).unwrap_or_default();
+        let key = Key::new(reference.namespace.unwrap_or_default(), reference.name.unwrap_or_default());
+        let claim = self.cache.claims.get(&key);
+        match bind::volume_step(&volume, claim.as_deref()) {
+            VolumeStep::Phase(phase) => self.set_volume_phase(&volume, phase, None).await,
+            VolumeStep::Fail(why) => {
+                let object = volume.object_ref(&());
+                self.events.publish(&object, EventType::Warning, "VolumeFailedDelete", why.clone()).await;
+                self.set_volume_phase(&volume, "Failed", Some(why)).await
+            }
+            VolumeStep::Free => {
+                let mut new = volume.as_ref().clone();
+                new.annotations_mut().remove(BY_CONTROLLER);
+                new.spec.get_or_insert_default().claim_ref = None;
+                self.replace_volume(&new).await.map(drop)
+            }
+            VolumeStep::Stay => Ok(()),
+        }
+    }
+
+    async fn set_volume_phase(
+        &self,
+        volume: &PersistentVolume,
+        phase: &str,
+        message: Option<String>,
+    ) -> Result<(), RequestError> {
+        let mut status = volume.status.clone().unwrap_or_default();
+        if status.phase.as_deref() == Some(phase) && status.message == message {
+            return Ok(());
+        }
+        status.phase = Some(phase.to_owned());
+        status.message = message;
+        let api: Api<PersistentVolume> = Api::all(self.client.clone());
+        let (name, new) = (volume.name_any(), PersistentVolume { status: Some(status), ..volume.clone() });
+        let done = api.replace_status(&name, &post(), &new).await;
+        let done = done.attempt(|| format!("write the status of PersistentVolume {name}"))?;
+        self.cache.volumes.caught_up(revision(&done)).await;
+        Ok(())
+    }
+
+    async fn tell(&self, claim: &PersistentVolumeClaim, note: Option<Note>) {
+        let Some(Note { warning, reason, message }) = note else { return };
+        let before = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.insert(claim.uid().unwrap_or_default(), message.clone())
+        };
+        if before.as_ref() != Some(&message) {
+            let type_ = if warning { EventType::Warning } else { EventType::Normal };
+            self.events.publish(&claim.object_ref(&()), type_, reason, message).await;
+        }
+    }
+}
