@@ -85,8 +85,7 @@ impl Documents {
         }
         for (core, beta) in [(true, true), (true, false), (false, true), (false, false)] {
             let document = aggregated(&groups, core, beta);
-            let hash = hex_upper(digest(&SHA512, &document).as_ref());
-            found.aggregated.insert((core, beta), (document, hash));
+            found.aggregated.insert((core, beta), hashed(document));
         }
         found
     }
@@ -108,6 +107,12 @@ impl Documents {
     pub fn aggregated(&self, core: bool, beta: bool) -> (Bytes, String) {
         self.aggregated.get(&(core, beta)).cloned().unwrap_or_default()
     }
+}
+
+/// A document with the hash that is its tag.
+pub(crate) fn hashed(document: Bytes) -> (Bytes, String) {
+    let hash = hex_upper(digest(&SHA512, &document).as_ref());
+    (document, hash)
 }
 
 struct Group<'r> {

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod authn;
 pub mod crd;
 pub mod discovery;
+pub mod flow;
 pub mod http;
 pub mod metrics;
 pub mod openapi;

@@ -96,6 +96,14 @@ pub struct Issued {
     pub not_after: Timestamp,
 }
 
+impl Issued {
+    /// The chain in PEM, the leaf first.
+    #[must_use]
+    pub fn chain_pem(&self) -> String {
+        self.chain.iter().map(|certificate| crate::trust::to_pem("CERTIFICATE", certificate)).collect()
+    }
+}
+
 impl AuthorityKey {
     /// A new authority of `kind`, valid in this time.
     pub(crate) fn create(

@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod enroll;
+pub mod foreign;
 pub mod identity;
 pub mod join;
 pub mod profile;
@@ -30,6 +31,7 @@ use martello_kms::Kms;
 use tokio_util::sync::CancellationToken;
 
 pub use authority::AuthorityKind;
+pub use foreign::{ForeignError, ForeignTrust, foreign_config};
 pub use identity::{FromSigner, Identity, Leaf};
 pub use join::{JoinToken, JoinTokens};
 pub use profile::{Profile, ServerName};

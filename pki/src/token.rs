@@ -18,7 +18,7 @@ use crate::signer::{SignError, Signer};
 use cache::VerifiedCache;
 
 /// The issuer, and the audience of tokens for the API server itself, unless configured otherwise.
-pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc";
 /// Shortest life of a token, as upstream's TokenRequest has it.
 pub const MIN_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// Longest life of a token; who asks for more gets this, and the answer says so. Signing keys stay trusted as long. Agents

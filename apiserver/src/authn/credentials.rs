@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use martello_api::{identity::User, status::ApiError};
-use martello_pki::token::{BoundObject, Claims};
+use martello_pki::token::{BoundObject, Claims, TokenError};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
@@ -17,6 +17,33 @@ pub struct Accepted {
     pub user: User,
     /// Audiences that both sides know.
     pub audiences: Vec<String>,
+}
+
+/// Why a token is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is none of ours, or does not hold.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// What it is bound to is gone.
+    #[error("{0}")]
+    Bound(String),
+}
+
+impl Refused {
+    /// Upstream's words, which a review tells.
+    #[must_use]
+    pub fn upstream(&self) -> String {
+        const INVALID: &str = "invalid bearer token";
+        let more = match self {
+            Self::Token(TokenError::Expired(_)) => "service account token has expired".to_owned(),
+            Self::Token(TokenError::NotYetValid(_)) => "service account token is not valid yet".to_owned(),
+            Self::Token(error @ TokenError::Audience { .. }) => error.to_string(),
+            Self::Token(_) => return INVALID.to_owned(),
+            Self::Bound(_) => "service account token has been invalidated".to_owned(),
+        };
+        format!("[{INVALID}, {more}]")
+    }
 }
 
 /// What a chain of client certificates, the leaf first, proves.
@@ -38,15 +65,15 @@ pub fn own_audiences(core: &Core) -> Vec<String> {
 }
 
 /// The user of a token: signature, time and audience hold, and what it is bound to exists.
-pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: Timestamp) -> Result<Accepted, String> {
+pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: Timestamp) -> Result<Accepted, Refused> {
     if let Ok(user) = core.pki.join_tokens().authenticate(token, now) {
         return Ok(Accepted { user, audiences: own_audiences(core) });
     }
     let own = own_audiences(core);
     let wanted = if wanted.is_empty() { &own } else { wanted };
     let audiences: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let verified = core.pki.tokens().verify(token, &audiences, now).map_err(|error| error.to_string())?;
-    check_bound(core, &verified.claims, now).await.map_err(|error| error.message)?;
+    let verified = core.pki.tokens().verify(token, &audiences, now)?;
+    check_bound(core, &verified.claims, now).await.map_err(|error| Refused::Bound(error.message))?;
     Ok(Accepted { user: verified.user(), audiences: verified.audiences })
 }
 

@@ -66,7 +66,8 @@ pub async fn authenticate(
             Err(AuthnError::Token(format!("it has {} bytes", token.len())))
         }
         (Some(token), _) => {
-            let accepted = credentials::token_user(core, token, &[], now).await.map_err(AuthnError::Token)?;
+            let accepted = credentials::token_user(core, token, &[], now).await;
+            let accepted = accepted.map_err(|error| AuthnError::Token(error.to_string()))?;
             Ok(Arc::new(accepted.user))
         }
     }

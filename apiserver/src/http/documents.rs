@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     body::ReplyBody,
+    extension,
     query::Query,
     reply::{self, Reply},
 };
@@ -76,7 +77,7 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
     match segments.as_slice() {
         ["api"] => groups(core, headers, true),
         ["apis"] => groups(core, headers, false),
-        ["apis", group] => found(published.discovery(core).group(group)),
+        ["apis", group] => found(published.discovery(core).group(group).or_else(|| extension::group(core, group))),
         ["apis", group, version] => versioned(core, group, version),
         ["api", version] => versioned(core, "", version),
         ["openapi", "v2"] if accepts(headers, PROTOBUF_V2_ACCEPT) => {
@@ -135,10 +136,12 @@ fn groups(core: &Core, headers: &HeaderMap, core_group: bool) -> Reply {
         }
     });
     match asked.flatten() {
-        None => reply::json(200, if core_group { documents.api.clone() } else { documents.apis.clone() }),
+        None if core_group => reply::json(200, documents.api.clone()),
+        None => reply::json(200, extension::with_groups(core, documents.apis.clone())),
         Some(beta) => {
             let media_type = if beta { AGGREGATED_V2BETA1 } else { AGGREGATED_V2 };
-            let (body, hash) = documents.aggregated(core_group, beta);
+            let own = documents.aggregated(core_group, beta);
+            let (body, hash) = if core_group { own } else { extension::with_aggregated(core, own) };
             let mut answer = tagged(headers, &hash, || {
                 reply::reply(200, HeaderValue::from_static(media_type), ReplyBody::full(body))
             });

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::{
     body::BoxError,
     compress::compress,
+    extension,
     info::RequestInfo,
     negotiate::{Accepted, NotAcceptable, accept, content_type},
     query::Query,
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     authn::{self, Peer},
+    flow::{Classified, seats::Seat},
     metrics::Observed,
     registry::{
         call::{Call, Note},
@@ -114,6 +116,16 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated);
+    let (flow, seat) = match seated(core, &origin.peer, &user, &info).await {
+        Ok(seated) => seated,
+        Err(flow) => {
+            let error = ApiError::new(429, "TooManyRequests", "Too many requests, please try again later.");
+            let mut reply = record.refused(&error, "no seat in its priority level");
+            reply::too_many(&mut reply);
+            reply::belongs(&mut reply, &flow);
+            return observed.done(reply);
+        }
+    };
     let headers = request.headers().clone();
     let mut decided = authorize(core, &user, &info, &query);
     if decided.is_err() && user.node_name().is_some() && core.unsettled.settled().await {
@@ -137,13 +149,41 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let notes = Arc::default();
     let passed = Passed { user, info, query, headers, permit, upgrade, now, notes: Arc::clone(&notes) };
     let served = handle(core, passed, request).await;
-    let reply = served.unwrap_or_else(|(error, warnings)| {
+    drop(seat);
+    let mut reply = served.unwrap_or_else(|(error, warnings)| {
         let mut reply = reply::failure(&error);
         reply::warn(&mut reply, &warnings);
         reply
     });
+    if let Some(flow) = &flow {
+        reply::belongs(&mut reply, flow);
+    }
     let notes = std::mem::take(&mut *notes.lock());
     observed.done(record.close(reply, &notes).await)
+}
+
+/// Where a request belongs, and its seat there. Our own components in this process are never kept waiting; what lasts takes
+/// no seat, since it would never give it back.
+async fn seated(
+    core: &Core,
+    peer: &Peer,
+    user: &User,
+    info: &RequestInfo,
+) -> Result<(Option<Classified>, Option<Seat>), Classified> {
+    if matches!(peer, Peer::Internal(_)) {
+        return Ok((None, None));
+    }
+    let Some(flow) = core.flow.classify(user, info.verb, &info.target) else { return Ok((None, None)) };
+    if is_long_running(info) {
+        return Ok((Some(flow), None));
+    }
+    match core.flow.seat(&flow).await {
+        Ok(seat) => Ok((Some(flow), seat)),
+        Err(turned) => {
+            tracing::debug!(user = user.name, verb = info.verb, path = info.path, %turned, "turned away");
+            Err(flow)
+        }
+    }
 }
 
 /// Whether a segment of a path could lead elsewhere: nothing is ever called so.
@@ -210,6 +250,12 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let Passed { user, info, query, headers, permit, upgrade, now, notes } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let method = request.method().clone();
+    if let Some(extension) = core.extensions.of(&info.path) {
+        let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
+        let body = if upgrade_wanted(&headers) { Bytes::new() } else { read_body(request).await.map_err(plain)? };
+        let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };
+        return extension::serve(core, &extension, asked).await.map_err(plain);
+    }
     let Target::Resource(target) = info.target.clone() else {
         let body = if method == Method::GET { Bytes::new() } else { read_body(request).await.map_err(plain)? };
         let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
@@ -222,7 +268,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         }
         return Ok(reply::page_not_found());
     };
-    if method == Method::HEAD || info.verb.is_empty() {
+    if (method == Method::HEAD && target.subresource != "proxy") || info.verb.is_empty() {
         return Err(plain(ApiError::method_not_allowed()));
     }
     if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {

@@ -57,6 +57,9 @@ impl RequestInfo {
                 if let [subresource, tail @ ..] = tail {
                     target.subresource = (*subresource).to_owned();
                     rest = tail.join("/");
+                    if path.ends_with('/') {
+                        rest.push('/');
+                    }
                 }
             }
         }

@@ -9,10 +9,13 @@ use super::{
     body::ReplyBody,
     negotiate::{self, Accepted, Encoding},
 };
+use crate::flow::Classified;
 
 /// An answer on its way out.
 pub type Reply = Response<ReplyBody>;
 
+/// Seconds after which to come again, as upstream's.
+const RETRY_SECONDS: u32 = 1;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 const PROTOBUF: HeaderValue = HeaderValue::from_static(negotiate::PROTOBUF);
@@ -102,6 +105,28 @@ pub fn failure(error: &ApiError) -> Reply {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// Says under which flow schema and priority level a request was served, as upstream does.
+pub fn belongs(response: &mut Reply, flow: &Classified) {
+    for (name, uid) in
+        [("x-kubernetes-pf-flowschema-uid", &flow.schema), ("x-kubernetes-pf-prioritylevel-uid", &flow.level)]
+    {
+        if let Ok(value) = HeaderValue::from_str(uid) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// Makes a refusal for want of seats what upstream's is: text, and when to come again.
+pub fn too_many(response: &mut Reply) {
+    if response.status() != StatusCode::TOO_MANY_REQUESTS {
+        return;
+    }
+    *response.body_mut() = ReplyBody::full("Too many requests, please try again later.\n");
+    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
 }
 
 /// 404 for a path that is no part of the API.

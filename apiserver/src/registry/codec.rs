@@ -265,6 +265,25 @@ pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, sub
     managed_fields::track_update(schema_of(kind), old, new, &writer);
 }
 
+/// Writes down whose fields were set in an object of another kind, which is answered and not kept.
+pub fn track_foreign(
+    call: &Call,
+    (group, version, kind): &(&'static str, &'static str, &'static str),
+    asked: &Value,
+    answered: &mut Value,
+    subresource: &str,
+) {
+    let gvk = GroupVersionKind::new(group, version, kind);
+    let Some(schema) = Schemas::builtin().get(&gvk) else { return };
+    let (manager, version) = (call.manager(), gvk.api_version());
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
+    let mut tracked = asked.clone();
+    managed_fields::track_update(schema, None, &mut tracked, &writer);
+    if let Some(fields) = object::at(&tracked, &["metadata", "managedFields"]).cloned() {
+        object::set(answered, &["metadata"], "managedFields", fields);
+    }
+}
+
 /// What a write through this endpoint does not change, and so does not own.
 fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
     if let Some(own) = kind.reset_fields(subresource) {

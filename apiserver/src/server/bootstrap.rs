@@ -61,6 +61,18 @@ pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
             service::learn(core, &object);
         }
     }
+    for plural in ["prioritylevelconfigurations", "flowschemas"] {
+        if let Some(kind) = core.registry.find("flowcontrol.apiserver.k8s.io", "v1", plural) {
+            for object in all(core, kind).await? {
+                core.flow.note(Some(&object), None);
+            }
+        }
+    }
+    if let Some(kind) = core.registry.find("apiregistration.k8s.io", "v1", "apiservices") {
+        for object in all(core, kind).await? {
+            core.extensions.note(Some(&object), None);
+        }
+    }
     Ok(())
 }
 

@@ -12,9 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{metrics::Metrics, registry::Registry, store::Store};
 
+pub mod account_tokens;
 pub mod audit;
+pub mod backends;
 pub mod bootstrap;
 mod callers;
+pub mod extensions;
+pub mod followup;
 mod inprocess;
 mod listener;
 mod local;
@@ -22,6 +26,7 @@ pub mod nodes;
 pub mod sealer;
 pub mod services;
 mod unsettled;
+pub mod signers;
 
 pub use callers::Visit;
 pub use listener::ServeError;
@@ -83,6 +88,10 @@ pub struct Core {
     pub services: services::Allocator,
     /// Which namespaces have quotas, and whose turn it is to charge them.
     pub quotas: crate::admission::quota::Book,
+    /// Who else serves groups.
+    pub extensions: extensions::Extensions,
+    /// Who is served first.
+    pub flow: crate::flow::FlowControl,
     /// Discovery and OpenAPI.
     pub published: crate::http::documents::Published,
     /// Changes that the authorizer may not know of yet.
@@ -117,6 +126,8 @@ impl Server {
             nodes: config.nodes,
             services: services::Allocator::new(config.service_network, config.node_ports),
             quotas: crate::admission::quota::Book::default(),
+            extensions: extensions::Extensions::default(),
+            flow: crate::flow::FlowControl::default(),
             published: crate::http::documents::Published::default(),
             unsettled: Arc::default(),
             metrics: Metrics::new(),
@@ -132,6 +143,7 @@ impl Server {
 
     /// Learns what the store holds (roles, pods, addresses), and makes what every cluster has. Then the server is ready.
     pub async fn start(&self) -> Result<(), ApiError> {
+        self.core.extensions.open(&self.core, martello_api::clock::now());
         bootstrap::learn(&self.core).await?;
         let definitions = crate::crd::follow::Follower::learn(self).await?;
         tokio::spawn(definitions.run());
@@ -139,7 +151,10 @@ impl Server {
         let shutdown = self.core.drain.clone();
         tokio::spawn(crate::admission::quota::run(Arc::clone(&self.core), shutdown));
         bootstrap::ensure(self).await?;
+        tokio::spawn(extensions::look_after(Arc::clone(&self.core)));
+        tokio::spawn(account_tokens::look_after(Arc::clone(&self.core)));
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
+        crate::flow::condition::follow_all(&self.core);
         Ok(())
     }
 

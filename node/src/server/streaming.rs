@@ -13,7 +13,9 @@ use super::{
     routes::{MOST_WAITING, Site},
     spdy::session,
     streams::{Outcome, Streams, Wanted},
-    upgrade::{SPDY_FORWARD, SPDY_V4, Upgrade, spawn_upgraded, switch_spdy, switch_websocket, upgrade_of},
+    upgrade::{
+        SPDY_FORWARD, SPDY_V4, Upgrade, spawn_upgraded, switch_spdy, switch_stream, switch_websocket, upgrade_of,
+    },
     websocket,
 };
 use crate::{
@@ -64,6 +66,23 @@ impl Site {
         let wanted = wanted(query)?;
         let runtime = Arc::clone(&self.context.runtime);
         command(request, wanted, async move { runtime.attach(&uid, &id).await })
+    }
+
+    /// One connection to a port of a pod, as it is: for the API server, which speaks HTTP over it.
+    pub(super) fn stream(
+        &self,
+        namespace: &str,
+        pod: &str,
+        port: &str,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        let pod = self.pod(namespace, pod, None)?;
+        let uid = pod.uid().unwrap_or_default();
+        let port: u16 = port.parse().map_err(|_| Refusal::bad(format!("{port:?} is no port")))?;
+        let response = switch_stream(request.headers())?;
+        let runtime = Arc::clone(&self.context.runtime);
+        spawn_upgraded(&mut request, move |io| forward::raw(runtime, uid, port, io));
+        Ok(response)
     }
 
     pub(super) fn forward(

@@ -58,6 +58,14 @@ fn switching(upgrade: &'static str) -> Response<Body> {
     response
 }
 
+/// The protocol of the API server that speaks to a port of a pod.
+const STREAM: &str = "martello-tcp";
+
+pub(super) fn switch_stream(headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
+    let asked = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    if asked == Some(STREAM) { Ok(switching(STREAM)) } else { Err(Refusal::bad("Upgrade request required")) }
+}
+
 pub(super) fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result<Response<Body>, Refusal> {
     const NAME: &str = "x-stream-protocol-version";
     if !protocols(headers, NAME).any(|asked| asked == protocol) {

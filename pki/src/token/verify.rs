@@ -41,8 +41,19 @@ pub enum TokenError {
     #[error("the token is not valid before {0}; check the clocks")]
     NotYetValid(Timestamp),
     /// It is for someone else.
-    #[error("the token is for other audiences than {0:?}")]
-    Audience(Vec<String>),
+    #[error("token audiences {} is invalid for the target audiences {}", listed(has), listed(wanted))]
+    Audience {
+        /// Those that it is for.
+        has: Vec<String>,
+        /// Those that were asked for.
+        wanted: Vec<String>,
+    },
+}
+
+/// A list as Go prints one.
+fn listed(audiences: &[String]) -> String {
+    let quoted: Vec<String> = audiences.iter().map(|audience| format!("{audience:?}")).collect();
+    format!("[{}]", quoted.join(" "))
 }
 
 /// A token that holds. Whether what it is bound to still exists is not known here.
@@ -116,7 +127,8 @@ pub(super) fn verify(
         .map(|&aud| aud.to_owned())
         .collect();
     if matching.is_empty() {
-        return Err(TokenError::Audience(wanted.iter().map(|&audience| audience.to_owned()).collect()));
+        let wanted = wanted.iter().map(|&audience| audience.to_owned()).collect();
+        return Err(TokenError::Audience { has: signed.claims.aud.clone(), wanted });
     }
     Ok(VerifiedToken { claims: signed.claims, audiences: matching })
 }

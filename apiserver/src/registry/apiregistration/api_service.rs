@@ -1,13 +1,18 @@
 //! APIServices.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use martello_api::{clock::rfc3339_seconds, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
-use crate::registry::{
-    kind::{Column, NameRule, Strategy, resource},
-    object, table,
-    validation::{field::Field, text},
+use crate::{
+    registry::{
+        kind::{Column, NameRule, Strategy, resource},
+        object, table,
+        validation::{field::Field, text},
+    },
+    server::Core,
 };
 
 /// APIServices.
@@ -48,6 +53,10 @@ impl Strategy for ApiServices {
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         check(object, causes);
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        core.extensions.note(object, old);
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -25,7 +25,7 @@ use crate::{
         kind::{Change, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
         object, table,
     },
-    server::Core,
+    server::{Core, signers},
 };
 
 /// CertificateSigningRequests.
@@ -128,6 +128,12 @@ impl Strategy for SigningRequests {
             seconds.map_or("<none>".to_owned(), table::human_duration).into(),
             state(object).into(),
         ]
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+        if let Some(request) = object {
+            signers::follow(core, request);
+        }
     }
 
     fn before_commit<'a>(

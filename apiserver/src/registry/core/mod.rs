@@ -21,6 +21,7 @@ pub mod pod_defaults;
 pub mod pod_parts;
 pub mod pod_template;
 pub mod pod_update;
+pub mod proxied;
 pub mod replication_controller;
 pub mod pod_usage;
 pub mod resource_quota;

@@ -7,7 +7,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::node_proxy::Unserved;
+use super::proxied::Proxied;
 use crate::registry::{
     kind::{Column, Connect, Strategy, resource},
     object, table,
@@ -141,7 +141,7 @@ impl Strategy for Nodes {
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
-        (name == "proxy").then_some(&Unserved as &dyn Connect)
+        (name == "proxy").then_some(&Proxied::Node as &dyn Connect)
     }
 }
 

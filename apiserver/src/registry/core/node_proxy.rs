@@ -29,15 +29,6 @@ pub enum PodStream {
     PortForward,
 }
 
-/// Subresources that are known and not served.
-pub struct Unserved;
-
-impl Connect for Unserved {
-    fn serve<'a>(&'a self, _: &'a Arc<Core>, _: &'a Arc<Kind>, _: Call) -> BoxFuture<'a, Result<Reply, ApiError>> {
-        Box::pin(async { Err(ApiError::new(501, "", "this subresource is not served")) })
-    }
-}
-
 impl Connect for PodStream {
     fn serve<'a>(
         &'a self,
@@ -129,11 +120,17 @@ pub struct NodeAddress {
     pub port: u16,
 }
 
-async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, ApiError> {
+/// Where the agent of a pod's node listens.
+pub async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, ApiError> {
     let name = object::text(pod, &["spec", "nodeName"]);
     if name.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", object::name(pod))));
     }
+    address_of(core, name).await
+}
+
+/// Where the agent of a node listens.
+pub async fn address_of(core: &Arc<Core>, name: &str) -> Result<NodeAddress, ApiError> {
     let kind = core.registry.find("", "v1", "nodes").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, "", name).await?;
     let node = core.value(kind, &entry).await?;

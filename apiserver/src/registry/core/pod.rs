@@ -12,7 +12,9 @@ use martello_api::{
 use martello_policy::Change as PolicyChange;
 use serde_json::{Value, json};
 
-use super::{binding::PodBinding, eviction::Evictions, node_proxy, pod_columns, pod_defaults, pod_update};
+use super::{
+    binding::PodBinding, eviction::Evictions, node_proxy, pod_columns, pod_defaults, pod_update, proxied::Proxied,
+};
 use crate::{
     registry::{
         call::Call,
@@ -176,7 +178,7 @@ impl Strategy for Pods {
             "portforward" => Some(&node_proxy::PodStream::PortForward),
             "ephemeralcontainers" => Some(&super::pod_parts::EphemeralContainers),
             "resize" => Some(&super::pod_parts::Resize),
-            "proxy" => Some(&node_proxy::Unserved),
+            "proxy" => Some(&Proxied::Pod),
             _ => None,
         }
     }

@@ -1,15 +1,20 @@
 //! Secrets: sealed before they are stored.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::configmap::immutable;
-use crate::registry::{
-    kind::{Column, Strategy, resource},
-    object, table,
-    validation::text,
+use crate::{
+    registry::{
+        kind::{Column, Strategy, resource},
+        object, table,
+        validation::text,
+    },
+    server::{Core, account_tokens},
 };
 
 /// Most bytes of all values together, as upstream's.
@@ -91,6 +96,12 @@ impl Strategy for Secrets {
             causes.push(Cause::invalid("type", object.get("type").unwrap_or(&Value::Null), "field is immutable"));
         }
         immutable(object, old, &["data"], causes);
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+        if let Some(secret) = object {
+            account_tokens::follow(core, secret);
+        }
     }
 
     fn selectable(&self) -> &'static [&'static str] {

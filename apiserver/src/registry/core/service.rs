@@ -10,7 +10,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{node_proxy::Unserved, service_rules};
+use super::{proxied::Proxied, service_rules};
 use crate::{
     registry::{
         call::Call,
@@ -153,7 +153,7 @@ impl Strategy for Services {
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
-        (name == "proxy").then_some(&Unserved as &dyn Connect)
+        (name == "proxy").then_some(&Proxied::Service as &dyn Connect)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     server::Core,
 };
 
+const GROUP: &str = "authentication.k8s.io";
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 const DEFAULT_SECONDS: i64 = 3600;
@@ -44,17 +45,21 @@ impl Connect for TokenRequests {
 
 async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let dry_run = call.dry_run("CreateOptions")?;
-    let mut body =
-        codec::Foreign::read(call, "authentication.k8s.io", "v1", "TokenRequest")?.apply(call, &Value::Null)?;
+    let mut body = codec::Foreign::read(call, GROUP, "v1", "TokenRequest")?.apply(call, &Value::Null)?;
+    check_names(call, &body)?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
     let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
-    check_seconds(call, seconds)?;
+    check_seconds(seconds)?;
     let mut audiences: Vec<String> =
         object::list(&body, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     if audiences.is_empty() {
         audiences = own_audiences(core);
     }
     let granted = seconds.min(MAX_TOKEN_LIFETIME.as_secs());
+    if granted < seconds {
+        call.warn(format!("requested expiration of {seconds} seconds shortened to {granted} seconds"));
+    }
+    let asked = asked_fields(&body);
     let mut spec = TokenSpec {
         namespace: call.namespace().to_owned(),
         service_account: call.name().to_owned(),
@@ -74,13 +79,37 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     object::set(&mut body, &["spec"], "audiences", audiences);
     object::set(&mut body, &["spec"], "expirationSeconds", granted);
     object::set_default(&mut body, &["spec"], "boundObjectRef", Value::Null);
+    codec::track_foreign(call, &(GROUP, "v1", "TokenRequest"), &asked, &mut body, "token");
     let token = if dry_run { String::new() } else { issued.token };
     let status = json!({"token": token, "expirationTimestamp": rfc3339_seconds(issued.expires)});
     object::set(&mut body, &[], "status", status);
     Ok(answer::encoded(call, 201, &body))
 }
 
-fn check_seconds(call: &Call, seconds: i64) -> Result<(), ApiError> {
+/// The body may leave name and namespace out; if it names them they are those of the path.
+fn check_names(call: &Call, body: &Value) -> Result<(), ApiError> {
+    let namespace = object::namespace(body);
+    if !namespace.is_empty() && namespace != call.namespace() {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let name = object::name(body);
+    if name.is_empty() || name == call.name() {
+        return Ok(());
+    }
+    let cause = Cause::invalid("metadata.name", &json!(name), "must match the service account name if specified");
+    Err(ApiError::invalid(GROUP, "TokenRequest", call.name(), vec![cause]))
+}
+
+/// What of the body counts as set by the client: upstream decodes the life that is the default, too.
+fn asked_fields(body: &Value) -> Value {
+    let mut spec = body.get("spec").cloned().unwrap_or_else(|| json!({}));
+    object::set_default(&mut spec, &[], "expirationSeconds", DEFAULT_SECONDS);
+    json!({"spec": spec})
+}
+
+fn check_seconds(seconds: i64) -> Result<(), ApiError> {
     const PATH: &str = "spec.expirationSeconds";
     let why = match seconds {
         ..MIN_SECONDS => "may not specify a duration less than 10 minutes",
@@ -88,7 +117,7 @@ fn check_seconds(call: &Call, seconds: i64) -> Result<(), ApiError> {
         _ => return Ok(()),
     };
     let cause = Cause::invalid(PATH, &json!(seconds), why);
-    Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", call.name(), vec![cause]))
+    Err(ApiError::invalid(GROUP, "TokenRequest", "", vec![cause]))
 }
 
 /// Binds the token to the pod or Secret that the request names; a node may ask only for its own pods.
@@ -109,10 +138,10 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         ("v1", "Secret") => "secrets",
         ("v1", "Node") if node.is_none() => "nodes",
         _ => {
-            let group = version.split_once('/').map_or("", |(group, _)| group);
             return Err(ApiError::bad_request(format!(
-                "cannot bind token for serviceaccount {:?} to type {version}, Kind={kind_name}{group}",
-                call.name()
+                "cannot bind token for serviceaccount {:?} to type {:?}",
+                call.name(),
+                format!("{version}, Kind={kind_name}")
             )));
         }
     };
@@ -132,7 +161,7 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
             let account = object::text(&pod, &["spec", "serviceAccountName"]);
             if account != call.name() {
                 return Err(ApiError::bad_request(format!(
-                    "cannot bind token to pod {name:?}: pod runs as service account {account:?}, not {:?}",
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
                     call.name()
                 )));
             }

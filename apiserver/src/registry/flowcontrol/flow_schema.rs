@@ -1,14 +1,20 @@
 //! FlowSchemas: which requests belong together, and to which priority level.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{bootstrap, flow_schema_rules};
-use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
-    object, table,
-    validation::field::capitalized,
+use crate::{
+    flow::condition,
+    registry::{
+        kind::{Column, Generation, Strategy, resource},
+        object, table,
+        validation::field::capitalized,
+    },
+    server::Core,
 };
 
 /// FlowSchemas.
@@ -42,6 +48,13 @@ impl Strategy for FlowSchemas {
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         check_conditions(object, causes);
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        core.flow.note(object, old);
+        if let Some(schema) = object {
+            condition::follow_one(core, object::name(schema));
+        }
     }
 
     fn columns(&self) -> &'static [Column] {

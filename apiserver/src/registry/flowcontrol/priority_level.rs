@@ -1,14 +1,20 @@
 //! PriorityLevelConfigurations: how many requests run at once, and how many wait.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{bootstrap, flow_schema};
-use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
-    object, table,
-    validation::field::{Field, capitalized},
+use crate::{
+    flow::condition,
+    registry::{
+        kind::{Column, Generation, Strategy, resource},
+        object, table,
+        validation::field::{Field, capitalized},
+    },
+    server::Core,
 };
 
 /// PriorityLevelConfigurations.
@@ -62,6 +68,13 @@ impl Strategy for PriorityLevels {
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         flow_schema::check_conditions(object, causes);
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        core.flow.note(object, old);
+        if object.is_none() || old.is_none() {
+            condition::follow_all(core);
+        }
     }
 
     fn columns(&self) -> &'static [Column] {

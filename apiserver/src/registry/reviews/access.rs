@@ -12,7 +12,7 @@ use martello_policy::Decision;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{call::Call, codec, kind::resource, object, reviews::Review},
+    registry::{call::Call, codec, kind::resource, object, reviews::Review, validation::field::go_form},
     server::Core,
 };
 
@@ -61,7 +61,7 @@ impl Reviews {
         match (resource, path) {
             (Some(_), Some(_)) => causes.push(Cause::invalid(
                 "spec.nonResourceAttributes",
-                path.unwrap_or(&Value::Null),
+                &shown(path),
                 "cannot be specified in combination with resourceAttributes",
             )),
             (None, None) => causes.push(Cause::invalid(
@@ -85,8 +85,16 @@ impl Reviews {
                 "must match metadata.namespace",
             ));
         }
+        if self == Self::Local && path.is_some() {
+            let why = "disallowed on this kind of request";
+            causes.push(Cause::invalid("spec.nonResourceAttributes", &shown(path), why));
+        }
         if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(GROUP, "", "", causes)) }
     }
+}
+
+fn shown(path: Option<&Value>) -> Value {
+    path.map_or(Value::Null, |path| go_form(path, &[("path", "Path", json!("")), ("verb", "Verb", json!(""))]))
 }
 
 /// Of whom a review asks.

@@ -31,13 +31,9 @@ impl Review for Tokens {
             object::list(&review, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let status = match token_user(core, &token, &audiences, call.now).await {
             Ok(accepted) => {
-                let mut status = json!({"authenticated": true, "user": accepted.user});
-                if !audiences.is_empty() {
-                    object::set(&mut status, &[], "audiences", accepted.audiences);
-                }
-                status
+                json!({"authenticated": true, "user": accepted.user, "audiences": accepted.audiences})
             }
-            Err(why) => json!({"user": {}, "error": why}),
+            Err(refused) => json!({"user": {}, "error": refused.upstream()}),
         };
         object::set(&mut review, &[], "status", status);
         Ok(review)

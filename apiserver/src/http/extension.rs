@@ -1,0 +1,159 @@
+//! Requests for groups that an extension server serves, and the documents in which its groups stand beside our own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use martello_api::{identity::User, status::ApiError};
+use serde_json::{Value, json};
+
+use super::{
+    outbound::{self, Outgoing},
+    reply::Reply,
+};
+use crate::{
+    discovery,
+    registry::object,
+    server::{
+        Core,
+        extensions::{Extension, identify},
+    },
+};
+
+/// A request as it came.
+pub struct Asked<'a> {
+    /// Who asks.
+    pub user: &'a User,
+    /// Its method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Its connection, if that may be taken over.
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+}
+
+/// Lets the extension server answer.
+pub async fn serve(core: &Arc<Core>, extension: &Extension, asked: Asked<'_>) -> Result<Reply, ApiError> {
+    if !extension.is_available() {
+        return Err(ApiError::unavailable("service unavailable"));
+    }
+    let mut headers = outbound::passed_on(asked.headers);
+    identify(&mut headers, asked.user);
+    let outgoing =
+        Outgoing { method: asked.method, target: asked.target, headers, body: asked.body, host: String::new() };
+    let answer = extension.ask(core, outgoing).await;
+    let answer = answer.map_err(|why| ApiError::unavailable(format!("error trying to reach service: {why}")))?;
+    Ok(outbound::pass_back(core, answer, asked.upgrade))
+}
+
+/// `/apis` with the groups of extension servers.
+#[must_use]
+pub fn with_groups(core: &Core, own: Bytes) -> Bytes {
+    let extensions = core.extensions.all();
+    if extensions.is_empty() {
+        return own;
+    }
+    let Ok(mut list) = serde_json::from_slice::<Value>(&own) else { return own };
+    if let Some(groups) = object::list_mut(&mut list, &["groups"]) {
+        for extension in &extensions {
+            add_version(groups, extension);
+        }
+    }
+    serde_json::to_vec(&list).map_or(own, Bytes::from)
+}
+
+fn add_version(groups: &mut Vec<Value>, extension: &Extension) {
+    let version =
+        json!({"groupVersion": format!("{}/{}", extension.group, extension.version), "version": extension.version});
+    match groups.iter_mut().find(|group| object::text(group, &["name"]) == extension.group) {
+        Some(group) => {
+            if let Some(versions) = object::list_mut(group, &["versions"]) {
+                versions.push(version);
+            }
+        }
+        None => groups.push(json!({"name": extension.group, "versions": [version], "preferredVersion": version})),
+    }
+}
+
+/// `/apis/GROUP` of a group that only extension servers serve.
+#[must_use]
+pub fn group(core: &Core, name: &str) -> Option<Bytes> {
+    let mut groups = Vec::new();
+    for extension in core.extensions.all().iter().filter(|extension| extension.group == name) {
+        add_version(&mut groups, extension);
+    }
+    let mut group = groups.pop()?;
+    object::set(&mut group, &[], "kind", "APIGroup");
+    object::set(&mut group, &[], "apiVersion", "v1");
+    serde_json::to_vec(&group).map(Bytes::from).ok()
+}
+
+/// `/apis` in the aggregated form with the groups of extension servers, and the hash of it.
+#[must_use]
+pub fn with_aggregated(core: &Core, own: (Bytes, String)) -> (Bytes, String) {
+    let extensions = core.extensions.all();
+    if extensions.is_empty() {
+        return own;
+    }
+    let Ok(mut list) = serde_json::from_slice::<Value>(&own.0) else { return own };
+    if let Some(items) = object::list_mut(&mut list, &["items"]) {
+        for extension in &extensions {
+            let version = aggregated(extension);
+            match items.iter_mut().find(|item| object::name(item) == extension.group) {
+                Some(item) => {
+                    if let Some(versions) = object::list_mut(item, &["versions"]) {
+                        versions.push(version);
+                    }
+                }
+                None => items.push(json!({"metadata": {"name": extension.group}, "versions": [version]})),
+            }
+        }
+    }
+    serde_json::to_vec(&list).map_or(own, |merged| discovery::hashed(merged.into()))
+}
+
+/// A version as it stands in the aggregated form, made of the server's own list.
+fn aggregated(extension: &Extension) -> Value {
+    let listed = extension.resources();
+    let all = listed.as_ref().map_or(&[][..], |list| object::list(list, &["resources"]));
+    let kind = |entry: &Value| {
+        let text = |key: &str| object::text(entry, &[key]).to_owned();
+        json!({"group": text("group"), "version": text("version"), "kind": text("kind")})
+    };
+    let resources: Vec<Value> = all
+        .iter()
+        .filter(|entry| !object::text(entry, &["name"]).contains('/'))
+        .map(|entry| {
+            let name = object::text(entry, &["name"]);
+            let mut resource = json!({
+                "resource": name,
+                "responseKind": kind(entry),
+                "scope": if object::flag(entry, &["namespaced"]) { "Namespaced" } else { "Cluster" },
+                "singularResource": object::text(entry, &["singularName"]),
+                "verbs": entry.get("verbs").cloned().unwrap_or_else(|| json!([])),
+            });
+            for key in ["shortNames", "categories"] {
+                if let Some(found) = entry.get(key).filter(|found| !object::is_zero(found)) {
+                    object::set(&mut resource, &[], key, found.clone());
+                }
+            }
+            let parts: Vec<Value> = all
+                .iter()
+                .filter_map(|part| {
+                    let own = object::text(part, &["name"]).strip_prefix(name)?.strip_prefix('/')?;
+                    Some(json!({"subresource": own, "responseKind": kind(part), "verbs": part.get("verbs")}))
+                })
+                .collect();
+            if !parts.is_empty() {
+                object::set(&mut resource, &[], "subresources", parts);
+            }
+            resource
+        })
+        .collect();
+    let freshness = if extension.is_available() { "Current" } else { "Stale" };
+    json!({"version": extension.version, "resources": resources, "freshness": freshness})
+}

@@ -1,0 +1,225 @@
+//! Requests that others answer in this server's place: connections to them, what is passed on, and what comes back.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, BodyStream, Full, Limited};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use martello_api::status::ApiError;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{
+    body::{BoxError, ReplyBody},
+    reply::Reply,
+};
+use crate::server::{Core, NodeIo};
+
+/// How long a connection may take to be made, its handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Headers that belong to one connection, not to the request.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "content-length",
+];
+
+/// A connection to somebody else.
+pub type Io = Box<dyn NodeIo>;
+
+/// Why somebody else was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboundError {
+    /// No connection.
+    #[error("dial tcp {address}: {source}")]
+    Dial {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long.
+    #[error("dial tcp {0}: i/o timeout")]
+    Slow(String),
+    /// The name can't be asked for in TLS.
+    #[error("{0:?} is no name of a server")]
+    Name(String),
+    /// The connection broke.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// The request can't be put into words.
+    #[error("{0}")]
+    Request(#[from] http::Error),
+}
+
+/// Connects over TCP.
+pub async fn tcp(host: &str, port: u16) -> Result<Io, OutboundError> {
+    let address = || format!("{host}:{port}");
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await;
+    let stream = connected
+        .map_err(|_| OutboundError::Slow(address()))?
+        .map_err(|source| OutboundError::Dial { address: address(), source })?;
+    stream.set_nodelay(true).map_err(|source| OutboundError::Dial { address: address(), source })?;
+    Ok(Box::new(stream))
+}
+
+/// Puts TLS over a connection; the other side must be `name` as far as the configuration asks for that.
+pub async fn tls(io: Io, config: Arc<ClientConfig>, name: &str) -> Result<Io, OutboundError> {
+    let server = ServerName::try_from(name.to_owned()).map_err(|_| OutboundError::Name(name.to_owned()))?;
+    let shaken = tokio::time::timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(server, io)).await;
+    let stream = shaken
+        .map_err(|_| OutboundError::Slow(name.to_owned()))?
+        .map_err(|source| OutboundError::Dial { address: name.to_owned(), source })?;
+    Ok(Box::new(stream))
+}
+
+/// A request that is passed on.
+pub struct Outgoing {
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub target: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Whom it names as host.
+    pub host: String,
+}
+
+/// Headers of a request without those of the connection and those that prove or claim an identity. Of an upgrade what asks
+/// for it stays.
+#[must_use]
+pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let upgrades = headers.contains_key(header::UPGRADE);
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let own = HOP_BY_HOP.contains(&name.as_str()) && !(upgrades && name == header::CONNECTION);
+        let identity = name == header::AUTHORIZATION
+            || ["impersonate-", "x-remote-"].iter().any(|prefix| name.as_str().starts_with(prefix));
+        if !own && !identity && name != header::HOST {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+/// Sends a request, and waits for the head of the answer.
+pub async fn exchange(io: Io, outgoing: Outgoing) -> Result<Response<Incoming>, OutboundError> {
+    let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(io)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to somebody else ended");
+        }
+    });
+    let mut request = Request::builder().method(outgoing.method).uri(outgoing.target).body(Full::new(outgoing.body))?;
+    *request.headers_mut() = outgoing.headers;
+    if let Ok(host) = HeaderValue::from_str(&outgoing.host) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(sender.send_request(request).await?)
+}
+
+/// The whole of an answer's body, bounded.
+pub async fn collect(answer: Response<Incoming>, limit: usize) -> Result<Bytes, BoxError> {
+    Ok(Limited::new(answer.into_body(), limit).collect().await?.to_bytes())
+}
+
+/// Passes an answer on as it comes. One that takes the connection over joins both ends.
+pub fn pass_back(core: &Core, answer: Response<Incoming>, client: Option<hyper::upgrade::OnUpgrade>) -> Reply {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return match client {
+            Some(client) => switch(core, answer, client),
+            None => super::reply::failure(&ApiError::internal("the connection can't be taken over")),
+        };
+    }
+    let (parts, body) = answer.into_parts();
+    let mut reply = Response::new(frames(body));
+    *reply.status_mut() = parts.status;
+    for (name, value) in &parts.headers {
+        if !HOP_BY_HOP.contains(&name.as_str()) {
+            reply.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    reply
+}
+
+/// The frames of a body, as they come.
+#[must_use]
+pub fn frames(body: Incoming) -> ReplyBody {
+    let frames = BodyStream::new(body).filter_map(|frame| {
+        let data = match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok),
+            Err(error) => Some(Err(BoxError::from(error))),
+        };
+        std::future::ready(data)
+    });
+    ReplyBody::Stream(Box::pin(frames))
+}
+
+fn switch(core: &Core, answer: Response<Incoming>, client: hyper::upgrade::OnUpgrade) -> Reply {
+    let mut reply = Response::new(ReplyBody::empty());
+    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in answer.headers() {
+        reply.headers_mut().append(name.clone(), value.clone());
+    }
+    let drain = core.drain.clone();
+    tokio::spawn(async move {
+        let (other, client) = match tokio::try_join!(hyper::upgrade::on(answer), client) {
+            Ok(both) => both,
+            Err(error) => return tracing::debug!(%error, "a stream was not taken over"),
+        };
+        let (mut other, mut client) = (TokioIo::new(other), TokioIo::new(client));
+        tokio::select! {
+            copied = tokio::io::copy_bidirectional(&mut client, &mut other) => {
+                if let Err(error) = copied {
+                    tracing::debug!(%error, "a stream ended");
+                }
+            }
+            () = drain.cancelled() => {}
+        }
+    });
+    reply
+}
+
+/// Adds a header; one that can't be written is left out.
+pub fn add(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_and_connections_are_not_passed_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("impersonate-user", "jane"),
+            ("x-remote-user", "jane"),
+            ("x-remote-extra-scopes", "a"),
+            ("connection", "keep-alive"),
+            ("accept", "text/html"),
+        ] {
+            add(&mut headers, name, value);
+        }
+        assert_eq!(passed_on(&headers).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+        add(&mut headers, "upgrade", "websocket");
+        let passed = passed_on(&headers);
+        assert!(passed.contains_key("upgrade") && passed.contains_key("connection") && passed.len() == 3);
+    }
+}

@@ -1,0 +1,197 @@
+//! Where a pod or a Service is reached: through the agent of the pod's node, since pods have a network of their own; or
+//! straight, where something listens on an address that this machine reaches.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use martello_api::status::ApiError;
+use rand::seq::IndexedRandom as _;
+use serde_json::Value;
+
+use super::Core;
+use crate::{
+    http::outbound::{self, Io, OutboundError, Outgoing},
+    registry::{
+        core::node_proxy::{NodeAddress, node_address},
+        object, storage,
+    },
+    store::{ListAt, Page},
+};
+
+/// The protocol to which an agent switches: the bytes of one connection to a port of a pod.
+pub const POD_STREAM: &str = "martello-tcp";
+
+/// Somebody who answers.
+pub enum Backend {
+    /// At an address that this machine reaches.
+    Direct {
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A pod, through the agent of its node.
+    Pod {
+        /// The agent.
+        node: NodeAddress,
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+        /// The pod's address, for messages and for the `Host` header.
+        address: String,
+        /// The pod's port.
+        port: u16,
+    },
+}
+
+impl Backend {
+    /// What it is called in the `Host` header.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let (Self::Direct { host, port } | Self::Pod { address: host, port, .. }) = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self, core: &Core) -> Result<Io, OutboundError> {
+        match self {
+            Self::Direct { host, port } => outbound::tcp(host, *port).await,
+            Self::Pod { node, namespace, name, port, .. } => {
+                let failed = |why: String| OutboundError::Dial {
+                    address: self.host(),
+                    source: std::io::Error::new(std::io::ErrorKind::ConnectionRefused, why),
+                };
+                let dialed = core.nodes.dial(&node.name, &node.host, node.port).await;
+                let io = dialed.map_err(|error| failed(error.to_string()))?;
+                let mut headers = HeaderMap::new();
+                headers.insert(header::UPGRADE, HeaderValue::from_static(POD_STREAM));
+                headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+                let target = format!("/stream/{namespace}/{name}/{port}");
+                let host = format!("{}:{}", node.host, node.port);
+                let ask = Outgoing { method: Method::GET, target, headers, body: Bytes::new(), host };
+                let answer = outbound::exchange(io, ask).await?;
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    let said = outbound::collect(answer, MAX_FAILURE_BYTES).await.unwrap_or_default();
+                    return Err(failed(String::from_utf8_lossy(&said).trim().to_owned()));
+                }
+                Ok(Box::new(TokioIo::new(hyper::upgrade::on(answer).await?)))
+            }
+        }
+    }
+}
+
+/// Most bytes of an agent's failure that are read.
+const MAX_FAILURE_BYTES: usize = 4096;
+
+/// The pod of this name, at `port` or at the first port that it declares.
+pub async fn of_pod(core: &Arc<Core>, namespace: &str, name: &str, port: Option<u16>) -> Result<Backend, ApiError> {
+    let kind = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, namespace, name).await?;
+    let pod = core.value(kind, &entry).await?;
+    let declared = || {
+        let containers = object::list(&pod, &["spec", "containers"]);
+        let first = containers.iter().find_map(|container| object::list(container, &["ports"]).first());
+        first.and_then(|port| object::int(port, &["containerPort"])).and_then(|port| u16::try_from(port).ok())
+    };
+    let port = port.or_else(declared).unwrap_or(80);
+    let address = object::text(&pod, &["status", "podIP"]).to_owned();
+    if object::flag(&pod, &["spec", "hostNetwork"]) || object::text(&pod, &["spec", "nodeName"]).is_empty() {
+        if address.is_empty() {
+            return Err(ApiError::bad_request("address not allowed"));
+        }
+        return Ok(Backend::Direct { host: address, port });
+    }
+    match node_address(core, &pod).await {
+        Ok(node) => Ok(Backend::Pod { node, namespace: namespace.to_owned(), name: name.to_owned(), address, port }),
+        // A node without an agent that can be reached: the pod's address may lead there nevertheless.
+        Err(_) if !address.is_empty() => Ok(Backend::Direct { host: address, port }),
+        Err(error) => Err(error),
+    }
+}
+
+/// One of those that serve a Service at the port of this name or number; the only port where none is named.
+pub async fn of_service(core: &Arc<Core>, namespace: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
+    let kind = core.registry.find("", "v1", "services").ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, namespace, name).await?;
+    let service = core.value(kind, &entry).await?;
+    let port_name = port_name(&service, name, port)?;
+    let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
+    let slices = slices(core, namespace, name).await?;
+    let ready = endpoints(&slices, &port_name);
+    let (endpoint, port) = ready.choose(&mut rand::rng()).ok_or_else(none)?;
+    let target = object::at(endpoint, &["targetRef"]);
+    if let Some(pod) = target.filter(|target| object::text(target, &["kind"]) == "Pod") {
+        return of_pod(core, namespace, object::text(pod, &["name"]), Some(*port)).await;
+    }
+    let host = object::list(endpoint, &["addresses"]).first().and_then(Value::as_str).ok_or_else(none)?;
+    Ok(Backend::Direct { host: host.to_owned(), port: *port })
+}
+
+/// The name of the Service's port that is meant; empty for a port without a name.
+fn port_name(service: &Value, name: &str, wanted: &str) -> Result<String, ApiError> {
+    let ports = object::list(service, &["spec", "ports"]);
+    let named = |port: &Value| object::text(port, &["name"]).to_owned();
+    if let Ok(number) = wanted.parse::<i64>() {
+        let found = ports.iter().find(|port| object::int(port, &["port"]) == Some(number));
+        return found
+            .map(named)
+            .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")));
+    }
+    match (wanted, ports) {
+        ("", [only]) => Ok(named(only)),
+        _ => Ok(wanted.to_owned()),
+    }
+}
+
+/// The slices of a Service.
+pub async fn slices(core: &Arc<Core>, namespace: &str, service: &str) -> Result<Vec<Value>, ApiError> {
+    let kind = core.registry.find("discovery.k8s.io", "v1", "endpointslices").ok_or_else(ApiError::no_such_route)?;
+    let listed = core.store.list(&kind.scope(namespace), ListAt::Latest, Page::default()).await;
+    let listed = listed.map_err(|error| storage::store_failure(&error))?;
+    let mut found = Vec::new();
+    for entry in listed.items.iter().filter(|entry| entry.labels.get("kubernetes.io/service-name") == Some(service)) {
+        found.push(core.value(kind, entry).await?);
+    }
+    Ok(found)
+}
+
+/// Endpoints that are ready at the port of this name, with its number.
+#[must_use]
+pub fn endpoints<'s>(slices: &'s [Value], port_name: &str) -> Vec<(&'s Value, u16)> {
+    let mut found = Vec::new();
+    for slice in slices {
+        let ports = object::list(slice, &["ports"]);
+        let port = ports.iter().find(|port| object::text(port, &["name"]) == port_name);
+        let number = port.and_then(|port| object::int(port, &["port"])).and_then(|port| u16::try_from(port).ok());
+        let Some(number) = number else { continue };
+        let ready = |endpoint: &&Value| object::at(endpoint, &["conditions", "ready"]) != Some(&Value::Bool(false));
+        found.extend(object::list(slice, &["endpoints"]).iter().filter(ready).map(|endpoint| (endpoint, number)));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_meant_by_name_or_number() {
+        let service = json!({"spec": {"ports": [{"name": "web", "port": 80}, {"name": "tls", "port": 443}]}});
+        assert_eq!(port_name(&service, "s", "443").unwrap(), "tls");
+        assert_eq!(port_name(&service, "s", "web").unwrap(), "web");
+        assert_eq!(port_name(&service, "s", "81").unwrap_err().message, "no service port 81 found for service \"s\"");
+    }
+
+    #[test]
+    fn only_ready_endpoints_serve() {
+        let slices = [json!({"ports": [{"name": "web", "port": 8080}], "endpoints": [
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": false}}, {"addresses": ["10.0.0.2"]}]})];
+        assert_eq!(endpoints(&slices, "web"), [(&slices[0]["endpoints"][1], 8080)]);
+        assert!(endpoints(&slices, "other").is_empty());
+    }
+}

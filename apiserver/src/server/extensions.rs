@@ -1,0 +1,409 @@
+//! Extension servers: which groups others serve, whether they do, and what they say of themselves. Kept up to date with every
+//! write of an APIService; looked at again and again, so that their condition tells the truth.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
+use martello_api::{clock, clock::rfc3339_seconds, identity::User, status::ApiError};
+use martello_pki::{ForeignTrust, Identity, Pki, Profile, foreign_config};
+use parking_lot::RwLock;
+use rustls::ClientConfig;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::{
+    Core,
+    backends::{self, Backend},
+    followup,
+};
+use crate::{
+    http::outbound::{self, Outgoing},
+    registry::{apiregistration::api_service, object},
+};
+
+/// The name under which this server speaks for others; extension servers trust it to say who asks.
+pub const FRONT_PROXY: &str = "front-proxy-client";
+/// How often servers are looked at: those that answer, and those that don't.
+const CALM: Duration = Duration::from_secs(30);
+const ANXIOUS: Duration = Duration::from_secs(2);
+/// How long a server may take to say what it serves.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most bytes of what it says.
+const MAX_DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
+const AUTHENTICATION: &str = "extension-apiserver-authentication";
+
+type Routes = HashMap<(String, String), Arc<Extension>>;
+
+/// Every group that is served elsewhere.
+#[derive(Default)]
+pub struct Extensions {
+    routes: RwLock<Arc<Routes>>,
+    changed: Notify,
+    identity: OnceLock<Identity>,
+}
+
+/// A version of a group that is served elsewhere.
+pub struct Extension {
+    /// The name of its APIService.
+    pub name: String,
+    /// The group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// Port of the Service.
+    pub port: i64,
+    /// Priorities of group and version.
+    pub priorities: (i64, i64),
+    spec: Value,
+    tls: Option<Arc<ClientConfig>>,
+    state: RwLock<State>,
+}
+
+/// What is known of it.
+#[derive(Clone, Default)]
+struct State {
+    available: bool,
+    /// Its `APIResourceList`.
+    resources: Option<Arc<Value>>,
+}
+
+impl Extensions {
+    /// Gets the identity under which this server speaks for others, and keeps it fresh.
+    pub fn open(&self, core: &Arc<Core>, now: Timestamp) {
+        match front_proxy(&core.pki, now) {
+            Ok((identity, source)) => {
+                let (own, drain) = (identity.clone(), core.drain.clone());
+                tokio::spawn(async move { own.run(&source, clock::now, drain).await });
+                if self.identity.set(identity).is_err() {
+                    tracing::debug!("the identity for extension servers was there already");
+                }
+            }
+            Err(error) => tracing::error!(%error, "no identity for extension servers: none will be asked"),
+        }
+    }
+
+    /// Notes an APIService as it is now; none for one that is gone.
+    pub fn note(&self, object: Option<&Value>, old: Option<&Value>) {
+        let mut routes = self.routes.write();
+        let mut next = Routes::clone(&routes);
+        if let Some(gone) = old {
+            next.remove(&key(gone));
+        }
+        if let Some(service) = object.filter(|service| !api_service::is_local(service)) {
+            let known = routes.get(&key(service)).filter(|known| Some(&known.spec) == service.get("spec"));
+            let extension = known.map_or_else(|| Arc::new(self.extension(service)), Arc::clone);
+            next.insert(key(service), extension);
+        }
+        *routes = Arc::new(next);
+        drop(routes);
+        self.changed.notify_one();
+    }
+
+    fn extension(&self, service: &Value) -> Extension {
+        let text = |path: &[&str]| object::text(service, path).to_owned();
+        let number = |path: &[&str]| object::int(service, path).unwrap_or(0);
+        let trust = if object::flag(service, &["spec", "insecureSkipTLSVerify"]) {
+            Ok(ForeignTrust::DangerouslyAnyone)
+        } else {
+            let pem = STANDARD.decode(object::text(service, &["spec", "caBundle"])).unwrap_or_default();
+            ForeignTrust::from_pem(&pem)
+        };
+        let tls = trust.and_then(|trust| foreign_config(trust, self.identity.get()));
+        Extension {
+            name: object::name(service).to_owned(),
+            group: text(&["spec", "group"]),
+            version: text(&["spec", "version"]),
+            namespace: text(&["spec", "service", "namespace"]),
+            service: text(&["spec", "service", "name"]),
+            port: number(&["spec", "service", "port"]),
+            priorities: (number(&["spec", "groupPriorityMinimum"]), number(&["spec", "versionPriority"])),
+            spec: service.get("spec").cloned().unwrap_or_default(),
+            tls: tls.map_err(|error| tracing::warn!(%error, "an APIService's caBundle can't be used")).ok(),
+            state: RwLock::default(),
+        }
+    }
+
+    /// Who serves a path, where it is somebody else.
+    #[must_use]
+    pub fn of(&self, path: &str) -> Option<Arc<Extension>> {
+        let routes = self.routes.read();
+        if routes.is_empty() {
+            return None;
+        }
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        match (segments.next(), segments.next(), segments.next()) {
+            (Some("apis"), Some(group), Some(version)) => {
+                routes.get(&(group.to_owned(), version.to_owned())).map(Arc::clone)
+            }
+            _ => None,
+        }
+    }
+
+    /// All, the first of each group first.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Extension>> {
+        let mut all: Vec<Arc<Extension>> = self.routes.read().values().cloned().collect();
+        all.sort_by(|left, right| {
+            let key = |one: &Extension| (std::cmp::Reverse(one.priorities.0), one.group.clone());
+            key(left).cmp(&key(right)).then(right.priorities.1.cmp(&left.priorities.1))
+        });
+        all
+    }
+}
+
+fn key(service: &Value) -> (String, String) {
+    let text = |key: &str| object::text(service, &["spec", key]).to_owned();
+    (text("group"), text("version"))
+}
+
+fn front_proxy(pki: &Pki, now: Timestamp) -> Result<(Identity, martello_pki::FromSigner), ApiError> {
+    let profile = Profile::User { name: FRONT_PROXY.to_owned(), groups: Vec::new() };
+    pki.identity(profile, now).map_err(ApiError::internal)
+}
+
+impl Extension {
+    /// Whether it answered when it was last looked at.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.state.read().available
+    }
+
+    /// What it says it serves.
+    #[must_use]
+    pub fn resources(&self) -> Option<Arc<Value>> {
+        self.state.read().resources.clone()
+    }
+
+    /// Sends a request there.
+    pub async fn ask(
+        &self,
+        core: &Arc<Core>,
+        mut outgoing: Outgoing,
+    ) -> Result<http::Response<hyper::body::Incoming>, String> {
+        let config = self.tls.clone().ok_or("its caBundle can't be used")?;
+        let found = backends::of_service(core, &self.namespace, &self.service, &self.port.to_string()).await;
+        let backend: Backend = found.map_err(|error| error.message)?;
+        let name = format!("{}.{}.svc", self.service, self.namespace);
+        outgoing.host.clone_from(&name);
+        let io = backend.connect(core).await.map_err(|error| error.to_string())?;
+        let io = outbound::tls(io, config, &name).await.map_err(|error| error.to_string())?;
+        outbound::exchange(io, outgoing).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Headers that say who asks, to a server that trusts this one to say so.
+pub fn identify(headers: &mut HeaderMap, user: &User) {
+    outbound::add(headers, "x-remote-user", &user.name);
+    if let Some(uid) = &user.uid {
+        outbound::add(headers, "x-remote-uid", uid);
+    }
+    for group in &user.groups {
+        outbound::add(headers, "x-remote-group", group);
+    }
+    for (key, values) in &user.extra {
+        let name = format!("x-remote-extra-{}", escaped(key));
+        values.iter().for_each(|value| outbound::add(headers, &name, value));
+    }
+}
+
+/// A key of the extra facts as part of a header's name.
+fn escaped(key: &str) -> String {
+    let mut out = String::with_capacity(key.len());
+    for byte in key.to_lowercase().bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Looks at extension servers until the server drains, and writes down what it finds.
+pub async fn look_after(core: Arc<Core>) {
+    loop {
+        if let Err(error) = publish(&core).await {
+            tracing::warn!(%error, "what extension servers need to know could not be published");
+        }
+        let all = core.extensions.all();
+        for extension in &all {
+            let found = look(&core, extension).await;
+            if let Err(error) = write(&core, extension, &found).await
+                && error.code != 404
+            {
+                tracing::warn!(name = extension.name, %error, "the condition of an APIService could not be written");
+            }
+        }
+        let anxious = all.iter().any(|one| !one.is_available());
+        let pause = tokio::time::sleep(if anxious { ANXIOUS } else { CALM });
+        tokio::select! {
+            () = pause => {}
+            () = core.extensions.changed.notified() => {}
+            () = core.drain.cancelled() => return,
+        }
+    }
+}
+
+/// A finding: reason and message; the reason of one that answers is `Passed`.
+type Finding = (&'static str, String);
+
+async fn look(core: &Arc<Core>, extension: &Extension) -> Finding {
+    let finding = match reachable(core, extension).await {
+        Err(finding) => finding,
+        Ok(()) => match discover(core, extension).await {
+            Ok(resources) => {
+                *extension.state.write() = State { available: true, resources: Some(Arc::new(resources)) };
+                return ("Passed", "all checks passed".to_owned());
+            }
+            Err(why) => ("FailedDiscoveryCheck", why),
+        },
+    };
+    extension.state.write().available = false;
+    finding
+}
+
+async fn reachable(core: &Arc<Core>, extension: &Extension) -> Result<(), Finding> {
+    let (service, namespace) = (&extension.service, &extension.namespace);
+    let missing = ("ServiceNotFound", format!("service/{service} in {namespace:?} is not present"));
+    let Some(kind) = core.registry.find("", "v1", "services") else { return Err(missing) };
+    let found = match core.find(kind, namespace, service).await {
+        Ok(Some(entry)) => core.value(kind, &entry).await,
+        Ok(None) => return Err(missing),
+        Err(error) => Err(error),
+    };
+    let found = found.map_err(|error| ("ServiceAccessError", error.message))?;
+    if object::text(&found, &["spec", "type"]) == "ExternalName" {
+        return Ok(());
+    }
+    let ports = object::list(&found, &["spec", "ports"]);
+    let port = ports.iter().find(|port| object::int(port, &["port"]) == Some(extension.port)).ok_or_else(|| {
+        let why = format!("service/{service} in {namespace:?} is not listening on port {}", extension.port);
+        ("ServicePortError", why)
+    })?;
+    let slices = backends::slices(core, namespace, service).await;
+    let slices = slices.map_err(|error| ("EndpointsAccessError", error.message))?;
+    if slices.is_empty() {
+        let why = format!("cannot find endpointslices for service/{service} in {namespace:?}");
+        return Err(("EndpointsNotFound", why));
+    }
+    let name = object::text(port, &["name"]);
+    if backends::endpoints(&slices, name).is_empty() {
+        let why = format!("endpoints for service/{service} in {namespace:?} have no addresses with port name {name:?}");
+        return Err(("MissingEndpoints", why));
+    }
+    Ok(())
+}
+
+/// Asks a server what it serves.
+async fn discover(core: &Arc<Core>, extension: &Extension) -> Result<Value, String> {
+    let target = format!("/apis/{}/{}", extension.group, extension.version);
+    let url = format!("https://{}.{}.svc:{}{target}", extension.service, extension.namespace, extension.port);
+    let mut headers = HeaderMap::new();
+    outbound::add(&mut headers, "accept", "application/json");
+    identify(&mut headers, &User::authenticated("system:kube-aggregator", ["system:masters"]));
+    let outgoing = Outgoing { method: Method::GET, target, headers, body: Bytes::new(), host: String::new() };
+    let failed = |why: String| format!("failing or missing response from {url}: {why}");
+    let asked = tokio::time::timeout(CHECK_TIMEOUT, async {
+        let answer = extension.ask(core, outgoing).await?;
+        let status = answer.status();
+        let body = outbound::collect(answer, MAX_DOCUMENT_BYTES).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((status, body))
+    });
+    let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".to_owned()))?.map_err(failed)?;
+    if status != StatusCode::OK {
+        return Err(failed(format!("bad status from {url}: {}", status.as_u16())));
+    }
+    serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))
+}
+
+async fn write(core: &Arc<Core>, extension: &Extension, (reason, message): &Finding) -> Result<(), ApiError> {
+    let kind = core.registry.find(api_service::GROUP, "v1", "apiservices").ok_or_else(ApiError::no_such_route)?;
+    let entry = core.get(kind, "", &extension.name).await?;
+    let present = core.value(kind, &entry).await?;
+    let status = if *reason == "Passed" { "True" } else { "False" };
+    let conditions = object::list(&present, &["status", "conditions"]);
+    let old = conditions.iter().find(|one| object::text(one, &["type"]) == api_service::AVAILABLE);
+    let text = |key: &str| old.map_or("", |old| object::text(old, &[key]));
+    if (text("status"), text("reason"), text("message")) == (status, *reason, message.as_str()) {
+        return Ok(());
+    }
+    let since =
+        if text("status") == status { text("lastTransitionTime").to_owned() } else { rfc3339_seconds(clock::now()) };
+    let condition = json!({
+        "type": api_service::AVAILABLE, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": since,
+    });
+    let path = format!("/apis/{}/v1/apiservices/{}/status", api_service::GROUP, extension.name);
+    followup::patch(&core.own_client(), &path, &json!({"status": {"conditions": [condition]}})).await
+}
+
+/// Publishes whom extension servers are to trust, and by which headers they learn who asks.
+async fn publish(core: &Arc<Core>) -> Result<(), ApiError> {
+    let authorities = core.pki.trust().load().clients.pem().to_owned();
+    let data = json!({
+        "client-ca-file": authorities,
+        "requestheader-allowed-names": json!([FRONT_PROXY]).to_string(),
+        "requestheader-client-ca-file": authorities,
+        "requestheader-extra-headers-prefix": json!(["X-Remote-Extra-"]).to_string(),
+        "requestheader-group-headers": json!(["X-Remote-Group"]).to_string(),
+        "requestheader-uid-headers": json!(["X-Remote-Uid"]).to_string(),
+        "requestheader-username-headers": json!(["X-Remote-User"]).to_string(),
+    });
+    let kind = core.registry.find("", "v1", "configmaps").ok_or_else(ApiError::no_such_route)?;
+    if let Some(entry) = core.find(kind, "kube-system", AUTHENTICATION).await? {
+        if core.value(kind, &entry).await?.get("data") == Some(&data) {
+            return Ok(());
+        }
+        let path = format!("/api/v1/namespaces/kube-system/configmaps/{AUTHENTICATION}");
+        return followup::patch(&core.own_client(), &path, &json!({"data": data})).await;
+    }
+    let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": AUTHENTICATION}, "data": data});
+    super::bootstrap::create(&core.own_client(), "/api/v1/namespaces/kube-system/configmaps", &body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(group: &str, remote: bool) -> Value {
+        let service = if remote { json!({"namespace": "n", "name": "s", "port": 443}) } else { Value::Null };
+        json!({"metadata": {"name": format!("v1.{group}")},
+            "spec": {"group": group, "version": "v1", "service": service, "insecureSkipTLSVerify": remote}})
+    }
+
+    #[test]
+    fn only_what_others_serve_is_passed_on() {
+        let extensions = Extensions::default();
+        extensions.note(Some(&service("a.example.com", true)), None);
+        extensions.note(Some(&service("b.example.com", false)), None);
+        assert!(extensions.of("/apis/a.example.com/v1/things").is_some());
+        assert!(extensions.of("/apis/a.example.com/v1").is_some());
+        for own in ["/apis/a.example.com/v2", "/apis/a.example.com", "/apis/b.example.com/v1", "/api/v1/pods"] {
+            assert!(extensions.of(own).is_none(), "{own}");
+        }
+        extensions.note(None, Some(&service("a.example.com", true)));
+        assert!(extensions.of("/apis/a.example.com/v1/things").is_none());
+    }
+
+    #[test]
+    fn who_asks_is_told_in_headers() {
+        let mut user = User::authenticated("jane", ["devs"]);
+        user.extra.insert("example.com/Scopes".to_owned(), vec!["a".to_owned()]);
+        let mut headers = HeaderMap::new();
+        identify(&mut headers, &user);
+        assert_eq!(headers["x-remote-user"], "jane");
+        assert_eq!(headers.get_all("x-remote-group").iter().count(), 2);
+        assert_eq!(headers["x-remote-extra-example.com%2fscopes"], "a");
+    }
+}
