@@ -112,12 +112,19 @@ impl Raw<'_> {
     }
 }
 
-/// A whole number where it fits 64 bits, else a float, as Go's untyped decoding has it.
+/// Up to here every whole float is the same number as an integer, and is written like one.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A whole number where it fits 64 bits, else a float; a whole float is written as Go writes it, without a fraction.
 pub(super) fn number(text: &str) -> serde_json::Value {
     if let Ok(whole) = text.parse::<i64>() {
         return whole.into();
     }
-    text.parse::<f64>().map_or(serde_json::Value::Null, serde_json::Value::from)
+    match text.parse::<f64>() {
+        Ok(float) if float.fract() == 0.0 && float.abs() < EXACT => (float as i64).into(),
+        Ok(float) => float.into(),
+        Err(_) => serde_json::Value::Null,
+    }
 }
 
 impl From<serde_json::Value> for Raw<'static> {

@@ -11,7 +11,7 @@ use martello_api::{
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use super::{columns::Columns, jsonpath::JsonPath, rules::Rules, table::table};
+use super::{columns::Columns, jsonpath::JsonPath, rules::Rules, table::table, webhook::Webhook};
 use crate::{
     discovery::by_rank,
     registry::{
@@ -40,6 +40,10 @@ pub struct Definition {
     pub terminating: bool,
     /// All versions, served or not.
     pub versions: Vec<Version>,
+    /// Changes with whatever is served.
+    pub identity: String,
+    /// The way to what converts objects.
+    pub webhook: Webhook,
 }
 
 /// What objects and paths are called.
@@ -104,6 +108,8 @@ impl Definition {
             versions: versions.iter().map(|version| Version::compile(version, versions, &group, &names)).collect(),
             group,
             names,
+            identity: identity(crd),
+            webhook: Webhook::default(),
         }
     }
 
@@ -227,9 +233,17 @@ pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
     parts.join(".")
 }
 
-fn mark(version: &str, schema: &Value, selectable: Option<&Value>) -> String {
-    let text = format!("{version}\n{schema}\n{}", selectable.unwrap_or(&Value::Null));
+fn identity(crd: &Value) -> String {
+    let (spec, names) = (crd.get("spec"), object::at(crd, &["status", "acceptedNames"]));
+    hash(&json!([object::uid(crd), spec, names]).to_string())
+}
+
+fn hash(text: &str) -> String {
     STANDARD_NO_PAD.encode(digest(&SHA256, text.as_bytes()).as_ref().get(..12).unwrap_or_default())
+}
+
+fn mark(version: &str, schema: &Value, selectable: Option<&Value>) -> String {
+    hash(&format!("{version}\n{schema}\n{}", selectable.unwrap_or(&Value::Null)))
 }
 
 fn deprecation(version: &Value, all: &[Value], group: &str, names: &Names) -> Option<String> {

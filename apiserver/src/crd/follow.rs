@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{
+    announce::Announced,
     definition::{Definition, has_condition},
     finalize, kind, naming,
 };
@@ -44,6 +45,7 @@ pub struct Follower {
     revision: u64,
     /// Definitions whose objects are being removed.
     ending: Arc<Mutex<HashSet<String>>>,
+    announced: Announced,
 }
 
 impl Follower {
@@ -56,6 +58,7 @@ impl Follower {
             known: BTreeMap::new(),
             revision: 0,
             ending: Arc::default(),
+            announced: Announced::default(),
         };
         follower.list().await?;
         Ok(follower)
@@ -69,6 +72,7 @@ impl Follower {
 
     async fn follow(&mut self) {
         self.settle_all().await;
+        self.announce().await;
         loop {
             if let Err(error) = self.watch().await {
                 tracing::warn!(%error, "following custom resource definitions broke off, will go on");
@@ -122,6 +126,7 @@ impl Follower {
                 self.publish();
                 self.settle(&group).await;
             }
+            self.announce().await;
         }
     }
 
@@ -153,6 +158,11 @@ impl Follower {
         if !same {
             self.core.registry.replace_custom(kinds);
         }
+    }
+
+    async fn announce(&mut self) {
+        let custom = self.core.registry.custom();
+        self.announced.update(&self.client, &custom).await;
     }
 
     async fn settle_all(&mut self) {

@@ -22,6 +22,7 @@ use crate::{
         Kind,
         kind::{Generation, Strategy, plain_field},
         object,
+        select::FieldReader,
         verbs::scale::ScalePaths,
     },
     server::Core,
@@ -77,6 +78,10 @@ impl Strategy for Objects {
 
     fn schema(&self) -> Option<&Schema> {
         Some(&self.version().table)
+    }
+
+    fn identity(&self) -> &str {
+        &self.definition.identity
     }
 
     fn openapi(&self) -> Option<Arc<Value>> {
@@ -150,6 +155,24 @@ impl Strategy for Objects {
         fields
     }
 
+    fn field_reader(&self) -> Option<FieldReader> {
+        let (definition, at) = (Arc::clone(&self.definition), self.at);
+        let version = definition.versions.get(at)?;
+        if version.selectable.is_empty() {
+            return None;
+        }
+        Some(FieldReader::new(move |entry, path| {
+            let storage = definition.version(&definition.storage)?;
+            if entry.fields.get(MARK) == Some(storage.mark.as_str()) && entry.fields.get(path).is_some() {
+                return None;
+            }
+            // Stored by another schema, which may not have had this field or its default.
+            let mut object: Value = serde_json::from_slice(entry.bytes()).ok()?;
+            schema::apply_defaults(&storage.table, &mut object);
+            Some(plain_field(&object, path))
+        }))
+    }
+
     fn column_definitions(&self) -> Option<&[Value]> {
         Some(&self.version().columns.told)
     }
@@ -185,11 +208,20 @@ impl Strategy for Objects {
         self.is_storage() && entry.fields.get(MARK) == Some(self.version().mark.as_str())
     }
 
-    fn read<'a>(&'a self, core: &'a Core, mut stored: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
+    fn read<'a>(&'a self, core: &'a Core, stored: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
         Box::pin(async move {
-            let from = object::text(&stored, &["apiVersion"]).rsplit('/').next().unwrap_or_default().to_owned();
-            if let Some(from) = self.definition.version(&from) {
-                schema::apply_defaults(&from.table, &mut stored);
+            let mut read = self.read_all(core, vec![stored]).await?;
+            read.pop().ok_or_else(|| ApiError::internal("a conversion lost its object"))
+        })
+    }
+
+    fn read_all<'a>(&'a self, core: &'a Core, mut stored: Vec<Value>) -> BoxFuture<'a, Result<Vec<Value>, ApiError>> {
+        Box::pin(async move {
+            for object in &mut stored {
+                let from = object::text(object, &["apiVersion"]).rsplit('/').next().unwrap_or_default();
+                if let Some(from) = self.definition.version(from) {
+                    schema::apply_defaults(&from.table, object);
+                }
             }
             self.converted(core, stored, self.version()).await
         })
@@ -197,20 +229,21 @@ impl Strategy for Objects {
 
     fn write<'a>(&'a self, core: &'a Core, object: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
         Box::pin(async move {
-            match self.definition.version(&self.definition.storage) {
-                Some(storage) => self.converted(core, object, storage).await,
-                None => Ok(object),
-            }
+            let Some(storage) = self.definition.version(&self.definition.storage) else { return Ok(object) };
+            let mut written = self.converted(core, vec![object], storage).await?;
+            written.pop().ok_or_else(|| ApiError::internal("a conversion lost its object"))
         })
     }
 }
 
 impl Objects {
-    /// An object as a version, without what that has no place for.
-    async fn converted(&self, core: &Core, object: Value, to: &Version) -> Result<Value, ApiError> {
-        let mut object = convert::convert(core, &self.definition, object, to).await?;
-        schema::prune(&to.table, &mut object);
-        Ok(object)
+    /// Objects as a version, without what that has no place for.
+    async fn converted(&self, core: &Core, objects: Vec<Value>, to: &Version) -> Result<Vec<Value>, ApiError> {
+        let mut objects = convert::convert(core, &self.definition, objects, to).await?;
+        for object in &mut objects {
+            schema::prune(&to.table, object);
+        }
+        Ok(objects)
     }
 
     /// Lists that were wrong before may stay so.

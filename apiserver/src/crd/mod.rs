@@ -5,6 +5,7 @@
 //! and the rules of its values ([`rules`], [`check`]). [`follow`] watches the definitions, accepts their names
 //! ([`naming`]) and lets the registry serve them.
 
+mod announce;
 pub mod approval;
 pub mod check;
 pub mod columns;
@@ -19,3 +20,4 @@ pub mod naming;
 pub mod rules;
 pub mod shape;
 pub mod table;
+pub mod webhook;

@@ -11,7 +11,7 @@ use martello_api::{
 };
 use serde_json::Value;
 
-use super::{call::Call, object, validation::text, verbs::scale::ScalePaths};
+use super::{call::Call, object, select::FieldReader, validation::text, verbs::scale::ScalePaths};
 use crate::{server::Core, store::Entry};
 
 pub use super::{
@@ -110,6 +110,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// The schema of a custom kind; those of built-in kinds are found by their names.
     fn schema(&self) -> Option<&Schema> {
         None
+    }
+
+    /// What changes whenever a custom kind is served otherwise: under the same names, by another schema.
+    fn identity(&self) -> &str {
+        ""
     }
 
     /// The schema of a custom kind as it was given, for OpenAPI.
@@ -264,6 +269,11 @@ pub trait Strategy: Send + Sync + 'static {
         }
     }
 
+    /// What reads fields of entries whose index may lack them.
+    fn field_reader(&self) -> Option<FieldReader> {
+        None
+    }
+
     /// What a field selector sees.
     fn field(&self, object: &Value, path: &str) -> String {
         plain_field(object, path)
@@ -381,6 +391,17 @@ pub trait Strategy: Send + Sync + 'static {
     fn read<'a>(&'a self, _core: &'a Core, mut stored: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
         self.show_stored(&mut stored);
         Box::pin(async { Ok(stored) })
+    }
+
+    /// What this view shows of several stored objects, at once where that is cheaper.
+    fn read_all<'a>(&'a self, core: &'a Core, stored: Vec<Value>) -> BoxFuture<'a, Result<Vec<Value>, ApiError>> {
+        Box::pin(async move {
+            let mut read = Vec::with_capacity(stored.len());
+            for stored in stored {
+                read.push(self.read(core, stored).await?);
+            }
+            Ok(read)
+        })
     }
 
     /// What is to be stored of an object.

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use martello_api::resource::Resource;
+use tokio::sync::watch;
 
 pub mod admissionregistration;
 pub mod apiextensions;
@@ -81,6 +82,7 @@ pub struct Custom {
 pub struct Registry {
     builtin: Kinds,
     custom: ArcSwap<Custom>,
+    changes: watch::Sender<u64>,
 }
 
 impl Registry {
@@ -169,6 +171,20 @@ impl Registry {
         kinds.into_iter().for_each(|kind| found.add(kind));
         let generation = self.custom.load().generation + 1;
         self.custom.store(Arc::new(Custom { generation, kinds: found }));
+        self.changes.send_replace(generation);
+    }
+
+    /// Waits until `kind` is not served any more, or is served otherwise. Kinds that are built in always are.
+    pub async fn replaced(&self, kind: &Kind) {
+        let mut changes = self.changes.subscribe();
+        let gvk = &kind.resource.gvk;
+        while kind.is_custom() {
+            let now = self.lookup(&gvk.group, &gvk.version, &kind.resource.plural);
+            if now.is_none_or(|now| now.identity() != kind.identity()) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 }
 

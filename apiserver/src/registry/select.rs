@@ -1,5 +1,7 @@
 //! Which objects a list, a watch or a deletecollection is about.
 
+use std::sync::Arc;
+
 use martello_api::{selector::LabelSelector, status::ApiError};
 
 use super::{kind::Kind, storage::entry_field};
@@ -10,6 +12,27 @@ use crate::{http::query::Query, store::Entry};
 pub struct Selection {
     labels: Option<LabelSelector>,
     fields: Vec<Term>,
+    reader: Option<FieldReader>,
+}
+
+/// Reads a field of an entry that the entry's own index may lack; none where the index has it.
+#[derive(Clone)]
+pub struct FieldReader(Arc<ReadField>);
+
+type ReadField = dyn Fn(&Entry, &str) -> Option<String> + Send + Sync;
+
+impl FieldReader {
+    /// That reads so.
+    #[must_use]
+    pub fn new(read: impl Fn(&Entry, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl std::fmt::Debug for FieldReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FieldReader")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +58,8 @@ impl Selection {
                 term.path = stored.to_owned();
             }
         }
-        Ok(Self { labels, fields })
+        let reader = kind.field_reader().filter(|_| !fields.is_empty());
+        Ok(Self { labels, fields, reader })
     }
 
     /// Of these, only the object that the path names. What was authorized by name is selected by it.
@@ -59,8 +83,15 @@ impl Selection {
     /// Whether an entry is selected; its labels and fields were read when it was stored.
     #[must_use]
     pub fn selects(&self, entry: &Entry) -> bool {
-        self.fields.iter().all(|term| (entry_field(entry, &term.path) == term.value) == term.equal)
+        self.fields.iter().all(|term| self.has(entry, term) == term.equal)
             && self.labels.as_ref().is_none_or(|labels| labels.matches_by(|key| entry.labels.get(key)))
+    }
+
+    /// Whether the field of a term has the term's value.
+    fn has(&self, entry: &Entry, term: &Term) -> bool {
+        let by_key = matches!(term.path.as_str(), "metadata.name" | "metadata.namespace");
+        let read = self.reader.as_ref().filter(|_| !by_key).and_then(|FieldReader(read)| read(entry, &term.path));
+        read.map_or_else(|| entry_field(entry, &term.path) == term.value, |value| value == term.value)
     }
 
     /// The one name that can be selected, if there is such.

@@ -167,6 +167,19 @@ impl Core {
         Ok(value)
     }
 
+    /// The objects of entries as this kind shows them.
+    pub async fn values(&self, kind: &Kind, entries: &[Arc<Entry>]) -> Result<Vec<Value>, ApiError> {
+        if !(kind.is_custom() && kind.converts()) {
+            let mut values = Vec::with_capacity(entries.len());
+            for entry in entries {
+                values.push(self.value(kind, entry).await?);
+            }
+            return Ok(values);
+        }
+        let stored: Result<Vec<Value>, ApiError> = entries.iter().map(|entry| parse(entry.bytes())).collect();
+        kind.read_all(self, stored?).await
+    }
+
     async fn open(&self, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
         let opened = self.sealer.open(&entry.key, &entry.uid, entry.bytes())?;
         Ok(with_revision(&Bytes::copy_from_slice(&opened), revision))

@@ -25,8 +25,8 @@ mod local;
 pub mod nodes;
 pub mod sealer;
 pub mod services;
-mod unsettled;
 pub mod signers;
+mod unsettled;
 
 pub use callers::Visit;
 pub use listener::ServeError;

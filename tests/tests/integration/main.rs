@@ -15,6 +15,7 @@ mod audit;
 mod bad_input;
 mod basics;
 mod crash;
+mod custom;
 mod kubectl;
 mod node_agent;
 mod node_rules;

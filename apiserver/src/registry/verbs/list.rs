@@ -18,7 +18,7 @@ use crate::{
         kind::Kind,
         options::{Continue, ListOptions, Match},
         select::Selection,
-        storage::store_failure,
+        storage::{store_failure, with_revision},
         table,
     },
     server::Core,
@@ -165,10 +165,7 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
     if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, table_metadata(selected))).flatten() {
         return protobuf(core, kind, selected, list).await;
     }
-    let mut values = Vec::with_capacity(selected.items.len());
-    for entry in &selected.items {
-        values.push(core.value(kind, entry).await?);
-    }
+    let values = core.values(kind, &selected.items).await?;
     Ok(answer::encoded(call, 200, &shaped(kind, call, selected, values)?))
 }
 
@@ -233,8 +230,15 @@ async fn joined(core: &Arc<Core>, kind: &Kind, selected: &Selected) -> Result<Re
         list_metadata(kind, selected),
     );
     open.extend_from_slice(head.as_bytes());
+    let mut converted = match kind.is_custom() && kind.converts() {
+        true => core.values(kind, &selected.items).await?.into_iter(),
+        false => Vec::new().into_iter(),
+    };
     for (index, entry) in selected.items.iter().enumerate() {
-        let bytes = core.json(kind, entry).await?;
+        let bytes = match converted.next() {
+            Some(value) => with_revision(&kind.encode(&value), entry.revision),
+            None => core.json(kind, entry).await?,
+        };
         open.extend_from_slice(if index == 0 { b"{" } else { b",{" });
         let rest = match bytes.strip_prefix(kind.head().as_bytes()) {
             // Objects of custom kinds say what they are in lists, too.

@@ -163,6 +163,11 @@ impl Watcher {
                     return self.last_words();
                 }
                 () = self.core.drain.cancelled() => return None,
+                () = self.core.registry.replaced(&self.kind), if self.kind.is_custom() => {
+                    // Clients list anew what is served otherwise now.
+                    self.done = true;
+                    return self.last_words();
+                }
                 () = tokio::time::sleep(BOOKMARK_PERIOD), if self.bookmarks => None,
             };
             match next {
@@ -296,6 +301,8 @@ impl Watcher {
             Form::Objects => value,
             Form::Metadata(version) | Form::MetadataList(version) => answer::metadata_only(version, &value),
             Form::Table(version) => {
+                // Ages are as of now, not as of when the watch began.
+                self.call.now = martello_api::clock::now();
                 let mut table = table::of_one(&self.kind, &self.call, version, &value)?;
                 if std::mem::replace(&mut self.columns_sent, true) {
                     object::set(&mut table, &[], "columnDefinitions", Value::Null);

@@ -4,12 +4,15 @@ pub mod graph;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 use futures::StreamExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, Preconditions, PropagationPolicy},
@@ -30,57 +33,77 @@ use crate::runtime::{Attempt, Chain, Queue, RequestError, patch, work};
 const WORKERS: usize = 4;
 /// Delay before resources are discovered again after a failure.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
-
+/// How long changes of what is served are waited for that come one after the other.
+const SETTLING: Duration = Duration::from_millis(300);
 /// A first list that takes longer than this is worth a line in the log, and another one each time it has passed again.
 const LIST_PATIENCE: Duration = Duration::from_secs(15);
+/// Stands among the resources that have not been listed for discovery, which tells which ones there are.
+const DISCOVERY: usize = usize::MAX;
 
 type Meta = PartialObjectMeta<DynamicObject>;
 
 pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let (client, shutdown) = (client.clone(), shutdown.clone());
     tasks.spawn(async move {
-        let run = async {
-            let resources = loop {
-                match deletable(&client).await {
-                    Ok(resources) => break resources.into_iter().filter(|resource| resource.watchable).collect(),
-                    Err(error) => {
-                        tracing::warn!(error = %Chain(&error), "garbage collection waits for discovery");
-                        tokio::time::sleep(DISCOVERY_RETRY).await;
-                    }
-                }
-            };
-            collect(client.clone(), resources, shutdown.clone()).await;
-        };
-        shutdown.run_until_cancelled(run).await;
+        let collecting = shutdown.clone();
+        shutdown.run_until_cancelled(collect(client, collecting)).await;
     });
 }
 
-/// Follows every resource and works on what is to go, until `shutdown`.
-async fn collect(client: Client, resources: Vec<Deletable>, shutdown: CancellationToken) {
-    let unlisted = watch::Sender::new((0..resources.len()).collect());
-    let collector =
-        Collector { client, resources: Arc::new(resources), graph: Arc::default(), queue: Queue::new(), unlisted };
+/// Follows every resource, those that come later too, and works on what is to go, until `shutdown`.
+async fn collect(client: Client, shutdown: CancellationToken) {
+    let collector = Collector {
+        client: client.clone(),
+        resources: Arc::default(),
+        graph: Arc::default(),
+        queue: Queue::new(),
+        unlisted: watch::Sender::new(BTreeSet::from([DISCOVERY])),
+    };
     let mut tasks = JoinSet::new();
-    for index in 0..collector.resources.len() {
-        let (collector, shutdown) = (collector.clone(), shutdown.clone());
-        tasks.spawn(async move { collector.follow(index, &shutdown).await });
-    }
-    let (waiting, until) = (collector.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        until.run_until_cancelled(waiting.tell_what_is_awaited()).await;
-    });
     let worker = collector.clone();
     work(&mut tasks, "garbage-collector", &collector.queue, WORKERS, &shutdown, move |uid| {
         let collector = worker.clone();
         async move { collector.reconcile(&uid).await }
     });
+    let (waiting, until) = (collector.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        until.run_until_cancelled(waiting.tell_what_is_awaited()).await;
+    });
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
+    let mut changes = watcher(definitions, watcher::Config::default()).default_backoff().boxed();
+    loop {
+        match deletable(&collector.client).await {
+            Ok(resources) => {
+                collector.follow_only(resources, &shutdown, &mut tasks);
+                collector.unlisted.send_if_modified(|unlisted| unlisted.remove(&DISCOVERY));
+            }
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "garbage collection waits for discovery");
+                tokio::time::sleep(DISCOVERY_RETRY).await;
+                continue;
+            }
+        }
+        // What is served changes with the definitions of custom resources; a few changes at once are met together.
+        if changes.next().await.is_none() {
+            break;
+        }
+        while let Ok(Some(_)) = tokio::time::timeout(SETTLING, changes.next()).await {}
+    }
     while tasks.join_next().await.is_some() {}
+}
+
+/// A resource that is followed.
+struct Followed {
+    kind: Deletable,
+    /// Cancelled when the resource is no longer served.
+    end: CancellationToken,
 }
 
 #[derive(Clone)]
 struct Collector {
     client: Client,
-    resources: Arc<Vec<Deletable>>,
+    /// Those that are followed, and those that were: objects know theirs by its place.
+    resources: Arc<RwLock<Vec<Arc<Followed>>>>,
     graph: Arc<Mutex<Graph>>,
     queue: Queue<Uid>,
     /// The resources whose first list is not there yet: nothing is deleted before all are.
@@ -92,12 +115,44 @@ impl Collector {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn follow(&self, index: usize, shutdown: &CancellationToken) {
-        let Some(kind) = self.resources.get(index) else { return };
+    fn followed(&self) -> Vec<Arc<Followed>> {
+        self.resources.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn resource(&self, index: usize) -> Option<Arc<Followed>> {
+        self.resources.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    /// Begins to follow what is new, and lets go of what is not served any more.
+    fn follow_only(&self, served: Vec<Deletable>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+        let served: Vec<Deletable> = served.into_iter().filter(|resource| resource.watchable).collect();
+        let live: Vec<Arc<Followed>> = self.followed().into_iter().filter(|one| !one.end.is_cancelled()).collect();
+        for gone in live.iter().filter(|one| !served.iter().any(|kind| kind.resource == one.kind.resource)) {
+            gone.end.cancel();
+        }
+        for kind in served {
+            if live.iter().any(|one| one.kind.resource == kind.resource) {
+                continue;
+            }
+            let followed = Arc::new(Followed { kind, end: shutdown.child_token() });
+            let index = {
+                let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+                resources.push(followed);
+                resources.len() - 1
+            };
+            self.unlisted.send_if_modified(|unlisted| unlisted.insert(index));
+            let collector = self.clone();
+            tasks.spawn(async move { collector.follow(index).await });
+        }
+    }
+
+    async fn follow(&self, index: usize) {
+        let Some(followed) = self.resource(index) else { return };
+        let kind = &followed.kind;
         let api: Api<Meta> = Api::all_with(self.client.clone(), &kind.resource);
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
         let (mut seen, mut first) = (HashSet::new(), true);
-        while let Some(Some(event)) = shutdown.run_until_cancelled(events.next()).await {
+        while let Some(Some(event)) = followed.end.run_until_cancelled(events.next()).await {
             match event {
                 Ok(Event::Init) => seen.clear(),
                 Ok(Event::InitApply(object)) => {
@@ -121,6 +176,11 @@ impl Collector {
                 Err(error) => tracing::warn!(resource = kind.resource.plural, %error, "watch broke off, will go on"),
             }
         }
+        let left = self.graph().of_resource(index);
+        left.iter().for_each(|uid| self.forget(uid));
+        if first {
+            self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
+        }
     }
 
     /// Says again and again for which lists collection waits, until it waits for none.
@@ -128,9 +188,9 @@ impl Collector {
         let mut unlisted = self.unlisted.subscribe();
         while tokio::time::timeout(LIST_PATIENCE, unlisted.wait_for(BTreeSet::is_empty)).await.is_err() {
             let waiting = self.unlisted.borrow().clone();
-            let names = waiting.iter().filter_map(|index| self.resources.get(*index));
+            let names = waiting.iter().filter_map(|index| self.resource(*index));
             let names: Vec<String> =
-                names.map(|kind| format!("{}.{}", kind.resource.plural, kind.resource.group)).collect();
+                names.map(|one| format!("{}.{}", one.kind.resource.plural, one.kind.resource.group)).collect();
             tracing::warn!(?names, "garbage collection waits for the first list of these resources");
         }
     }
@@ -188,9 +248,12 @@ impl Collector {
         let mut existing = HashSet::new();
         for owner in owners {
             let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
-            let served =
-                self.resources.iter().find(|kind| kind.resource.group == group && kind.resource.kind == owner.kind);
-            let Some(kind) = served else {
+            let is_served = |one: &Arc<Followed>| {
+                let resource = &one.kind.resource;
+                !one.end.is_cancelled() && resource.group == group && resource.kind == owner.kind
+            };
+            let served = self.followed().into_iter().find(is_served);
+            let Some(kind) = served.as_ref().map(|served| &served.kind) else {
                 tracing::debug!(owner = owner.kind, version, "owner is of a kind that is not served");
                 existing.insert(owner.uid);
                 continue;
@@ -221,7 +284,8 @@ impl Collector {
     }
 
     fn target(&self, object: &Object) -> Option<(Api<DynamicObject>, String, String)> {
-        let kind = self.resources.get(object.resource)?;
+        let followed = self.resource(object.resource)?;
+        let kind = &followed.kind;
         let name = object.metadata.name.clone()?;
         let namespace = object.metadata.namespace.as_deref();
         let called = format!("{} {}/{name}", kind.resource.plural, namespace.unwrap_or_default());
