@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod authn;
+pub mod cel;
 pub mod crd;
 pub mod discovery;
 pub mod flow;

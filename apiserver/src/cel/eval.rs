@@ -1,0 +1,501 @@
+//! Evaluates a checked expression, and counts what it costs.
+
+use std::{cell::Cell, sync::Arc, time::Instant};
+
+use super::{
+    ast::{ACCUMULATOR, Expr, ExprKind, FieldInit, Fold, ListItem, Literal, MapEntry},
+    charge,
+    check::{Checked, Reference},
+    functions::{self, Fault, Function},
+    value::{Entries, List, Map, Object, Text, Value},
+};
+
+/// Between looks at the clock.
+const STEPS_PER_LOOK: u32 = 100;
+const LIST_COST: u64 = 10;
+const MAP_COST: u64 = 30;
+const OBJECT_COST: u64 = 40;
+
+/// Why there is no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct EvalError {
+    /// What kind of reason.
+    pub kind: ErrorKind,
+    /// The reason, in upstream's words.
+    pub message: Arc<str>,
+}
+
+/// What kind of reason there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The expression does not fit the values.
+    Runtime,
+    /// It costs more than it may.
+    CostExceeded,
+    /// It takes longer than it may.
+    Interrupted,
+}
+
+impl EvalError {
+    /// Of an expression that does not fit the values.
+    #[must_use]
+    pub fn runtime(message: impl Into<Arc<str>>) -> Self {
+        Self { kind: ErrorKind::Runtime, message: message.into() }
+    }
+
+    /// Whether another operand may make up for it.
+    fn is_final(&self) -> bool {
+        self.kind != ErrorKind::Runtime
+    }
+}
+
+/// How much an evaluation may cost and take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Most cost.
+    pub limit: u64,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+}
+
+/// Counts what an evaluation costs.
+#[derive(Debug)]
+pub struct Meter {
+    budget: Budget,
+    cost: Cell<u64>,
+    steps: Cell<u32>,
+}
+
+impl Meter {
+    /// Nothing spent yet.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, cost: Cell::new(0), steps: Cell::new(0) }
+    }
+
+    /// What was spent.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        self.cost.get()
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn rest(&self) -> Budget {
+        Budget { limit: self.budget.limit.saturating_sub(self.cost.get()), deadline: self.budget.deadline }
+    }
+
+    /// Spends.
+    pub fn charge(&self, cost: u64) -> Result<(), EvalError> {
+        let cost = self.cost.get().saturating_add(cost);
+        self.cost.set(cost);
+        if cost > self.budget.limit {
+            let message = "operation cancelled: actual cost limit exceeded".into();
+            return Err(EvalError { kind: ErrorKind::CostExceeded, message });
+        }
+        Ok(())
+    }
+
+    /// Looks at the clock now and then.
+    fn step(&self) -> Result<(), EvalError> {
+        let steps = self.steps.get().wrapping_add(1);
+        self.steps.set(steps);
+        let late = steps.is_multiple_of(STEPS_PER_LOOK) && self.budget.deadline.is_some_and(|end| Instant::now() > end);
+        if late {
+            return Err(EvalError { kind: ErrorKind::Interrupted, message: "operation interrupted".into() });
+        }
+        Ok(())
+    }
+}
+
+type Outcome<'a> = Result<Value<'a>, EvalError>;
+
+/// Values of variables.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings<'a> {
+    values: Vec<(&'a str, Value<'a>)>,
+}
+
+impl<'a> Bindings<'a> {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives a variable its value.
+    pub fn set(&mut self, name: &'a str, value: Value<'a>) {
+        self.values.retain(|(own, _)| *own != name);
+        self.values.push((name, value));
+    }
+
+    fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.values.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+}
+
+/// Evaluates.
+pub(super) fn run<'a>(checked: &'a Checked, bindings: &Bindings<'a>, meter: &Meter) -> Outcome<'a> {
+    Evaluator { checked, bindings, meter, scopes: Vec::new() }.eval(&checked.root)
+}
+
+struct Evaluator<'e, 'a> {
+    checked: &'a Checked,
+    bindings: &'e Bindings<'a>,
+    meter: &'e Meter,
+    scopes: Vec<(&'a str, Outcome<'a>)>,
+}
+
+impl<'a> Evaluator<'_, 'a> {
+    fn eval(&mut self, expr: &'a Expr) -> Outcome<'a> {
+        match &expr.kind {
+            ExprKind::Literal(literal) => Ok(constant(literal)),
+            ExprKind::Ident(name) => self.ident(expr, name),
+            ExprKind::Select { operand, field, test } => self.select(expr, operand, field, *test),
+            ExprKind::Call { function, target, args } => self.call(expr, function, target.as_deref(), args),
+            ExprKind::List(items) => self.list(items),
+            ExprKind::Map(entries) => self.map(entries),
+            ExprKind::Struct { name, fields } => self.object(name, fields),
+            ExprKind::Fold(fold) => self.fold(fold),
+        }
+    }
+
+    fn reference(&self, expr: &Expr) -> &'a Reference {
+        const NONE: &Reference = &Reference::None;
+        usize::try_from(expr.id).ok().and_then(|at| self.checked.references.get(at)).unwrap_or(NONE)
+    }
+
+    fn ident(&mut self, expr: &'a Expr, name: &str) -> Outcome<'a> {
+        self.meter.charge(1)?;
+        if let Some((_, value)) = self.scopes.iter().rev().find(|(own, _)| *own == name) {
+            return value.clone();
+        }
+        self.outer(expr, name)
+    }
+
+    fn outer(&mut self, expr: &'a Expr, name: &str) -> Outcome<'a> {
+        match self.reference(expr) {
+            Reference::Type(name) => Ok(Value::Type(Text::Borrowed(name))),
+            Reference::Variable(name) => match self.bindings.get(name) {
+                Some(value) => sound(value.clone()),
+                None => Err(EvalError::runtime(format!("no such attribute(s): {name}"))),
+            },
+            _ => Err(EvalError::runtime(format!("no such attribute(s): {name}"))),
+        }
+    }
+
+    fn select(&mut self, expr: &'a Expr, operand: &'a Expr, field: &'a str, test: bool) -> Outcome<'a> {
+        if let Reference::Variable(name) | Reference::Type(name) = self.reference(expr) {
+            self.meter.charge(1)?;
+            return self.outer(expr, name);
+        }
+        let of = self.eval(operand)?;
+        if test {
+            let found = self.field(&of, field)?;
+            return Ok(Value::Bool(match found {
+                Some(Value::Optional(inner)) if matches!(of, Value::Optional(_)) => inner.is_some(),
+                found => found.is_some(),
+            }));
+        }
+        self.meter.charge(if is_attribute(operand) { 1 } else { 2 })?;
+        match self.field(&of, field)? {
+            Some(value) => sound(value),
+            None => Err(EvalError::runtime(format!("no such key: {field}"))),
+        }
+    }
+
+    /// A field, if it is there; of an optional an optional.
+    fn field(&self, of: &Value<'a>, name: &str) -> Result<Option<Value<'a>>, EvalError> {
+        match of {
+            Value::Map(Map::Lazy(lazy)) => lazy.get(name, self.meter).transpose(),
+            Value::Map(map) => Ok(map.field(name)),
+            Value::Object(object) => {
+                Ok(object.fields.iter().find(|(own, _)| **own == *name).map(|(_, value)| value.clone()))
+            }
+            Value::Optional(None) => Ok(Some(Value::Optional(None))),
+            Value::Optional(Some(inner)) => Ok(Some(Value::optional(self.field(inner, name)?))),
+            _ => Ok(None),
+        }
+    }
+
+    fn call(&mut self, expr: &'a Expr, name: &str, target: Option<&'a Expr>, args: &'a [Expr]) -> Outcome<'a> {
+        match (name, target, args) {
+            ("_&&_", _, [left, right]) => self.logical(left, right, false),
+            ("_||_", _, [left, right]) => self.logical(left, right, true),
+            ("_?:_" | "_?_:_", _, [condition, truthy, falsy]) => match self.eval(condition)? {
+                Value::Bool(true) => self.eval(truthy),
+                Value::Bool(false) => self.eval(falsy),
+                _ => Err(EvalError::runtime("no such overload")),
+            },
+            ("@not_strictly_false", _, [arg]) => self.not_strictly_false(arg),
+            ("_?._", _, [operand, field]) => self.optional_select(operand, field),
+            ("or" | "orValue", Some(target), [other]) => self.or_else(expr, target, other),
+            ("_+_" | "cel.@mapInsert", None, [accu, ..]) if accu.ident().is_some_and(|own| **own == *ACCUMULATOR) => {
+                self.accumulate(expr, accu, args)
+            }
+            _ => self.strict(expr, target, args),
+        }
+    }
+
+    fn strict(&mut self, expr: &'a Expr, target: Option<&'a Expr>, args: &'a [Expr]) -> Outcome<'a> {
+        let Reference::Function(function, _) = self.reference(expr) else {
+            return Err(EvalError::runtime("no such overload"));
+        };
+        let member = function.overloads.iter().any(|own| own.member) && target.is_some();
+        let mut values = Vec::with_capacity(args.len() + 1);
+        if let Some(target) = target.filter(|_| member && !function.name.contains('.')) {
+            values.push(self.eval(target)?);
+        }
+        for arg in args {
+            values.push(self.eval(arg)?);
+        }
+        self.apply(function, &values)
+    }
+
+    fn apply(&mut self, function: &'static Function, values: &[Value<'a>]) -> Outcome<'a> {
+        self.meter.step()?;
+        self.meter.charge(charge::before(function.name, values))?;
+        let result = (function.run)(values).map_err(|fault| error(function, values, fault))?;
+        self.meter.charge(charge::after(function.name, &result))?;
+        sound(result)
+    }
+
+    fn logical(&mut self, left: &'a Expr, right: &'a Expr, decisive: bool) -> Outcome<'a> {
+        let first = self.eval(left);
+        match &first {
+            Ok(Value::Bool(flag)) if *flag == decisive => return first,
+            Err(error) if error.is_final() => return first,
+            _ => {}
+        }
+        let second = self.eval(right);
+        match (&first, &second) {
+            (_, Ok(Value::Bool(flag))) if *flag == decisive => second,
+            (_, Err(error)) if error.is_final() => second,
+            (Ok(Value::Bool(_)), Ok(Value::Bool(_))) => second,
+            (Err(_), _) => first,
+            (_, Err(_)) => second,
+            _ => Err(EvalError::runtime("no such overload")),
+        }
+    }
+
+    fn not_strictly_false(&mut self, arg: &'a Expr) -> Outcome<'a> {
+        self.meter.charge(1)?;
+        match self.eval(arg) {
+            Err(error) if error.is_final() => Err(error),
+            Ok(Value::Bool(false)) => Ok(Value::Bool(false)),
+            _ => Ok(Value::Bool(true)),
+        }
+    }
+
+    fn optional_select(&mut self, operand: &'a Expr, field: &'a Expr) -> Outcome<'a> {
+        let of = self.eval(operand)?;
+        self.meter.charge(1)?;
+        let ExprKind::Literal(Literal::String(name)) = &field.kind else {
+            return Err(EvalError::runtime("no such overload"));
+        };
+        match (self.field(&of, name)?, &of) {
+            (Some(found @ Value::Optional(_)), Value::Optional(_)) => Ok(found),
+            (found, _) => Ok(Value::optional(found)),
+        }
+    }
+
+    /// The second is only looked at where the first is missing.
+    fn or_else(&mut self, expr: &'a Expr, target: &'a Expr, other: &'a Expr) -> Outcome<'a> {
+        let Reference::Function(function, _) = self.reference(expr) else {
+            return Err(EvalError::runtime("no such overload"));
+        };
+        let own = self.eval(target)?;
+        match own {
+            Value::Optional(Some(value)) => {
+                self.meter.charge(1)?;
+                Ok(if function.name == "or" { Value::Optional(Some(value)) } else { (*value).clone() })
+            }
+            Value::Optional(None) => self.eval(other),
+            other => Err(error(function, &[other], Fault::NoOverload)),
+        }
+    }
+
+    /// Adds to what a walk carries, without copying what was carried before.
+    fn accumulate(&mut self, expr: &'a Expr, accu: &'a Expr, args: &'a [Expr]) -> Outcome<'a> {
+        let Reference::Function(function, _) = self.reference(expr) else {
+            return Err(EvalError::runtime("no such overload"));
+        };
+        self.meter.charge(1)?;
+        let mut added = Vec::with_capacity(args.len());
+        for arg in args.iter().skip(1) {
+            added.push(self.eval(arg)?);
+        }
+        let place = self.scopes.iter_mut().rev().find(|(own, _)| *own == ACCUMULATOR);
+        let carried = match place {
+            Some((_, value)) => std::mem::replace(value, Ok(Value::Null))?,
+            None => self.eval(accu)?,
+        };
+        if function.name == "_+_" && matches!(carried, Value::List(_)) {
+            self.meter.step()?;
+            self.meter.charge(1)?;
+            let Some(more) = added.pop() else { return Err(EvalError::runtime("no such overload")) };
+            return functions::append(carried, more).or_else(|(carried, more)| {
+                (function.run)(&[carried, more]).map_err(|fault| error(function, &[], fault))
+            });
+        }
+        added.insert(0, carried);
+        self.apply(function, &added)
+    }
+
+    fn list(&mut self, items: &'a [ListItem]) -> Outcome<'a> {
+        let mut list = Vec::with_capacity(items.len());
+        for item in items {
+            match self.eval(&item.value)? {
+                Value::Optional(value) if item.optional => list.extend(value.map(|value| (*value).clone())),
+                _ if item.optional => {
+                    return Err(EvalError::runtime("cannot initialize optional list element from non-optional value"));
+                }
+                value => list.push(value),
+            }
+        }
+        self.meter.charge(LIST_COST)?;
+        Ok(list.into())
+    }
+
+    fn map(&mut self, entries: &'a [MapEntry]) -> Outcome<'a> {
+        let mut made = Entries::default();
+        for entry in entries {
+            let key = self.eval(&entry.key)?;
+            let value = match self.eval(&entry.value)? {
+                Value::Optional(None) if entry.optional => continue,
+                Value::Optional(Some(value)) if entry.optional => (*value).clone(),
+                value => value,
+            };
+            if !made.insert(key, value) {
+                return Err(EvalError::runtime("unsupported or repeated key in a map"));
+            }
+        }
+        self.meter.charge(MAP_COST)?;
+        Ok(Value::Map(Map::Made(Arc::new(made))))
+    }
+
+    fn object(&mut self, name: &Arc<str>, fields: &'a [FieldInit]) -> Outcome<'a> {
+        let mut made = Vec::with_capacity(fields.len());
+        for field in fields {
+            let value = match self.eval(&field.value)? {
+                Value::Optional(None) if field.optional => continue,
+                Value::Optional(Some(value)) if field.optional => (*value).clone(),
+                value => value,
+            };
+            made.push((Arc::clone(&field.field), value));
+        }
+        self.meter.charge(OBJECT_COST)?;
+        Ok(Value::Object(Arc::new(Object { name: Arc::clone(name), fields: made })))
+    }
+
+    fn fold(&mut self, fold: &'a Fold) -> Outcome<'a> {
+        let range = self.eval(&fold.range)?;
+        let init = self.eval(&fold.init);
+        let floor = self.scopes.len();
+        self.scopes.push((&fold.accu, init));
+        let walked = match &range {
+            Value::List(list) => self.walk_list(fold, list),
+            Value::Map(map) => self.walk_map(fold, map),
+            _ => Err(EvalError::runtime(format!("got '{}', expected iterable type", range.type_name()))),
+        };
+        self.scopes.truncate(floor + 1);
+        let result = walked.and_then(|()| self.eval(&fold.result));
+        self.scopes.truncate(floor);
+        result
+    }
+
+    fn walk_list(&mut self, fold: &'a Fold, list: &List<'a>) -> Result<(), EvalError> {
+        for (at, item) in list.iter().enumerate() {
+            let going = match &fold.iter2 {
+                Some(iter2) => {
+                    let at = Value::Int(i64::try_from(at).unwrap_or(i64::MAX));
+                    self.turn(fold, at, Some((iter2, item)))?
+                }
+                None => self.turn(fold, item, None)?,
+            };
+            if !going {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_map(&mut self, fold: &'a Fold, map: &Map<'a>) -> Result<(), EvalError> {
+        for (key, value) in map.entries() {
+            let second = fold.iter2.as_ref().map(|iter2| (&**iter2, value));
+            if !self.turn(fold, key, second)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of a walk; false ends it.
+    fn turn(
+        &mut self,
+        fold: &'a Fold,
+        first: Value<'a>,
+        second: Option<(&'a str, Value<'a>)>,
+    ) -> Result<bool, EvalError> {
+        self.meter.step()?;
+        let floor = self.scopes.len();
+        self.scopes.push((&fold.iter, sound(first)));
+        if let Some((name, value)) = second {
+            self.scopes.push((name, sound(value)));
+        }
+        let going = matches!(self.eval(&fold.condition)?, Value::Bool(true));
+        let mut ended = !going;
+        if going {
+            let step = self.eval(&fold.step);
+            match &step {
+                Err(error) if error.is_final() => return Err(error.clone()),
+                Err(_) => ended = matches!(fold.condition.kind, ExprKind::Literal(_)),
+                Ok(_) => {}
+            }
+            if let Some((_, accu)) = floor.checked_sub(1).and_then(|at| self.scopes.get_mut(at)) {
+                *accu = step;
+            }
+        }
+        self.scopes.truncate(floor);
+        Ok(!ended)
+    }
+}
+
+/// Whether the evaluator reads it as a path from a variable.
+fn is_attribute(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Ident(_) | ExprKind::Select { test: false, .. } => true,
+        ExprKind::Call { function, .. } => **function == *"_[_]",
+        _ => false,
+    }
+}
+
+fn constant(literal: &Literal) -> Value<'_> {
+    match literal {
+        Literal::Null => Value::Null,
+        Literal::Bool(flag) => Value::Bool(*flag),
+        Literal::Int(number) => Value::Int(*number),
+        Literal::Uint(number) => Value::Uint(*number),
+        Literal::Double(number) => Value::Double(*number),
+        Literal::String(text) => Value::String(Text::Borrowed(text)),
+        Literal::Bytes(data) => Value::Bytes(Arc::clone(data)),
+    }
+}
+
+fn sound(value: Value<'_>) -> Outcome<'_> {
+    match value {
+        Value::Broken(why) => Err(EvalError::runtime(why)),
+        value => Ok(value),
+    }
+}
+
+fn error(function: &Function, values: &[Value<'_>], fault: Fault) -> EvalError {
+    EvalError::runtime(match fault {
+        Fault::Message(message) => message,
+        Fault::NoOverload => {
+            let types: Vec<&str> = values.iter().map(Value::type_name).collect();
+            format!("no such overload: {}({})", function.name, types.join(", "))
+        }
+    })
+}

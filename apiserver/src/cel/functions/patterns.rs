@@ -1,0 +1,73 @@
+//! Regular expressions, in time linear in the text.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use parking_lot::Mutex;
+use regex::{Regex, RegexBuilder};
+
+use super::{Fault, Library, Outcome, fail, text};
+use crate::cel::value::Value;
+
+/// Largest compiled pattern, in bytes: a short pattern with counted repetitions can grow without bound.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+
+pub(super) const LIBRARY: Library = &[
+    ("matches", &["matches: (string, string) -> bool", "matches_string: string.(string) -> bool"], |args| match args {
+        [Value::String(own), Value::String(pattern)] => Ok(Value::Bool(pattern_of(pattern)?.is_match(own))),
+        _ => Err(Fault::NoOverload),
+    }),
+    ("find", &["string_find_string: string.(string) -> string"], |args| match args {
+        [Value::String(own), Value::String(pattern)] => {
+            Ok(text(pattern_of(pattern)?.find(own).map_or("", |found| found.as_str())))
+        }
+        _ => Err(Fault::NoOverload),
+    }),
+    (
+        "findAll",
+        &[
+            "string_find_all_string: string.(string) -> list(string)",
+            "string_find_all_string_int: string.(string, int) -> list(string)",
+        ],
+        find_all,
+    ),
+];
+
+fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
+    let (own, pattern, limit) = match args {
+        [Value::String(own), Value::String(pattern)] => (own, pattern, -1),
+        [Value::String(own), Value::String(pattern), Value::Int(limit)] => (own, pattern, *limit),
+        _ => return Err(Fault::NoOverload),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let found: Vec<Value<'a>> =
+        pattern_of(pattern)?.find_iter(own).take(limit).map(|found| text(found.as_str())).collect();
+    Ok(found.into())
+}
+
+/// Compiles a pattern; the error is what is wrong with it.
+pub fn compile(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| {
+        let why = error.to_string();
+        let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+        format!("error parsing regexp: {last}: `{pattern}`")
+    })
+}
+
+/// Most patterns that are kept compiled: more than the rules of a large cluster have.
+const KEPT_PATTERNS: usize = 512;
+
+static KEPT: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+
+/// A compiled pattern; compiling takes far longer than matching, so that patterns are kept.
+fn pattern_of(pattern: &str) -> Result<Regex, Fault> {
+    if let Some(known) = KEPT.lock().get(pattern) {
+        return Ok(known.clone());
+    }
+    let compiled = compile(pattern).or_else(fail)?;
+    let mut kept = KEPT.lock();
+    if kept.len() >= KEPT_PATTERNS {
+        kept.clear();
+    }
+    kept.insert(pattern.to_owned(), compiled.clone());
+    Ok(compiled)
+}

@@ -1,0 +1,47 @@
+//! The Common Expression Language as Kubernetes uses it: rules of custom resources, admission policies, match conditions.
+//!
+//! Pure: no IO, no clock but the deadline that is passed in. An [`Environment`] says what names mean; in it an expression
+//! is compiled to a [`Program`], or refused with upstream's messages; a program is evaluated on [`Bindings`] whose values
+//! are views of JSON, within a [`Budget`]. Depth, size and cost are bounded.
+
+mod ast;
+mod charge;
+mod check;
+mod compare;
+mod declared;
+mod estimate;
+mod eval;
+pub mod functions;
+mod json;
+mod lexer;
+mod macros;
+mod opaque;
+mod parser;
+mod program;
+mod read;
+mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+mod types;
+mod value;
+
+pub use estimate::Cost;
+pub use eval::{Bindings, Budget, ErrorKind, EvalError, Meter};
+pub use functions::authorizer::{Authority, Authorizer, Decision};
+pub use program::{CompileError, Declarations, Environment, Evaluation, Old, Program};
+pub use schema::{Fields, Schema, escape, unescape};
+pub use source::Issues;
+pub use types::Type;
+pub use value::{Entries, Lazy, List, Map, Object, Text, Value};
+
+/// Most cost of one evaluation: about a tenth of a second upstream.
+pub const PER_CALL_LIMIT: u64 = 1_000_000;
+/// Most cost of all rules on one custom resource, or of all policies of one request.
+pub const RUNTIME_BUDGET: u64 = 10_000_000;
+/// Most cost of all match conditions of one webhook or policy.
+pub const MATCH_CONDITIONS_BUDGET: u64 = 2_500_000;
+/// Most estimated cost of one rule.
+pub const RULE_ESTIMATE_LIMIT: u64 = 10_000_000;
+/// Most estimated cost of all rules of a schema.
+pub const TOTAL_ESTIMATE_LIMIT: u64 = 100_000_000;

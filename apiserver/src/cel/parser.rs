@@ -1,0 +1,554 @@
+//! From tokens to a tree. Precedence climbing with a bound on nesting, so that hostile text can't exhaust the stack.
+
+use std::sync::Arc;
+
+use super::{
+    ast::{Expr, ExprKind, FieldInit, ListItem, Literal, MAX_DEPTH, MAX_NESTING, MapEntry},
+    lexer::{self, Token, TokenKind},
+    macros,
+    source::{Issues, MAX_SOURCE_CHARS},
+};
+
+/// What a term may begin with, as errors list it.
+const TERM: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
+                    BYTES, IDENTIFIER}";
+/// Words that are kept for later versions of the language.
+const RESERVED: [&str; 15] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+];
+/// `void` and `while` are kept too.
+const RESERVED_MORE: [&str; 2] = ["void", "while"];
+
+/// A parsed expression and how many nodes it has.
+pub(crate) struct Parsed {
+    /// The tree.
+    pub root: Expr,
+    /// Ids are below this.
+    pub nodes: u32,
+}
+
+/// Parses an expression.
+pub(crate) fn parse(source: &str) -> Result<Parsed, Issues> {
+    let mut issues = Issues::of(source);
+    let chars = source.chars().count();
+    if chars > MAX_SOURCE_CHARS {
+        let mut issues = Issues::of("");
+        issues.add(0, format!("expression code point size exceeds limit: size: {chars}, limit {MAX_SOURCE_CHARS}"));
+        return Err(issues);
+    }
+    let tokens = lexer::tokens(source, &mut issues);
+    if !issues.is_empty() {
+        return Err(issues);
+    }
+    let mut parser = Parser { tokens, at: 0, nodes: 0, level: 0, issues };
+    let root = parser.expression().and_then(|root| parser.end().map(|()| root));
+    match root {
+        Ok(root) if parser.issues.is_empty() => Ok(Parsed { root, nodes: parser.nodes }),
+        Ok(_) | Err(Stopped) => Err(parser.issues),
+    }
+}
+
+/// The text can't be understood from here on; an issue says why.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+type Step<T> = Result<T, Stopped>;
+
+/// The state of a parse.
+pub(super) struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+    nodes: u32,
+    level: u16,
+    issues: Issues,
+}
+
+impl Parser {
+    /// Makes a node.
+    pub(super) fn node(&mut self, at: u32, kind: ExprKind) -> Expr {
+        let mut expr = Expr { id: self.nodes, at, depth: 1, kind };
+        self.nodes += 1;
+        let below = expr.children().into_iter().map(|child| child.depth).max().unwrap_or(0);
+        expr.depth = below + 1;
+        if expr.depth > MAX_DEPTH {
+            self.too_deep(at);
+            expr.kind = ExprKind::Literal(Literal::Null);
+            expr.depth = 1;
+        }
+        expr
+    }
+
+    /// Notes what is wrong.
+    pub(super) fn issue(&mut self, at: u32, message: impl Into<String>) {
+        self.issues.add(at, message);
+    }
+
+    fn too_deep(&mut self, at: u32) {
+        if !self.issues.mention("recursion limit") {
+            self.issues.add(at, format!("expression recursion limit exceeded: {MAX_DEPTH}"));
+        }
+    }
+
+    fn peek(&self) -> &TokenKind {
+        self.tokens.get(self.at).map_or(&TokenKind::End, |token| &token.kind)
+    }
+
+    fn place(&self) -> u32 {
+        self.tokens.get(self.at).map_or(0, |token| token.at)
+    }
+
+    fn is(&self, sign: &str) -> bool {
+        matches!(self.peek(), TokenKind::Sign(own) if *own == sign)
+    }
+
+    fn eat(&mut self, sign: &str) -> bool {
+        let there = self.is(sign);
+        if there {
+            self.at += 1;
+        }
+        there
+    }
+
+    fn expect(&mut self, sign: &str, expecting: &str) -> Step<u32> {
+        let at = self.place();
+        if self.eat(sign) { Ok(at) } else { self.mismatch(expecting) }
+    }
+
+    fn mismatch<T>(&mut self, expecting: &str) -> Step<T> {
+        let (at, what) = (self.place(), self.peek().describe());
+        self.issues.add(at, format!("Syntax error: mismatched input '{what}' expecting {expecting}"));
+        Err(Stopped)
+    }
+
+    fn end(&mut self) -> Step<()> {
+        if *self.peek() == TokenKind::End {
+            return Ok(());
+        }
+        let (at, what) = (self.place(), self.peek().describe());
+        self.issues.add(at, format!("Syntax error: mismatched input '{what}' expecting <EOF>"));
+        Err(Stopped)
+    }
+
+    fn expression(&mut self) -> Step<Expr> {
+        self.level += 1;
+        if self.level > MAX_NESTING {
+            self.too_deep(self.place());
+            return Err(Stopped);
+        }
+        let expr = self.conditional();
+        self.level -= 1;
+        expr
+    }
+
+    fn conditional(&mut self) -> Step<Expr> {
+        let condition = self.logical("||")?;
+        let at = self.place();
+        if !self.eat("?") {
+            return Ok(condition);
+        }
+        let truthy = self.logical("||")?;
+        self.expect(":", "':'")?;
+        let falsy = self.expression()?;
+        Ok(self.call(at, "_?_:_", vec![condition, truthy, falsy]))
+    }
+
+    /// Terms joined by one operator, as a balanced tree: a long chain stays shallow.
+    fn logical(&mut self, sign: &str) -> Step<Expr> {
+        let mut terms = vec![self.logical_term(sign)?];
+        let mut places = Vec::new();
+        while self.is(sign) {
+            places.push(self.place());
+            self.at += 1;
+            terms.push(self.logical_term(sign)?);
+        }
+        let function = if sign == "||" { "_||_" } else { "_&&_" };
+        Ok(self.balance(function, &mut terms.into_iter(), &places))
+    }
+
+    fn logical_term(&mut self, sign: &str) -> Step<Expr> {
+        if sign == "||" { self.logical("&&") } else { self.binary(0) }
+    }
+
+    fn balance(&mut self, function: &str, terms: &mut std::vec::IntoIter<Expr>, places: &[u32]) -> Expr {
+        let middle = places.len() / 2;
+        let Some((place, right)) = places.get(middle..).and_then(<[u32]>::split_first) else {
+            return terms.next().unwrap_or_else(|| self.node(0, ExprKind::Literal(Literal::Null)));
+        };
+        let left = places.get(..middle).unwrap_or_default();
+        let left = self.balance(function, terms, left);
+        let right = self.balance(function, terms, right);
+        self.call(*place, function, vec![left, right])
+    }
+
+    fn binary(&mut self, level: usize) -> Step<Expr> {
+        const LEVELS: [&[(&str, &str)]; 3] = [
+            &[
+                ("==", "_==_"),
+                ("!=", "_!=_"),
+                ("<", "_<_"),
+                ("<=", "_<=_"),
+                (">", "_>_"),
+                (">=", "_>=_"),
+                ("in", "@in"),
+            ],
+            &[("+", "_+_"), ("-", "_-_")],
+            &[("*", "_*_"), ("/", "_/_"), ("%", "_%_")],
+        ];
+        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let mut left = self.binary(level + 1)?;
+        while let Some((_, function)) = operators.iter().find(|(sign, _)| self.is(sign)) {
+            let at = self.place();
+            self.at += 1;
+            let right = self.binary(level + 1)?;
+            left = self.call(at, function, vec![left, right]);
+        }
+        Ok(left)
+    }
+
+    fn unary(&mut self) -> Step<Expr> {
+        for (sign, function) in [("!", "!_"), ("-", "-_")] {
+            if !self.is(sign) {
+                continue;
+            }
+            let at = self.place();
+            let mut times = 0_usize;
+            while self.is(sign) {
+                self.at += 1;
+                times += 1;
+            }
+            if sign == "-"
+                && times == 1
+                && let Some(literal) = self.negative(at)?
+            {
+                return self.members(literal);
+            }
+            let operand = self.member()?;
+            return Ok(if times % 2 == 1 { self.call(at, function, vec![operand]) } else { operand });
+        }
+        self.member()
+    }
+
+    fn negative(&mut self, at: u32) -> Step<Option<Expr>> {
+        let literal = match self.peek() {
+            TokenKind::Int(text) => self.whole(at, &format!("-{text}"))?,
+            TokenKind::Double(text) => self.double(at, &format!("-{text}"))?,
+            _ => return Ok(None),
+        };
+        self.at += 1;
+        Ok(Some(self.node(at, ExprKind::Literal(literal))))
+    }
+
+    fn member(&mut self) -> Step<Expr> {
+        let primary = self.primary()?;
+        self.members(primary)
+    }
+
+    fn members(&mut self, mut operand: Expr) -> Step<Expr> {
+        loop {
+            let at = self.place();
+            if self.eat(".") {
+                operand = self.dotted(at, operand)?;
+            } else if self.eat("[") {
+                let optional = self.eat("?");
+                let index = self.expression()?;
+                self.expect("]", "']'")?;
+                operand = self.call(at, if optional { "_[?_]" } else { "_[_]" }, vec![operand, index]);
+            } else {
+                return Ok(operand);
+            }
+        }
+    }
+
+    fn dotted(&mut self, at: u32, operand: Expr) -> Step<Expr> {
+        let optional = self.eat("?");
+        let name_at = self.place();
+        let (field, escaped) = match self.peek().clone() {
+            TokenKind::Ident(name) => (name, false),
+            TokenKind::Escaped(name) => (name, true),
+            _ => return self.mismatch("IDENTIFIER"),
+        };
+        self.at += 1;
+        if optional {
+            let field = self.node(name_at, ExprKind::Literal(Literal::String(field)));
+            return Ok(self.call(at, "_?._", vec![operand, field]));
+        }
+        let open = self.place();
+        if !escaped && self.eat("(") {
+            let args = self.arguments(")")?;
+            return Ok(match macros::expand_member(self, open, &field, operand, args) {
+                Ok(expanded) => expanded,
+                Err((operand, args)) => {
+                    let kind = ExprKind::Call { function: field, target: Some(Box::new(operand)), args };
+                    self.node(open, kind)
+                }
+            });
+        }
+        Ok(self.node(at, ExprKind::Select { operand: Box::new(operand), field, test: false }))
+    }
+
+    /// Expressions up to the closing bracket, which is eaten; a trailing comma is not allowed.
+    fn arguments(&mut self, close: &str) -> Step<Vec<Expr>> {
+        let mut args = Vec::new();
+        if self.eat(close) {
+            return Ok(args);
+        }
+        loop {
+            args.push(self.expression()?);
+            if !self.eat(",") {
+                self.expect(close, &format!("'{close}'"))?;
+                return Ok(args);
+            }
+        }
+    }
+
+    fn primary(&mut self) -> Step<Expr> {
+        let at = self.place();
+        match self.peek().clone() {
+            TokenKind::Sign("(") => {
+                self.at += 1;
+                let inner = self.expression()?;
+                self.expect(")", "')'")?;
+                Ok(inner)
+            }
+            TokenKind::Sign("[") => self.list(at),
+            TokenKind::Sign("{") => self.map(at),
+            TokenKind::Sign(".") => {
+                self.at += 1;
+                match self.peek().clone() {
+                    TokenKind::Ident(name) => self.named(at, format!(".{name}").into()),
+                    _ => self.mismatch("IDENTIFIER"),
+                }
+            }
+            TokenKind::Ident(name) => self.named(at, name),
+            kind => {
+                let literal = match kind {
+                    TokenKind::Sign("true") => Literal::Bool(true),
+                    TokenKind::Sign("false") => Literal::Bool(false),
+                    TokenKind::Sign("null") => Literal::Null,
+                    TokenKind::Int(text) => self.whole(at, &text)?,
+                    TokenKind::Uint(text) => self.unsigned(at, &text)?,
+                    TokenKind::Double(text) => self.double(at, &text)?,
+                    TokenKind::String(text) => Literal::String(text),
+                    TokenKind::Bytes(data) => Literal::Bytes(data),
+                    _ => return self.mismatch(TERM),
+                };
+                self.at += 1;
+                Ok(self.node(at, ExprKind::Literal(literal)))
+            }
+        }
+    }
+
+    /// A name, a call of a function, or a message: the name has yet to be eaten.
+    fn named(&mut self, at: u32, name: Arc<str>) -> Step<Expr> {
+        self.at += 1;
+        let open = self.place();
+        if self.eat("(") {
+            let args = self.arguments(")")?;
+            return Ok(match macros::expand_global(self, open, &name, args) {
+                Ok(expanded) => expanded,
+                Err(args) => self.node(open, ExprKind::Call { function: name, target: None, args }),
+            });
+        }
+        if RESERVED.iter().chain(&RESERVED_MORE).any(|word| **word == *name) {
+            self.issues.add(at, format!("Syntax error: reserved identifier: {name}"));
+        }
+        if let Some((message, eaten)) = self.message_name(&name) {
+            self.at += eaten;
+            return self.message(message);
+        }
+        Ok(self.node(at, ExprKind::Ident(name)))
+    }
+
+    /// If dots and names lead to an opening brace: the whole name, and how many tokens it takes.
+    fn message_name(&self, first: &str) -> Option<(Arc<str>, usize)> {
+        let mut name = first.to_owned();
+        let mut ahead = 0;
+        let kind = |at: usize| self.tokens.get(self.at + at).map(|token| &token.kind);
+        loop {
+            match (kind(ahead), kind(ahead + 1)) {
+                (Some(TokenKind::Sign("{")), _) => return Some((name.into(), ahead)),
+                (Some(TokenKind::Sign(".")), Some(TokenKind::Ident(next))) => {
+                    name.push('.');
+                    name.push_str(next);
+                    ahead += 2;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn message(&mut self, name: Arc<str>) -> Step<Expr> {
+        const EXPECTING: &str = "{'}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}";
+        let open = self.expect("{", "'{'")?;
+        let mut fields = Vec::new();
+        while !self.eat("}") {
+            if self.eat(",") {
+                self.expect("}", "'}'")?;
+                break;
+            }
+            let optional = self.eat("?");
+            let (TokenKind::Ident(field) | TokenKind::Escaped(field)) = self.peek().clone() else {
+                return self.mismatch(EXPECTING);
+            };
+            self.at += 1;
+            let at = self.expect(":", "':'")?;
+            let value = self.expression()?;
+            fields.push(FieldInit { at, optional, field, value });
+            if !self.eat(",") {
+                self.expect("}", "{'}', ','}")?;
+                break;
+            }
+        }
+        Ok(self.node(open, ExprKind::Struct { name, fields }))
+    }
+
+    fn list(&mut self, at: u32) -> Step<Expr> {
+        self.at += 1;
+        let mut items = Vec::new();
+        while !self.eat("]") {
+            let optional = self.eat("?");
+            let value = self.expression()?;
+            items.push(ListItem { optional, value });
+            if !self.eat(",") {
+                self.expect("]", "{']', ','}")?;
+                break;
+            }
+        }
+        Ok(self.node(at, ExprKind::List(items)))
+    }
+
+    fn map(&mut self, at: u32) -> Step<Expr> {
+        self.at += 1;
+        let mut entries = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let key = self.expression()?;
+            self.expect(":", "':'")?;
+            let value = self.expression()?;
+            entries.push(MapEntry { optional, key, value });
+            if !self.eat(",") {
+                self.expect("}", "{'}', ','}")?;
+                break;
+            }
+        }
+        Ok(self.node(at, ExprKind::Map(entries)))
+    }
+
+    fn whole(&mut self, at: u32, text: &str) -> Step<Literal> {
+        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let parsed = match digits.strip_prefix("0x") {
+            Some(hex) => i128::from_str_radix(hex, 16),
+            None => digits.parse(),
+        };
+        let value = parsed.ok().map(|value| if negative { -value } else { value });
+        match value.and_then(|value| i64::try_from(value).ok()) {
+            Some(value) => Ok(Literal::Int(value)),
+            None => self.bad_literal(at, "int"),
+        }
+    }
+
+    fn unsigned(&mut self, at: u32, text: &str) -> Step<Literal> {
+        let parsed = match text.strip_prefix("0x") {
+            Some(hex) => u64::from_str_radix(hex, 16),
+            None => text.parse(),
+        };
+        parsed.map_or_else(|_| self.bad_literal(at, "uint"), |value| Ok(Literal::Uint(value)))
+    }
+
+    fn double(&mut self, at: u32, text: &str) -> Step<Literal> {
+        match text.parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Literal::Double(value)),
+            _ => self.bad_literal(at, "double"),
+        }
+    }
+
+    fn bad_literal<T>(&mut self, at: u32, kind: &str) -> Step<T> {
+        self.issues.add(at, format!("Syntax error: invalid {kind} literal"));
+        Err(Stopped)
+    }
+
+    /// A call without target.
+    pub(super) fn call(&mut self, at: u32, function: &str, args: Vec<Expr>) -> Expr {
+        self.node(at, ExprKind::Call { function: function.into(), target: None, args })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(source: &str) -> String {
+        parse(source).err().map(|issues| issues.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_missing_is_told_at_the_end() {
+        assert_eq!(
+            refused("object.x =="),
+            format!(
+                "ERROR: <input>:1:12: Syntax error: mismatched input '<EOF>' expecting {TERM}\n | object.x ==\n | ...........^"
+            )
+        );
+        assert!(refused("Object{").contains("<input>:1:8: Syntax error: mismatched input '<EOF>' expecting {'}', ','"));
+        assert!(refused("a b").contains("1:3: Syntax error: mismatched input 'b' expecting <EOF>"));
+        assert!(refused("for").contains("reserved identifier: for"));
+        assert!(refused("9223372036854775808").contains("invalid int literal"));
+        assert!(refused("a.map(b.c, d)").contains("argument must be a simple name"));
+        assert!(refused("has(a)").contains("invalid argument to has() macro"));
+    }
+
+    #[test]
+    fn hostile_nesting_ends_in_an_error() {
+        for source in [
+            "(".repeat(40_000),
+            "[".repeat(40_000),
+            "1+".repeat(40_000) + "1",
+            "a.".repeat(40_000) + "a",
+            "!".repeat(40_000) + "a",
+            format!("{}a{}", "a.all(x,".repeat(2000), ")".repeat(2000)),
+            format!("a{}", "[0]".repeat(30_000)),
+            "a?a:".repeat(20_000) + "a",
+            "f(".repeat(20_000),
+        ] {
+            let refusal = refused(&source);
+            assert!(source.starts_with('!') || refusal.contains("recursion limit"), "{}", &source[..10]);
+        }
+    }
+
+    #[test]
+    fn a_long_chain_of_conditions_is_shallow() {
+        let source = vec!["a"; 5000].join(" && ");
+        assert!(parse(&source).unwrap().root.depth < 20);
+    }
+
+    #[test]
+    fn operators_bind_as_they_should() {
+        fn show(expr: &Expr) -> String {
+            match &expr.kind {
+                ExprKind::Ident(name) => name.to_string(),
+                ExprKind::Literal(Literal::Int(value)) => value.to_string(),
+                ExprKind::Call { function, args, .. } => {
+                    format!("{function}({})", args.iter().map(show).collect::<Vec<_>>().join(","))
+                }
+                ExprKind::Select { operand, field, .. } => format!("{}.{field}", show(operand)),
+                other => format!("{other:?}"),
+            }
+        }
+        let shown = show(&parse("a || b && c == d + 2 * -3 ? x.y : -z").unwrap().root);
+        assert_eq!(shown, "_?_:_(_||_(a,_&&_(b,_==_(c,_+_(d,_*_(2,-3))))),x.y,-_(z))");
+    }
+}

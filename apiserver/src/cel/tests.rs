@@ -1,0 +1,244 @@
+//! Expressions and what becomes of them.
+
+use serde_json::json;
+
+use super::*;
+
+fn budget() -> Budget {
+    Budget { limit: PER_CALL_LIMIT, deadline: None }
+}
+
+/// The result as text, or the error.
+fn run(source: &str) -> String {
+    let data = json!({
+        "metadata": {"name": "web", "labels": {"app": "x"}},
+        "spec": {"replicas": 3, "ratio": 0.5, "ports": [80, 443], "names": ["a", "b"], "on": true, "nothing": null},
+    });
+    let environment = Environment::admission(&Declarations::default());
+    let program = match environment.compile(source) {
+        Ok(program) => program,
+        Err(issues) => return format!("refused: {issues}"),
+    };
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&data, None));
+    match program.evaluate(&bindings, budget()).result {
+        Ok(Value::Type(name)) => name.to_string(),
+        Ok(Value::Optional(None)) => "none".to_owned(),
+        Ok(value) => value.to_json().map_or_else(|error| error, |json| json.to_string()),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+#[track_caller]
+fn all_true(sources: &[&str]) {
+    for source in sources {
+        assert_eq!(run(source), "true", "{source}");
+    }
+}
+
+#[test]
+fn the_language_does_what_it_should() {
+    all_true(&[
+        "1 + 2 * 3 == 7 && 7 % 4 == 3 && -7 / 2 == -3",
+        "dyn(1) == 1.0 && 1u < 2 && 2.5 > 2u",
+        "object.metadata.name == 'web' && object['metadata'].labels.app == 'x'",
+        "object.spec.replicas == 3 && object.spec.ratio == 0.5",
+        "has(object.spec.replicas) && !has(object.spec.missing)",
+        "object.spec.nothing == null && 'spec' in object && 80 in object.spec.ports",
+        "object.spec.ports.all(p, p > 0) && object.spec.ports.exists(p, p == 443)",
+        "object.spec.ports.exists_one(p, p == 80) && object.spec.ports.map(p, p + 1) == [81, 444]",
+        "object.spec.ports.filter(p, p > 100).size() == 1 && [1, 2, 3].map(x, x > 1, x * x) == [4, 9]",
+        "object.metadata.labels.all(k, k == 'app') && {'a': 1}.exists(k, k == 'a')",
+        "type(1) == int && type('a') == string && type([]) == list && type(null) == null_type",
+        "timestamp('2024-01-02T03:04:05Z').getFullYear() == 2024",
+        "timestamp('2024-01-02T03:04:05Z').getHours('+01:00') == 4",
+        "duration('90m').getHours() == 1 && duration('1h') + duration('30m') == duration('90m')",
+        "timestamp('2024-01-01T00:00:00Z') + duration('24h') == timestamp('2024-01-02T00:00:00Z')",
+        "string(duration('90s')) == '90s' && string(1.5) == '1.5' && int('7') == 7",
+        "size('héllo') == 5 && b'abc'.size() == 3 && bytes('a') == b'a'",
+        "dyn(1) == 1 && dyn('a') != 1 && (false || true) && !(true && false)",
+        "false && object.nothing.at.all == 1 ? false : true",
+        "[1, 2].exists(x, x / 0 == 1 || true)",
+        "{'a': 1, 'b': 2}.a == 1 && {1: 'x'}[1] == 'x' && {1: 'x'}[dyn(1u)] == 'x'",
+    ]);
+}
+
+#[test]
+fn libraries_do_what_they_should() {
+    all_true(&[
+        "'a,b,c'.split(',') == ['a', 'b', 'c'] && ['a', 'b'].join('-') == 'a-b'",
+        "'abc'.split('') == ['a', 'b', 'c'] && 'a,b,c'.split(',', 2) == ['a', 'b,c']",
+        "'hello'.substring(1, 3) == 'el' && 'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3",
+        "'tacocat'.replace('c', 'x') == 'taxoxat' && ' a '.trim() == 'a' && 'aB'.upperAscii() == 'AB'",
+        "'%s is %d, %.2f %x'.format([dyn('a'), 3, 1.5, 255]) == 'a is 3, 1.50 ff'",
+        "'%s'.format([[dyn(1), 'a', null]]) == '[1, a, null]' && strings.quote('a\"b') == '\"a\\\\\"b\"'",
+        "'abc123'.matches('[0-9]+') && 'abc123'.find('[0-9]+') == '123' && '1 2 3'.findAll('[0-9]', 2) == ['1', '2']",
+        "[1, 2, 3].sum() == 6 && [3, 1].min() == 1 && ['a', 'b'].max() == 'b' && [1, 2].isSorted()",
+        "['a', 'b', 'a'].indexOf('a') == 0 && ['a', 'b', 'a'].lastIndexOf('a') == 2",
+        "sets.contains([1, 2, 3], [1]) && sets.equivalent([1, 1], [1]) && !sets.intersects([1], [2])",
+        "quantity('1Gi').isGreaterThan(quantity('500Mi')) && quantity('1.5').add(quantity('500m')).asInteger() == 2",
+        "isQuantity('1k') && !isQuantity('x') && quantity('50k').compareTo(quantity('50000')) == 0",
+        "ip('127.0.0.1').isLoopback() && ip('::1').family() == 6 && isIP('1.2.3.4') && !isIP('1.2.3')",
+        "cidr('10.0.0.0/8').containsIP('10.1.2.3') && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16')",
+        "cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && cidr('10.0.0.0/8').prefixLength() == 8",
+        "url('https://a.b:80/c?d=e').getHost() == 'a.b:80' && url('https://a.b/c?d=e').getQuery() == {'d': ['e']}",
+        "semver('1.2.3').isLessThan(semver('1.10.0')) && isSemver('v1', true) && semver('1.2.3').minor() == 2",
+        "!format.dns1123Label().validate('a-b').hasValue() && format.named('uuid').value().validate('x').hasValue()",
+        "optional.of(1).orValue(2) == 1 && optional.none().orValue(2) == 2 && object.?spec.?missing.orValue('d') == 'd'",
+        "object.spec.?replicas.optMap(r, r + 1).value() == 4 && {?'a': optional.none()} == {}",
+        "[?optional.of(1), ?optional.none()] == [1] && object.spec.ports[?5].hasValue() == false",
+        "[1, 2].all(i, v, i + 1 == v) && {'a': 1}.transformList(k, v, k + string(v)) == ['a1']",
+        "{'a': 1, 'b': 2}.transformMap(k, v, v > 1, v * 2) == {'b': 4} && cel.bind(x, 3, x * x) == 9",
+        "{'a': 'b'}.transformMapEntry(k, v, {v: k}) == {'b': 'a'}",
+        "[[1, 2], [3]].all(x, x.all(y, y > 0)) && [1, 2, 3].map(x, [x].map(y, y * 2)) == [[2], [4], [6]]",
+    ]);
+}
+
+#[test]
+fn errors_are_those_of_upstream() {
+    for (source, error) in [
+        ("object.data.a == 'x'", "error: no such key: data"),
+        ("object.spec.ports[7] == 1", "error: index out of bounds: 7"),
+        ("1 / 0 == 1", "error: division by zero"),
+        ("1 % 0 == 1", "error: modulus by zero"),
+        ("9223372036854775807 + 1 == 0", "error: integer overflow"),
+        ("0u - 1u == 0u", "error: unsigned integer overflow"),
+        ("object.spec.replicas < 'a'", "error: no such overload"),
+        ("object.metadata.name.startsWith(object.spec.replicas)", "error: no such overload: startsWith(string, int)"),
+        ("int(object.metadata.name) == 1", "error: strconv.ParseInt: parsing \"web\": invalid syntax"),
+        ("optional.none().value() == 1", "error: optional.none() dereference"),
+        ("object.metadata.name.foo == 1", "error: no such key: foo"),
+    ] {
+        assert_eq!(run(source), error, "{source}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_place() {
+    for (source, issue) in [
+        ("foo == 1", "1:1: undeclared reference to 'foo' (in container '')"),
+        ("object.foo(1)", "1:11: undeclared reference to 'foo' (in container '')"),
+        ("1 == 'a'", "1:3: found no matching overload for '_==_' applied to '(int, string)'"),
+        ("'a'.startsWith(1)", "1:15: found no matching overload for 'startsWith' applied to 'string.(int)'"),
+        ("size(1)", "1:5: found no matching overload for 'size' applied to '(int)'"),
+        ("request.foo", "1:8: undefined field 'foo'"),
+        ("variables.x", "1:10: undefined field 'x'"),
+        ("[1, 'a']", "1:5: expected type 'int' but found 'string'"),
+        ("'a'.b", "1:4: type 'string' does not support field selection"),
+        (
+            "'abc'.all(x, x)",
+            "1:1: expression of type 'string' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
+        ("'a'.matches('(')", "1:13: invalid matches argument"),
+        ("duration('x') == duration('1s')", "1:10: invalid duration argument"),
+        ("[1].all(x, x)", "1:8: found no matching overload for '_&&_' applied to '(bool, int)'"),
+        ("Object{}", "1:7: undeclared reference to 'Object' (in container '')"),
+    ] {
+        let told = run(source);
+        let first = told.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("refused: ERROR: <input>:{issue}"), "{source}");
+    }
+}
+
+#[test]
+fn results_have_the_types_that_are_asked_for() {
+    let environment = Environment::admission(&Declarations::default());
+    let refused = |source: &str, wanted: &[Type]| environment.compile_as(source, wanted).unwrap_err().to_string();
+    assert_eq!(refused("1 + 1", &[Type::Bool]), "must evaluate to bool but got int");
+    let wanted = [Type::String, Type::Null];
+    assert_eq!(refused("[1]", &wanted), "must evaluate to one of [string null_type] but got list(int)");
+    assert_eq!(environment.compile("object.x").unwrap().output_type().to_string(), "dyn");
+    assert!(environment.compile_as("object.x == 1", &[Type::Bool]).is_ok());
+}
+
+#[test]
+fn a_schema_gives_types_and_readings() {
+    let schema = json!({"type": "object", "properties": {
+        "a": {"type": "integer"}, "b": {"type": "number"}, "when": {"type": "string", "format": "date-time"},
+        "namespace": {"type": "string"}, "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+        "port": {"x-kubernetes-int-or-string": true}, "x-y": {"type": "boolean"},
+    }});
+    let data = json!({"a": 1, "b": 2, "when": "2024-01-01T00:00:00Z", "namespace": "n", "set": ["a", "b"], "port": 80, "x-y": true});
+    let schema = Schema::of(&schema, false).unwrap();
+    let environment = Environment::rules(schema.clone(), Old::Optional);
+    for source in [
+        "self.a < self.b && type(self.b) == double",
+        "self.when < timestamp('2025-01-01T00:00:00Z')",
+        "self.__namespace__ == 'n' && self.x__dash__y",
+        "self.set == ['b', 'a'] && self.port == 80 && type(self.port) == int",
+        "!oldSelf.hasValue() && !has(self.missing) == false || true",
+        "oldSelf.orValue(self).a == 1",
+    ] {
+        let program = environment.compile(source).unwrap_or_else(|issues| {
+            assert!(source.contains("missing"), "{issues}");
+            environment.compile("true").unwrap()
+        });
+        let mut bindings = Bindings::new();
+        bindings.set("self", Value::view(&data, Some(&schema)));
+        bindings.set("oldSelf", Value::optional(None));
+        let result = program.evaluate(&bindings, budget()).result.unwrap();
+        assert!(matches!(result, Value::Bool(true)), "{source}");
+    }
+    assert!(environment.compile("self.nothing").unwrap_err().to_string().contains("undefined field 'nothing'"));
+    assert!(environment.compile("oldSelf.hasValue()").unwrap().uses("oldSelf"));
+    assert!(!environment.compile("self.a > 0").unwrap().uses("oldSelf"));
+}
+
+#[test]
+fn cost_ends_an_evaluation() {
+    let numbers: Vec<serde_json::Value> = (0..2000).map(serde_json::Value::from).collect();
+    let data = json!({ "list": numbers });
+    let environment = Environment::admission(&Declarations::default());
+    let program = environment.compile("object.list.all(x, object.list.all(y, x + y >= 0))").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&data, None));
+    let Evaluation { result, cost } = program.evaluate(&bindings, budget());
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CostExceeded);
+    assert_eq!(&*error.message, "operation cancelled: actual cost limit exceeded");
+    assert!(cost > PER_CALL_LIMIT);
+}
+
+#[test]
+fn gathering_many_elements_takes_linear_time() {
+    let numbers: Vec<serde_json::Value> = (0..20_000).map(serde_json::Value::from).collect();
+    let data = json!({ "list": numbers });
+    let environment = Environment::admission(&Declarations::default());
+    let program = environment.compile("object.list.map(x, x).filter(x, x > 5).size() == 19994").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&data, None));
+    let start = std::time::Instant::now();
+    let result = program.evaluate(&bindings, budget()).result.unwrap();
+    assert!(matches!(result, Value::Bool(true)));
+    assert!(start.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn nested_walks_over_unbounded_lists_are_estimated_too_costly() {
+    let list = json!({"type": "array", "items": {"type": "array", "items": {"type": "string"}}});
+    let schema = Schema::of(&list, false).unwrap();
+    let environment = Environment::rules(schema, Old::None);
+    let program = environment.compile("self.all(x, self.all(y, x.all(z, y.all(q, q == z))))").unwrap();
+    assert!(program.estimate().max > 100 * RULE_ESTIMATE_LIMIT);
+    let small = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}});
+    let schema = Schema::of(&small, false).unwrap();
+    let program = Environment::rules(schema, Old::None).compile("self.a <= self.b").unwrap();
+    assert_eq!(program.estimate(), Cost { min: 5, max: 5 });
+}
+
+#[test]
+fn a_small_stack_is_enough_for_the_deepest_expression() {
+    let handle = std::thread::Builder::new().stack_size(1 << 20).spawn(|| {
+        for source in [
+            "(".repeat(48) + "1" + &")".repeat(48) + " == 1",
+            "1".to_owned() + &" + 1".repeat(150) + " > 0",
+            "[".repeat(48) + &"]".repeat(48) + " == []",
+            "true ? true : ".repeat(48) + "true",
+            format!("{}true{}", "[1].all(x, ".repeat(40), ")".repeat(40)),
+        ] {
+            let told = run(&source);
+            assert!(["true", "false"].contains(&told.as_str()) || told.contains("recursion limit"), "{told}");
+        }
+    });
+    handle.unwrap().join().unwrap();
+}
