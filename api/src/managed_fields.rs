@@ -20,7 +20,7 @@ use crate::clock::rfc3339_seconds;
 use crate::schema::{Kind, Link, Schema, zero};
 use crate::status::{ApiError, Cause, Details};
 
-pub use apply::apply;
+pub use apply::{apply, merged};
 pub use set::FieldSet;
 
 use compare::{Changes, compare_objects};

@@ -7,10 +7,12 @@ use super::compare::{compare_objects, strip};
 use super::entries::{Managed, Operation};
 use super::merge::{merge_objects, remove_items, set_of, with_named_fields};
 use super::set::FieldSet;
+use super::shape::Shape;
 use super::{
-    Applied, ApplyError, Conflict, Schema, Writer, changes, empty_object, last_applied, put_managed, rfc3339_seconds,
-    take_managed,
+    Applied, ApplyError, Conflict, Kind, Schema, Writer, changes, empty_object, last_applied, put_managed,
+    rfc3339_seconds, take_managed,
 };
+use crate::schema::Field;
 
 /// The owner of what was there before anyone's fields were tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -78,6 +80,53 @@ pub fn apply(
     }
     put_managed(&mut value, managed.encode());
     Ok(Applied { value, unchanged })
+}
+
+/// `live` with `config` merged over it by the schema, without anyone becoming the owner of what it sets.
+///
+/// # Errors
+/// A config that does not fit the schema, or one that would replace a list, map or object that is owned as one: what is
+/// not repeated there would be lost.
+pub fn merged(schema: &Schema, live: &Value, config: &Value) -> Result<Value, String> {
+    match objections(schema, config).as_slice() {
+        [] => {}
+        found => return Err(format!("failed to convert patch object to typed object: {}", found.join(", "))),
+    }
+    let mut wholes = Vec::new();
+    replaced(Shape::Struct(schema), config, "", &mut wholes);
+    if !wholes.is_empty() {
+        let wholes = wholes.join(", ");
+        return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {wholes}"));
+    }
+    Ok(merge_objects(schema, live, config))
+}
+
+/// Paths of what `value` would replace as a whole.
+fn replaced(shape: Shape<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(map)) => {
+            for (name, value) in map {
+                let (kind, field) = shape.below(name);
+                below(kind, field, value, &format!("{path}.{name}"), found);
+            }
+        }
+        (Shape::List(list), Value::Array(items)) => {
+            for (at, item) in items.iter().enumerate() {
+                below(&list.item, None, item, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn below(kind: &Kind, field: Option<&Field>, value: &Value, path: &str, found: &mut Vec<String>) {
+    let own = super::shape::shape(kind, field, [Some(value), None]);
+    let holds = matches!(kind, Kind::Message(_) | Kind::Map(_) | Kind::List(_));
+    if matches!(own, Shape::Leaf) && holds && (value.is_object() || value.is_array()) {
+        found.push(path.to_owned());
+    } else {
+        replaced(own, value, path, found);
+    }
 }
 
 fn fits(schema: &Schema, config: &Value) -> Result<(), ApplyError> {

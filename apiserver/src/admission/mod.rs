@@ -10,6 +10,7 @@ use crate::{
     server::Core,
 };
 
+pub mod dynamic;
 pub mod lifecycle;
 pub mod limits;
 pub mod node_restriction;
@@ -32,8 +33,47 @@ pub enum Operation {
     Delete,
 }
 
-/// Fills in what the cluster decides for a client.
+/// Fills in what the cluster decides for a client, and what its users' policies and webhooks do.
 pub async fn mutate(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    fill_in(core, kind, call, operation, object, old).await?;
+    let round = dynamic::mutate(core, kind, call, operation, object, old).await?;
+    if let Some(round) = round.filter(|round| round.changed) {
+        fill_in(core, kind, call, operation, object, old).await?;
+        dynamic::mutate_again(core, kind, call, operation, object, old, round).await?;
+    }
+    Ok(())
+}
+
+/// Lets policies and webhooks change what a subresource writes; of a status nothing else is taken.
+pub async fn mutate_part(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    object: &mut Value,
+    old: &Value,
+    only_status: bool,
+) -> Result<(), ApiError> {
+    let mut made = object.clone();
+    let round = dynamic::mutate(core, kind, call, Operation::Update, &mut made, Some(old)).await?;
+    let Some(round) = round.filter(|round| round.changed) else { return Ok(()) };
+    dynamic::mutate_again(core, kind, call, Operation::Update, &mut made, Some(old), round).await?;
+    if only_status {
+        crate::registry::object::copy_key(object, &made, "status");
+    } else {
+        *object = made;
+    }
+    Ok(())
+}
+
+/// Fills in what the cluster decides for a client. It may be asked twice of one object.
+async fn fill_in(
     core: &Arc<Core>,
     kind: &Kind,
     call: &Call,
@@ -85,12 +125,13 @@ pub async fn validate(
         priority::check_class(core, kind, operation, object).await?;
     }
     volumes::check_growth(core, kind, call, operation, object, old).await?;
-    match object {
-        Some(pod) if is_pod(kind) && operation == Operation::Create => {
-            runtime_class::check(core, kind, call, pod).await
-        }
-        _ => Ok(()),
+    if let Some(pod) = object
+        && is_pod(kind)
+        && operation == Operation::Create
+    {
+        runtime_class::check(core, kind, call, pod).await?;
     }
+    dynamic::validate(core, kind, call, operation, object, old).await
 }
 
 fn is_pod(kind: &Kind) -> bool {

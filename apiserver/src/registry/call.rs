@@ -1,6 +1,6 @@
 //! One authorized call, as the verbs see it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ pub struct Call {
 }
 
 /// An annotation of the audit trail.
-pub type Note = (&'static str, String);
+pub type Note = (Cow<'static, str>, String);
 
 impl Call {
     /// The namespace; empty for none.
@@ -73,8 +73,13 @@ impl Call {
     }
 
     /// Tells the audit trail something besides; of the same key the last counts.
-    pub fn note(&self, notes: Vec<Note>) {
-        self.notes.lock().extend(notes);
+    pub fn note(&self, notes: Vec<(&'static str, String)>) {
+        self.notes.lock().extend(notes.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)));
+    }
+
+    /// Tells the audit trail something whose key is not known before.
+    pub fn annotate(&self, key: String, value: String) {
+        self.notes.lock().push((Cow::Owned(key), value));
     }
 
     /// Whose fields a write sets: what was asked for, or the client's name.

@@ -187,6 +187,18 @@ fn finish(kind: &Kind, mut value: Value) -> Value {
     value
 }
 
+/// What somebody else than the client made of an object: decoded anew, with defaults. Fields that the kind does not know
+/// are dropped.
+pub fn remade(kind: &Kind, value: Value) -> Result<Value, String> {
+    let decoded = schema::decode_value(schema_of(kind), value).map_err(|error| error.to_string())?;
+    Ok(finish(kind, decoded.value))
+}
+
+/// The object with a part of it set, merged as server-side apply merges; nobody becomes the owner of what is set.
+pub fn merged(kind: &Kind, object: &Value, config: &Value) -> Result<Value, String> {
+    managed_fields::merged(schema_of(kind), object, config)
+}
+
 /// Meets what strict validation refuses as the client asked.
 fn judge(
     call: &Call,

@@ -154,6 +154,13 @@ impl Registry {
         &self.builtin.all
     }
 
+    /// The first kind that fits, of those that are built in and those that came at run time.
+    #[must_use]
+    pub fn find_by(&self, fits: impl Fn(&Kind) -> bool) -> Option<Arc<Kind>> {
+        let builtin = self.builtin.iter().find(|kind| fits(kind)).cloned();
+        builtin.or_else(|| self.custom.load().kinds.iter().find(|kind| fits(kind)).cloned())
+    }
+
     /// What is built in, for discovery.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.builtin.iter().map(|kind| &kind.resource)

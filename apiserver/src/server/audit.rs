@@ -145,7 +145,7 @@ impl AllowedRecord {
                 {
                     object.name.clone_from(name);
                 }
-                let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (&**key, value.as_str())).collect();
                 pending.close(code, "", &notes, clock::now()).await
             }
             None if record.is_stream && code < 400 => record

@@ -92,6 +92,8 @@ pub struct Core {
     pub extensions: extensions::Extensions,
     /// Who is served first.
     pub flow: crate::flow::FlowControl,
+    /// Policies and webhooks that users configured.
+    pub hooks: crate::admission::dynamic::Hooks,
     /// Discovery and OpenAPI.
     pub published: crate::http::documents::Published,
     /// Changes that the authorizer may not know of yet.
@@ -128,6 +130,7 @@ impl Server {
             quotas: crate::admission::quota::Book::default(),
             extensions: extensions::Extensions::default(),
             flow: crate::flow::FlowControl::default(),
+            hooks: crate::admission::dynamic::Hooks::default(),
             published: crate::http::documents::Published::default(),
             unsettled: Arc::default(),
             metrics: Metrics::new(),
@@ -150,6 +153,9 @@ impl Server {
         crate::admission::quota::learn(&self.core).await?;
         let shutdown = self.core.drain.clone();
         tokio::spawn(crate::admission::quota::run(Arc::clone(&self.core), shutdown));
+        crate::admission::dynamic::learn(&self.core).await?;
+        crate::admission::dynamic::follow(&self.core);
+        tokio::spawn(crate::admission::dynamic::check_types(self.clone()));
         bootstrap::ensure(self).await?;
         tokio::spawn(extensions::look_after(Arc::clone(&self.core)));
         tokio::spawn(account_tokens::look_after(Arc::clone(&self.core)));

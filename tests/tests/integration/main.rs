@@ -20,3 +20,4 @@ mod kubectl;
 mod node_agent;
 mod node_rules;
 mod secrets;
+mod webhooks;

@@ -92,6 +92,9 @@ pub async fn change(
             admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
             meta::prepare_update(&mut new, &current);
             kind.prepare_update(&mut new, &current, call.now);
+        } else if core.hooks.may_mutate() {
+            let only_status = plan.part == Part::Status;
+            admission::mutate_part(core, kind, call, &mut new, &current, only_status).await?;
         }
         if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
             meta::bump_generation(kind, &mut new, &current);

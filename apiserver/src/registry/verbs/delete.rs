@@ -64,6 +64,7 @@ pub async fn delete_object(
         let current = core.value(kind, &entry).await?;
         check_preconditions(kind, &current, options)?;
         kind.before_delete(call, &current)?;
+        admission::dynamic::before_delete(core, kind, call, &current).await?;
         admission::validate(core, kind, call, Operation::Delete, None, Some(&current)).await?;
         match attempt(core, kind, &entry, current, options, call.now).await {
             Ok(outcome) => return Ok(outcome),

@@ -1,0 +1,304 @@
+//! The way to a webhook: a URL or a Service, over TLS that the configuration's authority vouches for.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use martello_api::status::ApiError;
+use parking_lot::Mutex;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    version::TLS13,
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    registry::{object, storage::store_failure},
+    server::Core,
+    store::{ListAt, Page},
+};
+
+/// Most bytes of an answer: as much as a request may have.
+const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
+/// Most bytes of a failure's body that are told.
+const MAX_FAILURE_CHARS: usize = 2048;
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// Calls one webhook, and keeps a connection to it.
+pub(super) struct Caller {
+    target: Target,
+    tls: Result<Arc<ClientConfig>, String>,
+    idle: Mutex<Option<Sender>>,
+}
+
+enum Target {
+    Url { text: String, host: String, port: u16, path: String },
+    Service { namespace: String, name: String, port: i64, path: String },
+    Odd(String),
+}
+
+impl Caller {
+    /// Of a `clientConfig`.
+    pub(super) fn new(config: &Value) -> Self {
+        Self { target: Target::parse(config), tls: tls(object::text(config, &["caBundle"])), idle: Mutex::default() }
+    }
+
+    /// Sends a review; the error is upstream's reason for a failed call.
+    pub(super) async fn call(&self, core: &Arc<Core>, review: &Value, timeout: Duration) -> Result<Vec<u8>, String> {
+        let body = Bytes::from(review.to_string());
+        let seconds = timeout.as_secs();
+        let url = format!("{}?timeout={seconds}s", self.target.url());
+        let posted = |why: &str| format!("Post {url:?}: {why}");
+        match tokio::time::timeout(timeout, self.exchange(core, body, seconds)).await {
+            Ok(Ok((status, body))) if status.is_success() => Ok(body),
+            Ok(Ok((status, body))) => Err(refused(status, &body)),
+            Ok(Err(why)) => Err(posted(&why)),
+            Err(_) => Err(posted("context deadline exceeded")),
+        }
+    }
+
+    async fn exchange(&self, core: &Arc<Core>, body: Bytes, seconds: u64) -> Result<(StatusCode, Vec<u8>), String> {
+        let kept = self.idle.lock().take().filter(|sender| !sender.is_closed());
+        if let Some(sender) = kept
+            && let Ok(answer) = self.send(sender, body.clone(), seconds).await
+        {
+            return Ok(answer);
+        }
+        let sender = self.connect(core).await?;
+        self.send(sender, body, seconds).await
+    }
+
+    async fn send(&self, mut sender: Sender, body: Bytes, seconds: u64) -> Result<(StatusCode, Vec<u8>), String> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}?timeout={seconds}s", self.target.path()))
+            .header(header::HOST, self.target.host())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json, */*")
+            .header(header::USER_AGENT, "kube-apiserver-admission")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        sender.ready().await.map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes().to_vec();
+        if !sender.is_closed() {
+            *self.idle.lock() = Some(sender);
+        }
+        Ok((status, body))
+    }
+
+    async fn connect(&self, core: &Arc<Core>) -> Result<Sender, String> {
+        let tls = self.tls.clone()?;
+        let (host, port) = match &self.target {
+            Target::Url { host, port, .. } => (host.clone(), *port),
+            Target::Service { namespace, name, port, .. } => {
+                endpoint(core, namespace, name, *port).await.map_err(|error| error.message)?
+            }
+            Target::Odd(why) => return Err(why.clone()),
+        };
+        let name = self.target.server_name()?;
+        let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|error| dialed(&shown, &error))?;
+        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| untrusted(&error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a webhook ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+impl Target {
+    fn parse(config: &Value) -> Self {
+        if let Some(service) = config.get("service").filter(|service| service.is_object()) {
+            let path = object::text(service, &["path"]);
+            return Self::Service {
+                namespace: object::text(service, &["namespace"]).to_owned(),
+                name: object::text(service, &["name"]).to_owned(),
+                port: object::int(service, &["port"]).unwrap_or(443),
+                path: format!("/{}", path.trim_start_matches('/')),
+            };
+        }
+        let url = object::text(config, &["url"]);
+        let Some(rest) = url.strip_prefix("https://") else {
+            return Self::Odd(format!("webhook URL {url:?} is no https URL"));
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            None => authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+        };
+        match port.map_or(Ok(443), str::parse) {
+            Ok(port) => Self::Url { text: url.to_owned(), host: host.to_owned(), port, path: format!("/{path}") },
+            Err(_) => Self::Odd(format!("webhook URL {url:?} has an invalid port")),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Url { text, .. } => text.clone(),
+            Self::Service { namespace, name, port, path } => format!("https://{name}.{namespace}.svc:{port}{path}"),
+            Self::Odd(_) => String::new(),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Url { path, .. } | Self::Service { path, .. } => path,
+            Self::Odd(_) => "/",
+        }
+    }
+
+    fn host(&self) -> String {
+        match self {
+            Self::Url { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Url { host, port, .. } => format!("{host}:{port}"),
+            Self::Service { namespace, name, port, .. } => format!("{name}.{namespace}.svc:{port}"),
+            Self::Odd(_) => String::new(),
+        }
+    }
+
+    /// Whom the certificate must name.
+    fn server_name(&self) -> Result<ServerName<'static>, String> {
+        let name = match self {
+            Self::Url { host, .. } => host.clone(),
+            Self::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
+            Self::Odd(why) => return Err(why.clone()),
+        };
+        ServerName::try_from(name.clone()).map_err(|error| format!("{name:?}: {error}"))
+    }
+}
+
+/// A client that trusts the authorities of a bundle, and nobody where there is none.
+fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
+    static PROVIDER: LazyLock<Arc<rustls::crypto::CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+    let pem = STANDARD.decode(bundle).map_err(|error| format!("unable to load root certificates: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate
+            .map_err(|_| "unable to load root certificates: unable to parse bytes as PEM block".to_owned())?;
+        roots.add(certificate).map_err(|error| format!("unable to load root certificates: {error}"))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Where a Service's port leads: an endpoint that is ready.
+async fn endpoint(core: &Arc<Core>, namespace: &str, name: &str, port: i64) -> Result<(String, u16), ApiError> {
+    let services = core.registry.find("", "v1", "services");
+    let slices = core.registry.find("discovery.k8s.io", "v1", "endpointslices");
+    let (Some(services), Some(slices)) = (services, slices) else {
+        return Err(ApiError::internal("Services are not served"));
+    };
+    let Some(entry) = core.find(services, namespace, name).await? else {
+        return Err(ApiError::not_found("", "services", name)).map_err(|mut error| {
+            error.message = format!("service {name:?} not found");
+            error
+        });
+    };
+    let service = core.value(services, &entry).await?;
+    if object::text(&service, &["spec", "type"]) == "ExternalName" {
+        let host = object::text(&service, &["spec", "externalName"]).to_owned();
+        return Ok((host, u16::try_from(port).unwrap_or(443)));
+    }
+    let ports = object::list(&service, &["spec", "ports"]);
+    let Some(wanted) = ports.iter().find(|own| object::int(own, &["port"]) == Some(port)) else {
+        return Err(ApiError::internal(format!("no service port {port} found for service {name:?}")));
+    };
+    let wanted = object::text(wanted, &["name"]);
+    let listed = core.store.list(&slices.scope(namespace), ListAt::Latest, Page::default()).await;
+    let listed = listed.map_err(|error| store_failure(&error))?;
+    for entry in listed.items.iter().filter(|entry| entry.labels.get("kubernetes.io/service-name") == Some(name)) {
+        if let Some(found) = ready(&core.value(slices, entry).await?, wanted) {
+            return Ok(found);
+        }
+    }
+    Err(ApiError::unavailable(format!("no endpoints available for service {name:?}")))
+}
+
+fn ready(slice: &Value, port: &str) -> Option<(String, u16)> {
+    let mut ports = object::list(slice, &["ports"]).iter();
+    let port = ports.find(|own| object::text(own, &["name"]) == port)?;
+    let port = object::int(port, &["port"]).and_then(|port| u16::try_from(port).ok())?;
+    let is_ready = |own: &&Value| object::at(own, &["conditions", "ready"]).and_then(Value::as_bool).unwrap_or(true);
+    let endpoint = object::list(slice, &["endpoints"]).iter().find(is_ready)?;
+    let address = object::list(endpoint, &["addresses"]).first().and_then(Value::as_str)?;
+    Some((address.to_owned(), port))
+}
+
+/// A failed connection as Go tells it.
+fn dialed(address: &str, error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    let why = match error.kind() {
+        ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "read: connection reset by peer".to_owned(),
+        ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {address}: {why}")
+}
+
+/// A failed handshake as Go tells it.
+fn untrusted(error: &std::io::Error) -> String {
+    use rustls::{CertificateError as Why, Error};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let x509 = match inner {
+        Some(Error::InvalidCertificate(Why::UnknownIssuer)) => "certificate signed by unknown authority".to_owned(),
+        Some(Error::InvalidCertificate(Why::Expired | Why::ExpiredContext { .. })) => {
+            "certificate has expired or is not yet valid".to_owned()
+        }
+        Some(Error::InvalidCertificate(other)) => other.to_string(),
+        _ => return error.to_string(),
+    };
+    format!("tls: failed to verify certificate: x509: {x509}")
+}
+
+/// An answer that is no success, in the words of upstream's client.
+fn refused(status: StatusCode, body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    if let Some(status) = parsed.filter(|own| object::text(own, &["kind"]) == "Status") {
+        let message = object::text(&status, &["message"]);
+        if !message.is_empty() {
+            return message.to_owned();
+        }
+    }
+    let text: String = String::from_utf8_lossy(body).trim().chars().take(MAX_FAILURE_CHARS).collect();
+    match status.as_u16() {
+        401 => "the server has asked for the client to provide credentials".to_owned(),
+        403 => text,
+        404 => "the server could not find the requested resource".to_owned(),
+        405 => "the server does not allow this method on the requested resource".to_owned(),
+        409 => "the server reported a conflict".to_owned(),
+        429 => "the server has received too many requests and has asked us to try again later".to_owned(),
+        503 => "the server is currently unable to handle the request".to_owned(),
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+                .to_owned()
+        }
+        500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+        _ => "the server rejected our request for an unknown reason".to_owned(),
+    }
+}

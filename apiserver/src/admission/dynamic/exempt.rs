@@ -1,0 +1,56 @@
+//! What configured admission does not touch, so that a mistake in it can be mended and the cluster can heal.
+
+use martello_api::identity::{API_SERVER, CONTROLLER_MANAGER, GROUP_NODES, SCHEDULER};
+
+use super::request::Request;
+use crate::registry::kind::Kind;
+
+/// Configuration of admission itself: a policy that could refuse its own removal could not be removed.
+const CONFIGURATION: [&str; 6] = [
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "validatingwebhookconfigurations",
+    "mutatingwebhookconfigurations",
+];
+/// Questions about identities and rights; nothing is written.
+const REVIEWS: [(&str, &str); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+/// The namespace of what the cluster itself needs.
+const SYSTEM_NAMESPACE: &str = "kube-system";
+/// What runs users' containers: here a webhook that can't be reached decides as its failure policy says, whoever asks.
+const WORKLOADS: [(&str, &str); 8] = [
+    ("", "pods"),
+    ("", "replicationcontrollers"),
+    ("apps", "daemonsets"),
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("apps", "statefulsets"),
+    ("batch", "cronjobs"),
+    ("batch", "jobs"),
+];
+
+/// Whether a resource is not admitted by configuration.
+pub(super) fn resource(kind: &Kind) -> bool {
+    let (group, plural) = (kind.group(), &*kind.resource.plural);
+    (group == "admissionregistration.k8s.io" && CONFIGURATION.contains(&plural)) || REVIEWS.contains(&(group, plural))
+}
+
+/// Whether a webhook that can't be reached lets this request pass, whatever its failure policy: it comes from a part of
+/// the system itself, and is not a workload of a user.
+pub(super) fn fails_open(request: &Request<'_>) -> bool {
+    let user = &request.call.user;
+    let system = [API_SERVER, CONTROLLER_MANAGER, SCHEDULER].contains(&user.name.as_str())
+        || user.groups.iter().any(|group| group == GROUP_NODES);
+    let kind = request.kind;
+    let workload = request.subresource().is_empty() && WORKLOADS.contains(&(kind.group(), &*kind.resource.plural));
+    let own = request.namespace == SYSTEM_NAMESPACE;
+    system && (own || !workload || request.is_delete())
+}

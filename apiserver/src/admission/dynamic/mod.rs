@@ -1,0 +1,122 @@
+//! Admission that the cluster's users configure: policies in CEL and webhooks.
+//!
+//! What is configured is compiled once, when it is written, and published to the request path by a watch of the store:
+//! a request sees it milliseconds later. Nothing here reads configuration from the store while a request waits.
+
+use std::sync::Arc;
+
+use martello_api::status::ApiError;
+use serde_json::Value;
+
+use super::Operation;
+use crate::{
+    registry::{call::Call, kind::Kind},
+    server::Core,
+};
+
+mod binding;
+mod call_webhook;
+mod conditions;
+mod equivalent;
+mod exempt;
+mod input;
+mod matching;
+mod mutating;
+mod patching;
+mod policy;
+mod request;
+mod review;
+mod snapshot;
+mod source;
+mod type_check;
+mod validating;
+mod webhook;
+mod webhooks;
+
+pub use snapshot::Hooks;
+pub use source::{follow, learn};
+pub use type_check::run as check_types;
+
+use request::Request;
+
+/// What was changed in a first round, and what is to be called again should others change the object.
+pub struct Round {
+    policies: mutating::Called,
+    webhooks: webhooks::Called,
+    /// Whether anything changed the object.
+    pub changed: bool,
+}
+
+/// Lets policies and webhooks change what is to be written.
+pub async fn mutate(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<Option<Round>, ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.mutates() || exempt::resource(kind) {
+        return Ok(None);
+    }
+    let request = Request::new(core, kind, call, operation, Some(object), old).await?;
+    let mut round =
+        Round { policies: mutating::Called::default(), webhooks: webhooks::Called::default(), changed: false };
+    let before = object.clone();
+    mutating::dispatch(&request, &hooks, object, old, &mut round.policies, false).await?;
+    let by_policies = *object != before;
+    webhooks::mutate(&request, &hooks, object, old, &mut round.webhooks, false).await?;
+    round.changed = *object != before;
+    if by_policies {
+        round.webhooks.changed_before();
+    }
+    Ok(Some(round))
+}
+
+/// Calls those again that asked for it, where the object changed after they saw it.
+pub async fn mutate_again(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+    mut round: Round,
+) -> Result<(), ApiError> {
+    let hooks = core.hooks.load();
+    let request = Request::new(core, kind, call, operation, Some(object), old).await?;
+    round.policies.seen(object);
+    round.webhooks.seen(object);
+    mutating::dispatch(&request, &hooks, object, old, &mut round.policies, true).await?;
+    round.webhooks.seen(object);
+    webhooks::mutate(&request, &hooks, object, old, &mut round.webhooks, true).await
+}
+
+/// Lets webhooks that change objects see what is to be deleted: there is nothing to change, but they may refuse.
+pub async fn before_delete(core: &Arc<Core>, kind: &Kind, call: &Call, old: &Value) -> Result<(), ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.mutates() || exempt::resource(kind) {
+        return Ok(());
+    }
+    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?;
+    webhooks::mutate(&request, &hooks, &mut Value::Null, Some(old), &mut webhooks::Called::default(), false).await
+}
+
+/// Lets policies and webhooks refuse what is to be written.
+pub async fn validate(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.validates() || exempt::resource(kind) {
+        return Ok(());
+    }
+    let request = Request::new(core, kind, call, operation, object, old).await?;
+    validating::dispatch(&request, &hooks, object, old).await?;
+    webhooks::validate(&request, &hooks, object, old).await
+}

@@ -1,0 +1,252 @@
+//! Calls webhooks: those that change objects one after the other, those that judge all at once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures::future::join_all;
+use martello_api::{patch, status::ApiError};
+use serde_json::{Value, json};
+
+use super::{
+    conditions::{self, Met},
+    equivalent, exempt,
+    input::{self, Input, NOTHING},
+    matching::Matched,
+    request::Request,
+    review,
+    snapshot::Snapshot,
+    webhook::Webhook,
+};
+use crate::registry::codec;
+
+/// Which webhooks were called, and which are to be called again.
+#[derive(Default)]
+pub(super) struct Called {
+    again: BTreeSet<String>,
+    may_again: BTreeSet<String>,
+    last: Option<Value>,
+}
+
+impl Called {
+    /// Notes what others made of the object.
+    pub(super) fn seen(&mut self, object: &Value) {
+        if self.last.as_ref().is_some_and(|last| last != object) {
+            self.changed_before();
+            self.last = Some(object.clone());
+        }
+    }
+
+    /// Notes that the object was changed after the webhooks so far saw it.
+    pub(super) fn changed_before(&mut self) {
+        self.again.append(&mut self.may_again);
+    }
+}
+
+/// Why a webhook did not do its work.
+enum Failure {
+    /// It refused.
+    Refused(ApiError),
+    /// It could not be asked, or its answer is of no use.
+    Call(String),
+    /// Its answer can't be carried out.
+    Internal(String),
+}
+
+/// Calls webhooks that may change the object, in the order of their configurations' names.
+pub(super) async fn mutate(
+    request: &Request<'_>,
+    hooks: &Snapshot,
+    object: &mut Value,
+    old: Option<&Value>,
+    called: &mut Called,
+    again: bool,
+) -> Result<(), ApiError> {
+    for (at, webhook) in hooks.mutating_webhooks.iter().enumerate() {
+        if again && !called.again.contains(&webhook.uid) {
+            continue;
+        }
+        let new = Some(&*object).filter(|object| !object.is_null());
+        let Some(asked) = Asked::of(request, webhook, new, old).await? else { continue };
+        let outcome = asked.mutate(object).await;
+        let changed = matches!(outcome, Ok(true));
+        annotate(request, webhook, at, again, &outcome);
+        if changed {
+            called.changed_before();
+        }
+        if webhook.reinvoked {
+            called.may_again.insert(webhook.uid.clone());
+        }
+        if let Err(failure) = outcome {
+            settle(request, webhook, failure)?;
+        }
+    }
+    called.last = Some(object.clone());
+    Ok(())
+}
+
+/// Tells the audit trail what a webhook did.
+fn annotate(request: &Request<'_>, webhook: &Webhook, at: usize, again: bool, outcome: &Result<bool, Failure>) {
+    let round = u8::from(again);
+    let mutated = matches!(outcome, Ok(true));
+    let told = json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated});
+    let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{at}");
+    request.call.annotate(key, told.to_string());
+    if matches!(outcome, Err(Failure::Call(_))) && webhook.ignores_failure {
+        let key = format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_{at}");
+        request.call.annotate(key, webhook.name.clone());
+    }
+}
+
+/// Asks all webhooks that judge, at once; the first refusal in their order counts.
+pub(super) async fn validate(
+    request: &Request<'_>,
+    hooks: &Snapshot,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let mut asked = Vec::new();
+    for webhook in &hooks.validating_webhooks {
+        asked.extend(Asked::of(request, webhook, object, old).await?);
+    }
+    let calls = asked.iter().map(|asked| async move { (asked.webhook, asked.validate(object).await) });
+    for (at, (webhook, outcome)) in join_all(calls).await.into_iter().enumerate() {
+        let Err(failure) = outcome else { continue };
+        if matches!(failure, Failure::Call(_)) && webhook.ignores_failure {
+            let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");
+            request.call.annotate(key, webhook.name.clone());
+        }
+        settle(request, webhook, failure)?;
+    }
+    Ok(())
+}
+
+/// What a failure means for the request.
+fn settle(request: &Request<'_>, webhook: &Webhook, failure: Failure) -> Result<(), ApiError> {
+    match failure {
+        Failure::Refused(error) => Err(error),
+        Failure::Internal(why) => Err(ApiError::internal(why)),
+        Failure::Call(why) if webhook.ignores_failure => {
+            tracing::warn!(webhook = webhook.name, why, "a webhook failed, and the request passes as configured");
+            Ok(())
+        }
+        Failure::Call(why) if exempt::fails_open(request) => {
+            let user = request.call.user.name.as_str();
+            tracing::warn!(webhook = webhook.name, why, user, "a webhook failed, and a system component goes on");
+            Ok(())
+        }
+        Failure::Call(why) => {
+            tracing::warn!(webhook = webhook.name, why, "a webhook failed, and the request is refused as configured");
+            Err(ApiError::internal(format!("failed calling webhook {:?}: {why}", webhook.name)))
+        }
+    }
+}
+
+/// A webhook that a request is for.
+struct Asked<'w, 'a> {
+    request: &'w Request<'a>,
+    webhook: &'w Arc<Webhook>,
+    matched: Matched,
+    old: Option<&'w Value>,
+}
+
+impl<'w, 'a> Asked<'w, 'a> {
+    async fn of(
+        request: &'w Request<'a>,
+        webhook: &'w Arc<Webhook>,
+        object: Option<&Value>,
+        old: Option<&'w Value>,
+    ) -> Result<Option<Self>, ApiError> {
+        let matches = match &webhook.matches {
+            Ok(matches) => matches,
+            Err(why) => return Err(ApiError::internal(format!("webhook {:?}: {why}", webhook.name))),
+        };
+        let Some(matched) = matches.kind(request, object, old).await? else { return Ok(None) };
+        let asked = Self { request, webhook, matched, old };
+        match asked.met(object) {
+            Met::Yes => Ok(Some(asked)),
+            Met::No => Ok(None),
+            Met::Unclear(_) if webhook.ignores_failure => Ok(None),
+            Met::Unclear(why) => Err(request.forbidden(&why)),
+        }
+    }
+
+    fn met(&self, object: Option<&Value>) -> Met {
+        if self.webhook.conditions.is_empty() {
+            return Met::Yes;
+        }
+        let own = self.request.kind;
+        let described = Value::Object(self.request.describe(self.matched.kind(self.request)));
+        let input = Input {
+            object: &equivalent::shown(own, &self.matched, object.unwrap_or(NOTHING)),
+            old: &equivalent::shown(own, &self.matched, self.old.unwrap_or(NOTHING)),
+            request: &described,
+            namespace: NOTHING,
+            params: NOTHING,
+            authorizer: input::authorizer(self.request),
+            target: self.request.call.target.clone(),
+        };
+        conditions::met(&self.webhook.conditions, &[], &input)
+    }
+
+    async fn ask(&self, object: Option<&Value>, mutating: bool) -> Result<review::Answer, Failure> {
+        let webhook = self.webhook;
+        if self.request.dry_run && !webhook.dry_runs {
+            let why = format!("admission webhook {:?} does not support dry run", webhook.name);
+            return Err(Failure::Refused(ApiError::bad_request(why)));
+        }
+        let own = self.request.kind;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let mut described = self.request.describe(self.matched.kind(self.request));
+        described.insert("uid".into(), uid.as_str().into());
+        let object = equivalent::shown(own, &self.matched, object.unwrap_or(NOTHING));
+        let old = equivalent::shown(own, &self.matched, self.old.unwrap_or(NOTHING));
+        described.insert("object".into(), object.into_owned());
+        described.insert("oldObject".into(), old.into_owned());
+        let review = review::ask(Value::Object(described));
+        let body = webhook.caller.call(self.request.core, &review, webhook.timeout).await;
+        let body = body.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
+        let answer = review::read(&body, &uid, mutating)
+            .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}")))?;
+        for (key, value) in &answer.annotations {
+            self.request.call.annotate(format!("{}/{key}", webhook.name), value.clone());
+        }
+        answer.warnings.iter().for_each(|warning| self.request.call.warn(warning.clone()));
+        if answer.allowed { Ok(answer) } else { Err(Failure::Refused(answer.refusal(&webhook.name))) }
+    }
+
+    async fn validate(&self, object: Option<&Value>) -> Result<(), Failure> {
+        self.ask(object, false).await.map(|_| ())
+    }
+
+    /// Whether it changed the object.
+    async fn mutate(&self, object: &mut Value) -> Result<bool, Failure> {
+        let given = (!object.is_null()).then(|| object.clone());
+        let answer = self.ask(given.as_ref(), true).await?;
+        if answer.patch.is_empty() {
+            return Ok(false);
+        }
+        let operations: Value = serde_json::from_slice(&answer.patch)
+            .map_err(|error| Failure::Call(format!("received undecodable patch in webhook response: {error}")))?;
+        if operations.as_array().is_some_and(Vec::is_empty) || operations.is_null() {
+            return Ok(false);
+        }
+        let Some(given) = given else {
+            return Err(Failure::Internal(format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                self.webhook.name
+            )));
+        };
+        let own = self.request.kind;
+        let shown = equivalent::shown(own, &self.matched, &given);
+        let patched = patch::json_patch(&shown, &answer.patch).map_err(|error| match error {
+            patch::PatchError::Operation { .. } => Failure::Internal(error.to_string()),
+            other => Failure::Call(format!("received undecodable patch in webhook response: {other}")),
+        })?;
+        let back = equivalent::back(own, &self.matched, patched.value);
+        let remade = codec::remade(own, back).map_err(Failure::Internal)?;
+        let changed = remade != given;
+        if changed {
+            *object = remade;
+        }
+        Ok(changed)
+    }
+}

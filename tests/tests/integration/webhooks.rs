@@ -1,0 +1,253 @@
+//! Webhooks: a real server that is asked, refuses, changes objects, is late, lies, or is not there.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Bytes, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use martello_tests::{
+    cluster::Cluster,
+    raw::{Answer, Endpoint},
+};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+/// Within this a configuration is in force.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A webhook server on loopback.
+struct Hook {
+    port: u16,
+    authority: String,
+    seen: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Hook {
+    async fn start() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&key).unwrap();
+        let issuer = rcgen::Issuer::new(parameters, key);
+        let own_key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let own = own.signed_by(&own_key, &issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![own.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der())),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let notes = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (acceptor, notes) = (acceptor.clone(), Arc::clone(&notes));
+                tokio::spawn(async move {
+                    let Ok(tls) = acceptor.accept(tcp).await else { return };
+                    let serve = service_fn(move |request| answer(request, Arc::clone(&notes)));
+                    drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), serve).await);
+                });
+            }
+        });
+        Self { port, authority: STANDARD.encode(authority.pem()), seen }
+    }
+
+    /// A configuration with one webhook, for ConfigMaps whose label `hook` is the configuration's name.
+    fn configuration(&self, kind: &str, name: &str, path: &str, extra: Value) -> Value {
+        let mut webhook = json!({
+            "name": format!("{name}.example.com"),
+            "clientConfig": {"url": format!("https://127.0.0.1:{}{path}", self.port), "caBundle": self.authority},
+            "rules": [{"operations": ["CREATE", "UPDATE", "DELETE"], "apiGroups": [""], "apiVersions": ["v1"],
+                "resources": ["configmaps"]}],
+            "objectSelector": {"matchLabels": {"hook": name}},
+            "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            webhook[key] = value.clone();
+        }
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name},
+            "webhooks": [webhook]})
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    notes: Arc<Mutex<Vec<Value>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_owned();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let review: Value = serde_json::from_slice(&body).unwrap();
+    let asked = &review["request"];
+    let mut response = json!({"uid": asked["uid"], "allowed": true});
+    let patch = |operations: Value| Value::from(STANDARD.encode(operations.to_string()));
+    match path.as_str() {
+        "/label" => {
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "add", "path": "/metadata/labels/seen", "value": "yes"}]));
+            response["warnings"] = json!(["mind the gap"]);
+        }
+        "/broken-patch" => {
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "remove", "path": "/not/there"}]));
+        }
+        "/judge" if asked["name"] == "bad" || asked["oldObject"]["metadata"]["name"] == "kept" => {
+            response["allowed"] = false.into();
+            response["status"] = json!({"message": "not this one", "code": 403, "reason": "Forbidden"});
+        }
+        "/slow" => tokio::time::sleep(Duration::from_secs(20)).await,
+        "/other-uid" => response["uid"] = "other".into(),
+        "/fails" => {
+            let mut answer = Response::new(Full::from("out of order"));
+            *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            return Ok(answer);
+        }
+        _ => {}
+    }
+    notes.lock().unwrap().push(review);
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+    Ok(Response::new(Full::from(review.to_string())))
+}
+
+fn config_map(name: &str, hook: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"hook": hook}}}).to_string()
+}
+
+async fn make(admin: &Endpoint, path: &str, body: &Value) {
+    let made = admin.ask("POST", path, body.to_string()).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+}
+
+/// Tries a create that keeps nothing until it is answered with this code: the configuration is then in force.
+async fn until(admin: &Endpoint, name: &str, hook: &str, status: u16) -> Answer {
+    let start = Instant::now();
+    loop {
+        let answer = admin.ask("POST", &format!("{CONFIG_MAPS}?dryRun=All"), config_map(name, hook)).await.unwrap();
+        if answer.status == status {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{} {}", answer.status, answer.text());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_changes_and_another_refuses() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let hook = Hook::start().await;
+    make(&admin, VALIDATING, &hook.configuration("ValidatingWebhookConfiguration", "judge", "/judge", json!({}))).await;
+    let refusal = until(&admin, "bad", "judge", 403).await.json();
+    assert_eq!(refusal["message"], "admission webhook \"judge.example.com\" denied the request: not this one");
+    assert_eq!(refusal["reason"], "Forbidden");
+    let made = admin.ask("POST", CONFIG_MAPS, config_map("kept", "judge")).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+    let kept = admin.ask("DELETE", &format!("{CONFIG_MAPS}/kept"), "").await.unwrap();
+    assert_eq!(kept.status, 403, "{}", kept.text());
+    make(&admin, MUTATING, &hook.configuration("MutatingWebhookConfiguration", "label", "/label", json!({}))).await;
+    let start = Instant::now();
+    let labelled = loop {
+        let path = format!("{CONFIG_MAPS}?dryRun=All");
+        let made = admin.ask("POST", &path, config_map("a", "label")).await.unwrap();
+        if made.json()["metadata"]["labels"]["seen"] == "yes" {
+            break made;
+        }
+        assert!(start.elapsed() < PATIENCE, "{}", made.text());
+    };
+    assert!(labelled.headers.get_all("warning").iter().any(|told| told.to_str().unwrap().contains("mind the gap")));
+    let seen = hook.seen.lock().unwrap();
+    let review = seen.iter().rev().find(|review| review["request"]["name"] == "a").unwrap();
+    assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(review["request"]["operation"], "CREATE");
+    assert_eq!(review["request"]["dryRun"], true);
+    assert_eq!(review["request"]["kind"], json!({"group": "", "version": "v1", "kind": "ConfigMap"}));
+    assert_eq!(review["request"]["object"]["metadata"]["name"], "a");
+    assert!(review["request"]["userInfo"]["groups"].as_array().is_some_and(|groups| !groups.is_empty()));
+}
+
+#[tokio::test]
+async fn a_webhook_that_fails_decides_as_its_policy_says() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let hook = Hook::start().await;
+    let kind = "ValidatingWebhookConfiguration";
+    for (name, path, told) in [
+        (
+            "fails",
+            "/fails",
+            "failed to call webhook: an error on the server (\"out of order\") has prevented the request from succeeding",
+        ),
+        ("uid", "/other-uid", "received invalid webhook response: expected response.uid="),
+        ("slow", "/slow", "context deadline exceeded"),
+    ] {
+        make(&admin, VALIDATING, &hook.configuration(kind, name, path, json!({"timeoutSeconds": 1}))).await;
+        let message = until(&admin, "x", name, 500).await.json()["message"].as_str().unwrap().to_owned();
+        let start = format!("Internal error occurred: failed calling webhook \"{name}.example.com\": ");
+        assert!(message.starts_with(&start) && message.contains(told), "{message}");
+    }
+    let mut closed = hook.configuration(kind, "closed", "/", json!({}));
+    closed["webhooks"][0]["clientConfig"]["url"] = "https://127.0.0.1:1/".into();
+    make(&admin, VALIDATING, &closed).await;
+    let message = until(&admin, "x", "closed", 500).await.json()["message"].as_str().unwrap().to_owned();
+    assert_eq!(
+        message,
+        "Internal error occurred: failed calling webhook \"closed.example.com\": failed to call webhook: \
+         Post \"https://127.0.0.1:1/?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused"
+    );
+    let untrusted = Hook::start().await;
+    let mut foreign = hook.configuration(kind, "foreign", "/", json!({}));
+    foreign["webhooks"][0]["clientConfig"]["caBundle"] = untrusted.authority.as_str().into();
+    make(&admin, VALIDATING, &foreign).await;
+    let message = until(&admin, "x", "foreign", 500).await.json()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.ends_with("tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+        "{message}"
+    );
+    let ignored = hook.configuration(kind, "ignored", "/fails", json!({"failurePolicy": "Ignore"}));
+    make(&admin, VALIDATING, &ignored).await;
+    let made = admin.ask("POST", CONFIG_MAPS, config_map("ignored", "ignored")).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+    let broken = hook.configuration("MutatingWebhookConfiguration", "broken", "/broken-patch", json!({}));
+    make(&admin, MUTATING, &broken).await;
+    until(&admin, "x", "broken", 500).await;
+}
+
+#[tokio::test]
+async fn conditions_and_dry_runs_are_kept_from_a_webhook() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let hook = Hook::start().await;
+    let kind = "ValidatingWebhookConfiguration";
+    let effects = hook.configuration(kind, "effects", "/judge", json!({"sideEffects": "NoneOnDryRun"}));
+    make(&admin, VALIDATING, &effects).await;
+    until(&admin, "bad", "effects", 403).await;
+    let conditions = json!([{"name": "only-bad", "expression": "object.metadata.name == 'bad'"}]);
+    let chosen = hook.configuration(kind, "chosen", "/fails", json!({"matchConditions": conditions}));
+    make(&admin, VALIDATING, &chosen).await;
+    until(&admin, "bad", "chosen", 500).await;
+    let made = admin.ask("POST", CONFIG_MAPS, config_map("good", "chosen")).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.text());
+    let unclear = json!([{"name": "odd", "expression": "object.nothing == 1"}]);
+    let unclear = hook.configuration(kind, "unclear", "/", json!({"matchConditions": unclear}));
+    make(&admin, VALIDATING, &unclear).await;
+    let message = until(&admin, "x", "unclear", 403).await.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("expression 'object.nothing == 1' resulted in error: no such key: nothing"), "{message}");
+}
