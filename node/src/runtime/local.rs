@@ -168,7 +168,8 @@ impl LocalRuntime {
                 }
             }
         }
-        if self.inner.pods.lock().by_uid.contains_key(&uid) {
+        // A pod that is being taken down has no shim any more, by its record: the end was wanted.
+        if self.inner.pods.lock().by_uid.get(&uid).is_some_and(|record| record.shim.is_some()) {
             tracing::error!(uid, "the pod's shim has gone");
             self.tell(&uid, PodEvent::Lost);
         }
