@@ -35,7 +35,7 @@ fn concerns(kind: &Kind, call: &Call, operation: Operation) -> bool {
 
 async fn ranges(core: &Core, namespace: &str) -> Result<Vec<Value>, ApiError> {
     let kind = core.registry.find("", "v1", "limitranges").ok_or_else(ApiError::no_such_route)?;
-    core.values(kind, namespace).await
+    core.all(kind, namespace).await
 }
 
 /// Fills in what the containers of a pod leave out.

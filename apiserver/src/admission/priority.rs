@@ -102,7 +102,7 @@ async fn find(core: &Arc<Core>, name: &str) -> Result<Option<Value>, ApiError> {
 /// The class of pods that name none: of several the least.
 async fn default_class(core: &Arc<Core>, except: Option<&str>) -> Result<Option<Value>, ApiError> {
     let Some(classes) = core.registry.find("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
-    let mut all = core.values(classes, "").await?;
+    let mut all = core.all(classes, "").await?;
     all.retain(|class| object::flag(class, &["globalDefault"]) && Some(object::name(class)) != except);
     Ok(all.into_iter().min_by_key(|class| object::int(class, &["value"])))
 }

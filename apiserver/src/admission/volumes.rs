@@ -48,7 +48,7 @@ async fn default_class(core: &Arc<Core>, object: &mut Value) -> Result<(), ApiEr
         return Ok(());
     }
     let Some(classes) = core.registry.find("storage.k8s.io", "v1", "storageclasses") else { return Ok(()) };
-    let mut all = core.values(classes, "").await?;
+    let mut all = core.all(classes, "").await?;
     all.retain(|class| {
         DEFAULT_CLASS.iter().any(|key| object::text(class, &["metadata", "annotations", key]) == "true")
     });

@@ -225,14 +225,9 @@ impl Core {
     }
 
     /// All objects of a namespace, or of all.
-    pub async fn values(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>, ApiError> {
+    pub async fn all(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>, ApiError> {
         let listed = self.store.list(&kind.scope(namespace), ListAt::Latest, Page::default()).await;
-        let listed = listed.map_err(|error| store_failure(&error))?;
-        let mut values = Vec::with_capacity(listed.items.len());
-        for entry in &listed.items {
-            values.push(self.value(kind, entry).await?);
-        }
-        Ok(values)
+        self.values(kind, &listed.map_err(|error| store_failure(&error))?.items).await
     }
 
     async fn commit_one(&self, op: Op) -> Result<Arc<Entry>, WriteError> {

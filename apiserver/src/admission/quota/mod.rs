@@ -54,7 +54,7 @@ pub async fn charge(
     let quotas = core.registry.find("", "v1", "resourcequotas").ok_or_else(ApiError::no_such_route)?;
     for _ in 0..ATTEMPTS {
         let mut conflict = false;
-        for quota in core.values(quotas, namespace).await? {
+        for quota in core.all(quotas, namespace).await? {
             let Some(used) = judge(kind, &evaluator, &quota, object, old, call.now)? else { continue };
             if dry_run {
                 continue;

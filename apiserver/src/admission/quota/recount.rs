@@ -28,7 +28,7 @@ const SHARE: u32 = 5;
 /// Notes the namespaces that have quotas already.
 pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
     let Some(quotas) = core.registry.find("", "v1", "resourcequotas") else { return Ok(()) };
-    for quota in core.values(quotas, "").await? {
+    for quota in core.all(quotas, "").await? {
         core.quotas.learn(object::namespace(&quota));
     }
     Ok(())
@@ -53,7 +53,7 @@ pub async fn run(core: Arc<Core>, shutdown: CancellationToken) {
 async fn count(core: &Arc<Core>, namespace: &str) -> Result<(), ApiError> {
     let Some(kind) = core.registry.find("", "v1", "resourcequotas") else { return Ok(()) };
     let _turn = core.quotas.turn(namespace).await;
-    let quotas = core.values(kind, namespace).await?;
+    let quotas = core.all(kind, namespace).await?;
     if quotas.is_empty() {
         core.quotas.forget(namespace);
         return Ok(());
@@ -85,7 +85,7 @@ async fn sum(
         if !counted || !seen.insert(&kind.storage) {
             continue;
         }
-        for object in core.values(kind, namespace).await? {
+        for object in core.all(kind, namespace).await? {
             let usage = evaluator.usage(&object, now);
             for (quota, hard, used) in wanted.iter_mut() {
                 let mut own = usage.clone();
