@@ -30,6 +30,7 @@ mod recover;
 mod scan;
 mod tail;
 mod verify;
+mod waiters;
 mod writer;
 
 pub use chain::{Authenticator, Chain, Hash, RecordCipher};

@@ -11,7 +11,8 @@ use crate::{
     event::{Event, Stage},
     recover::recover,
     verify::{Gap, VerifyError},
-    writer::{Progress, Shared, Syncer, Writer},
+    waiters::Reach,
+    writer::{Shared, Syncer, Writer},
 };
 
 /// Most bytes of records that wait to be written. The disk is far behind then, and requests are refused rather than the
@@ -168,8 +169,8 @@ impl Log {
     pub async fn begin(&self, event: Event) -> Result<Pending, LogError> {
         let number = self.append(&event, Urgency::Now)?;
         match self.inner.durability {
-            Durability::BeforeAnswer => self.wait(|progress| progress.written >= number).await?,
-            Durability::BeforeCommit => self.wait(|progress| progress.synced >= number).await?,
+            Durability::BeforeAnswer => self.wait(Reach::Written, number).await?,
+            Durability::BeforeCommit => self.wait(Reach::Synced, number).await?,
         }
         Ok(Pending { log: self.clone(), number, event: Some(Box::new(event)) })
     }
@@ -185,7 +186,7 @@ impl Log {
             buffer.chain.number
         };
         self.inner.shared.wake.notify_all();
-        self.wait(|progress| progress.synced >= number).await
+        self.wait(Reach::Synced, number).await
     }
 
     /// The chain with the last record, on disk or not yet.
@@ -234,13 +235,21 @@ impl Log {
         Ok(number)
     }
 
-    async fn wait(&self, is_done: impl Fn(&Progress) -> bool) -> Result<(), LogError> {
-        let mut progress = self.inner.shared.progress.subscribe();
-        let seen = progress.wait_for(|progress| is_done(progress) || progress.failure.is_some()).await;
-        match seen.map_err(|_| LogError::Closed)? {
-            progress if is_done(&progress) => Ok(()),
-            progress => Err(progress.failure.clone().map_or(LogError::Closed, LogError::Unwritable)),
-        }
+    /// Waits until the record has got there, or nothing can be written.
+    async fn wait(&self, reach: Reach, number: u64) -> Result<(), LogError> {
+        let shared = &self.inner.shared;
+        let settled = || {
+            let progress = shared.progress.borrow();
+            if progress.of(reach) >= number {
+                return Some(Ok(()));
+            }
+            progress.failure.clone().map(|failure| Err(LogError::Unwritable(failure)))
+        };
+        let woken = match shared.waiters.join(reach, number, settled) {
+            Ok(woken) => woken,
+            Err(answer) => return answer,
+        };
+        woken.await.map_err(|_| shared.progress.borrow().failure.clone().map_or(LogError::Closed, LogError::Unwritable))
     }
 }
 
@@ -271,7 +280,7 @@ impl Pending {
         let event = annotations.iter().fold(*event, |event, (key, value)| event.annotated(key, value));
         self.log.append(&event.completed(code, reason, now), Urgency::Late)?;
         let number = self.number;
-        self.log.wait(|progress| progress.synced >= number).await
+        self.log.wait(Reach::Synced, number).await
     }
 
     /// The event of the intent, to be completed: for instance with the name that the server gave to the object.

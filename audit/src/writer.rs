@@ -19,6 +19,7 @@ use crate::{
     chain::{Authenticator, Chain},
     files::Segment,
     head::{Head, HeadFile},
+    waiters::{Reach, Waiters},
 };
 
 /// Records that nobody waits for are written at least this often.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     written: Mutex<Written>,
     wake_sync: Condvar,
     pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) waiters: Waiters,
 }
 
 /// Records that were appended and not yet written.
@@ -66,6 +68,16 @@ pub(crate) struct Progress {
     is_lasting: bool,
 }
 
+impl Progress {
+    /// Number of the last record that has got there.
+    pub(crate) fn of(&self, reach: Reach) -> u64 {
+        match reach {
+            Reach::Written => self.written,
+            Reach::Synced => self.synced,
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn new(chain: Chain) -> Self {
         let progress = Progress { written: chain.number, synced: chain.number, failure: None, is_lasting: false };
@@ -75,6 +87,7 @@ impl Shared {
             written: Mutex::default(),
             wake_sync: Condvar::new(),
             progress: watch::Sender::new(progress),
+            waiters: Waiters::default(),
         }
     }
 
@@ -88,6 +101,7 @@ impl Shared {
             progress.is_lasting |= is_lasting;
             true
         });
+        self.waiters.give_up();
     }
 }
 
@@ -204,6 +218,7 @@ impl Writer {
                 progress.failure = None;
             }
         });
+        self.shared.waiters.reached(Reach::Written, chain.number);
         self.shared.wake_sync.notify_all();
     }
 
@@ -254,6 +269,7 @@ impl Syncer {
                 }
                 synced = head.chain.number;
                 self.shared.progress.send_modify(|progress| progress.synced = synced);
+                self.shared.waiters.reached(Reach::Synced, synced);
             }
             if is_closed {
                 // A head that was not synced is at worst a second old, which the next start makes good.
