@@ -31,6 +31,8 @@ pub enum Operation {
     Update,
     /// It is deleted.
     Delete,
+    /// Somebody connects to what it stands for: exec, attach, port-forward, proxy.
+    Connect,
 }
 
 /// Fills in what the cluster decides for a client, and what its users' policies and webhooks do.

@@ -123,7 +123,7 @@ fn pod(
             let what = if operation == Operation::Delete { "delete pods" } else { "update pod status for pods" };
             Err(kind.forbidden(name, &format!("node {node:?} can only {what} with spec.nodeName set to itself")))
         }
-        Operation::Update | Operation::Delete => Ok(()),
+        Operation::Update | Operation::Delete | Operation::Connect => Ok(()),
     }
 }
 

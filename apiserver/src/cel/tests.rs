@@ -226,6 +226,72 @@ fn nested_walks_over_unbounded_lists_are_estimated_too_costly() {
     assert_eq!(program.estimate(), Cost { min: 5, max: 5 });
 }
 
+/// A schema of a list or map of these, or of a text, with at most so many elements.
+fn bounded(shape: &str, max: Option<u64>) -> serde_json::Value {
+    let text = |max: Option<u64>| match max {
+        Some(max) => json!({"type": "string", "maxLength": max}),
+        None => json!({"type": "string"}),
+    };
+    let (holder, item) = shape.split_once(' ').unwrap_or((shape, ""));
+    let item = match item {
+        "list" => json!({"type": "array", "items": {"type": "number"}}),
+        "text" => json!({"type": "string"}),
+        "bounded" => text(max),
+        "duration" | "date" | "date-time" => json!({"type": "string", "format": item}),
+        "int-or-string" => json!({"x-kubernetes-int-or-string": true}),
+        other => json!({ "type": other }),
+    };
+    let mut schema = match holder {
+        "list" => json!({"type": "array", "items": item}),
+        "map" => json!({"type": "object", "additionalProperties": item}),
+        _ => return text(max),
+    };
+    if let Some(max) = max {
+        schema[if holder == "list" { "maxItems" } else { "maxProperties" }] = max.into();
+    }
+    schema
+}
+
+#[test]
+fn estimates_are_those_by_which_upstream_refuses_rules() {
+    for (shape, rule, unbounded, max, limited) in [
+        ("list number", "self.all(x, true)", 4_718_591, 10, 32),
+        ("list text", "self.all(x, true)", 3_145_727, 20, 62),
+        ("list boolean", "self.all(x, true)", 1_887_437, 5, 17),
+        ("list list", "self.all(x, true)", 3_145_727, 100, 302),
+        ("map number", "self.all(x, true)", 1_348_169, 10, 32),
+        ("map text", "self.all(x, true)", 1_179_647, 3, 11),
+        ("text", "self.contains('test')", 314_574, 10, 5),
+        ("text", "self.startsWith('test')", 2, 15, 2),
+        ("text", "size(self + 'hello') > size('hello')", 314_578, 4, 7),
+        ("list number", "self[1] == 0.0", 2, 5000, 2),
+        ("list text", "self[1] == self[1]", 314_577, 8, 314_577),
+        ("text", "self.matches('x')", 314_574, 50, 22),
+        ("text", "''.matches('(((((((((())))))))))[0-9]')", 7, 10, 7),
+        ("text", "self.matches('')", 1, 100, 1),
+        ("text", "self == 'x'", 2, 0, 1),
+        ("list number", "self.all(x, x == 0.0)", 6_291_454, 3 * 1024 * 2048, 25_165_826),
+        ("list int-or-string", "self.all(x, true)", 4_718_591, 10, 32),
+        ("list int-or-string", "self[0] == 5", 3, 10, 3),
+        ("list list", "self[0][0] == -1.0", 3, 51, 3),
+        ("list duration", "self.all(x, true)", 2_359_295, 5, 17),
+        ("list duration", "self[0].getHours() == 2", 4, 525, 4),
+        ("list date", "self.all(x, true)", 725_936, 15, 47),
+        ("list date-time", "self.all(x, true)", 428_963, 25, 77),
+        ("text", "self.find('[0-9]+') == ''", 629_147, 10, 11),
+        ("list bounded", "self.join(' ') == 'aa bb'", 329_853_068_905, 10, 43),
+    ] {
+        for (max, cost) in [(None, unbounded), (Some(max), limited)] {
+            let schema = Schema::of(&bounded(shape, max), false).unwrap();
+            let program = Environment::rules(schema, Old::None).compile(rule).unwrap();
+            assert_eq!(program.estimate().max, cost, "{shape} {max:?}: {rule}");
+        }
+    }
+    let schema = Schema::of(&bounded("list number", Some(10)), false).unwrap();
+    let program = Environment::rules(schema, Old::None).compile("self.all(x, self.all(y, self.all(z, true)))").unwrap();
+    assert_eq!(program.estimate().max, 3552);
+}
+
 #[test]
 fn a_small_stack_is_enough_for_the_deepest_expression() {
     let handle = std::thread::Builder::new().stack_size(1 << 20).spawn(|| {

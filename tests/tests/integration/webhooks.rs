@@ -251,3 +251,39 @@ async fn conditions_and_dry_runs_are_kept_from_a_webhook() {
     let message = until(&admin, "x", "unclear", 403).await.json()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("expression 'object.nothing == 1' resulted in error: no such key: nothing"), "{message}");
 }
+
+#[tokio::test]
+async fn a_dead_webhook_does_not_stop_the_controllers() {
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let dead = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "dead"},
+        "webhooks": [{
+            "name": "dead.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "rules": [{"operations": ["*"], "apiGroups": ["discovery.k8s.io"], "apiVersions": ["v1"],
+                "resources": ["endpointslices"]}],
+            "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        }],
+    });
+    make(&admin, VALIDATING, &dead).await;
+    let own = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "own"},
+        "addressType": "IPv4", "endpoints": []});
+    let start = Instant::now();
+    while admin.ask("POST", &format!("{SLICES}?dryRun=All"), own.to_string()).await.unwrap().status != 500 {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"selector": {"app": "s"}, "ports": [{"port": 80}]}});
+    make(&admin, "/api/v1/namespaces/default/services", &service).await;
+    let start = Instant::now();
+    let of_service = format!("{SLICES}?labelSelector=kubernetes.io%2Fservice-name%3Ds");
+    loop {
+        let listed = admin.ask("GET", &of_service, "").await.unwrap().json();
+        if listed["items"].as_array().is_some_and(|items| !items.is_empty()) {
+            break;
+        }
+        assert!(start.elapsed() < 6 * PATIENCE, "{listed}");
+    }
+}

@@ -17,6 +17,7 @@ use crate::{
 mod binding;
 mod call_webhook;
 mod conditions;
+mod connect;
 mod equivalent;
 mod exempt;
 mod input;
@@ -101,6 +102,20 @@ pub async fn before_delete(core: &Arc<Core>, kind: &Kind, call: &Call, old: &Val
     }
     let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?;
     webhooks::mutate(&request, &hooks, &mut Value::Null, Some(old), &mut webhooks::Called::default(), false).await
+}
+
+/// Lets policies and webhooks refuse that somebody connects to an object.
+pub async fn connect(core: &Arc<Core>, kind: &Kind, call: &Call) -> Result<(), ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.mutates() && !hooks.validates() {
+        return Ok(());
+    }
+    let mut options = connect::options(kind, call);
+    let request = Request::new(core, kind, call, Operation::Connect, None, None).await?;
+    webhooks::mutate(&request, &hooks, &mut options.clone(), None, &mut webhooks::Called::default(), false).await?;
+    let options = Some(std::mem::take(&mut options));
+    validating::dispatch(&request, &hooks, options.as_ref(), None).await?;
+    webhooks::validate(&request, &hooks, options.as_ref(), None).await
 }
 
 /// Lets policies and webhooks refuse what is to be written.

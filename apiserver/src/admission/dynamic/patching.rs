@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cel::{Object, Value as Cel, unescape},
-    registry::{codec, kind::Kind},
+    registry::{codec, kind::Kind, object},
 };
 
 /// The object with the change; the error says why there is none.
@@ -46,7 +46,7 @@ fn within(value: &Cel<'_>, expected: &str) -> Result<(), String> {
     }
 }
 
-fn operations(object: &Value, made: &Cel<'_>) -> Result<Value, String> {
+fn operations(current: &Value, made: &Cel<'_>) -> Result<Value, String> {
     let Cel::List(list) = made else {
         return Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned());
     };
@@ -69,13 +69,37 @@ fn operations(object: &Value, made: &Cel<'_>) -> Result<Value, String> {
         operations.push(Value::Object(written));
     }
     if operations.is_empty() {
-        return Ok(object.clone());
+        return Ok(current.clone());
     }
     let body = json!(operations).to_string();
-    match patch::json_patch(object, body.as_bytes()) {
+    match patch::json_patch(current, body.as_bytes()) {
         Ok(patched) => Ok(patched.value),
         // A test that fails means that nothing is to be changed.
-        Err(patch::PatchError::Operation { op, .. }) if op == "test" => Ok(object.clone()),
-        Err(error) => Err(format!("JSONPath: {error}")),
+        Err(patch::PatchError::Operation { op, .. }) if op == "test" => Ok(current.clone()),
+        Err(error) => Err(format!("JSONPath: {}", failure(current, body.as_bytes(), &error))),
+    }
+}
+
+/// Why a patch can't be applied, as upstream's library says it.
+pub(super) fn failure(current: &Value, patch: &[u8], error: &patch::PatchError) -> String {
+    let patch::PatchError::Operation { at, op, .. } = error else { return error.to_string() };
+    let operations: Value = serde_json::from_slice(patch).unwrap_or_default();
+    let operation = operations.get(*at).unwrap_or(&Value::Null);
+    let (path, from) = (object::text(operation, &["path"]), object::text(operation, &["from"]));
+    let (parent, key) = path.rsplit_once('/').unwrap_or(("", path));
+    let holds = |pointer: &str| current.pointer(pointer).is_some_and(|found| found.is_object() || found.is_array());
+    match op.as_str() {
+        "remove" if holds(parent) => {
+            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
+        }
+        "replace" if holds(parent) => {
+            format!("replace operation does not apply: doc is missing key: {path}: missing value")
+        }
+        "replace" => format!("replace operation does not apply: doc is missing path: {path}: missing value"),
+        "test" => format!("testing value {path} failed"),
+        "move" | "copy" => {
+            format!("error in {op} for path: '{from}': Unable to get nonexistent key: {from}: missing value")
+        }
+        _ => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
     }
 }

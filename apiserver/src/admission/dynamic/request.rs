@@ -120,6 +120,9 @@ impl<'a> Request<'a> {
     }
 
     fn options(&self) -> Value {
+        if self.operation == Operation::Connect {
+            return Value::Null;
+        }
         let kind = match (self.operation, self.call.verb) {
             (Operation::Delete, _) => "DeleteOptions",
             (_, "patch") => "PatchOptions",
@@ -156,6 +159,7 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",
         Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     equivalent, exempt,
     input::{self, Input, NOTHING},
     matching::Matched,
+    patching,
     request::Request,
     review,
     snapshot::Snapshot,
@@ -238,7 +239,7 @@ impl<'w, 'a> Asked<'w, 'a> {
         let own = self.request.kind;
         let shown = equivalent::shown(own, &self.matched, &given);
         let patched = patch::json_patch(&shown, &answer.patch).map_err(|error| match error {
-            patch::PatchError::Operation { .. } => Failure::Internal(error.to_string()),
+            patch::PatchError::Operation { .. } => Failure::Internal(patching::failure(&shown, &answer.patch, &error)),
             other => Failure::Call(format!("received undecodable patch in webhook response: {other}")),
         })?;
         let back = equivalent::back(own, &self.matched, patched.value);

@@ -24,6 +24,9 @@ use crate::{
 };
 use change::Part;
 
+/// Subresources on which a client connects to what an object stands for.
+const CONNECTS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
+
 /// Serves an authorized call.
 pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static, Result<Reply, ApiError>> {
     Box::pin(async move {
@@ -111,6 +114,9 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<R
         return Err(ApiError::method_not_allowed());
     }
     if let Some(special) = special {
+        if CONNECTS.contains(&name.as_str()) {
+            crate::admission::dynamic::connect(core, kind, &call).await?;
+        }
         return special.serve(core, kind, call).await;
     }
     match (name.as_str(), call.verb) {
