@@ -104,7 +104,7 @@ impl Checker {
     }
 
     fn typed(&self, rules: &Rules, value: &Value) -> Found {
-        let mut found = Found { faults: Vec::new(), matches: 1 };
+        let mut found = Found::default();
         let (own, own_format) = type_of(value);
         let wrong = |wanted: &str, own: &str, found: &mut Found| {
             let shown = json!(own);
@@ -115,10 +115,10 @@ impl Checker {
             if !rules.types.is_empty() && !rules.types.contains(&"null") && !rules.nullable {
                 wrong(&names, own, &mut found);
             }
-            return found;
+            return counted(found);
         }
         if rules.types.is_empty() {
-            return found;
+            return counted(found);
         }
         let whole_float = own == "number" && value.as_f64().is_some_and(|number| number.fract() == 0.0);
         let fits = rules.types.contains(&own)
@@ -134,7 +134,7 @@ impl Checker {
             _ if !fits => wrong(&names, own, &mut found),
             _ => {}
         }
-        found
+        counted(found)
     }
 
     fn logic(&mut self, rules: &Rules, value: &Value) -> Found {
@@ -221,7 +221,6 @@ impl Checker {
         {
             self.invalid(&json!(text), &format!("should match '{pattern}'"), found);
         }
-        found.matches += 1;
     }
 
     fn format(&self, rules: &Rules, text: &str, found: &mut Found) {
@@ -345,6 +344,12 @@ impl Checker {
         }
         found.matches += 1;
     }
+}
+
+/// What was found to fit counts as a match.
+fn counted(mut found: Found) -> Found {
+    found.matches += usize::from(found.faults.is_empty());
+    found
 }
 
 /// The item that `item` was before: only lists by keys can tell.

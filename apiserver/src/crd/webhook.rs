@@ -60,7 +60,7 @@ impl Webhook {
             Err(_) => Err(failed(&"context deadline exceeded")),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(status.message.clone()),
-            Ok(Err(error)) => Err(failed(&innermost(&error))),
+            Ok(Err(error)) => Err(failed(&unreachable_as_go_says(&innermost(&error), &place))),
         }
     }
 
@@ -82,6 +82,16 @@ impl Webhook {
         *kept = Some((key, client.clone()));
         Ok(client)
     }
+}
+
+/// A connection that nobody took, in Go's words, which clients know; the rest as it is.
+fn unreachable_as_go_says(why: &str, place: &Place) -> String {
+    if !why.starts_with("Connection refused") {
+        return why.to_owned();
+    }
+    let host = place.base.split_once("://").map_or(place.base.as_str(), |(_, host)| host);
+    let port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) { "" } else { ":443" };
+    format!("dial tcp {host}{port}: connect: connection refused")
 }
 
 /// What lies behind an error, in its own words.

@@ -13,3 +13,6 @@ pub mod structural;
 pub fn kinds() -> Vec<Kind> {
     vec![Kind::new(definition::CustomResourceDefinitions)]
 }
+
+#[cfg(test)]
+mod tests;
