@@ -1,11 +1,15 @@
 //! From one version of a definition to another: by its name alone, or by asking a webhook.
 
+use std::time::Duration;
+
 use martello_api::status::ApiError;
 use serde_json::{Value, json};
 
 use super::definition::{Definition, Version};
 use crate::{registry::object, server::Core};
 
+/// How long a webhook may take, as upstream's.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Versions of reviews that this server speaks, the best first.
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 
@@ -53,9 +57,10 @@ async fn ask(core: &Core, definition: &Definition, objects: &[&Value], wanted: &
         "apiVersion": version,
         "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
     });
-    let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
-    let answer = definition.webhook.post(core, config, &review).await;
-    let answer = answer.map_err(|why| failed(&format!("failed: {why}")))?;
+    let Some(caller) = &definition.webhook else { return Err(failed("failed: no webhook is configured")) };
+    let answer = caller.call(core, &review, TIMEOUT).await.map_err(|why| failed(&format!("failed: {why}")))?;
+    let answer: Value =
+        serde_json::from_slice(&answer).map_err(|why| failed(&format!("failed: reading the answer: {why}")))?;
     let converted = answered(&answer, &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
     if converted.len() != objects.len() {
         return Err(failed(&format!("returned {} objects, expected {}", converted.len(), objects.len())));

@@ -11,8 +11,9 @@ use martello_api::{
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use super::{columns::Columns, jsonpath::JsonPath, rules::Rules, table::table, webhook::Webhook};
+use super::{columns::Columns, expressions::Expressions, jsonpath::JsonPath, rules::Rules, table::table};
 use crate::{
+    admission::dynamic::call_webhook::Caller,
     discovery::by_rank,
     registry::{
         kind::{ALL_VERBS, STATUS_VERBS},
@@ -22,7 +23,6 @@ use crate::{
 };
 
 /// A `CustomResourceDefinition` as objects of its kind need it.
-#[derive(Debug)]
 pub struct Definition {
     /// `plural.group`.
     pub name: String,
@@ -43,7 +43,7 @@ pub struct Definition {
     /// Changes with whatever is served.
     pub identity: String,
     /// The way to what converts objects.
-    pub webhook: Webhook,
+    pub(crate) webhook: Option<Caller>,
 }
 
 /// What objects and paths are called.
@@ -78,6 +78,8 @@ pub struct Version {
     pub table: Schema,
     /// The schema for validation.
     pub rules: Rules,
+    /// Its rules in CEL.
+    pub expressions: Option<Expressions>,
     /// Tells apart what was stored by this schema from what was stored by another.
     pub mark: String,
     /// Columns of tables.
@@ -109,7 +111,7 @@ impl Definition {
             group,
             names,
             identity: identity(crd),
-            webhook: Webhook::default(),
+            webhook: object::at(spec, &["conversion", "webhook", "clientConfig"]).map(Caller::new),
         }
     }
 
@@ -209,6 +211,7 @@ impl Version {
             deprecation: deprecation(version, all, group, names),
             table: table(schema, definition_name(group, name, &names.kind)),
             rules: Rules::of(schema),
+            expressions: Expressions::of(schema),
             mark: mark(name, schema, version.get("selectableFields")),
             columns: Columns::of(version),
             selectable: selectable.collect(),

@@ -32,6 +32,10 @@ use crate::{
 /// Under what an entry keeps by which schema it was stored. No selector can name it.
 const MARK: &str = "schema()";
 
+/// Reasons of faults after which rules are not asked.
+const SHAPELESS: [&str; 5] =
+    ["FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
+
 /// The objects of one version.
 pub struct Objects {
     definition: Arc<Definition>,
@@ -124,6 +128,7 @@ impl Strategy for Objects {
         shape::scale(version.scale.as_ref(), object, causes);
         shape::embedded(&version.rules, object, causes);
         shape::lists(&version.rules, object, causes);
+        self.expressions(object, None, causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -132,6 +137,7 @@ impl Strategy for Objects {
         shape::scale(version.scale.as_ref(), object, causes);
         shape::embedded(&version.rules, object, causes);
         self.new_faults_of_lists(object, old, causes);
+        self.expressions(object, Some(old), causes);
     }
 
     fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -141,6 +147,14 @@ impl Strategy for Objects {
         }
         shape::scale(version.scale.as_ref(), object, causes);
         self.new_faults_of_lists(object, old, causes);
+        self.expressions(object, Some(old), causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        match (&self.version().expressions, old) {
+            (Some(expressions), Some(_)) => expressions.evaluate(object, old).tolerated,
+            _ => Vec::new(),
+        }
     }
 
     fn selects(&self, path: &str) -> bool {
@@ -244,6 +258,17 @@ impl Objects {
             schema::prune(&to.table, object);
         }
         Ok(objects)
+    }
+
+    /// Rules are asked only about objects whose shape they can rely on.
+    fn expressions(&self, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+        let Some(expressions) = &self.version().expressions else { return };
+        if causes.iter().any(|cause| SHAPELESS.contains(&cause.reason.as_str())) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            causes.push(Cause::invalid("<nil>", &Value::Null, why));
+            return;
+        }
+        causes.extend(expressions.evaluate(object, old).causes);
     }
 
     /// Lists that were wrong before may stay so.

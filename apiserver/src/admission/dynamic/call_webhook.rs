@@ -36,7 +36,7 @@ const MAX_FAILURE_CHARS: usize = 2048;
 type Sender = http1::SendRequest<Full<Bytes>>;
 
 /// Calls one webhook, and keeps a connection to it.
-pub(super) struct Caller {
+pub(crate) struct Caller {
     target: Target,
     tls: Result<Arc<ClientConfig>, String>,
     idle: Mutex<Option<Sender>>,
@@ -50,12 +50,12 @@ enum Target {
 
 impl Caller {
     /// Of a `clientConfig`.
-    pub(super) fn new(config: &Value) -> Self {
+    pub(crate) fn new(config: &Value) -> Self {
         Self { target: Target::parse(config), tls: tls(object::text(config, &["caBundle"])), idle: Mutex::default() }
     }
 
     /// Sends a review; the error is upstream's reason for a failed call.
-    pub(super) async fn call(&self, core: &Arc<Core>, review: &Value, timeout: Duration) -> Result<Vec<u8>, String> {
+    pub(crate) async fn call(&self, core: &Core, review: &Value, timeout: Duration) -> Result<Vec<u8>, String> {
         let body = Bytes::from(review.to_string());
         let seconds = timeout.as_secs();
         let url = format!("{}?timeout={seconds}s", self.target.url());
@@ -68,7 +68,7 @@ impl Caller {
         }
     }
 
-    async fn exchange(&self, core: &Arc<Core>, body: Bytes, seconds: u64) -> Result<(StatusCode, Vec<u8>), String> {
+    async fn exchange(&self, core: &Core, body: Bytes, seconds: u64) -> Result<(StatusCode, Vec<u8>), String> {
         let kept = self.idle.lock().take().filter(|sender| !sender.is_closed());
         if let Some(sender) = kept
             && let Ok(answer) = self.send(sender, body.clone(), seconds).await
@@ -100,7 +100,7 @@ impl Caller {
         Ok((status, body))
     }
 
-    async fn connect(&self, core: &Arc<Core>) -> Result<Sender, String> {
+    async fn connect(&self, core: &Core) -> Result<Sender, String> {
         let tls = self.tls.clone()?;
         let (host, port) = match &self.target {
             Target::Url { host, port, .. } => (host.clone(), *port),
@@ -205,7 +205,7 @@ fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
 }
 
 /// Where a Service's port leads: an endpoint that is ready.
-async fn endpoint(core: &Arc<Core>, namespace: &str, name: &str, port: i64) -> Result<(String, u16), ApiError> {
+async fn endpoint(core: &Core, namespace: &str, name: &str, port: i64) -> Result<(String, u16), ApiError> {
     let services = core.registry.find("", "v1", "services");
     let slices = core.registry.find("discovery.k8s.io", "v1", "endpointslices");
     let (Some(services), Some(slices)) = (services, slices) else {

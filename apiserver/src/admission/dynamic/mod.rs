@@ -15,7 +15,7 @@ use crate::{
 };
 
 mod binding;
-mod call_webhook;
+pub(crate) mod call_webhook;
 mod conditions;
 mod connect;
 mod equivalent;

@@ -4,6 +4,7 @@ use super::kind::Kind;
 
 pub mod defaults;
 pub mod definition;
+pub mod rules;
 pub mod schema;
 pub mod spec;
 pub mod structural;

@@ -3,7 +3,7 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::{defaults, structural};
+use super::{defaults, rules, structural};
 use crate::registry::{object, validation::field::Field};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -45,7 +45,11 @@ pub fn check(validation: &Field<'_>, status: bool, causes: &mut Vec<Cause>) {
         root.at("nullable").forbidden("nullable cannot be true at the root", causes);
     }
     let walk = Walk { defaults: Ok(()), in_meta: false };
+    let before = causes.len();
     walk.schema(&root, true, causes);
+    if causes.len() == before {
+        rules::check(&root, causes);
+    }
     let structural = structural::faults(&root);
     if structural.is_empty() {
         defaults::check(&root, true, causes);
@@ -101,6 +105,7 @@ impl Walk {
         extensions(schema, causes);
         list_keys(schema, causes);
         map_items(schema, causes);
+        rules::words(schema, causes);
     }
 
     fn fields(self, schema: &Field<'_>, is_root: bool, causes: &mut Vec<Cause>) {
@@ -211,7 +216,7 @@ fn extensions(schema: &Field<'_>, causes: &mut Vec<Cause>) {
             _ => {}
         }
     }
-    list_type.one_of(&["atomic", "map", "set"], causes);
+    list_type.one_of(&["atomic", "set", "map"], causes);
 }
 
 fn list_keys(schema: &Field<'_>, causes: &mut Vec<Cause>) {

@@ -159,7 +159,7 @@ fn restriction(nested: &Field<'_>, skip_any: bool, causes: &mut Vec<Cause>) {
             property.forbidden("must not be specified in a nested context", causes);
         }
     }
-    let rules: [(&str, &str); 11] = [
+    let rules: [(&str, &str); 12] = [
         ("type", "must be empty to be structural"),
         ("additionalProperties", "must be undefined to be structural"),
         ("default", "must be undefined to be structural"),
@@ -171,6 +171,7 @@ fn restriction(nested: &Field<'_>, skip_any: bool, causes: &mut Vec<Cause>) {
         ("x-kubernetes-int-or-string", "must be false to be structural"),
         ("x-kubernetes-list-map-keys", "must be empty to be structural"),
         ("x-kubernetes-list-type", "must be undefined to be structural"),
+        ("x-kubernetes-validations", "must be empty to be structural"),
     ];
     for (key, why) in rules {
         let given = nested.at(key);

@@ -1,0 +1,380 @@
+//! `x-kubernetes-validations`: rules in CEL, compiled once per change of a definition and evaluated on every write.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use crate::{
+    cel::{self, Bindings, Budget, Environment, ErrorKind, Old, Program, Type},
+    registry::object,
+};
+
+/// Longest message that a rule may build.
+const MAX_MESSAGE_CHARS: usize = 5120;
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
+
+/// One rule, compiled.
+#[derive(Debug)]
+pub struct Rule {
+    text: String,
+    message: String,
+    reason: String,
+    /// Below the value that the rule is on.
+    field_path: String,
+    optional_old: bool,
+    /// Whether it looks at the old value: then it runs only where there is one.
+    pub uses_old: bool,
+    /// The rule, or why it can't be compiled; none where it is empty.
+    pub program: Option<Result<Program, String>>,
+    /// What builds the message.
+    pub message_program: Option<Result<Program, String>>,
+}
+
+/// The rules of a schema, at this place and below.
+#[derive(Debug)]
+pub struct Expressions {
+    rules: Vec<Rule>,
+    schema: Option<Arc<cel::Schema>>,
+    kind: String,
+    fields: BTreeMap<String, Expressions>,
+    others: Option<Box<Expressions>>,
+    items: Option<Box<Expressions>>,
+    /// By what the items of a list are told apart.
+    keys: Option<Vec<String>>,
+}
+
+/// Compiles the rules that stand at a schema itself.
+#[must_use]
+pub fn rules_of(schema: &Value, typed: Option<&Arc<cel::Schema>>) -> Vec<Rule> {
+    let rules = object::list(schema, &["x-kubernetes-validations"]);
+    rules.iter().map(|rule| Rule::compile(rule, typed)).collect()
+}
+
+impl Rule {
+    fn compile(rule: &Value, typed: Option<&Arc<cel::Schema>>) -> Self {
+        let text = |key: &str| object::text(rule, &[key]).to_owned();
+        let optional_old = object::flag(rule, &["optionalOldSelf"]);
+        let mut compiled = Self {
+            text: text("rule"),
+            message: text("message"),
+            reason: text("reason"),
+            field_path: text("fieldPath").trim().trim_start_matches('.').to_owned(),
+            optional_old,
+            uses_old: false,
+            program: None,
+            message_program: None,
+        };
+        let Some(typed) = typed.filter(|_| !compiled.text.trim().is_empty()) else { return compiled };
+        let old = if optional_old { Old::Optional } else { Old::Same };
+        let environment = Environment::rules(Arc::clone(typed), old);
+        let program = match environment.compile(&compiled.text) {
+            Err(issues) => Err(format!("compilation failed: {issues}")),
+            Ok(program) if *program.output_type() != Type::Bool => {
+                Err("cel expression must evaluate to a bool".to_owned())
+            }
+            Ok(program) => Ok(program),
+        };
+        compiled.uses_old = program.as_ref().is_ok_and(|program| program.uses("oldSelf"));
+        compiled.program = Some(program);
+        let expression = text("messageExpression");
+        if !expression.trim().is_empty() {
+            compiled.message_program = Some(match environment.compile(&expression) {
+                Err(issues) => Err(format!("messageExpression compilation failed: {issues}")),
+                Ok(program) if *program.output_type() != Type::String => {
+                    Err("messageExpression must evaluate to a string".to_owned())
+                }
+                Ok(program) => Ok(program),
+            });
+        }
+        compiled
+    }
+
+    /// As messages name it.
+    fn shown(&self) -> &str {
+        if self.message.is_empty() { self.text.trim() } else { self.message.trim() }
+    }
+
+    fn fixed_message(&self) -> String {
+        if self.message.is_empty() {
+            format!("failed rule: {}", self.text.trim())
+        } else {
+            self.message.trim().to_owned()
+        }
+    }
+}
+
+impl Expressions {
+    /// Those of an `openAPIV3Schema`; none where it has no rule at all.
+    #[must_use]
+    pub fn of(schema: &Value) -> Option<Self> {
+        Self::compile(schema, true)
+    }
+
+    fn compile(schema: &Value, is_root: bool) -> Option<Self> {
+        let below = |key: &str| {
+            schema
+                .get(key)
+                .filter(|below| below.is_object())
+                .and_then(|below| Self::compile(below, false))
+                .map(Box::new)
+        };
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let fields: BTreeMap<String, Self> =
+            properties.filter_map(|(name, schema)| Some((name.clone(), Self::compile(schema, false)?))).collect();
+        let (others, items) = (below("additionalProperties"), below("items"));
+        let has_rules = !object::list(schema, &["x-kubernetes-validations"]).is_empty();
+        if !has_rules && fields.is_empty() && others.is_none() && items.is_none() {
+            return None;
+        }
+        let typed = has_rules.then(|| cel::Schema::of(schema, is_root || is_embedded(schema))).flatten();
+        let keys = (object::text(schema, &["x-kubernetes-list-type"]) == "map").then(|| {
+            let keys = object::list(schema, &["x-kubernetes-list-map-keys"]).iter().filter_map(Value::as_str);
+            keys.map(str::to_owned).collect()
+        });
+        let rules = rules_of(schema, typed.as_ref());
+        let kind = object::text(schema, &["type"]).to_owned();
+        Some(Self { rules, schema: typed, kind, fields, others, items, keys })
+    }
+
+    /// Evaluates the rules on an object. What failed before and did not change is only told.
+    #[must_use]
+    pub fn evaluate(&self, value: &Value, old: Option<&Value>) -> Outcome {
+        let mut run = Run { left: cel::RUNTIME_BUDGET, stopped: false, outcome: Outcome::default() };
+        run.value(self, value, old, "");
+        run.outcome
+    }
+}
+
+/// Whether a whole object stands here.
+#[must_use]
+pub fn is_embedded(schema: &Value) -> bool {
+    object::flag(schema, &["x-kubernetes-embedded-resource"])
+}
+
+/// What the rules said.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What failed.
+    pub causes: Vec<Cause>,
+    /// What failed, but is tolerated, since it was so before.
+    pub tolerated: Vec<String>,
+}
+
+struct Run {
+    /// What may still be spent.
+    left: u64,
+    stopped: bool,
+    outcome: Outcome,
+}
+
+impl Run {
+    fn value(&mut self, at: &Expressions, value: &Value, old: Option<&Value>, path: &str) {
+        let old = old.filter(|old| !old.is_null());
+        if value.is_null() {
+            return;
+        }
+        self.rules(at, value, old, path);
+        match value {
+            Value::Array(items) => self.items(at, items, old, path),
+            Value::Object(map) => {
+                for (name, value) in map {
+                    let old = old.and_then(|old| old.get(name));
+                    match (at.fields.get(name), &at.others) {
+                        (Some(below), _) if path.is_empty() => self.value(below, value, old, name),
+                        (Some(below), _) => self.value(below, value, old, &format!("{path}.{name}")),
+                        (None, Some(below)) => self.value(below, value, old, &format!("{path}[{name}]")),
+                        (None, None) => {}
+                    }
+                    if self.stopped {
+                        return;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn items(&mut self, at: &Expressions, items: &[Value], old: Option<&Value>, path: &str) {
+        let Some(below) = &at.items else { return };
+        let before = old.and_then(Value::as_array).zip(at.keys.as_ref());
+        for (index, item) in items.iter().enumerate() {
+            let old = before.and_then(|(before, keys)| {
+                before.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
+            });
+            self.value(below, item, old, &format!("{path}[{index}]"));
+            if self.stopped {
+                return;
+            }
+        }
+    }
+
+    fn rules(&mut self, at: &Expressions, value: &Value, old: Option<&Value>, path: &str) {
+        let field = if path.is_empty() { "<nil>" } else { path };
+        let kind = json!(at.kind);
+        for rule in &at.rules {
+            if self.stopped {
+                return;
+            }
+            let program = match &rule.program {
+                None => continue,
+                Some(Err(why)) => {
+                    let why = format!("rule compile error: {why}");
+                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
+                    continue;
+                }
+                Some(Ok(program)) => program,
+            };
+            if rule.uses_old && old.is_none() && !rule.optional_old {
+                continue;
+            }
+            if self.left == 0 {
+                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
+                self.stopped = true;
+                return;
+            }
+            let bindings = bindings(at, rule, value, old);
+            let budget = Budget { limit: cel::PER_CALL_LIMIT, deadline: None };
+            let evaluated = program.evaluate(&bindings, budget);
+            if evaluated.cost > self.left {
+                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
+                self.stopped = true;
+                return;
+            }
+            self.left -= evaluated.cost;
+            match evaluated.result {
+                Ok(cel::Value::Bool(true)) => {}
+                Ok(_) => {
+                    let message = self.message(rule, &bindings);
+                    let tolerated = !rule.uses_old && old == Some(value);
+                    self.failed(rule, value, path, &message, tolerated);
+                }
+                Err(error) => {
+                    let (why, rule) = (&error.message, rule.shown());
+                    let why = match error.kind {
+                        ErrorKind::CostExceeded | ErrorKind::Interrupted => {
+                            self.stopped = true;
+                            format!(
+                                "'{why}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
+                            )
+                        }
+                        ErrorKind::Runtime if why.starts_with("no such overload") => format!(
+                            "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
+                        ),
+                        ErrorKind::Runtime => format!("{why} evaluating rule: {rule}"),
+                    };
+                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
+                }
+            }
+        }
+    }
+
+    /// The message that the rule builds; the fixed one where it builds none that can be shown.
+    fn message<'v>(&mut self, rule: &'v Rule, bindings: &Bindings<'v>) -> String {
+        let Some(Ok(program)) = &rule.message_program else { return rule.fixed_message() };
+        let limit = cel::PER_CALL_LIMIT.min(self.left);
+        let evaluated = program.evaluate(bindings, Budget { limit, deadline: None });
+        self.left = self.left.saturating_sub(evaluated.cost);
+        let built = match &evaluated.result {
+            Ok(value) => value.as_str().map(|text| text.trim().to_owned()),
+            Err(_) => None,
+        };
+        let fits =
+            |text: &String| !text.is_empty() && text.chars().count() <= MAX_MESSAGE_CHARS && !text.contains('\n');
+        built.filter(fits).unwrap_or_else(|| rule.fixed_message())
+    }
+
+    fn failed(&mut self, rule: &Rule, value: &Value, path: &str, message: &str, tolerated: bool) {
+        let field = match (path.is_empty(), rule.field_path.as_str()) {
+            (true, "") => "<nil>".to_owned(),
+            (true, below) => below.to_owned(),
+            (false, "") => path.to_owned(),
+            (false, below) => format!("{path}.{below}"),
+        };
+        // Lists and objects are too large to be shown.
+        let shown = match value {
+            Value::Array(_) | Value::Object(_) => String::new(),
+            scalar => format!(" {scalar}:"),
+        };
+        let cause = match rule.reason.as_str() {
+            "FieldValueRequired" => Cause::required(field, message),
+            "FieldValueForbidden" => Cause::forbidden(field, message),
+            "FieldValueDuplicate" => {
+                let shown = shown.strip_suffix(':').map(|shown| format!(":{shown}")).unwrap_or_default();
+                Cause::new("FieldValueDuplicate", field, format!("Duplicate value{shown}"))
+            }
+            _ => Cause::new("FieldValueInvalid", field, format!("Invalid value:{shown} {message}")),
+        };
+        if tolerated {
+            self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
+        } else {
+            self.outcome.causes.push(cause);
+        }
+    }
+}
+
+fn bindings<'v>(at: &'v Expressions, rule: &Rule, value: &'v Value, old: Option<&'v Value>) -> Bindings<'v> {
+    let view = |json: &'v Value| cel::Value::view(json, at.schema.as_deref());
+    let mut bindings = Bindings::new();
+    bindings.set("self", view(value));
+    match (old, rule.optional_old) {
+        (old, true) => bindings.set("oldSelf", cel::Value::optional(old.map(view))),
+        (Some(old), false) => bindings.set("oldSelf", view(old)),
+        (None, false) => {}
+    }
+    bindings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluate(schema: &Value, value: &Value, old: Option<&Value>) -> (Vec<String>, Vec<String>) {
+        let outcome = Expressions::of(schema).unwrap().evaluate(value, old);
+        let causes = outcome.causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        (causes, outcome.tolerated)
+    }
+
+    fn on_spec(rules: Value) -> Value {
+        let properties = json!({"a": {"type": "integer"}, "l": {"type": "array", "maxItems": 5, "items": {"type": "string", "maxLength": 5}}});
+        json!({"type": "object", "properties": {"spec": {
+            "type": "object", "properties": properties, "x-kubernetes-validations": rules,
+        }}})
+    }
+
+    #[test]
+    fn a_failed_rule_tells_its_message_or_itself() {
+        let schema = on_spec(json!([
+            {"rule": "self.a < 5", "messageExpression": "'a is %d'.format([self.a])", "reason": "FieldValueForbidden", "fieldPath": ".a"},
+            {"rule": "self.a != 9", "reason": "FieldValueDuplicate", "message": "nine"},
+            {"rule": "self.a != 8"},
+        ]));
+        let failed = |a: i64| evaluate(&schema, &json!({"spec": {"a": a}}), None).0;
+        assert_eq!(failed(9), ["spec.a: Forbidden: a is 9", "spec: Duplicate value"]);
+        assert_eq!(failed(8), ["spec.a: Forbidden: a is 8", "spec: Invalid value: failed rule: self.a != 8"]);
+        assert!(failed(1).is_empty());
+    }
+
+    #[test]
+    fn a_rule_that_errs_refuses_the_object() {
+        let schema = on_spec(json!([{"rule": "self.l[0] == 'x'"}]));
+        assert_eq!(
+            evaluate(&schema, &json!({"spec": {"l": []}}), None).0,
+            ["spec: Invalid value: \"object\": index out of bounds: 0 evaluating rule: self.l[0] == 'x'"]
+        );
+    }
+
+    #[test]
+    fn transitions_need_an_old_value_and_what_did_not_change_is_tolerated() {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "a is immutable"}]},
+            "b": {"type": "integer", "x-kubernetes-validations": [{"rule": "self < 5", "message": "too large"}]},
+        }}}});
+        let old = json!({"spec": {"a": "x", "b": 7}});
+        assert!(evaluate(&schema, &json!({"spec": {"a": "y"}}), None).0.is_empty());
+        let (causes, tolerated) = evaluate(&schema, &json!({"spec": {"a": "y", "b": 7}}), Some(&old));
+        assert_eq!(causes, ["spec.a: Invalid value: \"y\": a is immutable"]);
+        assert_eq!(tolerated, ["spec.b: Invalid value: 7: too large"]);
+    }
+}
