@@ -34,7 +34,8 @@ pub(super) fn shape<'s>(kind: &'s Kind, field: Option<&Field>, values: [Option<&
         Kind::Map(map) => Shape::Map(&map.value),
         Kind::List(list) if list.merge == ListMerge::Atomic => Shape::Leaf,
         Kind::List(list) => Shape::List(list),
-        Kind::Any if values.iter().flatten().any(|value| value.is_object()) => Shape::Map(&ANY),
+        Kind::Any | Kind::Raw if field.is_some_and(|field| field.atomic) => Shape::Leaf,
+        Kind::Any | Kind::Raw if values.iter().flatten().any(|value| value.is_object()) => Shape::Map(&ANY),
         _ => Shape::Leaf,
     }
 }

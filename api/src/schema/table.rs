@@ -72,7 +72,8 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
             _ => return None,
         }
     }
-    let atomic = map_type.as_deref() == Some("atomic");
+    // What upstream's types keep as raw bytes is owned as one.
+    let atomic = map_type.as_deref() == Some("atomic") || code == "x";
     Some(Field {
         name: Text::Borrowed(name),
         number: number.parse().ok()?,

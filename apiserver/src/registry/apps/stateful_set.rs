@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{share, workload};
 use crate::registry::{
-    core::pod_defaults,
+    core::{claim as claims, claim_rules},
     kind::{Column, Generation, NameRule, Strategy, resource},
     object, table,
     validation::{
@@ -76,7 +76,7 @@ impl Strategy for StatefulSets {
         for claim in object::list_mut(object, &["spec", "volumeClaimTemplates"]).into_iter().flatten() {
             object::set(claim, &[], "kind", "PersistentVolumeClaim");
             object::set(claim, &[], "apiVersion", "v1");
-            pod_defaults::claim_spec(claim);
+            claims::default_spec(claim, &["spec"]);
             object::set_default(claim, &["status"], "phase", "Pending");
         }
     }
@@ -96,6 +96,9 @@ impl Strategy for StatefulSets {
         spec.at("minReadySeconds").not_negative(causes);
         spec.at("ordinals").at("start").not_negative(causes);
         check_template(&spec, causes);
+        for claim in spec.items("volumeClaimTemplates") {
+            claim_rules::check(&claim.at("spec"), causes);
+        }
         workload::always_restarts(object, "StatefulSet", causes);
     }
 
@@ -134,6 +137,11 @@ impl Strategy for StatefulSets {
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let mut said = workload::template_warnings(object, old, &["spec", "template"], "spec.template");
+        if old.is_none() {
+            for claim in Field::new(object, "").at("spec").items("volumeClaimTemplates") {
+                said.extend(claims::warnings(&claim.at("spec")));
+            }
+        }
         if object::int(object, &["spec", "revisionHistoryLimit"]).is_some_and(|limit| limit < 0) {
             said.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
         }

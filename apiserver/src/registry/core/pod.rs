@@ -85,7 +85,7 @@ impl Strategy for Pods {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        rules::spec(object, &["spec"], "spec", causes);
+        rules::pod(object, causes);
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
@@ -94,6 +94,24 @@ impl Strategy for Pods {
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         pod_update::check(object, old, causes);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        pod_update::check_status(object, old, causes);
+    }
+
+    fn validate_aspect(&self, name: &str, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        match name {
+            "ephemeralcontainers" => {
+                rules::pod(object, causes);
+                pod_update::check_ephemeral(object, old, causes);
+            }
+            "resize" => {
+                rules::pod(object, causes);
+                pod_update::check_resize(object, old, causes);
+            }
+            _ => {}
+        }
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {

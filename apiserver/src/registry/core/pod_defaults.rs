@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::{claim, volume_sources};
 use crate::registry::object;
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -121,13 +122,6 @@ fn pull_policy(image: &str) -> &'static str {
     if tag(image) == "latest" { "Always" } else { "IfNotPresent" }
 }
 
-/// Fills in the spec of a claim that is part of another object.
-pub fn claim_spec(claim: &mut Value) {
-    if object::at(claim, &["spec"]).is_some_and(Value::is_object) {
-        object::set_default(claim, &["spec"], "volumeMode", "Filesystem");
-    }
-}
-
 /// The tag of an image reference; `latest` where there is none, nothing where there is a digest.
 #[must_use]
 pub fn tag(image: &str) -> &str {
@@ -149,16 +143,12 @@ fn volume(volume: &mut Value) {
             object::set_default(volume, &[source], "defaultMode", FILE_MODE);
         }
     }
-    if object::at(volume, &["hostPath"]).is_some_and(Value::is_object) {
-        object::set_default(volume, &["hostPath"], "type", "");
-    }
+    volume_sources::default(volume, &[]);
     if object::at(volume, &["image"]).is_some_and(Value::is_object) {
         let policy = pull_policy(object::text(volume, &["image", "reference"]));
         object::set_default(volume, &["image"], "pullPolicy", policy);
     }
-    if let Some(claim) = object::at_mut(volume, &["ephemeral", "volumeClaimTemplate"]) {
-        claim_spec(claim);
-    }
+    claim::default_spec(volume, &["ephemeral", "volumeClaimTemplate", "spec"]);
     for item in object::list_mut(volume, &["downwardAPI", "items"]).into_iter().flatten() {
         downward(item);
     }

@@ -60,6 +60,14 @@ impl Connect for Resize {
                 let mut changed = current.clone();
                 for list in ["containers", "initContainers"] {
                     let from = object::list(new, &["spec", list]).to_vec();
+                    let names = |all: &[Value]| -> Vec<Value> {
+                        all.iter().map(|one| one.get("name").cloned().unwrap_or_default()).collect()
+                    };
+                    if names(&from) != names(object::list(current, &["spec", list])) {
+                        // Refused when it is checked: what is not the same list can't be resized.
+                        object::set(&mut changed, &["spec"], list, from);
+                        continue;
+                    }
                     for container in object::list_mut(&mut changed, &["spec", list]).into_iter().flatten() {
                         let same = from.iter().find(|other| other.get("name") == container.get("name"));
                         if let Some(other) = same {

@@ -256,7 +256,7 @@ fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(
         Part::Status => kind.validate_status(new, current, &mut causes),
         Part::Aspect(name) => kind.validate_aspect(name, new, current, &mut causes),
         Part::Whole("scale") if kind.is_custom() => kind.validate_update(new, current, &mut causes),
-        Part::Whole(_) => {}
+        Part::Whole(name) => kind.validate_aspect(name, new, current, &mut causes),
     }
     if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(new), causes)) }
 }

@@ -3,12 +3,16 @@
 use martello_api::status::Cause;
 use serde_json::json;
 
-use super::{environment, handlers, resources, security, volumes};
+use super::{claims, environment, handlers, resources, security, volumes};
 use crate::registry::validation::{field::Field, text};
 
 /// What an ephemeral container may not have.
 const NOT_EPHEMERAL: [&str; 7] =
     ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy"];
+/// Most rules by which a container is started again.
+const MAX_RESTART_RULES: usize = 20;
+/// Most exit codes of such a rule: as many as there are.
+const MAX_EXIT_CODES: usize = 255;
 /// How long a pod has to end where it says nothing else.
 const DEFAULT_GRACE: i64 = 30;
 
@@ -53,9 +57,10 @@ fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mu
     container.at("terminationMessagePolicy").needs_one_of(&["FallbackToLogsOnError", "File"], causes);
     ports(container, causes);
     environment::check(container, causes);
-    volumes::mounts(container, volumes, causes);
+    volumes::mounts(spec, container, volumes, causes);
     container.at("imagePullPolicy").needs_one_of(&["Always", "IfNotPresent", "Never"], causes);
     resources::check(&container.at("resources"), causes);
+    claims::check_container(spec, &container.at("resources"), causes);
     resources::resize_policy(container, spec.str("restartPolicy"), causes);
     if let Some(context) = container.get("securityContext") {
         security::check_container(spec, &context, causes);
@@ -72,8 +77,27 @@ fn unique<'a>(container: &Field<'a>, names: &mut Vec<&'a str>, causes: &mut Vec<
 }
 
 fn restart_policy(container: &Field<'_>, supported: &[&str], causes: &mut Vec<Cause>) {
-    if let Some(policy) = container.get("restartPolicy") {
+    let (policy, rules) = (container.at("restartPolicy"), container.at("restartPolicyRules"));
+    let count = container.count("restartPolicyRules");
+    if !policy.value.is_null() {
         policy.one_of(supported, causes);
+    } else if count > 0 {
+        policy.required("must specify restartPolicy when restart rules are used", causes);
+    }
+    if count > MAX_RESTART_RULES {
+        rules.too_many(count, MAX_RESTART_RULES, causes);
+    }
+    for rule in container.items("restartPolicyRules") {
+        rule.at("action").one_of(&["Restart", "RestartAllContainers"], causes);
+        let Some(codes) = rule.get("exitCodes") else {
+            rule.at("exitCodes").required("must be specified", causes);
+            continue;
+        };
+        codes.at("operator").one_of(&["In", "NotIn"], causes);
+        let count = codes.count("values");
+        if count > MAX_EXIT_CODES {
+            codes.at("values").too_many(count, MAX_EXIT_CODES, causes);
+        }
     }
 }
 

@@ -7,9 +7,12 @@ use super::{field::Field, metadata, text};
 use crate::registry::object;
 
 pub mod affinity;
+mod annotations;
+mod claims;
 pub mod container;
 pub mod environment;
 pub mod handlers;
+mod host;
 pub mod network;
 pub mod overlaps;
 pub mod platform;
@@ -29,18 +32,27 @@ pub use resources::{
 pub use scheduling::{taint_effect, tolerations};
 pub use warnings::{template_warnings, warnings};
 
+/// Checks a pod: its spec, and the annotations that mean something.
+pub fn pod(object: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    annotations::check(&whole.at("metadata").at("annotations"), &whole.at("spec"), "metadata.annotations", causes);
+    spec(object, &["spec"], "spec", true, causes);
+}
+
 /// Checks a pod spec at `at`, which messages call `path`.
-pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
+fn spec(object: &Value, at: &[&str], path: &str, of_pod: bool, causes: &mut Vec<Cause>) {
     let Some(found) = object::at(object, at).filter(|spec| !spec.is_null()) else {
         causes.push(Cause::required(format!("{path}.containers"), ""));
         return;
     };
     let spec = Field::new(found, path);
     let volumes = volumes::check(&spec, causes);
+    claims::check_pod(&spec, causes);
     container::check_all(&spec, &volumes, causes);
     if let Some(resources) = spec.get("resources") {
         resources::check_pod(&resources, causes);
     }
+    host::check(&spec, of_pod, causes);
     spec.at("restartPolicy").needs_one_of(&["Always", "OnFailure", "Never"], causes);
     spec.at("dnsPolicy").needs_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], causes);
     let node_selector = spec.at("nodeSelector");
@@ -52,6 +64,8 @@ pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
     network::dns_config(&spec, causes);
     scheduling::gates(&spec, causes);
     scheduling::spread(&spec, causes);
+    host::processes(&spec, causes);
+    host::users(&spec, causes);
     spec.at("serviceAccountName").check_if_set(text::dns1123_subdomain, causes);
     spec.at("nodeName").check_if_set(text::dns1123_subdomain, causes);
     let deadline = spec.at("activeDeadlineSeconds");
@@ -60,6 +74,7 @@ pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
     }
     spec.at("hostname").check_if_set(text::dns1123_label, causes);
     spec.at("subdomain").check_if_set(text::dns1123_label, causes);
+    host::name(&spec, causes);
     scheduling::tolerations(&spec, causes);
     network::host_aliases(&spec, causes);
     spec.at("priorityClassName").check_if_set(text::dns1123_subdomain, causes);
@@ -68,6 +83,9 @@ pub fn spec(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
     }
     if let Some(policy) = spec.get("preemptionPolicy") {
         policy.needs_one_of(&["PreemptLowerPriority", "Never"], causes);
+    }
+    if spec.get("overhead").is_some() {
+        resources::overhead(&spec.at("overhead"), causes);
     }
     platform::check(&spec, causes);
 }
@@ -78,8 +96,11 @@ pub fn template(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>
     let of = |key: &str| object::at(found, &["metadata", key]);
     metadata::labels(of("labels"), &format!("{path}.labels"), causes);
     metadata::annotations(of("annotations"), &format!("{path}.annotations"), causes);
-    spec(found, &["spec"], &format!("{path}.spec"), causes);
-    let spec = Field::new(found, path).at("spec");
+    let whole = Field::new(found, path);
+    let own = whole.at("metadata").at("annotations");
+    annotations::check(&own, &whole.at("spec"), &format!("{path}.annotations"), causes);
+    spec(found, &["spec"], &format!("{path}.spec"), false, causes);
+    let spec = whole.at("spec");
     if spec.count("ephemeralContainers") > 0 {
         spec.at("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template", causes);
     }

@@ -40,6 +40,7 @@ pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
             huge |= name.starts_with(HUGE);
             container_name(name, &amount, causes);
             self::amount(name, &amount, causes);
+            whole_pages(name, &amount, causes);
             if part == "requests" {
                 against_limit(resources, name, &amount, causes);
             }
@@ -47,6 +48,22 @@ pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     if huge && !basic {
         resources.forbidden("HugePages require cpu or memory", causes);
+    }
+}
+
+/// Checks what a pod costs beside its containers.
+pub(super) fn overhead(overhead: &Field<'_>, causes: &mut Vec<Cause>) {
+    let limits = serde_json::json!({"limits": overhead.value});
+    check(&Field::new(&limits, overhead.path.as_str()), causes);
+}
+
+/// Huge pages come whole.
+fn whole_pages(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(size) = name.strip_prefix(HUGE) else { return };
+    let Some(quantity) = read(amount) else { return };
+    let page = size.parse::<Quantity>().map_or(0, |page| page.units());
+    if page <= 0 || quantity.millis() % 1000 != 0 || quantity.units() % page != 0 {
+        amount.invalid(&format!("{} is not positive integer multiple of {name}", amount.text()), causes);
     }
 }
 
@@ -126,6 +143,9 @@ pub fn container_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
         return;
     }
     if name.contains('/') || name.starts_with(HUGE) {
+        if name.starts_with("requests.") && !name.contains("kubernetes.io/") {
+            invalid("doesn't follow extended resource name standard", causes);
+        }
         return;
     }
     if !STANDARD.contains(&name) {

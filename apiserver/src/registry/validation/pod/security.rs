@@ -54,18 +54,6 @@ pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mu
 
 /// Checks the security context of a pod.
 pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    if spec.flag("hostNetwork") {
-        for port in ["containers", "initContainers"]
-            .iter()
-            .flat_map(|list| spec.items(list))
-            .flat_map(|container| container.items("ports"))
-        {
-            let number = port.at("containerPort");
-            if port.at("hostPort").int() != number.int() {
-                number.invalid("must match `hostPort` when `hostNetwork` is true", causes);
-            }
-        }
-    }
     let context = spec.at("securityContext");
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         let share =

@@ -4,7 +4,11 @@ use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use super::environment::{field_ref, resource_ref};
-use crate::registry::validation::{field::Field, text};
+use crate::registry::{
+    core::{claim_rules, volume_sources},
+    validation::{field::Field, metadata, text},
+    volumes::csi_driver::driver_name,
+};
 
 /// Sources in the order in which upstream looks at them.
 const SOURCES: [&str; 30] = [
@@ -112,15 +116,21 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
         "persistentVolumeClaim" => {
             field.at("claimName").needs_text(causes);
         }
-        "nfs" => {
-            field.at("server").needs_text(causes);
-            let path = field.at("path");
-            if path.needs_text(causes) && !path.text().starts_with('/') {
-                path.invalid("must be an absolute path", causes);
+        "csi" => {
+            driver_name(&field.at("driver"), causes);
+            if let Some(secret) = field.get("nodePublishSecretRef") {
+                secret.at("name").needs_text(causes);
             }
         }
-        "csi" => {
-            field.at("driver").needs_text(causes);
+        "cinder" => {
+            field.at("volumeID").needs_text(causes);
+            if let Some(secret) = field.get("secretRef") {
+                secret.at("name").needs_text(causes);
+            }
+        }
+        "azureFile" => {
+            field.at("secretName").needs_text(causes);
+            field.at("shareName").needs_text(causes);
         }
         "ephemeral" if field.get("volumeClaimTemplate").is_none() => {
             field.at("volumeClaimTemplate").required("", causes);
@@ -130,8 +140,22 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
             let policy = field.at("pullPolicy");
             policy.one_of(&["", "Always", "IfNotPresent", "Never"], causes);
         }
-        _ => {}
+        "ephemeral" => claim_template(&field.at("volumeClaimTemplate"), causes),
+        _ => volume_sources::check(kind, field, causes),
     }
+}
+
+/// The claim that is made for the pod has its name from there.
+fn claim_template(template: &Field<'_>, causes: &mut Vec<Cause>) {
+    let metadata = template.at("metadata");
+    metadata::annotations(metadata.value.get("annotations"), &metadata.at("annotations").path, causes);
+    metadata::labels(metadata.value.get("labels"), &metadata.at("labels").path, causes);
+    for (key, value) in metadata.value.as_object().into_iter().flatten() {
+        if !matches!(key.as_str(), "annotations" | "labels") && !value.is_null() {
+            metadata.at(key).forbidden("cannot be set", causes);
+        }
+    }
+    claim_rules::check(&template.at("spec"), causes);
 }
 
 fn files(source: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
@@ -233,11 +257,12 @@ fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Checks mounts and devices of a container.
-pub(super) fn mounts(container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
-    let devices: Vec<&str> = container.items("volumeDevices").iter().map(|device| device.str("devicePath")).collect();
+/// Checks mounts and devices of a container. `volumes` are the names of those that are right.
+pub(super) fn mounts(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+    let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
+    let any = |all: &[Field<'_>], key: &str, text: &str| all.iter().any(|one| one.str(key) == text);
     let mut paths: Vec<&str> = Vec::new();
-    for mount in container.items("volumeMounts") {
+    for mount in &mounts {
         let (name, path) = (mount.at("name"), mount.at("mountPath"));
         name.needs_text(causes);
         if !volumes.contains(&name.text()) {
@@ -248,25 +273,67 @@ pub(super) fn mounts(container: &Field<'_>, volumes: &[&str], causes: &mut Vec<C
             path.invalid("must be unique", causes);
         }
         paths.push(path.text());
-        if devices.contains(&path.text()) {
-            path.invalid("must not already exist in volumeDevices", causes);
+        if any(&devices, "name", name.text()) {
+            name.invalid("must not already exist in volumeDevices", causes);
         }
-        sub_paths(container, &mount, causes);
-        propagation(container, &mount, causes);
+        if any(&devices, "devicePath", path.text()) {
+            path.invalid("must not already exist as a path in volumeDevices", causes);
+        }
+        sub_paths(container, mount, causes);
+        propagation(container, mount, causes);
+        read_only(mount, causes);
     }
-    let mut seen: Vec<&str> = Vec::new();
-    for device in container.items("volumeDevices") {
+    let (mut names, mut paths): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    for device in &devices {
         let (name, path) = (device.at("name"), device.at("devicePath"));
         name.needs_text(causes);
-        if !volumes.contains(&name.text()) {
-            name.not_found(causes);
+        if names.contains(&name.text()) {
+            name.invalid("must be unique", causes);
         }
+        device_source(spec, &name, volumes, causes);
         path.needs_text(causes);
-        if seen.contains(&path.text()) {
+        if paths.contains(&path.text()) {
             path.invalid("must be unique", causes);
         }
-        seen.push(path.text());
-        no_steps_back(&path, causes);
+        if path.text().split('/').any(|step| step == "..") {
+            path.invalid("can not contain backsteps ('..')", causes);
+        } else {
+            paths.push(path.text());
+        }
+        if any(&mounts, "name", name.text()) {
+            name.invalid("must not already exist in volumeMounts", causes);
+        }
+        if any(&mounts, "mountPath", path.text()) {
+            path.invalid("must not already exist as a path in volumeMounts", causes);
+        }
+        names.push(name.text());
+    }
+}
+
+/// A raw device is a claim's.
+fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+    if !volumes.contains(&name.text()) {
+        return name.not_found(causes);
+    }
+    let own = spec.items("volumes").into_iter().find(|volume| volume.str("name") == name.text());
+    let claim = |volume: &Field<'_>| volume.get("persistentVolumeClaim").or(volume.get("ephemeral")).is_some();
+    if !own.is_some_and(|volume| claim(&volume)) {
+        let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+        name.invalid(why, causes);
+    }
+}
+
+fn read_only(mount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(mode) = mount.get("recursiveReadOnly") else { return };
+    mode.one_of(&["Disabled", "Enabled", "IfPossible"], causes);
+    if !matches!(mode.text(), "Enabled" | "IfPossible") {
+        return;
+    }
+    if !mount.flag("readOnly") {
+        mode.forbidden("may only be specified when readOnly is true", causes);
+    }
+    if !matches!(mount.str("mountPropagation"), "" | "None") {
+        mode.forbidden("may only be specified when mountPropagation is None or not specified", causes);
     }
 }
 
@@ -287,6 +354,9 @@ fn sub_paths(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) 
 
 fn propagation(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
     let Some(propagation) = mount.get("mountPropagation") else { return };
+    // Upstream leaves the place of the mount out of this path.
+    let path = format!("{}.mountPropagation", container.at("volumeMounts").path);
+    let propagation = Field::new(propagation.value, path);
     propagation.one_of(&["Bidirectional", "HostToContainer", "None"], causes);
     if propagation.text() == "Bidirectional" && !container.at("securityContext").flag("privileged") {
         propagation.forbidden("Bidirectional mount propagation is available only to privileged containers", causes);
