@@ -1,14 +1,17 @@
 //! Images from a registry (OCI distribution spec), every byte checked against the digest that names it.
 
+mod challenge;
+mod http;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
 use tokio::sync::mpsc;
+
+pub use self::http::HttpError;
+use self::http::Repository;
 
 use crate::credentials::{Credentials, Login};
 use crate::image::{
@@ -18,10 +21,6 @@ use crate::layers::Limits;
 use crate::store::{Adding, Store, StoreError};
 use crate::{Digest, Reference};
 
-/// Waiting longer than this for a connection, the registry is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A registry that is silent for longer is stuck.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// A manifest is a few kilobytes; this bounds what a registry can make us wait for, or hold.
 const MANIFEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Blobs that are fetched at once: what clients of public registries commonly do.
@@ -46,7 +45,7 @@ pub enum RegistryError {
     NotLoopback(String),
     /// The configuration is unusable.
     #[error("the registry client can't be set up; check the extra authorities")]
-    Setup(#[source] OciDistributionError),
+    Setup(#[source] HttpError),
     /// The registry wants a login, or another one.
     #[error("registry {registry} denied {what} ({login}); check the name, and the pod's imagePullSecrets")]
     Denied {
@@ -74,7 +73,7 @@ pub enum RegistryError {
         what: String,
         /// What the client met.
         #[source]
-        source: Box<OciDistributionError>,
+        source: HttpError,
     },
     /// The connection broke while bytes came.
     #[error("receiving {what} from registry {registry} failed")]
@@ -85,7 +84,7 @@ pub enum RegistryError {
         what: String,
         /// What the connection met.
         #[source]
-        source: std::io::Error,
+        source: HttpError,
     },
     /// It took too long.
     #[error("registry {registry} took longer than {} s for {what}", MANIFEST_TIMEOUT.as_secs())]
@@ -140,23 +139,17 @@ impl RegistryConfig {
         }
     }
 
-    fn client(&self) -> Result<oci_client::Client, RegistryError> {
+    fn repository(&self, reference: &Reference, login: Option<&Login>) -> Result<Repository, RegistryError> {
         self.validate()?;
         // The HTTP client aborts without a provider; if the process has chosen one already, that one stays.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             rustls::crypto::ring::default_provider().install_default().ok();
         }
-        let authority = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
-        oci_client::Client::try_from(ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(self.plain_http.clone()),
-            extra_root_certificates: self.extra_authorities_pem.iter().map(authority).collect(),
-            platform_resolver: None,
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("martello/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })
-        .map_err(RegistryError::Setup)
+        let login = login.map(|login| (login.username().to_owned(), login.password().to_owned()));
+        let plain = self.plain_http.iter().any(|registry| registry == reference.registry());
+        let authorities = &self.extra_authorities_pem;
+        Repository::new(reference.registry(), reference.repository(), login, plain, authorities)
+            .map_err(RegistryError::Setup)
     }
 }
 
@@ -198,40 +191,31 @@ pub async fn pull(
 
 /// One login's conversation with one registry about one repository.
 struct Session<'a> {
-    client: oci_client::Client,
-    auth: RegistryAuth,
+    repository: Repository,
     login: &'static str,
     reference: &'a Reference,
-    target: oci_client::Reference,
 }
 
 impl<'a> Session<'a> {
     fn new(reference: &'a Reference, login: Option<&Login>, config: &RegistryConfig) -> Result<Self, RegistryError> {
-        let (registry, repository) = (reference.registry().to_owned(), reference.repository().to_owned());
-        let target = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => oci_client::Reference::with_digest(registry, repository, digest.to_string()),
-            (None, tag) => oci_client::Reference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned()),
-        };
-        let (auth, said) = match login {
-            Some(login) => {
-                let basic = RegistryAuth::Basic(login.username().to_owned(), login.password().to_owned());
-                (basic, "with the login of a pull secret")
-            }
-            None => (RegistryAuth::Anonymous, "without a login"),
-        };
-        Ok(Self { client: config.client()?, auth, login: said, reference, target })
+        let repository = config.repository(reference, login)?;
+        let login = if login.is_some() { "with the login of a pull secret" } else { "without a login" };
+        Ok(Self { repository, login, reference })
     }
 
     async fn pull(&self, store: &Store, adding: &Adding, limits: &Limits) -> Result<Pulled, RegistryError> {
-        let (digest, bytes) = self.document(&self.target, self.reference.digest()).await?;
+        let asked = match self.reference.digest() {
+            Some(digest) => digest.to_string(),
+            None => self.reference.tag().unwrap_or("latest").to_owned(),
+        };
+        let (digest, bytes) = self.document(&asked, self.reference.digest()).await?;
         let (manifest_digest, index, manifest, bytes) = match self.parse(&bytes)? {
             Document::Manifest(manifest) => (digest, None, manifest, bytes),
             Document::Index(manifests) => {
                 let ours = this_platform();
                 let missing = || RegistryError::Platform(self.reference.to_string(), ours.clone());
                 let chosen = choose(&manifests, &ours).ok_or_else(missing)?.digest;
-                let target = self.target.clone_with_digest(chosen.to_string());
-                let (_, inner) = self.document(&target, Some(&chosen)).await?;
+                let (_, inner) = self.document(&chosen.to_string(), Some(&chosen)).await?;
                 match self.parse(&inner)? {
                     Document::Manifest(manifest) => (chosen, Some(digest), manifest, inner),
                     Document::Index(_) => return Err(missing()),
@@ -265,23 +249,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn document(
-        &self,
-        target: &oci_client::Reference,
-        expected: Option<&Digest>,
-    ) -> Result<(Digest, Bytes), RegistryError> {
-        let what = || target.to_string();
+    async fn document(&self, asked: &str, expected: Option<&Digest>) -> Result<(Digest, Bytes), RegistryError> {
+        let name = self.reference.name();
+        let what = || if expected.is_some() { format!("{name}@{asked}") } else { format!("{name}:{asked}") };
         let registry = || self.reference.registry().to_owned();
         let accepted: Vec<&str> = MANIFESTS.iter().chain(&INDEXES).copied().collect();
-        let fetch = self.client.pull_manifest_raw(target, &self.auth, &accepted);
-        let (bytes, _) = tokio::time::timeout(MANIFEST_TIMEOUT, fetch)
+        let fetch = self.repository.manifest(asked, &accepted, MAX_DOCUMENT);
+        let bytes = tokio::time::timeout(MANIFEST_TIMEOUT, fetch)
             .await
             .map_err(|_| RegistryError::Timeout { registry: registry(), what: what() })?
             .map_err(|error| self.failed(what(), error))?;
-        if bytes.len() as u64 > MAX_DOCUMENT {
-            let why = format!("it has {} bytes; {MAX_DOCUMENT} are allowed", bytes.len());
-            return Err(RegistryError::Document(what(), ImageError::Refused { what: "image manifest", why }));
-        }
         let actual = Digest::of(&bytes);
         match expected {
             Some(expected) if *expected != actual => {
@@ -294,12 +271,7 @@ impl<'a> Session<'a> {
     async fn blob(&self, store: &Store, adding: &Adding, blob: &Descriptor) -> Result<(), RegistryError> {
         let what = || format!("blob {}", blob.digest);
         let digest = blob.digest.to_string();
-        let mut stream = self
-            .client
-            .pull_blob_stream(&self.target, digest.as_str())
-            .await
-            .map_err(|error| self.failed(what(), error))?
-            .stream;
+        let mut stream = self.repository.blob(&digest).await.map_err(|error| self.failed(what(), error))?;
         let mut writer = store.blob_writer(adding, blob.size)?;
         let (expected, size) = (blob.digest, blob.size);
         let (chunks, mut incoming) = mpsc::channel::<Bytes>(CHUNKS);
@@ -340,32 +312,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn failed(&self, what: String, error: OciDistributionError) -> RegistryError {
-        use OciDistributionError as E;
+    fn failed(&self, what: String, error: HttpError) -> RegistryError {
         let registry = self.reference.registry().to_owned();
-        let has = |codes: &[OciErrorCode]| match &error {
-            E::RegistryError { envelope, .. } => envelope.errors.iter().any(|e| codes.contains(&e.code)),
-            _ => false,
-        };
-        let code = match &error {
-            E::ServerError { code, .. } => *code,
-            _ => 0,
-        };
-        let denied = matches!(error, E::UnauthorizedError { .. } | E::AuthenticationFailure(_));
-        if denied || matches!(code, 401 | 403) || has(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-            return RegistryError::Denied { registry, what, login: self.login };
+        if error.is_denial() {
+            RegistryError::Denied { registry, what, login: self.login }
+        } else if error.is_absence() {
+            RegistryError::NotFound { registry, what }
+        } else {
+            RegistryError::Fetch { registry, what, source: error }
         }
-        let unknown = [
-            OciErrorCode::ManifestUnknown,
-            OciErrorCode::NameUnknown,
-            OciErrorCode::NotFound,
-            OciErrorCode::BlobUnknown,
-            OciErrorCode::ManifestBlobUnknown,
-        ];
-        if code == 404 || matches!(error, E::ImageManifestNotFoundError(_)) || has(&unknown) {
-            return RegistryError::NotFound { registry, what };
-        }
-        RegistryError::Fetch { registry, what, source: Box::new(error) }
     }
 }
 

@@ -5,6 +5,8 @@ mod fixture;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hostile_registry;
+#[cfg(test)]
 mod import;
 #[cfg(test)]
 mod inventory;

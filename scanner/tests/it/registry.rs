@@ -158,7 +158,7 @@ async fn bytes_that_do_not_match_their_digest_are_refused() {
     let mut lie = honest.clone();
     lie[50] ^= 1;
     for (bytes, reason) in
-        [(lie, "does not have the expected bytes"), (honest[..honest.len() / 2].to_vec(), "Invalid digest")]
+        [(lie, "does not have the expected bytes"), (honest[..honest.len() / 2].to_vec(), "instead of")]
     {
         std::fs::write(&layer, bytes).unwrap();
         let store = tempfile::tempdir().unwrap();
