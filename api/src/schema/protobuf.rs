@@ -205,10 +205,17 @@ impl ProtobufList {
         Some(Self { gvk, item, number: schema.field("items")?.number, message })
     }
 
-    /// Adds an object.
-    pub fn push(&mut self, value: &Value) {
-        let item = self.item;
-        self.message.message(self.number, |out| write::object(out, item, value));
+    /// An object of the list's kind, as it can be added again and again.
+    #[must_use]
+    pub fn encode(&self, value: &Value) -> Vec<u8> {
+        let mut out = Writer::default();
+        write::object(&mut out, self.item, value);
+        out.0
+    }
+
+    /// Adds an encoded object.
+    pub fn push(&mut self, object: &[u8]) {
+        self.message.bytes(self.number, object);
     }
 
     /// The list in its envelope.

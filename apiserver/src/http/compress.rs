@@ -12,9 +12,9 @@ const MIN_BYTES: usize = 128 * 1024;
 
 /// Compresses an answer that is ready and large, if the client takes gzip.
 #[must_use]
-pub fn compress(request: &HeaderMap, reply: Reply) -> Reply {
+pub fn compress(gzip: bool, reply: Reply) -> Reply {
     let large = reply.body().ready_len().is_some_and(|length| length > MIN_BYTES);
-    if !large || !takes_gzip(request) || reply.headers().contains_key(header::CONTENT_ENCODING) {
+    if !large || !gzip || reply.headers().contains_key(header::CONTENT_ENCODING) {
         return reply;
     }
     let (mut parts, body) = reply.into_parts();
@@ -31,7 +31,9 @@ pub fn compress(request: &HeaderMap, reply: Reply) -> Reply {
     }
 }
 
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// Whether a client takes gzip.
+#[must_use]
+pub fn takes_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accepted.split(',').any(|clause| {
         let mut parts = clause.split(';').map(str::trim);

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::{
     body::BoxError,
-    compress::compress,
+    compress::{compress, takes_gzip},
     extension,
     info::RequestInfo,
     negotiate::{Accepted, NotAcceptable, accept, content_type},
@@ -93,7 +93,6 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     observed.about(&info);
     let now = clock::now();
-    let nobody = Arc::new(User::anonymous());
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
         Ok(user) => {
             if let Some(visit) = origin.visit.as_ref().filter(|_| user.name != ANONYMOUS) {
@@ -102,6 +101,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
             user
         }
         Err(why) => {
+            let nobody = Arc::new(User::anonymous());
             let record = core.audit.open(&origin, &nobody, &info, &request, now);
             return observed.done(record.refused(&ApiError::unauthorized(), &format!("not authenticated: {why}")));
         }
@@ -126,7 +126,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
             return observed.done(reply);
         }
     };
-    let headers = request.headers().clone();
+    let headers = std::mem::take(request.headers_mut());
     let mut decided = authorize(core, &user, &info, &query);
     if decided.is_err() && user.node_name().is_some() && core.unsettled.settled().await {
         decided = authorize(core, &user, &info, &query);
@@ -249,6 +249,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let plain = |error: ApiError| (error, Vec::new());
     let Passed { user, info, query, headers, permit, upgrade, now, notes } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let gzip = takes_gzip(&headers);
     let method = request.method().clone();
     if let Some(extension) = core.extensions.of(&info.path) {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
@@ -259,7 +260,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let Target::Resource(target) = info.target.clone() else {
         let body = if method == Method::GET { Bytes::new() } else { read_body(request).await.map_err(plain)? };
         let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
-        return Ok(compress(&headers, reply));
+        return Ok(compress(gzip, reply));
     };
     let Some(kind) = core.registry.lookup(&target.group, &target.version, &target.resource) else {
         // A group of which nothing is built in has no router that could answer with an object.
@@ -300,7 +301,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         warnings: Arc::clone(&warnings),
         notes,
         upgrade: Mutex::new(upgrade),
-        headers: headers.clone(),
+        headers,
         method,
     };
     let changes = !matches!(info.verb, "get" | "list" | "watch");
@@ -328,7 +329,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     match served {
         Ok(mut reply) => {
             reply::warn(&mut reply, &told);
-            Ok(compress(&headers, reply))
+            Ok(compress(gzip, reply))
         }
         Err(error) => Err((error, told)),
     }

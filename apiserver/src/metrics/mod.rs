@@ -50,7 +50,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Family<DurationLabels, Histogram>,
-    inflight: Family<InflightLabels, Gauge>,
+    reading: Gauge,
+    changing: Gauge,
     longrunning: Gauge,
 }
 
@@ -67,7 +68,9 @@ impl Metrics {
         registry.register("apiserver_request_duration_seconds", "Time to answer, streams excepted", durations.clone());
         registry.register("apiserver_current_inflight_requests", "Requests being served", inflight.clone());
         registry.register("apiserver_longrunning_requests", "Streams being served", longrunning.clone());
-        Arc::new(Self { registry, requests, durations, inflight, longrunning })
+        let of = |request_kind| inflight.get_or_create_owned(&InflightLabels { request_kind });
+        let (reading, changing) = (of("readOnly"), of("mutating"));
+        Arc::new(Self { registry, requests, durations, reading, changing, longrunning })
     }
 
     /// In Prometheus' text form, with the figures of the store and of the process.
@@ -96,7 +99,7 @@ impl Metrics {
 pub struct Observed {
     metrics: Arc<Metrics>,
     labels: DurationLabels,
-    inflight: Option<&'static str>,
+    inflight: Option<Gauge>,
     started: Instant,
     code: u16,
 }
@@ -119,9 +122,10 @@ impl Observed {
         if is_long_running(info) {
             self.metrics.longrunning.inc();
         } else {
-            let request_kind = if matches!(info.verb, "get" | "list" | "watch") { "readOnly" } else { "mutating" };
-            self.metrics.inflight.get_or_create(&InflightLabels { request_kind }).inc();
-            self.inflight = Some(request_kind);
+            let is_read = matches!(info.verb, "get" | "list" | "watch");
+            let inflight = if is_read { &self.metrics.reading } else { &self.metrics.changing };
+            inflight.inc();
+            self.inflight = Some(inflight.clone());
         }
         self.labels.verb = info.verb.to_uppercase();
         if let Target::Resource(target) = &info.target {
@@ -148,9 +152,9 @@ impl Observed {
 
 impl Drop for Observed {
     fn drop(&mut self) {
-        match self.inflight {
-            Some(request_kind) => {
-                self.metrics.inflight.get_or_create(&InflightLabels { request_kind }).dec();
+        match self.inflight.take() {
+            Some(inflight) => {
+                inflight.dec();
                 if self.code != 404 {
                     let seconds = self.started.elapsed().as_secs_f64();
                     self.metrics.durations.get_or_create(&self.labels).observe(seconds);

@@ -53,6 +53,8 @@ pub struct Entry {
     bytes: Bytes,
     /// Where the revision's digits begin; none in a sealed object.
     splice: Option<u32>,
+    /// The object in protobuf, without an envelope: made when it is first asked for, and once.
+    protobuf: OnceLock<Bytes>,
 }
 
 /// What happened to an object.
@@ -81,6 +83,8 @@ pub struct Event {
     pub frame: OnceLock<Bytes>,
     /// The same for those who watch in protobuf.
     pub protobuf_frame: OnceLock<Bytes>,
+    /// The same for those who watch metadata alone.
+    pub metadata_frame: OnceLock<Bytes>,
 }
 
 /// A few names with values, in one piece of memory.
@@ -136,7 +140,7 @@ impl Entry {
             Body::Json { head, tail } => (join(head, revision, tail), u32::try_from(head.len()).ok()),
         };
         let Object { uid, labels, fields, .. } = object.clone();
-        Self { key, uid, labels, fields, created, revision, bytes, splice }
+        Self { key, uid, labels, fields, created, revision, bytes, splice, protobuf: OnceLock::new() }
     }
 
     pub(super) fn restore(key: Key, object: Object, created: u64, revision: u64, splice: Option<u32>) -> Self {
@@ -145,7 +149,7 @@ impl Entry {
             Body::Json { head, .. } => head,
             Body::Sealed(bytes) => bytes,
         };
-        Self { key, uid, labels, fields, created, revision, bytes, splice }
+        Self { key, uid, labels, fields, created, revision, bytes, splice, protobuf: OnceLock::new() }
     }
 
     /// The bytes to send, revision included; of a sealed object the sealed bytes.
@@ -158,6 +162,24 @@ impl Entry {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.splice.is_none()
+    }
+
+    /// The bytes of `metadata`; none of a sealed object.
+    #[must_use]
+    pub fn metadata(&self) -> Option<Bytes> {
+        self.splice?;
+        splice::metadata(&self.bytes).map(|range| self.bytes.slice(range))
+    }
+
+    /// The object in protobuf, as it was made before, or as `make` makes it now.
+    ///
+    /// # Errors
+    /// What `make` fails with.
+    pub fn protobuf<E>(&self, make: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        match self.protobuf.get() {
+            Some(made) => Ok(made.clone()),
+            None => make().map(|made| self.protobuf.get_or_init(|| made).clone()),
+        }
     }
 
     pub(super) fn splice(&self) -> Option<u32> {
@@ -177,7 +199,7 @@ impl Entry {
 
     /// The same object with another revision.
     pub(super) fn at(&self, revision: u64) -> Self {
-        Self { revision, bytes: self.bytes_at(revision), ..self.clone() }
+        Self { revision, bytes: self.bytes_at(revision), protobuf: OnceLock::new(), ..self.clone() }
     }
 }
 

@@ -28,6 +28,18 @@ pub(super) fn find(json: &[u8]) -> Option<Place> {
     scan.string().map(Place::Value)
 }
 
+/// Where the value of `metadata` of the JSON object `json` is.
+pub(super) fn metadata(json: &[u8]) -> Option<Range<usize>> {
+    let mut scan = Scan { json, at: 0 };
+    scan.enter(b'{')?;
+    if !scan.seek_member(b"metadata")? {
+        return None;
+    }
+    let start = scan.at;
+    scan.skip_value()?;
+    Some(start..scan.at)
+}
+
 struct Scan<'a> {
     json: &'a [u8],
     at: usize,
@@ -141,6 +153,15 @@ mod tests {
     fn a_missing_revision_has_a_place() {
         assert_eq!(find(br#"{"metadata":{}}"#), Some(Place::Member { at: 13, empty: true }));
         assert_eq!(find(br#"{"metadata":{"name":"x"}}"#), Some(Place::Member { at: 13, empty: false }));
+    }
+
+    #[test]
+    fn metadata_is_cut_out_whole() {
+        let cut = |json: &'static str| metadata(json.as_bytes()).and_then(|range| json.get(range));
+        let json = r#"{"kind":"A","metadata":{"name":"}","labels":{"a":"b"}},"spec":{"metadata":{}}}"#;
+        assert_eq!(cut(json), Some(r#"{"name":"}","labels":{"a":"b"}}"#));
+        assert_eq!(cut(r#"{"spec":{"metadata":{}}}"#), None);
+        assert_eq!(cut(r#"{"metadata":{"name":"x""#), None);
     }
 
     #[test]

@@ -73,6 +73,8 @@ impl Arguments {
     }
 }
 
+/// Watches on one connection: as many as a client with an informer for each of many kinds has.
+const SHARED_WATCHES: usize = 50;
 /// Clients that get and create while there are many objects.
 const BESIDE_WORKERS: usize = 16;
 
@@ -159,10 +161,13 @@ async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) ->
         let size = FanOut { watchers, updates: arguments.updates, writers: 16 };
         load::fan_out(target, size).await?.print()?;
     }
-    if arguments.wants("watchers")
-        && let Some(figure) = load::idle(target, arguments.idle_watchers).await?
-    {
-        figure.print()?;
+    // On connections of their own, and on shared ones as client libraries have them; HTTP/1.1 can't share.
+    for on_each in [1, SHARED_WATCHES].into_iter().filter(|on_each| *on_each == 1 || !arguments.http1) {
+        if arguments.wants("watchers")
+            && let Some(figure) = load::idle(target, arguments.idle_watchers, on_each).await?
+        {
+            figure.print()?;
+        }
     }
     if arguments.wants("pods") {
         let (kubectl, image) = (arguments.kubectl.clone(), arguments.image.clone());

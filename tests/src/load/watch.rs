@@ -63,18 +63,20 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
     Ok(figure.with("bytes", bytes).with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
 }
 
-/// Opens watches that see nothing, each on a connection of its own, and measures the memory that they take.
-pub async fn idle(target: &Target, watchers: usize) -> Result<Option<Figure>> {
+/// Opens watches that see nothing, so many on each connection, and measures the memory that they take.
+pub async fn idle(target: &Target, watchers: usize, on_each: usize) -> Result<Option<Figure>> {
     let Some(before) = target.memory() else { return Ok(None) };
-    let namespace = target.namespace(&format!("idle-{watchers}")).await?;
+    let namespace = target.namespace(&format!("idle-{watchers}-{on_each}")).await?;
     let path = format!("/api/v1/namespaces/{namespace}/configmaps");
     let mut connection = target.connect().await?;
     let watch = from_now(&mut connection, &path).await?;
     let meter = Meter::start(target);
-    let streams = open_many(target, &watch, watchers).await?;
+    let connections = stream::iter(0..watchers.div_ceil(on_each)).map(|_| open_on_one(target, &watch, on_each));
+    let streams: Vec<_> = connections.buffer_unordered(OPENED_AT_ONCE).try_collect().await?;
+    let streams: Vec<Incoming> = streams.into_iter().flatten().collect();
     let after = target.memory().unwrap_or(before);
     let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-    let figure = Figure::named("watch_idle").with("watchers", watchers);
+    let figure = Figure::named("watch_idle").with("watchers", opened).with("on_each_connection", on_each);
     let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
     let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
     let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
@@ -97,6 +99,19 @@ async fn open_many(target: &Target, path: &str, watchers: usize) -> Result<Vec<I
 
 async fn open(target: &Target, path: &str) -> Result<Incoming> {
     let mut connection = target.connect().await?;
+    open_on(&mut connection, path).await
+}
+
+async fn open_on_one(target: &Target, path: &str, watchers: usize) -> Result<Vec<Incoming>> {
+    let mut connection = target.connect().await?;
+    let mut streams = Vec::with_capacity(watchers);
+    for _ in 0..watchers {
+        streams.push(open_on(&mut connection, path).await?);
+    }
+    Ok(streams)
+}
+
+async fn open_on(connection: &mut Connection, path: &str) -> Result<Incoming> {
     let request = connection.request("GET", path, &[], Bytes::new())?;
     let answer = connection.send(request).await?;
     ensure!(answer.status() == 200, "the watch was answered with {}", answer.status());

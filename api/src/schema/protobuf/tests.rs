@@ -102,8 +102,9 @@ fn a_list_is_encoded_item_by_item_as_it_is_in_one() {
     let metadata = json!({"resourceVersion": "7"});
     let mut list = ProtobufList::new(&GroupVersionKind::new("", "v1", "ConfigMap"), metadata.clone()).unwrap();
     let item = json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(300)}});
-    list.push(&item);
-    list.push(&item);
+    let encoded = list.encode(&item);
+    list.push(&encoded);
+    list.push(&encoded);
     let whole = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": [item, item]});
     let bytes = list.finish();
     assert_eq!(Some(&bytes), encode_protobuf(&whole).as_ref());

@@ -108,6 +108,18 @@ pub fn metadata_only(version: &str, value: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
 }
 
+/// The same of ready bytes: of an entry's `metadata`.
+#[must_use]
+pub fn metadata_bytes(version: &str, metadata: &[u8]) -> Vec<u8> {
+    const HEAD: &[u8] = b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/";
+    const METADATA: &[u8] = b"\",\"metadata\":";
+    let mut bytes = Vec::with_capacity(HEAD.len() + version.len() + METADATA.len() + metadata.len() + 1);
+    for part in [HEAD, version.as_bytes(), METADATA, metadata, b"}"] {
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
 /// `Status` of success, about an object.
 #[must_use]
 pub fn success(kind: &Kind, object: &Value) -> Value {

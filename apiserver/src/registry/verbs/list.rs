@@ -18,7 +18,7 @@ use crate::{
         kind::Kind,
         options::{Continue, ListOptions, Match},
         select::Selection,
-        storage::{store_failure, with_revision},
+        storage::{parse, store_failure, with_revision},
         table,
     },
     server::Core,
@@ -29,6 +29,9 @@ use crate::{
 const FRAME_BYTES: usize = 64 * 1024;
 /// How many objects of the store are looked at in one go when few are selected of many.
 const SCAN_PAGE: usize = 2_000;
+
+/// What the metadata of an object usually takes.
+const METADATA_BYTES: usize = 512;
 
 /// A page of selected objects.
 pub struct Selected {
@@ -161,6 +164,11 @@ pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selec
     if plain && call.accepted.form == Form::Objects {
         return Ok(reply::json_body(200, joined(core, kind, selected).await?));
     }
+    if let (Form::MetadataList(version), true) = (&call.accepted.form, plain)
+        && selected.items.iter().all(|entry| !entry.is_sealed() && kind.shows_as_stored(entry))
+    {
+        return Ok(reply::json(200, metadata_of_all(version, selected)));
+    }
     let in_protobuf = call.accepted.encoding == Encoding::Protobuf && call.accepted.form == Form::Objects;
     if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, table_metadata(selected))).flatten() {
         return protobuf(core, kind, selected, list).await;
@@ -199,6 +207,25 @@ pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>)
     })
 }
 
+/// `PartialObjectMetadataList`, of the metadata as they are encoded already.
+fn metadata_of_all(version: &str, selected: &Selected) -> Vec<u8> {
+    let head = format!(
+        "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{},\"items\":[",
+        table_metadata(selected),
+    );
+    let mut bytes = Vec::with_capacity(head.len() + selected.items.len() * METADATA_BYTES);
+    bytes.extend_from_slice(head.as_bytes());
+    for (index, entry) in selected.items.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        let metadata = entry.metadata();
+        bytes.extend_from_slice(&answer::metadata_bytes(version, metadata.as_deref().unwrap_or(b"{}")));
+    }
+    bytes.extend_from_slice(b"]}");
+    bytes
+}
+
 async fn protobuf(
     core: &Arc<Core>,
     kind: &Kind,
@@ -206,7 +233,13 @@ async fn protobuf(
     mut list: ProtobufList,
 ) -> Result<Reply, ApiError> {
     for entry in &selected.items {
-        list.push(&core.value(kind, entry).await?);
+        // What is sealed stays so in memory, and what converts has more than one form.
+        if entry.is_sealed() || !kind.shows_as_stored(entry) {
+            let object = list.encode(&core.value(kind, entry).await?);
+            list.push(&object);
+        } else {
+            list.push(&entry.protobuf(|| Ok::<_, ApiError>(list.encode(&parse(entry.bytes())?).into()))?);
+        }
     }
     Ok(reply::protobuf(200, list.finish()))
 }

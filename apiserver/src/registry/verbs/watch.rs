@@ -41,6 +41,9 @@ const PROTOBUF_STREAM: http::HeaderValue =
 /// Bytes of events that are sent as one frame.
 const FRAME_BYTES: usize = 64 * 1024;
 
+/// The version of metadata that clients ask for; its frames are shared.
+const METADATA_VERSION: &str = "v1";
+
 struct Watcher {
     core: Arc<Core>,
     kind: Arc<Kind>,
@@ -57,7 +60,10 @@ struct Watcher {
 }
 
 /// Serves a watch. What is wrong with its options is an answer; what goes wrong behind it is an event.
-pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
+pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result<Reply, ApiError> {
+    // A watch lasts for hours, and needs them no more.
+    call.headers = http::HeaderMap::new();
+    call.body = Bytes::new();
     let options = ListOptions::read(&call.query, true)?;
     let selection = Selection::read(kind, &call.query)?.named(call.name())?;
     let encoding = call.accepted.encoding;
@@ -286,6 +292,13 @@ impl Watcher {
             (Form::Objects, Encoding::Protobuf) if shareable => {
                 let object = || parse(event.entry.bytes()).unwrap_or_default();
                 Ok(event.protobuf_frame.get_or_init(|| protobuf(name, &object())).clone())
+            }
+            (Form::Metadata(version) | Form::MetadataList(version), Encoding::Json)
+                if shareable && version == METADATA_VERSION =>
+            {
+                let metadata = || event.entry.metadata().unwrap_or_else(|| Bytes::from_static(b"{}"));
+                let made = || wrap(name, &answer::metadata_bytes(version, &metadata()).into());
+                Ok(event.metadata_frame.get_or_init(made).clone())
             }
             _ => self.render(name, &event.entry, event.revision).await,
         }

@@ -174,8 +174,15 @@ impl Mvcc {
             }
         };
         let before = previous.as_ref().map_or(0, |entry| entry.bytes().len());
-        let (frame, protobuf_frame) = (OnceLock::new(), OnceLock::new());
-        let event = Event { kind, revision, entry: Arc::clone(&entry), previous, frame, protobuf_frame };
+        let event = Event {
+            kind,
+            revision,
+            entry: Arc::clone(&entry),
+            previous,
+            frame: OnceLock::new(),
+            protobuf_frame: OnceLock::new(),
+            metadata_frame: OnceLock::new(),
+        };
         collection.ring.push(Arc::new(event));
         self.size_bytes = self.size_bytes.saturating_sub(before);
         match kind {
