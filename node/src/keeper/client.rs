@@ -51,6 +51,26 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// Starts another server if the one that ran has died; answers whether it had.
+    pub(crate) fn revive(&self) -> io::Result<bool> {
+        let record = std::fs::read(self.state_dir.join("keeper/server.json")).ok();
+        let server: Option<Anchor> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if server.is_some_and(Anchor::is_alive) {
+            return Ok(false);
+        }
+        self.start().map(|()| true)
+    }
+
+    /// The node's directory.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// What holds the node's namespaces.
+    pub(crate) fn anchor(&self) -> Anchor {
+        self.anchor
+    }
+
     fn start(&self) -> io::Result<()> {
         drop(std::fs::remove_file(&self.socket));
         let listener = UnixListener::bind(&self.socket)?;

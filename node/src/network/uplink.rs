@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::keeper::anchor::{Anchor, start_time};
@@ -21,11 +21,20 @@ const ADDRESS: &str = "192.0.0.2";
 /// server's service address.
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 
+/// Whether the process that serves the tap is alive.
+pub(crate) fn is_served(state_dir: &Path) -> bool {
+    let running: Option<Anchor> =
+        std::fs::read(record(state_dir)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    running.is_some_and(Anchor::is_alive)
+}
+
+fn record(state_dir: &Path) -> PathBuf {
+    state_dir.join("keeper/uplink.json")
+}
+
 /// Makes sure that the tap is served; a process that runs already is kept.
 pub(crate) fn ensure(state_dir: &Path, anchor: Anchor) -> io::Result<()> {
-    let record = state_dir.join("keeper/uplink.json");
-    let running: Option<Anchor> = std::fs::read(&record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if running.is_some_and(Anchor::is_alive) {
+    if is_served(state_dir) {
         return Ok(());
     }
     let log = OpenOptions::new().create(true).append(true).open(state_dir.join("keeper/uplink.log"))?;
@@ -49,7 +58,7 @@ pub(crate) fn ensure(state_dir: &Path, anchor: Anchor) -> io::Result<()> {
     let pid = std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
     let started = pid.and_then(|pid| Some(Anchor { pid, started: start_time(pid)? }));
     match started {
-        Some(process) if status.success() => std::fs::write(&record, serde_json::to_vec(&process)?),
+        Some(process) if status.success() => std::fs::write(record(state_dir), serde_json::to_vec(&process)?),
         _ => Err(io::Error::other("pasta did not start: see keeper/uplink.log (is the package passt installed?)")),
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::guard::{Told, guard};
 use super::ids::Layout;
 use super::link::{blocking, unexpected};
 use super::prepare::Prepared;
@@ -43,7 +44,7 @@ struct Inner {
     volatile_dir: PathBuf,
     slots: Mutex<BTreeMap<u32, SlotFds>>,
     keeper: Keeper,
-    network: NetworkConfig,
+    told: Arc<Told>,
     uplink: Result<(), String>,
     pods: Mutex<Pods>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -93,6 +94,7 @@ impl LocalRuntime {
         }
         let ask = Ask::Network(network.clone());
         keeper.ask(&ask, "set up the pod network").map_err(failed("set up the pod network"))?;
+        let told = Arc::new(Told { network, tables: Mutex::default() });
         let (events, _) = broadcast::channel(EVENTS);
         let slots = (1..).zip(layer_mounts.into_iter().map(SlotFds::Mount)).collect();
         let inner = Inner {
@@ -102,24 +104,27 @@ impl LocalRuntime {
             cgroup,
             volatile_dir,
             slots: Mutex::new(slots),
-            keeper,
-            network,
+            keeper: keeper.clone(),
+            told: Arc::clone(&told),
             uplink,
             pods: Mutex::default(),
             events,
         };
         let runtime = LocalRuntime { inner: Arc::new(inner) };
         runtime.adopt().map_err(failed("find the pods of an earlier agent"))?;
+        tokio::spawn(guard(keeper, told));
         Ok(runtime)
     }
 
     /// Forwards to these services, and no others.
     pub async fn apply_services(&self, table: ServiceTable) -> Result<(), RuntimeError> {
+        self.inner.told.tables.lock().services = Some(table.clone());
         self.ask_keeper(Ask::Services(table), "load the services").await.map(drop)
     }
 
     /// Answers these names in the cluster's domain, and no others.
     pub async fn apply_names(&self, table: DnsTable) -> Result<(), RuntimeError> {
+        self.inner.told.tables.lock().names = Some(table.clone());
         self.ask_keeper(Ask::Names(table), "load the cluster's names").await.map(drop)
     }
 

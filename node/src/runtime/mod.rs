@@ -3,6 +3,7 @@
 pub mod capabilities;
 pub(crate) mod cgroup;
 mod cleanup;
+mod guard;
 pub(crate) mod ids;
 mod link;
 mod local;

@@ -77,7 +77,7 @@ impl Inner {
         let ip = match spec.network {
             PodNetwork::None => None,
             PodNetwork::Pod => {
-                let free = slots::next_ip(self.network.pod_cidr, &used, pods.last_ip);
+                let free = slots::next_ip(self.told.network.pod_cidr, &used, pods.last_ip);
                 Some(free.ok_or_else(|| io::Error::other("all addresses of this node are in use"))?)
             }
         };
@@ -135,7 +135,7 @@ impl Inner {
             self.slots.lock().insert(record.slot, SlotFds::Namespaces(user, mounts));
         }
         let started = start_time(pid).ok_or_else(|| io::Error::other("the pod's shim ended at once"))?;
-        let request = Ask::Attach { pid, ip: record.sandbox.ip, gateway: self.network.gateway() };
+        let request = Ask::Attach { pid, ip: record.sandbox.ip, gateway: self.told.network.gateway() };
         self.keeper.ask(&request, "connect the pod")?;
         link.ask(&Request::Configure { ip: record.sandbox.ip }, Vec::new())?;
         Ok(Anchor { pid, started })
