@@ -324,6 +324,27 @@ async fn a_deprecated_kind_is_told_on_every_call() {
 }
 
 #[tokio::test]
+async fn components_are_told_though_they_are_not_stored() {
+    let rig = Rig::new().await;
+    let path = "/api/v1/componentstatuses";
+    let list = rig.raw(Method::GET, path, &[], "").await;
+    assert_eq!(list.header("warning"), "299 - \"v1 ComponentStatus is deprecated in v1.19+\"");
+    let list = list.json();
+    let names: Vec<&str> =
+        list["items"].as_array().unwrap().iter().map(|one| one["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        (list["kind"].as_str(), names),
+        (Some("ComponentStatusList"), vec!["controller-manager", "etcd-0", "scheduler"])
+    );
+    let (_, one) = rig.admin(Method::GET, &format!("{path}/etcd-0"), None).await;
+    assert_eq!(one["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
+    assert_eq!(ask(&rig, Method::GET, &format!("{path}/x")).await, (500, "Component not found: x".to_owned()));
+    assert_eq!(ask(&rig, Method::DELETE, &format!("{path}/etcd-0")).await.0, 405);
+    let table = rig.raw(Method::GET, path, &[("accept", TABLE)], "").await.json();
+    assert_eq!(table["rows"][1]["cells"], json!(["etcd-0", "Healthy", "ok", ""]));
+}
+
+#[tokio::test]
 async fn a_get_of_the_future_times_out() {
     let rig = with_map().await;
     let (code, words) = ask(&rig, Method::GET, &format!("{MAPS}/a?resourceVersion=999999")).await;

@@ -355,6 +355,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// All objects of a kind that is not stored and can be read all the same.
+    fn computed(&self, _core: &Arc<Core>) -> Option<Vec<Value>> {
+        None
+    }
+
     /// A subresource with rules of its own.
     fn subresource(&self, _name: &str) -> Option<&'static dyn Connect> {
         None

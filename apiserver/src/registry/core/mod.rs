@@ -6,6 +6,7 @@ pub mod binding;
 mod budget;
 pub mod claim;
 pub mod claim_rules;
+pub mod component_status;
 pub mod configmap;
 pub mod endpoints;
 pub mod eviction;
@@ -38,6 +39,7 @@ pub mod volume_sources;
 pub fn kinds() -> Vec<Kind> {
     vec![
         Kind::new(binding::Bindings),
+        Kind::new(component_status::ComponentStatuses),
         Kind::new(configmap::ConfigMaps),
         Kind::new(endpoints::Endpoints),
         Kind::new(super::events::core::Events),

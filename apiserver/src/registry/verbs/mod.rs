@@ -7,6 +7,7 @@ use martello_api::status::ApiError;
 
 pub mod answer;
 pub mod change;
+pub mod computed;
 pub mod create;
 pub mod delete;
 pub mod delete_collection;
@@ -57,6 +58,9 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
     }
     if let Some(refusal) = kind.refuses(call.verb) {
         return Err(refusal);
+    }
+    if let Some(objects) = kind.computed(core) {
+        return computed::serve(kind, &call, objects);
     }
     match call.verb {
         "create" if !kind.offers("get") => answer_review(core, kind, &call).await,
