@@ -5,6 +5,8 @@
 pub mod cycle;
 pub mod filters;
 mod placing;
+mod preempting;
+pub mod preemption;
 pub mod resources;
 pub mod scores;
 pub mod snapshot;

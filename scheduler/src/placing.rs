@@ -8,7 +8,10 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod};
+use k8s_openapi::api::{
+    core::v1::{Binding, Namespace, Node, ObjectReference, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
@@ -26,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     SCHEDULER_NAME,
     cycle::{Placement, place},
+    preempting,
+    preemption::{preempt, priority},
     snapshot::Snapshot,
 };
 
 /// Name under which the scheduler's writes appear in managed fields, as upstream's.
-const FIELD_MANAGER: &str = "kube-scheduler";
+pub(crate) const FIELD_MANAGER: &str = "kube-scheduler";
 /// First and longest pause before a pod that found no node is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
@@ -42,6 +47,7 @@ struct State {
     nodes: BTreeMap<String, Arc<Node>>,
     pods: BTreeMap<Key, Arc<Pod>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    budgets: BTreeMap<Key, Arc<PodDisruptionBudget>>,
     pending: HashMap<Key, Pending>,
     listed: Listed,
     listing: Vec<Key>,
@@ -140,8 +146,8 @@ impl State {
     fn due(&self, now: Instant) -> Vec<Key> {
         let mut due: Vec<(&Key, &Pending)> =
             self.pending.iter().filter(|(_, pending)| pending.worth_trying && pending.not_before <= now).collect();
-        let priority = |key: &Key| self.pods.get(key).and_then(|pod| pod.spec.as_ref()?.priority).unwrap_or(0);
-        due.sort_by(|a, b| priority(b.0).cmp(&priority(a.0)).then(a.1.since.cmp(&b.1.since)).then(a.0.cmp(b.0)));
+        let rank = |key: &Key| self.pods.get(key).map_or(0, |pod| priority(pod));
+        due.sort_by(|a, b| rank(b.0).cmp(&rank(a.0)).then(a.1.since.cmp(&b.1.since)).then(a.0.cmp(b.0)));
         due.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
@@ -156,6 +162,8 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
     let mut pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
     let mut namespaces =
         watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
+    let mut budgets =
+        watcher(Api::<PodDisruptionBudget>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
     let reporter = Reporter { controller: SCHEDULER_NAME.to_owned(), instance: Some(SCHEDULER_NAME.to_owned()) };
     let binder = Binder { recorder: Recorder::new(client.clone(), reporter), client };
     let mut state = State::default();
@@ -174,6 +182,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             Some(event) = nodes.next() => on_node(&mut state, event),
             Some(event) = pods.next() => on_pod(&mut state, event),
             Some(event) = namespaces.next() => on_namespace(&mut state, event),
+            Some(event) = budgets.next() => on_budget(&mut state, event),
             () = due => binder.cycle(&mut state, &mut turn).await,
         }
     }
@@ -237,6 +246,21 @@ fn on_namespace(state: &mut State, event: Result<Event<Namespace>, watcher::Erro
     }
 }
 
+fn on_budget(state: &mut State, event: Result<Event<PodDisruptionBudget>, watcher::Error>) {
+    let key = |budget: &PodDisruptionBudget| (budget.namespace().unwrap_or_default(), budget.name_any());
+    match event {
+        Ok(Event::Init) => state.budgets.clear(),
+        Ok(Event::InitApply(budget) | Event::Apply(budget)) => {
+            state.budgets.insert(key(&budget), Arc::new(budget));
+        }
+        Ok(Event::InitDone) => {}
+        Ok(Event::Delete(budget)) => {
+            state.budgets.remove(&key(&budget));
+        }
+        Err(error) => broke_off("poddisruptionbudgets", &error),
+    }
+}
+
 /// When a pod that was not placed is worth another try.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TryAgain {
@@ -259,6 +283,8 @@ impl Binder {
             let placed = match place(&pod, &snapshot, *turn) {
                 Placement::Node(name) => self.bind(&pod, &name).await.map(|()| name),
                 Placement::Unschedulable(message) => {
+                    let budgets: Vec<_> = state.budgets.values().cloned().collect();
+                    let message = self.make_room(&pod, &snapshot, &budgets, message).await;
                     self.tell_unschedulable(&pod, &message).await;
                     Err(TryAgain::WhenSomethingChanges)
                 }
@@ -283,6 +309,26 @@ impl Binder {
                     }
                 }
             }
+        }
+    }
+
+    /// Ends lesser pods where that gives the pod a node; answers what is to be told.
+    async fn make_room(
+        &self,
+        pod: &Pod,
+        snapshot: &Snapshot,
+        budgets: &[Arc<PodDisruptionBudget>],
+        message: String,
+    ) -> String {
+        if snapshot.nodes.is_empty() {
+            return message;
+        }
+        match preempt(pod, snapshot, budgets) {
+            Ok(victims) => {
+                preempting::carry_out(&self.client, &self.recorder, pod, &victims).await;
+                message
+            }
+            Err(why) => format!("{message} preemption: {why}"),
         }
     }
 
