@@ -43,6 +43,9 @@ pub async fn check(
         ("", "Node") => node_object(kind, call, node, operation, object, old),
         ("", "Pod") => pod(kind, call, node, operation, object, old),
         ("coordination.k8s.io", "Lease") => lease(kind, call, node, object),
+        ("storage.k8s.io", "CSINode") => own_name(kind, call, node, object),
+        ("resource.k8s.io", "ResourceSlice") => slice(kind, call, node, object.or(old)),
+        ("", "PersistentVolumeClaim") => claim_status(kind, call, node, operation, object, old),
         ("", "ServiceAccount") => token(core, kind, call, node).await,
         _ => Ok(()),
     }
@@ -125,6 +128,63 @@ fn pod(
         }
         Operation::Update | Operation::Delete | Operation::Connect => Ok(()),
     }
+}
+
+/// A node has one CSINode, of its own name.
+fn own_name(kind: &Kind, call: &Call, node: &str, object: Option<&Value>) -> Result<(), ApiError> {
+    let name = object.map_or_else(|| call.name(), object::name);
+    if name == node {
+        return Ok(());
+    }
+    Err(kind.forbidden(name, "can only access CSINode with the same name as the requesting node"))
+}
+
+/// A node tells only of its own devices.
+fn slice(kind: &Kind, call: &Call, node: &str, object: Option<&Value>) -> Result<(), ApiError> {
+    let own = object.map_or("", |slice| object::text(slice, &["spec", "nodeName"]));
+    if object.is_none() || own == node {
+        return Ok(());
+    }
+    let name = object.map_or_else(|| call.name(), object::name);
+    Err(kind.forbidden(name, "can only create ResourceSlice with the same NodeName as the requesting node"))
+}
+
+/// Of a claim a node may tell how far it has grown, and nothing else.
+fn claim_status(
+    kind: &Kind,
+    call: &Call,
+    node: &str,
+    operation: Operation,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    const OPEN: [&str; 6] = [
+        "capacity",
+        "conditions",
+        "allocatedResources",
+        "allocatedResourceStatuses",
+        "currentVolumeAttributesClassName",
+        "modifyVolumeStatus",
+    ];
+    let (Some(object), Some(old)) = (object, old) else { return Ok(()) };
+    if operation != Operation::Update || call.target.subresource != "status" {
+        return Ok(());
+    }
+    let rest = |claim: &Value| {
+        let mut rest = claim.clone();
+        for key in OPEN {
+            object::remove(&mut rest, &["status"], key);
+        }
+        for key in ["managedFields", "resourceVersion"] {
+            object::remove(&mut rest, &["metadata"], key);
+        }
+        rest
+    };
+    if object::semantically_equal(Some(&rest(object)), Some(&rest(old))) {
+        return Ok(());
+    }
+    let why = format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions");
+    Err(kind.forbidden(object::name(object), &why))
 }
 
 fn lease(kind: &Kind, call: &Call, node: &str, object: Option<&Value>) -> Result<(), ApiError> {

@@ -20,7 +20,7 @@ const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
 /// Fills in the service account of a new pod.
 pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -> Result<(), ApiError> {
     if object::at(pod, &["metadata", "annotations", MIRROR]).is_some() {
-        return Ok(());
+        return check_mirror(kind, pod);
     }
     let legacy = object::text(pod, &["spec", "serviceAccount"]).to_owned();
     if object::text(pod, &["spec", "serviceAccountName"]).is_empty() {
@@ -44,6 +44,30 @@ pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value)
     }
     if automounts(pod, &account) {
         mount(pod);
+    }
+    Ok(())
+}
+
+/// A pod that a node made of a file stands for itself: it may not reach for what the API holds.
+fn check_mirror(kind: &Kind, pod: &Value) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(kind.forbidden(object::name(pod), why));
+    if !object::text(pod, &["spec", "serviceAccountName"]).is_empty() {
+        return refuse("a mirror pod may not reference service accounts");
+    }
+    let volumes = object::list(pod, &["spec", "volumes"]);
+    let pulls = !object::list(pod, &["spec", "imagePullSecrets"]).is_empty();
+    let from_env = CONTAINERS.iter().flat_map(|list| object::list(pod, &["spec", list])).any(|container| {
+        let from = |key: &str, path: &[&str]| {
+            object::list(container, &[key]).iter().any(|source| object::at(source, path).is_some())
+        };
+        from("env", &["valueFrom", "secretKeyRef"]) || from("envFrom", &["secretRef"])
+    });
+    if pulls || from_env || volumes.iter().any(|volume| volume.get("secret").is_some()) {
+        return refuse("a mirror pod may not reference secrets");
+    }
+    let tokens = volumes.iter().flat_map(|volume| object::list(volume, &["projected", "sources"]));
+    if tokens.into_iter().any(|source| source.get("serviceAccountToken").is_some()) {
+        return refuse("a mirror pod may not use ServiceAccountToken volume projections");
     }
     Ok(())
 }

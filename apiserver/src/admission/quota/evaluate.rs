@@ -65,6 +65,20 @@ impl<'a> Evaluator<'a> {
         self.what == What::Claims
     }
 
+    /// What so many objects use, where each counts for one whatever is in it.
+    pub(super) fn usage_of(&self, count: usize) -> Option<Amounts> {
+        if self.what != What::Objects {
+            return None;
+        }
+        let count = Quantity::from_units(i64::try_from(count).unwrap_or(i64::MAX));
+        let names = [Some(self.count.clone()), self.is_aliased().then(|| self.plural.to_owned())];
+        Some(names.into_iter().flatten().map(|name| (name, count)).collect())
+    }
+
+    fn is_aliased(&self) -> bool {
+        ALIASES.contains(&self.plural) && self.count == format!("count/{}", self.plural)
+    }
+
     /// Whether a call may use more.
     pub(super) fn handles(&self, subresource: &str, operation: Operation) -> bool {
         match (self.what, subresource, operation) {
@@ -88,7 +102,7 @@ impl<'a> Evaluator<'a> {
                 let plain = name.split_once(BY_CLASS).map_or(name, |(_, plain)| plain);
                 matches!(plain, "persistentvolumeclaims" | "requests.storage")
             }
-            What::Objects => ALIASES.contains(&name) && name == self.plural,
+            What::Objects => self.is_aliased() && name == self.plural,
             What::Nothing => false,
         }
     }
@@ -132,7 +146,7 @@ impl<'a> Evaluator<'a> {
             }
             What::Services => used.extend(of_service(object)),
             What::Claims => used.extend(of_claim(object)),
-            What::Objects if ALIASES.contains(&self.plural) && self.count == format!("count/{}", self.plural) => {
+            What::Objects if self.is_aliased() => {
                 used.insert(self.plural.to_owned(), one);
             }
             _ => {}

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::registry::{
     kind::{Column, Strategy, resource},
+    networking::cidr,
     object, table,
     validation::{address, field::Field, text},
 };
@@ -73,7 +74,7 @@ fn check_subset(subset: &Field<'_>, own: bool, causes: &mut Vec<Cause>) {
     }
     for found in lists.iter().flat_map(|list| subset.items(list)) {
         let ip = found.at("ip");
-        ip.check(text::ip, causes);
+        ip.check(cidr::strict_ip, causes);
         found.at("hostname").check_if_set(text::dns1123_label, causes);
         if let Some(node) = found.get("nodeName") {
             node.check(text::dns1123_subdomain, causes);

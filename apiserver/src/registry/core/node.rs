@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use super::proxied::Proxied;
 use crate::registry::{
     kind::{Column, Connect, Strategy, resource},
+    networking::cidr::strict_range,
     object, table,
     validation::{
         field::{Field, go_form},
-        pod, text,
+        internal, pod, resource_name, text,
     },
 };
 
@@ -67,16 +68,16 @@ impl Strategy for Nodes {
         let cidrs = whole.at("spec").at("podCIDRs");
         let items = whole.at("spec").items("podCIDRs");
         for cidr in &items {
-            cidr.check(text::cidr, causes);
+            cidr.check(strict_range, causes);
         }
-        if let [first, second] = items.as_slice()
-            && first.text().contains(':') == second.text().contains(':')
-        {
+        let is_six = |cidr: &Field<'_>| cidr.text().contains(':');
+        let one_family = items.iter().all(is_six) || !items.iter().any(is_six);
+        if items.len() > 2 || items.len() == 2 && one_family {
             cidrs.invalid("may specify no more than one CIDR for each IP family", causes);
         }
         for part in ["capacity", "allocatable"] {
             for (name, amount) in whole.at("status").entries(part) {
-                pod::resource_amount(name, &amount, causes);
+                resource_name::check_amount(name, &amount, causes);
             }
         }
     }
@@ -95,6 +96,22 @@ impl Strategy for Nodes {
                 "spec.podCIDRs",
                 "node updates may not change podCIDR except from \"\" to valid",
             ));
+        }
+    }
+
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        let status = Field::new(object, "").at("status");
+        for part in ["capacity", "allocatable"] {
+            for (name, amount) in status.entries(part) {
+                resource_name::check_amount(name, &amount, causes);
+            }
+        }
+        let all = status.items("addresses");
+        for (place, address) in all.iter().enumerate() {
+            if all.iter().take(place).any(|other| other.value == address.value) {
+                let shown = internal::of("io.k8s.api.core.v1.NodeAddress", address.value);
+                causes.push(Cause::duplicate(address.path.as_str(), &shown));
+            }
         }
     }
 

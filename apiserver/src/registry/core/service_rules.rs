@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::service_ports;
 use crate::registry::{
+    networking::cidr,
     object,
     validation::{address, field::Field, metadata, text},
 };
@@ -119,7 +120,7 @@ fn cluster_addresses(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         ("", None | Some("")) => return,
         ("", Some(_)) => return list.forbidden("must be empty when `clusterIP` is not specified", causes),
         ("None", None) => return,
-        (_, None) => return Field::new(first.value, "spec.clusterIPs[0]").check(text::ip, causes),
+        (_, None) => return Field::new(first.value, "spec.clusterIPs[0]").check(cidr::strict_ip, causes),
         (own, Some(other)) if own != other => {
             return list.invalid("first value must match `clusterIP`", causes);
         }
@@ -132,7 +133,7 @@ fn cluster_addresses(spec: &Field<'_>, causes: &mut Vec<Cause>) {
                 list.invalid("'None' must be the first and only value", causes);
             }
         } else {
-            address.check(text::ip, causes);
+            address.check(cidr::strict_ip, causes);
         }
     }
     if all.len() > 2 {
@@ -166,7 +167,7 @@ fn load_balancer(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     for (index, range) in spec.items("loadBalancerSourceRanges").iter().enumerate() {
         let trimmed = range.text().trim();
-        for fault in text::cidr(trimmed) {
+        for fault in cidr::strict_range(trimmed) {
             causes.push(Cause::invalid(format!("{}[{index}]", ranges.path), &json!(trimmed), &fault));
         }
     }
@@ -260,7 +261,7 @@ fn annotations(service: &Field<'_>, causes: &mut Vec<Cause>) {
         ranges.forbidden("may only be used when `type` is 'LoadBalancer'", causes);
     }
     for range in ranges.text().split(',').map(str::trim).filter(|_| !ranges.text().trim().is_empty()) {
-        for fault in text::cidr(range) {
+        for fault in cidr::strict_range(range) {
             causes.push(Cause::invalid(ranges.path.as_str(), &json!(range), &fault));
         }
     }

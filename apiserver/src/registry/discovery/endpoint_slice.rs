@@ -17,6 +17,8 @@ pub struct EndpointSlices;
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
+/// Most zones or nodes that an endpoint may be meant for.
+const MAX_HINTS: usize = 8;
 
 impl Strategy for EndpointSlices {
     fn resource(&self) -> Resource {
@@ -104,6 +106,9 @@ impl Strategy for EndpointSlices {
             if let Some(host) = endpoint.get("hostname") {
                 host.check(text::dns1123_label, causes);
             }
+            for (list, limit) in [("forZones", MAX_HINTS), ("forNodes", MAX_HINTS)] {
+                hints(&endpoint.at("hints"), list, limit, causes);
+            }
         }
     }
 
@@ -159,5 +164,20 @@ impl Strategy for EndpointSlices {
             addresses.into(),
             table::age(object, now),
         ]
+    }
+}
+
+/// Checks for whom an endpoint is meant.
+fn hints(all: &Field<'_>, list: &str, limit: usize, causes: &mut Vec<Cause>) {
+    if all.count(list) > limit {
+        return all.at(list).too_many(all.count(list), limit, causes);
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for hint in all.items(list) {
+        let name = hint.at("name");
+        if seen.contains(&name.text()) {
+            name.duplicate(causes);
+        }
+        seen.push(name.text());
     }
 }

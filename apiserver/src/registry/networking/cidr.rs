@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::registry::validation::text::{self, Faults};
 
+const OTHER_FORM: &str = "must be in canonical form";
 const LEADING_ZEROS_IP: &str = "must not have leading 0s";
 const LEADING_ZEROS_RANGE: &str = "must not have leading 0s in IP or prefix length";
 
@@ -24,7 +25,7 @@ pub fn canonical_ip(value: &str) -> Faults {
     if parsed.to_string() == value {
         return Vec::new();
     }
-    vec![format!("must be in canonical form ({:?})", parsed.to_string())]
+    vec![format!("{OTHER_FORM} ({:?})", parsed.to_string())]
 }
 
 /// A range of addresses in its canonical form.
@@ -45,7 +46,25 @@ pub fn canonical_range(value: &str) -> Faults {
     if parsed.to_string() == value {
         return Vec::new();
     }
-    vec![format!("must be in canonical form ({:?})", parsed.to_string())]
+    vec![format!("{OTHER_FORM} ({:?})", parsed.to_string())]
+}
+
+/// An address as older kinds take it: strictly written, though not in the canonical form.
+#[must_use]
+pub fn strict_ip(value: &str) -> Faults {
+    canonical_ip(value).into_iter().filter(|fault| !fault.starts_with(OTHER_FORM)).collect()
+}
+
+/// A range as older kinds take it: strictly written, though not in the canonical form.
+#[must_use]
+pub fn strict_range(value: &str) -> Faults {
+    canonical_range(value).into_iter().filter(|fault| !fault.starts_with(OTHER_FORM)).collect()
+}
+
+/// An address, in any form that was ever taken.
+#[must_use]
+pub fn any_ip(value: &str) -> Option<IpAddr> {
+    value.parse().or_else(|_| without_leading_zeros(value).parse()).ok()
 }
 
 /// A range of addresses, in any form that was ever taken.

@@ -4,12 +4,16 @@ use std::net::IpAddr;
 
 use martello_api::status::Cause;
 
-use super::{field::Field, text};
+use super::field::Field;
+use crate::registry::networking::cidr;
 
 /// Checks an address at which something is served: a usable one, not special.
 pub fn served(address: &Field<'_>, causes: &mut Vec<Cause>) {
-    address.check(text::ip, causes);
-    not_special(address, causes);
+    let before = causes.len();
+    address.check(cidr::strict_ip, causes);
+    if causes.len() == before {
+        not_special(address, causes);
+    }
 }
 
 /// What is told of an address that is taken although it is not written as it should be.
@@ -32,7 +36,7 @@ pub fn warning(address: &Field<'_>) -> Option<String> {
 
 /// Checks that an address is not one that only a single machine or link knows.
 pub fn not_special(address: &Field<'_>, causes: &mut Vec<Cause>) {
-    let Ok(parsed) = address.text().parse::<IpAddr>() else {
+    let Some(parsed) = cidr::any_ip(address.text()) else {
         return address.invalid("must be a valid IP address", causes);
     };
     let (local, multicast) = match parsed {
@@ -69,7 +73,7 @@ mod tests {
         assert_eq!(
             ["192.0.2.1", "2001:db8::1", "127.0.0.1", "169.254.0.1", "fe80::1", "0.0.0.0", "224.0.0.5", "x"]
                 .map(faults),
-            [0, 0, 1, 1, 1, 1, 1, 2]
+            [0, 0, 1, 1, 1, 1, 1, 1]
         );
     }
 }
