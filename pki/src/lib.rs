@@ -9,6 +9,7 @@ pub mod enroll;
 pub mod foreign;
 pub mod identity;
 pub mod join;
+pub mod oidc;
 pub mod profile;
 pub mod request;
 pub mod rotation;

@@ -12,6 +12,7 @@ use super::Peer;
 use crate::{registry::object, server::Core};
 
 /// A user of a token, and for whom the token is.
+#[derive(Clone, Debug)]
 pub struct Accepted {
     /// The user.
     pub user: User,
@@ -28,6 +29,9 @@ pub enum Refused {
     /// What it is bound to is gone.
     #[error("{0}")]
     Bound(String),
+    /// An identity provider or a webhook should know it, and does not.
+    #[error("{0}")]
+    Foreign(String),
 }
 
 impl Refused {
@@ -40,6 +44,7 @@ impl Refused {
             Self::Token(TokenError::NotYetValid(_)) => "service account token is not valid yet".to_owned(),
             Self::Token(error @ TokenError::Audience { .. }) => error.to_string(),
             Self::Token(_) => return INVALID.to_owned(),
+            Self::Foreign(why) => why.clone(),
             Self::Bound(_) => "service account token has been invalidated".to_owned(),
         };
         format!("[{INVALID}, {more}]")
@@ -71,8 +76,23 @@ pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: T
     }
     let own = own_audiences(core);
     let wanted = if wanted.is_empty() { &own } else { wanted };
+    let foreign = core.foreign.get();
+    if let Some(foreign) = foreign
+        && let Some(answer) = foreign.of_provider(token, &own, wanted, now).await
+    {
+        return answer.map_err(Refused::Foreign);
+    }
     let audiences: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    let verified = core.pki.tokens().verify(token, &audiences, now)?;
+    let verified = match core.pki.tokens().verify(token, &audiences, now) {
+        Err(error @ (TokenError::Malformed(_) | TokenError::NotSigned | TokenError::Issuer)) => {
+            let answer = match foreign {
+                Some(foreign) => foreign.of_webhook(token, wanted, now).await,
+                None => None,
+            };
+            return answer.map_or(Err(Refused::Token(error)), |answer| answer.map_err(Refused::Foreign));
+        }
+        verified => verified?,
+    };
     check_bound(core, &verified.claims, now).await.map_err(|error| Refused::Bound(error.message))?;
     Ok(Accepted { user: verified.user(), audiences: verified.audiences })
 }

@@ -13,7 +13,12 @@ use martello_policy::Decision;
 
 use crate::{http::query::decode, server::Core};
 
+pub mod config;
 pub mod credentials;
+pub mod foreign;
+pub mod oidc;
+pub mod url;
+pub mod webhook;
 
 /// What a connection proved, once for all of its requests.
 #[derive(Clone, Debug)]

@@ -157,6 +157,7 @@ impl Follower {
             && custom.kinds.iter().zip(&kinds).all(|(one, other)| Arc::ptr_eq(one, other));
         if !same {
             self.core.registry.replace_custom(kinds);
+            self.core.extensions.wake();
         }
     }
 

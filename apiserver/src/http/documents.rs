@@ -84,7 +84,7 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
             document(headers, openapi().v2_protobuf(), PROTOBUF_V2)
         }
         ["openapi", "v2"] => document(headers, openapi().v2_json(), "application/json"),
-        ["openapi", "v3"] => reply::text(200, openapi().v3_index().clone()),
+        ["openapi", "v3"] => reply::text(200, extension::with_schemas(core, openapi().v3_index().clone())),
         ["openapi", "v3", place @ ..] => {
             let place = place.join("/");
             match openapi().v3(&place) {

@@ -251,7 +251,9 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
-    if let Some(extension) = core.extensions.of(&info.path) {
+    if let Some(extension) = core.extensions.of(&info.path)
+        && !core.registry.has_version(&extension.group, &extension.version)
+    {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
         let body = if upgrade_wanted(&headers) { Bytes::new() } else { read_body(request).await.map_err(plain)? };
         let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };

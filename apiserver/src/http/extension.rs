@@ -116,6 +116,22 @@ pub fn with_aggregated(core: &Core, own: (Bytes, String)) -> (Bytes, String) {
     serde_json::to_vec(&list).map_or(own, |merged| discovery::hashed(merged.into()))
 }
 
+/// `/openapi/v3` with the schemas of extension servers, which they serve themselves.
+#[must_use]
+pub fn with_schemas(core: &Core, own: Bytes) -> Bytes {
+    let extensions = core.extensions.all();
+    if extensions.is_empty() {
+        return own;
+    }
+    let Ok(mut index) = serde_json::from_slice::<Value>(&own) else { return own };
+    for extension in extensions.iter().filter(|extension| extension.is_available()) {
+        let place = format!("apis/{}/{}", extension.group, extension.version);
+        let url = format!("/openapi/v3/{place}");
+        object::set(&mut index, &["paths"], &place, json!({"serverRelativeURL": url}));
+    }
+    serde_json::to_vec(&index).map_or(own, Bytes::from)
+}
+
 /// A version as it stands in the aggregated form, made of the server's own list.
 fn aggregated(extension: &Extension) -> Value {
     let listed = extension.resources();

@@ -36,14 +36,23 @@ pub fn spawn(what: &'static str, name: &str, work: impl Future<Output = Result<(
 
 /// Sends a merge patch.
 pub async fn patch(client: &Client, path: &str, body: &Value) -> Result<(), ApiError> {
-    let failed = |why: String| ApiError::internal(format!("PATCH {path}: {why}"));
-    let bytes = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
+    send(client, "PATCH", path, body).await
+}
+
+/// Deletes an object.
+pub async fn delete(client: &Client, path: &str) -> Result<(), ApiError> {
+    send(client, "DELETE", path, &Value::Null).await
+}
+
+async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result<(), ApiError> {
+    let failed = |why: String| ApiError::internal(format!("{method} {path}: {why}"));
+    let bytes = if body.is_null() { Ok(Vec::new()) } else { serde_json::to_vec(body) };
     let request = http::Request::builder()
-        .method("PATCH")
+        .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
         .header(http::header::USER_AGENT, "apiserver")
-        .body(bytes)
+        .body(bytes.map_err(|error| failed(error.to_string()))?)
         .map_err(|error| failed(error.to_string()))?;
     match client.request::<Value>(request).await {
         Ok(_) => Ok(()),

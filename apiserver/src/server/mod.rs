@@ -90,6 +90,8 @@ pub struct Core {
     pub quotas: crate::admission::quota::Book,
     /// Who else serves groups.
     pub extensions: extensions::Extensions,
+    /// Who else knows users.
+    pub foreign: std::sync::OnceLock<crate::authn::foreign::Foreign>,
     /// Who is served first.
     pub flow: crate::flow::FlowControl,
     /// Policies and webhooks that users configured.
@@ -129,6 +131,7 @@ impl Server {
             services: services::Allocator::new(config.service_network, config.node_ports),
             quotas: crate::admission::quota::Book::default(),
             extensions: extensions::Extensions::default(),
+            foreign: std::sync::OnceLock::new(),
             flow: crate::flow::FlowControl::default(),
             hooks: crate::admission::dynamic::Hooks::default(),
             published: crate::http::documents::Published::default(),
@@ -162,6 +165,13 @@ impl Server {
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
         crate::flow::condition::follow_all(&self.core);
         Ok(())
+    }
+
+    /// Lets others, too, say who somebody is. It is said once, before the first request.
+    pub fn recognize(&self, foreign: crate::authn::foreign::Foreign) {
+        if self.core.foreign.set(foreign).is_err() {
+            tracing::error!("who else knows users was said already; what was said now does not count");
+        }
     }
 
     /// What all requests share.

@@ -45,6 +45,12 @@ pub struct Flags {
     /// File with the passphrase that guards the keys instead of a key file; `-` reads it from standard input.
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// Identity providers (OpenID Connect), as Kubernetes' `AuthenticationConfiguration`.
+    #[arg(long, value_name = "FILE")]
+    pub authentication_config: Option<PathBuf>,
+    /// A webhook that knows tokens, as a kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
     /// Addresses of Services.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub service_cidr: Ipv4Net,

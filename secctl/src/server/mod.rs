@@ -91,6 +91,11 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         identity: Some(identity.clone()),
         weaker_settings: flags.weaker(),
     });
+    let foreign = martello_apiserver::authn::foreign::Foreign::read(
+        flags.authentication_config.as_deref(),
+        flags.authentication_token_webhook_config_file.as_deref(),
+    );
+    server.recognize(foreign.context("read who else knows users (--authentication-…)")?);
     let serving = tokio::spawn({
         let (server, shutdown) = (server.clone(), shutdown.clone());
         async move { server.serve(listener, tls, shutdown).await }

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::Registry;
+use crate::registry::{Registry, object};
 
 /// Says that the server keeps the object.
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+/// When: at every start, or as groups come and go.
+const ON_START: &str = "onstart";
+const ALWAYS: &str = "true";
 /// Priorities of groups, as upstream's: the first come first in discovery.
 const GROUPS: [(&str, i64); 22] = [
     ("", 18_000),
@@ -45,15 +48,35 @@ pub fn services(registry: &Registry) -> Vec<Value> {
             seen.push(key);
         }
     }
-    seen.into_iter().map(|(group, version)| service(group, version)).collect()
+    seen.into_iter().map(|(group, version)| service(group, version, ON_START)).collect()
 }
 
-fn service(group: &str, version: &str) -> Value {
+/// One for each group and version of custom resources.
+#[must_use]
+pub fn custom(registry: &Registry) -> Vec<Value> {
+    let custom = registry.custom();
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for kind in custom.kinds.iter() {
+        let key = (&*kind.resource.gvk.group, &*kind.resource.gvk.version);
+        if !seen.contains(&key) {
+            seen.push(key);
+        }
+    }
+    seen.into_iter().map(|(group, version)| service(group, version, ALWAYS)).collect()
+}
+
+/// Whether an object is one of [`custom`]'s.
+#[must_use]
+pub fn is_of_custom(service: &Value) -> bool {
+    object::text(service, &["metadata", "labels", MANAGED]) == ALWAYS
+}
+
+fn service(group: &str, version: &str, managed: &str) -> Value {
     let (group_priority, version_priority) = priorities(group, version);
     json!({
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
-        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: "onstart"}},
+        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: managed}},
         "spec": {
             "group": group,
             "version": version,

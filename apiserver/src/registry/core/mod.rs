@@ -38,8 +38,8 @@ pub mod volume_sources;
 #[must_use]
 pub fn kinds() -> Vec<Kind> {
     vec![
-        Kind::new(binding::Bindings),
         Kind::new(component_status::ComponentStatuses),
+        Kind::new(binding::Bindings),
         Kind::new(configmap::ConfigMaps),
         Kind::new(endpoints::Endpoints),
         Kind::new(super::events::core::Events),

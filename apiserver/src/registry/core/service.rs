@@ -15,6 +15,7 @@ use crate::{
     registry::{
         call::Call,
         kind::{Change, Column, Connect, Deleted, NameRule, Strategy, resource},
+        networking::ip_address,
         object, table,
     },
     server::{Core, services::AllocationError},
@@ -143,6 +144,7 @@ impl Strategy for Services {
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+        ip_address::follow(core, object, old);
         if let Some(any) = object.or(old) {
             release_but(core, any, object);
         }

@@ -1,19 +1,30 @@
 //! ServiceCIDRs: the ranges from which Services get their addresses.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    clock::{self, rfc3339_seconds},
+    resource::Resource,
+    status::Cause,
+};
 use serde_json::{Value, json};
 
 use super::cidr;
-use crate::registry::{
-    kind::{Column, Strategy, resource},
-    object, table,
-    validation::field::Field,
+use crate::{
+    registry::{
+        kind::{Column, Strategy, resource},
+        object, table,
+        validation::field::Field,
+    },
+    server::{Core, followup},
 };
 
 /// ServiceCIDRs.
 pub struct ServiceCidrs;
 
+/// The range that the server was started with.
+const DEFAULT: &str = "kubernetes";
 const IMMUTABLE: &str = "field is immutable";
 /// Ranges of one object: one of each family.
 const MAX_RANGES: usize = 2;
@@ -51,6 +62,18 @@ impl Strategy for ServiceCidrs {
         }
     }
 
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+        let Some(range) = object.filter(|range| object::list(range, &["status", "conditions"]).is_empty()) else {
+            return;
+        };
+        let (core, name) = (Arc::clone(core), object::name(range).to_owned());
+        let condition = condition(&name, &rfc3339_seconds(clock::now()));
+        followup::spawn("tell whether a ServiceCIDR is used", &name.clone(), async move {
+            let path = format!("/apis/networking.k8s.io/v1/servicecidrs/{name}/status");
+            followup::patch(&core.own_client(), &path, &json!({"status": {"conditions": [condition]}})).await
+        });
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 3] = [Column::name(), Column::text("CIDRs", "spec.cidrs"), Column::age()];
         &COLUMNS
@@ -60,6 +83,16 @@ impl Strategy for ServiceCidrs {
         let ranges: Vec<&str> = object::list(object, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
         vec![object::name(object).into(), ranges.join(",").into(), table::age(object, now)]
     }
+}
+
+/// Addresses come from the range that the server was started with, and from no other.
+fn condition(name: &str, now: &str) -> Value {
+    let (status, reason, message) = if name == DEFAULT {
+        ("True", "", "Kubernetes Service CIDR is ready")
+    } else {
+        ("False", "NotUsed", "this server gives Services addresses of its own range (--service-cidr) only")
+    };
+    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now})
 }
 
 fn check(object: &Value, causes: &mut Vec<Cause>) {

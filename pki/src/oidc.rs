@@ -1,0 +1,164 @@
+//! Tokens of identity providers (OpenID Connect): signature, issuer, audience and time. What the claims mean is for the caller.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::{Map, Value};
+
+use crate::token::MAX_TOKEN_BYTES;
+
+/// Algorithms of signatures that are verified: none that both sides could make with the same key.
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+/// How far clocks may differ.
+const LEEWAY_SECONDS: i64 = 10;
+/// Most keys of a provider.
+const MAX_KEYS: usize = 100;
+
+/// Claims of a token.
+pub type Claims = Map<String, Value>;
+
+/// Why a token is refused. Nothing of the token is in the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OidcError {
+    /// It is no JWT, or too long.
+    #[error("oidc: malformed jwt")]
+    Malformed,
+    /// It was signed with another key: the provider may have new ones.
+    #[error("oidc: verify token: no key of the provider signed it")]
+    UnknownKey,
+    /// It was changed, or signed otherwise.
+    #[error("oidc: verify token: failed to verify signature")]
+    Signature,
+    /// It comes from another issuer.
+    #[error("oidc: id token issued by a different provider")]
+    Issuer,
+    /// It is for others.
+    #[error("oidc: verify token: expected audience in {0:?}")]
+    Audience(Vec<String>),
+    /// It does not hold any more, or not yet.
+    #[error("oidc: verify token: token is expired or not valid yet")]
+    Time,
+    /// The keys can't be read.
+    #[error("the keys of the provider can't be read: {0}")]
+    Keys(String),
+}
+
+/// The keys of a provider.
+#[derive(Clone, Default)]
+pub struct Keys(HashMap<String, DecodingKey>);
+
+impl Keys {
+    /// Reads the provider's document (RFC 7517). Keys of kinds that are not verified here are left out.
+    ///
+    /// # Errors
+    /// When it is no such document, or has too many keys.
+    pub fn read(document: &[u8]) -> Result<Self, OidcError> {
+        let set: JwkSet = serde_json::from_slice(document).map_err(|error| OidcError::Keys(error.to_string()))?;
+        if set.keys.len() > MAX_KEYS {
+            return Err(OidcError::Keys(format!("there are {} keys; the limit is {MAX_KEYS}", set.keys.len())));
+        }
+        let usable = |jwk: &Jwk| {
+            let key = DecodingKey::from_jwk(jwk).ok()?;
+            Some((jwk.common.key_id.clone().unwrap_or_default(), key))
+        };
+        Ok(Self(set.keys.iter().filter_map(usable).collect()))
+    }
+}
+
+/// The issuer that a token claims to come from; unverified, to find out whom to ask.
+#[must_use]
+pub fn claimed_issuer(token: &str) -> Option<String> {
+    use base64::Engine as _;
+    if token.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    Some(claims.get("iss")?.as_str()?.to_owned())
+}
+
+/// The claims of a token that `issuer` signed for one of `audiences` and that holds `now`.
+///
+/// # Errors
+/// When it does not.
+pub fn verify(
+    token: &str,
+    keys: &Keys,
+    issuer: &str,
+    audiences: &[String],
+    now: Timestamp,
+) -> Result<Claims, OidcError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(OidcError::Malformed);
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| OidcError::Malformed)?;
+    if !ALGORITHMS.contains(&header.alg) {
+        return Err(OidcError::Signature);
+    }
+    let key = keys.0.get(header.kid.as_deref().unwrap_or_default()).ok_or(OidcError::UnknownKey)?;
+    let mut validation = Validation::new(header.alg);
+    // Times and audiences are checked below, with the time that was passed in.
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    let claims = jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| OidcError::Signature)?.claims;
+    if claims.get("iss").and_then(Value::as_str) != Some(issuer) {
+        return Err(OidcError::Issuer);
+    }
+    let named = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    if !audiences.iter().any(|wanted| named.contains(&wanted.as_str())) {
+        return Err(OidcError::Audience(audiences.to_vec()));
+    }
+    let seconds = |key: &str| claims.get(key).and_then(Value::as_f64);
+    let now = now.as_second();
+    let ended = seconds("exp").is_none_or(|end| (now - LEEWAY_SECONDS) as f64 >= end);
+    let begins = seconds("nbf").is_some_and(|begin| ((now + LEEWAY_SECONDS) as f64) < begin);
+    if ended || begins { Err(OidcError::Time) } else { Ok(claims) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_its_issuer() {
+        // {"iss":"https://idp.example.com"}
+        assert_eq!(
+            claimed_issuer("e30.eyJpc3MiOiJodHRwczovL2lkcC5leGFtcGxlLmNvbSJ9.x").as_deref(),
+            Some("https://idp.example.com")
+        );
+        assert_eq!(claimed_issuer("a.b"), None);
+        assert_eq!(claimed_issuer("garbage"), None);
+    }
+
+    #[test]
+    fn unsigned_tokens_and_shared_keys_are_refused() {
+        let keys = Keys::default();
+        let now = Timestamp::UNIX_EPOCH;
+        // {"alg":"HS256"}, {"alg":"none"}
+        for header in ["eyJhbGciOiJIUzI1NiJ9", "eyJhbGciOiJub25lIn0"] {
+            assert!(verify(&format!("{header}.e30.x"), &keys, "i", &[], now).is_err());
+        }
+        assert!(Keys::read(b"{}").is_err());
+        assert!(Keys::read(br#"{"keys":[]}"#).is_ok());
+    }
+}
