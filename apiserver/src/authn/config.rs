@@ -142,7 +142,8 @@ const VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 /// Most providers, as upstream's.
 const MAX_PROVIDERS: usize = 64;
-const NO_EXPRESSIONS: &str = "expressions are not evaluated here; name a claim";
+const BOTH: &str = "claim and expression can't both be set";
+const EMAIL: &str = "claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression";
 
 impl AuthenticationConfiguration {
     /// Reads a file.
@@ -201,21 +202,31 @@ impl Provider {
         let maps = &self.claim_mappings;
         for (name, mapping) in [("username", &maps.username), ("groups", &maps.groups), ("uid", &maps.uid)] {
             let field = format!("claimMappings.{name}");
-            if !mapping.expression.is_empty() {
-                return Some((field, NO_EXPRESSIONS));
+            if !mapping.expression.is_empty() && (!mapping.claim.is_empty() || mapping.prefix.is_some()) {
+                return Some((field, BOTH));
             }
             if name != "uid" && !mapping.claim.is_empty() && mapping.prefix.is_none() {
                 return Some((field, "prefix is required when claim is set; it may be an empty string"));
             }
         }
-        if maps.username.claim.is_empty() {
-            return found("claimMappings.username", "claim is required");
+        if maps.username.claim.is_empty() && maps.username.expression.is_empty() {
+            return found("claimMappings.username", "claim or expression is required");
         }
-        let expressions = !maps.extra.is_empty()
-            || !self.user_validation_rules.is_empty()
-            || self.claim_validation_rules.iter().any(|rule| !rule.expression.is_empty());
-        if expressions {
-            return found("claimMappings.extra, claimValidationRules, userValidationRules", NO_EXPRESSIONS);
+        if self.claim_validation_rules.iter().any(|rule| rule.claim.is_empty() == rule.expression.is_empty()) {
+            return found("claimValidationRules", "either claim or expression must be set, and not both");
+        }
+        if maps.extra.iter().any(|extra| extra.key.is_empty() || extra.key.to_lowercase() != extra.key) {
+            return found(
+                "claimMappings.extra",
+                "key must be a lowercase domain-prefix path (such as example.org/foo)",
+            );
+        }
+        let expressions = std::iter::once(&maps.username.expression)
+            .chain(maps.extra.iter().map(|extra| &extra.value_expression))
+            .chain(self.claim_validation_rules.iter().map(|rule| &rule.expression));
+        let verifies = expressions.into_iter().any(|text| text.contains("email_verified"));
+        if maps.username.expression.contains("claims.email") && !verifies {
+            return found("claimMappings.username.expression", EMAIL);
         }
         None
     }
@@ -236,7 +247,9 @@ mod tests {
         let good = read("{claim: sub, prefix: 'idp:'}").unwrap();
         assert_eq!(good.jwt[0].claim_mappings.username.prefix.as_deref(), Some("idp:"));
         assert!(read("{claim: sub}").unwrap_err().to_string().contains("prefix is required"));
-        assert!(read("{expression: claims.sub}").unwrap_err().to_string().contains("expressions"));
+        assert!(read("{expression: claims.sub}").is_ok());
+        assert!(read("{expression: claims.sub, claim: sub}").unwrap_err().to_string().contains("both"));
+        assert!(read("{expression: claims.email}").unwrap_err().to_string().contains("email_verified"));
         assert!(matches!(read("{claims: sub}"), Err(ConfigError::Read(_))));
     }
 }

@@ -34,9 +34,6 @@ pub enum ForeignConfigError {
     /// It is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A provider's authority can't be used.
-    #[error("the authentication configuration: certificateAuthority")]
-    Trust(#[from] martello_pki::ForeignError),
     /// The webhook's file is wrong.
     #[error(transparent)]
     Webhook(#[from] WebhookConfigError),
@@ -49,8 +46,8 @@ impl Foreign {
         if let Some(path) = providers {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ForeignConfigError::Read { path: path.display().to_string(), source })?;
-            for provider in AuthenticationConfiguration::read(&text)?.jwt {
-                foreign.providers.push(Authenticator::new(provider)?);
+            for (index, provider) in AuthenticationConfiguration::read(&text)?.jwt.into_iter().enumerate() {
+                foreign.providers.push(Authenticator::new(provider, index)?);
             }
         }
         foreign.webhook = webhook.map(TokenWebhook::read).transpose()?;

@@ -16,6 +16,7 @@ use crate::{http::query::decode, server::Core};
 pub mod config;
 pub mod credentials;
 pub mod foreign;
+pub mod mapping;
 pub mod oidc;
 pub mod url;
 pub mod webhook;

@@ -14,7 +14,11 @@ use parking_lot::RwLock;
 use rustls::ClientConfig;
 use serde_json::Value;
 
-use super::{config::Provider, url::Url};
+use super::{
+    config::{ConfigError, Provider},
+    mapping::Mapper,
+    url::Url,
+};
 use crate::http::outbound::{self, Outgoing};
 
 /// Largest document of a provider.
@@ -41,17 +45,23 @@ pub enum ProviderError {
 /// A provider and its keys.
 pub struct Authenticator {
     provider: Provider,
+    mapper: Mapper,
     tls: Arc<ClientConfig>,
     keys: RwLock<(Keys, Option<Timestamp>)>,
     fetching: tokio::sync::Mutex<()>,
 }
 
 impl Authenticator {
-    /// Of a provider; its keys are asked for when they are first needed.
-    pub fn new(provider: Provider) -> Result<Self, martello_pki::ForeignError> {
-        let trust = ForeignTrust::from_pem(provider.issuer.certificate_authority.as_bytes())?;
-        let tls = foreign_config(trust, None)?;
-        Ok(Self { provider, tls, keys: RwLock::default(), fetching: tokio::sync::Mutex::default() })
+    /// Of a provider, the `index`th of its file; its keys are asked for when they are first needed.
+    pub fn new(provider: Provider, index: usize) -> Result<Self, ConfigError> {
+        let untrusted = |error: martello_pki::ForeignError| ConfigError::Invalid {
+            path: format!("jwt[{index}].issuer.certificateAuthority"),
+            why: error.to_string(),
+        };
+        let trust = ForeignTrust::from_pem(provider.issuer.certificate_authority.as_bytes()).map_err(untrusted)?;
+        let tls = foreign_config(trust, None).map_err(untrusted)?;
+        let mapper = Mapper::new(&provider, index)?;
+        Ok(Self { provider, mapper, tls, keys: RwLock::default(), fetching: tokio::sync::Mutex::default() })
     }
 
     /// What its tokens call it.
@@ -69,7 +79,7 @@ impl Authenticator {
             }
             verified => verified?,
         };
-        self.map(&claims)
+        self.mapper.user(&claims).map_err(ProviderError::Claim)
     }
 
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, OidcError> {
@@ -125,75 +135,5 @@ impl Authenticator {
         };
         let answered = tokio::time::timeout(FETCH_TIMEOUT, asked).await;
         answered.map_err(|_| failed("it did not answer in time".to_owned()))?.map_err(failed)
-    }
-
-    /// The user that the claims speak of.
-    fn map(&self, claims: &Claims) -> Result<User, ProviderError> {
-        let missing = |claim: &str| ProviderError::Claim(format!("parse username claims {claim:?}: claim not present"));
-        for rule in &self.provider.claim_validation_rules {
-            if claims.get(&rule.claim).and_then(Value::as_str) != Some(rule.required_value.as_str()) {
-                return Err(ProviderError::Claim(format!("claim {:?} has not the required value", rule.claim)));
-            }
-        }
-        let maps = &self.provider.claim_mappings;
-        let name = claims.get(&maps.username.claim).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| missing(&maps.username.claim))?;
-        let unverified = claims.get("email_verified").is_some_and(|verified| verified != &Value::Bool(true));
-        if maps.username.claim == "email" && unverified {
-            return Err(ProviderError::Claim("email not verified".to_owned()));
-        }
-        let prefixed = |prefix: &Option<String>, text: &str| format!("{}{text}", prefix.as_deref().unwrap_or_default());
-        let groups: Vec<String> = match claims.get(&maps.groups.claim) {
-            Some(Value::String(one)) => vec![one.clone()],
-            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            _ => Vec::new(),
-        };
-        let groups = groups.iter().map(|group| prefixed(&maps.groups.prefix, group));
-        let mut user = User::authenticated(prefixed(&maps.username.prefix, name), groups);
-        // What only the server itself may say of somebody.
-        if user.name.starts_with("system:") {
-            return Err(ProviderError::Claim("username must not begin with system:".to_owned()));
-        }
-        let reserved =
-            |group: &String| group.starts_with("system:") && group != martello_api::identity::GROUP_AUTHENTICATED;
-        if user.groups.iter().any(reserved) {
-            return Err(ProviderError::Claim("groups must not begin with system:".to_owned()));
-        }
-        user.uid = claims.get(&maps.uid.claim).and_then(Value::as_str).map(str::to_owned);
-        Ok(user)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::authn::config::AuthenticationConfiguration;
-
-    fn map(claims: Value) -> Result<User, String> {
-        let yaml = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://idp.example.com\n    audiences: [k]\n    certificateAuthority: pem\n  claimValidationRules: [{claim: hd, requiredValue: example.com}]\n  claimMappings:\n    username: {claim: email, prefix: 'idp:'}\n    groups: {claim: roles, prefix: 'idp:'}\n    uid: {claim: sub}\n";
-        let provider = AuthenticationConfiguration::read(yaml).unwrap().jwt.remove(0);
-        let tls = foreign_config(ForeignTrust::DangerouslyAnyone, None).unwrap();
-        let authenticator =
-            Authenticator { provider, tls, keys: RwLock::default(), fetching: tokio::sync::Mutex::default() };
-        let Value::Object(claims) = claims else { panic!() };
-        authenticator.map(&claims).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn claims_become_a_user() {
-        let claims = json!({"hd": "example.com", "email": "jane@example.com", "roles": ["devs"], "sub": "7"});
-        let user = map(claims).unwrap();
-        assert_eq!((user.name.as_str(), user.uid.as_deref()), ("idp:jane@example.com", Some("7")));
-        assert_eq!(user.groups, ["idp:devs", "system:authenticated"]);
-    }
-
-    #[test]
-    fn claims_that_do_not_fit_make_nobody() {
-        assert!(map(json!({"hd": "other", "email": "a"})).unwrap_err().contains("hd"));
-        assert!(map(json!({"hd": "example.com"})).unwrap_err().contains("claim not present"));
-        let unverified = json!({"hd": "example.com", "email": "a", "email_verified": false});
-        assert_eq!(map(unverified).unwrap_err(), "oidc: email not verified");
     }
 }
