@@ -100,7 +100,9 @@ fn object(schema: &Value, named: &str) -> Kind {
             if named.is_empty() {
                 Kind::Any
             } else {
-                Kind::Raw
+                // Owned by key, which what upstream's own kinds hold in this form is not.
+                let nulls = Nulls { allowed: true, default: None };
+                Kind::Map(Arc::new(Map { value: Kind::Any, atomic: is_atomic(schema), nulls }))
             }
         }
         _ => Kind::Message(Link::to(Arc::new(message(schema)))),
