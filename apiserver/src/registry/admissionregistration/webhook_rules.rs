@@ -244,6 +244,7 @@ mod tests {
             [
                 "c.service.path: Invalid value: \"a//b\": must start with a '/'",
                 "c.service.path: Invalid value: \"a//b\": segment[0] may not be empty",
+                "c.service.path: Invalid value: \"a//b\": segment[1] may not be empty",
             ]
         );
     }

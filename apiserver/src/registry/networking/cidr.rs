@@ -31,12 +31,10 @@ pub fn canonical_ip(value: &str) -> Faults {
 /// A range of addresses in its canonical form.
 #[must_use]
 pub fn canonical_range(value: &str) -> Faults {
-    let Ok(parsed) = value.parse::<IpNet>() else {
-        if without_leading_zeros(value).parse::<IpNet>().is_ok() {
-            return vec![LEADING_ZEROS_RANGE.to_owned()];
-        }
-        return text::cidr(value);
-    };
+    let Some(parsed) = any_range(value) else { return text::cidr(value) };
+    if without_leading_zeros(value) != value {
+        return vec![LEADING_ZEROS_RANGE.to_owned()];
+    }
     if is_mapped(parsed.addr()) {
         return vec!["must not have an IPv4-mapped IPv6 address".to_owned()];
     }
@@ -77,8 +75,7 @@ pub fn any_range(value: &str) -> Option<IpNet> {
 #[must_use]
 pub fn range_warnings(path: &str, value: &str) -> Vec<String> {
     let Some(range) = any_range(value) else { return Vec::new() };
-    let strict = value.parse::<IpNet>();
-    if strict.is_err() || is_mapped(range.addr()) {
+    if without_leading_zeros(value) != value || is_mapped(range.addr()) {
         return vec![format!(
             "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
             unmapped(range)
