@@ -200,7 +200,7 @@ mod tests {
                 "behavior": {"scaleDown": {"selectPolicy": "Min", "policies": [{"type": "Pods", "value": 1, "periodSeconds": 60}]}}},
             "status": {"desiredReplicas": 2, "currentMetrics": [
                 {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 40, "averageValue": "400m"}}}],
-                "conditions": [{"type": "AbleToScale", "status": "True"}]}
+                "conditions": [{"type": "AbleToScale", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
         })
     }
 
