@@ -266,7 +266,9 @@ fn untrusted(error: &std::io::Error) -> String {
     use rustls::{CertificateError as Why, Error};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let x509 = match inner {
-        Some(Error::InvalidCertificate(Why::UnknownIssuer)) => "certificate signed by unknown authority".to_owned(),
+        Some(Error::InvalidCertificate(Why::UnknownIssuer | Why::BadSignature)) => {
+            "certificate signed by unknown authority".to_owned()
+        }
         Some(Error::InvalidCertificate(Why::Expired | Why::ExpiredContext { .. })) => {
             "certificate has expired or is not yet valid".to_owned()
         }
