@@ -110,6 +110,12 @@ fn definition(schema: &Schema, flavour: Flavour, words: &Descriptions) -> Value 
     let mut properties = Map::new();
     for field in schema.fields() {
         let mut value = property(field, flavour);
+        if let (Value::Object(map), true) =
+            (&mut value, schema.name.ends_with(".APIServiceSpec") && field.name == "caBundle")
+        {
+            // The one text that is declared a list: of bytes, upstream.
+            map.insert("x-kubernetes-list-type".into(), "atomic".into());
+        }
         describe(&mut value, words.of_field(&schema.name, &field.name));
         properties.insert(field.name.to_string(), value);
     }
