@@ -8,6 +8,7 @@
 pub mod mutate;
 pub mod watch;
 
+mod extensions;
 mod identity;
 mod images;
 mod node;
@@ -73,6 +74,10 @@ targets![
     node::spdy,
     node::spdy_headers,
     node::container_log,
+    extensions::expression,
+    extensions::custom_resource,
+    extensions::json_path,
+    extensions::schedule,
 ];
 
 /// The target of this name.
