@@ -82,12 +82,15 @@ impl Start {
         let id = spec.id.clone();
         match self.context.runtime.start_container(&uid, spec).await {
             Ok(status) => {
+                let (ContainerState::Running { started_at, .. } | ContainerState::Exited { started_at, .. }) =
+                    status.state;
                 self.event(Kind::Normal, "Created", format!("Created container: {}", self.name));
                 self.event(Kind::Normal, "Started", format!("Started container {}", self.name));
                 tell(Fact::Started {
                     name: self.name.clone(),
                     id: id.clone(),
                     image_id: ready.id,
+                    started_at,
                     waits_for_startup: container.startup_probe.is_some(),
                     waits_for_readiness: container.readiness_probe.is_some(),
                 });

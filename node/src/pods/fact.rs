@@ -45,6 +45,8 @@ pub enum Fact {
         id: String,
         /// What it was made from.
         image_id: String,
+        /// When its process started, as the runtime says: an agent that comes later will be told the same.
+        started_at: Timestamp,
         /// Whether a startup probe must succeed first.
         waits_for_startup: bool,
         /// Whether a readiness probe must succeed first.
@@ -166,14 +168,14 @@ impl Observed {
             }
             Fact::Refused { name, reason, message } => self.record_mut(name).refuse(reason, message, now),
             Fact::Ended { name, exit } => self.record_mut(name).end(exit),
-            Fact::Started { name, id, image_id, waits_for_startup, waits_for_readiness } => {
+            Fact::Started { name, id, image_id, started_at, waits_for_startup, waits_for_readiness } => {
                 let record = self.record_mut(name);
                 record.image_id = Some(image_id);
                 // Its end may have been told before its start was.
                 if !matches!(record.life, Life::Starting { .. }) {
                     return;
                 }
-                record.start(Run { id, started_at: now });
+                record.start(Run { id, started_at });
                 record.gated = waits_for_readiness;
                 record.started = !waits_for_startup;
                 record.ready = record.started && !waits_for_readiness;

@@ -154,6 +154,7 @@ impl World {
                     name,
                     id,
                     image_id: String::new(),
+                    started_at: self.now,
                     waits_for_startup: false,
                     waits_for_readiness: false,
                 });

@@ -107,6 +107,14 @@ impl Graph {
         owners.chain(self.dependents.get(uid).into_iter().flatten().cloned()).collect()
     }
 
+    /// Objects with owners that the graph does not hold.
+    #[must_use]
+    pub fn with_unknown_owners(&self) -> Vec<Uid> {
+        let unknown = self.dependents.iter().filter(|(owner, _)| !self.objects.contains_key(*owner));
+        let dependents: HashSet<&Uid> = unknown.flat_map(|(_, dependents)| dependents).collect();
+        dependents.into_iter().cloned().collect()
+    }
+
     fn unlink(&mut self, uid: &str, object: &Object) {
         for owner in object.owners() {
             if let Some(dependents) = self.dependents.get_mut(&owner.uid) {

@@ -163,6 +163,9 @@ impl Collector {
                     let gone: Vec<Uid> =
                         self.graph().of_resource(index).into_iter().filter(|uid| !seen.contains(uid)).collect();
                     gone.iter().for_each(|uid| self.forget(uid));
+                    // An owner may have come and gone before its resource was followed: nobody will tell of it.
+                    let look = self.graph().with_unknown_owners();
+                    look.into_iter().for_each(|uid| self.queue.add(uid));
                     if std::mem::take(&mut first) {
                         self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
                     }
