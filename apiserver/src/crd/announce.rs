@@ -2,17 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::follow::send;
-use crate::registry::{Custom, object};
+use crate::registry::{Custom, apiregistration::local, object};
 
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-/// Says that the server keeps the object, and takes it away.
-const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
-/// Upstream's priorities of custom resources.
-const GROUP_PRIORITY: i64 = 1000;
-const VERSION_PRIORITY: i64 = 100;
 
 /// What was announced.
 #[derive(Default)]
@@ -45,25 +40,14 @@ impl Announced {
 }
 
 async fn left_behind(client: &kube::Client) -> Vec<(String, String)> {
-    let path = format!("{SERVICES}?labelSelector={MANAGED}%3Dtrue");
+    let path = format!("{SERVICES}?labelSelector={}%3Dtrue", local::MANAGED);
     let Ok(list) = send(client, "GET", &path, &Value::Null).await else { return Vec::new() };
     let text = |service: &Value, key: &str| object::text(service, &["spec", key]).to_owned();
     object::list(&list, &["items"]).iter().map(|service| (text(service, "group"), text(service, "version"))).collect()
 }
 
 async fn add(client: &kube::Client, group: &str, version: &str) {
-    let service = json!({
-        "apiVersion": "apiregistration.k8s.io/v1",
-        "kind": "APIService",
-        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: "true"}},
-        "spec": {
-            "group": group,
-            "version": version,
-            "groupPriorityMinimum": GROUP_PRIORITY,
-            "versionPriority": VERSION_PRIORITY,
-        },
-    });
-    if let Err(error) = send(client, "POST", SERVICES, &service).await
+    if let Err(error) = send(client, "POST", SERVICES, &local::of_custom(group, version)).await
         && error.code != 409
     {
         tracing::debug!(group, version, %error, "a version of a custom group was not announced");
@@ -74,7 +58,7 @@ async fn add(client: &kube::Client, group: &str, version: &str) {
 async fn remove(client: &kube::Client, group: &str, version: &str) {
     let path = format!("{SERVICES}/{version}.{group}");
     let Ok(service) = send(client, "GET", &path, &Value::Null).await else { return };
-    if object::text(&service, &["metadata", "labels", MANAGED]) != "true" {
+    if !local::is_of_custom(&service) {
         return;
     }
     if let Err(error) = send(client, "DELETE", &path, &Value::Null).await

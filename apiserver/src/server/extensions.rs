@@ -2,7 +2,7 @@
 //! write of an APIService; looked at again and again, so that their condition tells the truth.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -25,10 +25,7 @@ use super::{
 };
 use crate::{
     http::outbound::{self, Outgoing},
-    registry::{
-        apiregistration::{api_service, local},
-        object,
-    },
+    registry::{apiregistration::api_service, object},
 };
 
 /// The name under which this server speaks for others; extension servers trust it to say who asks.
@@ -245,9 +242,6 @@ pub async fn look_after(core: Arc<Core>) {
         if let Err(error) = publish(&core).await {
             tracing::warn!(%error, "what extension servers need to know could not be published");
         }
-        if let Err(error) = register(&core).await {
-            tracing::warn!(%error, "the groups of custom resources could not be registered");
-        }
         let all = core.extensions.all();
         for extension in &all {
             let found = look(&core, extension).await;
@@ -265,23 +259,6 @@ pub async fn look_after(core: Arc<Core>) {
             () = core.drain.cancelled() => return,
         }
     }
-}
-
-/// Brings the APIServices of custom resources' groups up to date.
-async fn register(core: &Arc<Core>) -> Result<(), ApiError> {
-    const PATH: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-    let kind = core.registry.find(api_service::GROUP, "v1", "apiservices").ok_or_else(ApiError::no_such_route)?;
-    let wanted = local::custom(&core.registry);
-    let known = super::bootstrap::all(core, kind).await?;
-    let names = |list: &[Value]| list.iter().map(|one| object::name(one).to_owned()).collect::<HashSet<_>>();
-    let (needed, there) = (names(&wanted), names(&known));
-    for service in wanted.iter().filter(|service| !there.contains(object::name(service))) {
-        super::bootstrap::create(&core.own_client(), PATH, service).await?;
-    }
-    for gone in known.iter().filter(|one| local::is_of_custom(one) && !needed.contains(object::name(one))) {
-        followup::delete(&core.own_client(), &format!("{PATH}/{}", object::name(gone))).await?;
-    }
-    Ok(())
 }
 
 /// A finding: reason and message; the reason of one that answers is `Passed`.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::registry::{Registry, object};
 
 /// Says that the server keeps the object.
-const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+pub const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// When: at every start, or as groups come and go.
 const ON_START: &str = "onstart";
 const ALWAYS: &str = "true";
@@ -51,21 +51,13 @@ pub fn services(registry: &Registry) -> Vec<Value> {
     seen.into_iter().map(|(group, version)| service(group, version, ON_START)).collect()
 }
 
-/// One for each group and version of custom resources.
+/// One for a version of custom resources, which comes and goes with what defines them.
 #[must_use]
-pub fn custom(registry: &Registry) -> Vec<Value> {
-    let custom = registry.custom();
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for kind in custom.kinds.iter() {
-        let key = (&*kind.resource.gvk.group, &*kind.resource.gvk.version);
-        if !seen.contains(&key) {
-            seen.push(key);
-        }
-    }
-    seen.into_iter().map(|(group, version)| service(group, version, ALWAYS)).collect()
+pub fn of_custom(group: &str, version: &str) -> Value {
+    service(group, version, ALWAYS)
 }
 
-/// Whether an object is one of [`custom`]'s.
+/// Whether an object is one that [`of_custom`] made and nobody has made their own.
 #[must_use]
 pub fn is_of_custom(service: &Value) -> bool {
     object::text(service, &["metadata", "labels", MANAGED]) == ALWAYS
