@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use martello_scanner::{Config, Digest, Image, Images};
 
@@ -161,7 +162,13 @@ pub(crate) fn refusal(layers: &[Vec<u8>], config: Config) -> String {
     let archive = Built::new(layers).archive("example.com/test:1");
     let error = images.import(archive.as_slice(), None).expect_err("a hostile image was accepted");
     assert_eq!(images.list().unwrap(), []);
-    let blobs = std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap().count();
-    assert_eq!(blobs, 0, "a refused image left blobs behind");
+    // A process that another test starts in that moment holds a copy of the store's lock until it becomes its program:
+    // then nothing is tidied up, and whoever changes the store next does it.
+    let blobs = || std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap().count();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while blobs() > 0 {
+        assert!(Instant::now() < deadline, "a refused image left blobs behind");
+        images.remove(&"example.com/test:1".parse().unwrap()).unwrap();
+    }
     error.explain()
 }
