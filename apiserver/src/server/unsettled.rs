@@ -39,7 +39,7 @@ impl Unsettled {
         UnderWay(Arc::clone(self), number)
     }
 
-    /// Waits until every change that has begun by now has ended; later ones don't matter. Gives up after [`PATIENCE`].
+    /// Waits until every change that has begun by now has ended; later ones don't matter. Gives up after `PATIENCE`.
     /// Says whether there was anything to wait for.
     pub async fn settled(&self) -> bool {
         let until = self.running.lock().next;
