@@ -91,7 +91,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
-    observed.about(&info);
+    observed.about(&info, &core.registry);
     let now = clock::now();
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
         Ok(user) => {

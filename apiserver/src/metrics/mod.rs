@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use martello_api::attributes::Target;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use crate::http::{info::RequestInfo, reply::Reply, track::is_long_running};
+use crate::{
+    http::{info::RequestInfo, reply::Reply, track::is_long_running},
+    registry,
+};
 
 mod process;
 
@@ -117,8 +119,9 @@ impl Observed {
         }
     }
 
-    /// What it is about.
-    pub fn about(&mut self, info: &RequestInfo) {
+    /// What it is about. Only what `registry` serves is counted by its names: others are a client's to choose, and each
+    /// would stay in memory.
+    pub fn about(&mut self, info: &RequestInfo, registry: &registry::Registry) {
         if is_long_running(info) {
             self.metrics.longrunning.inc();
         } else {
@@ -128,7 +131,7 @@ impl Observed {
             self.inflight = Some(inflight.clone());
         }
         self.labels.verb = info.verb.to_uppercase();
-        if let Target::Resource(target) = &info.target {
+        if let Some(target) = info.resource().filter(|target| registry.serves(target)) {
             self.labels.group.clone_from(&target.group);
             self.labels.version.clone_from(&target.version);
             self.labels.resource.clone_from(&target.resource);
@@ -142,7 +145,7 @@ impl Observed {
         }
     }
 
-    /// How it was answered. Resources that are not served are not counted by their names, which are a client's to choose.
+    /// How it was answered.
     #[must_use]
     pub fn done(mut self, reply: Reply) -> Reply {
         self.code = reply.status().as_u16();
@@ -155,21 +158,15 @@ impl Drop for Observed {
         match self.inflight.take() {
             Some(inflight) => {
                 inflight.dec();
-                if self.code != 404 {
-                    let seconds = self.started.elapsed().as_secs_f64();
-                    self.metrics.durations.get_or_create(&self.labels).observe(seconds);
-                }
+                let seconds = self.started.elapsed().as_secs_f64();
+                self.metrics.durations.get_or_create(&self.labels).observe(seconds);
             }
             None if !self.labels.verb.is_empty() => {
                 self.metrics.longrunning.dec();
             }
             None => {}
         }
-        let mut own = std::mem::take(&mut self.labels);
-        if self.code == 404 {
-            own = DurationLabels { verb: own.verb, ..DurationLabels::default() };
-        }
-        let DurationLabels { verb, group, version, resource, subresource, scope } = own;
+        let DurationLabels { verb, group, version, resource, subresource, scope } = std::mem::take(&mut self.labels);
         let labels = Labels { verb, group, version, resource, subresource, scope, code: self.code };
         self.metrics.requests.get_or_create(&labels).inc();
     }

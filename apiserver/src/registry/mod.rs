@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use martello_api::resource::Resource;
+use martello_api::{attributes::ResourceTarget, resource::Resource};
 use tokio::sync::watch;
 
 pub mod admissionregistration;
@@ -134,6 +134,14 @@ impl Registry {
     pub fn lookup(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
         let path = path(group, version, plural);
         self.builtin.find(&path).or(self.custom.load().kinds.find(&path)).cloned()
+    }
+
+    /// Whether there is such a resource, and the subresource if one is named.
+    #[must_use]
+    pub fn serves(&self, target: &ResourceTarget) -> bool {
+        self.lookup(&target.group, &target.version, &target.resource).is_some_and(|kind| {
+            target.subresource.is_empty() || kind.resource.subresources.iter().any(|own| own.name == target.subresource)
+        })
     }
 
     /// Whether anything of the group is built in.

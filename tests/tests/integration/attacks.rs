@@ -227,6 +227,67 @@ async fn a_node_gets_one_object_at_a_time_by_no_trick() {
 }
 
 #[tokio::test]
+async fn who_owns_a_namespace_reaches_nothing_outside_it_through_it() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    done(&admin.ask("POST", "/api/v1/nodes", node.to_string()).await.unwrap());
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "all"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "mallory"},
+        "subjects": [{"kind": "User", "name": "mallory", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "Role", "name": "all", "apiGroup": "rbac.authorization.k8s.io"},
+    });
+    for (plural, object) in [("roles", role), ("rolebindings", binding)] {
+        done(&admin.ask("POST", &format!("{RBAC}/namespaces/default/{plural}"), object.to_string()).await.unwrap());
+    }
+    let own = mallory(&admin, "GET", "/api/v1/namespaces/default", None).await;
+    assert_eq!(done(&own)["metadata"]["name"], "default");
+    let body = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}});
+    let through = "/api/v1/namespaces/default";
+    for (method, path) in [
+        ("GET", format!("{through}/nodes/n1/proxy/pods")),
+        ("GET", format!("{through}/nodes/n1/status")),
+        ("PATCH", format!("{through}/nodes/n1/status")),
+        ("GET", format!("{through}/namespaces/kube-system")),
+        ("PATCH", format!("{through}/namespaces/kube-system")),
+        ("DELETE", format!("{through}/namespaces/kube-system")),
+        ("PATCH", format!("{through}/namespaces/kube-system/status")),
+        ("PUT", format!("{through}/namespaces/kube-system/finalize")),
+        ("GET", format!("{through}/persistentvolumes/v/status")),
+        ("GET", "/apis/apiextensions.k8s.io/v1/namespaces/default/customresourcedefinitions/c/status".to_owned()),
+    ] {
+        let headers = [("impersonate-user", "mallory"), ("content-type", "application/merge-patch+json")];
+        let answer = admin.ask_with(method, &path, &headers, body.to_string()).await.unwrap();
+        assert_eq!(answer.status, 404, "{method} {path}: {}", answer.text());
+        assert!(!answer.text().contains("not found") || answer.text().contains("could not find"), "{path}");
+    }
+    let untouched = done(&admin.ask("GET", "/api/v1/namespaces/kube-system", "").await.unwrap());
+    assert_eq!(untouched["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], Value::Null);
+}
+
+#[tokio::test]
+async fn names_that_strangers_invent_do_not_stay_in_the_metrics() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let stranger = cluster.anonymous().await.unwrap();
+    for attempt in 0..20 {
+        let path = format!("/apis/invented{attempt}.example/v1/invented{attempt}?limit=1");
+        refused(&stranger.ask("GET", &path, "").await.unwrap(), 403, "Forbidden");
+        let path = format!("/api/v1/namespaces/default/pods/x/invented{attempt}");
+        refused(&stranger.ask("GET", &path, "").await.unwrap(), 403, "Forbidden");
+    }
+    refused(&stranger.ask("GET", PODS, "").await.unwrap(), 403, "Forbidden");
+    let metrics = admin.ask("GET", "/metrics", "").await.unwrap().text();
+    assert!(!metrics.contains("invented"), "{metrics}");
+    let counted = metrics.lines().find(|line| line.contains("resource=\"pods\"") && line.contains("code=\"403\""));
+    assert!(counted.is_some(), "{metrics}");
+}
+
+#[tokio::test]
 async fn pods_beyond_the_level_are_refused_by_every_way_in() {
     let mut cluster = Cluster::start().await.unwrap();
     let admin = cluster.admin_with_pods().await.unwrap();

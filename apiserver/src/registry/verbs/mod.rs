@@ -37,6 +37,7 @@ pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static,
         if kind.is_custom() && !fits_scope(&kind, &call) {
             return Ok(reply::page_not_found());
         }
+        check_scope(&kind, &call)?;
         if call.target.subresource.is_empty() {
             return main(&core, &kind, call).await;
         }
@@ -45,7 +46,6 @@ pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static,
 }
 
 async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
-    check_scope(kind, &call)?;
     if !kind.offers("get") && !call.name().is_empty() {
         return Err(ApiError::no_such_route());
     }
@@ -85,12 +85,19 @@ fn fits_scope(kind: &Kind, call: &Call) -> bool {
     }
 }
 
-/// Writes need the namespace of a namespaced kind; a cluster-scoped kind has none.
+/// One object of a namespaced kind is reached through its namespace; a cluster-scoped one never through any.
+///
+/// The authorizer decides by the namespace of the path: a cluster-scoped object that could be reached through a
+/// namespace would be open to all who may do anything there. A Namespace is its own.
 fn check_scope(kind: &Kind, call: &Call) -> Result<(), ApiError> {
     let namespaced = !call.namespace().is_empty();
+    let is_namespace =
+        kind.group().is_empty() && kind.resource.plural == "namespaces" && call.namespace() == call.name();
     match (kind.resource.namespaced, namespaced) {
-        (true, false) if !matches!(call.verb, "list" | "watch") => Err(ApiError::method_not_allowed()),
-        (false, true) if kind.resource.plural != "namespaces" => Err(ApiError::no_such_route()),
+        (true, false) if matches!(call.verb, "list" | "watch") => Ok(()),
+        (true, false) if call.name().is_empty() => Err(ApiError::method_not_allowed()),
+        (true, false) => Err(ApiError::no_such_route()),
+        (false, true) if !is_namespace => Err(ApiError::no_such_route()),
         _ => Ok(()),
     }
 }
