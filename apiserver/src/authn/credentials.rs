@@ -71,11 +71,15 @@ pub fn own_audiences(core: &Core) -> Vec<String> {
 
 /// The user of a token: signature, time and audience hold, and what it is bound to exists.
 pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: Timestamp) -> Result<Accepted, Refused> {
-    if let Ok(user) = core.pki.join_tokens().authenticate(token, now) {
-        return Ok(Accepted { user, audiences: own_audiences(core) });
-    }
     let own = own_audiences(core);
     let wanted = if wanted.is_empty() { &own } else { wanted };
+    if let Ok(user) = core.pki.join_tokens().authenticate(token, now) {
+        let audiences: Vec<String> = own.iter().filter(|one| wanted.contains(one)).cloned().collect();
+        if audiences.is_empty() {
+            return Err(TokenError::Audience { has: own.clone(), wanted: wanted.to_vec() }.into());
+        }
+        return Ok(Accepted { user, audiences });
+    }
     let foreign = core.foreign.get();
     if let Some(foreign) = foreign
         && let Some(answer) = foreign.of_provider(token, &own, wanted, now).await

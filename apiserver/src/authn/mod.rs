@@ -88,27 +88,47 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     None
 }
 
-const USER: &str = "impersonate-user";
-const GROUP: &str = "impersonate-group";
-const UID: &str = "impersonate-uid";
-const EXTRA: &str = "impersonate-extra-";
+/// As whom a request asks to act, as its headers say it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    names: Vec<String>,
+    groups: Vec<String>,
+    uids: Vec<String>,
+    extras: Vec<(String, String)>,
+}
+
+impl Asked {
+    /// Reads the headers; `None` if none of them is there.
+    ///
+    /// What is no UTF-8 is refused: to pass over it would let the request act as the one who only passes it on.
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
+        let mut asked = Self::default();
+        let mut any = false;
+        for (key, value) in headers {
+            let key = key.as_str();
+            let Some(what) = key.strip_prefix("impersonate-") else { continue };
+            let value = std::str::from_utf8(value.as_bytes())
+                .map_err(|_| ApiError::bad_request(format!("the value of the header {key} is not UTF-8")))?
+                .to_owned();
+            match what {
+                "user" => asked.names.push(value),
+                "group" => asked.groups.push(value),
+                "uid" => asked.uids.push(value),
+                _ => match what.strip_prefix("extra-") {
+                    Some(extra) => asked.extras.push((decode(extra, false), value)),
+                    None => continue,
+                },
+            }
+            any = true;
+        }
+        Ok(any.then_some(asked))
+    }
+}
 
 /// The user as whom a request acts, if it asks to act as another: each part of the other is authorized by itself.
 pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, ApiError> {
-    let all = |name: &'static str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (name, groups, uid) = (all(USER), all(GROUP), all(UID));
-    let extras: Vec<(String, String)> = headers
-        .iter()
-        .filter_map(|(key, value)| {
-            Some((decode(key.as_str().strip_prefix(EXTRA)?, false), value.to_str().ok()?.to_owned()))
-        })
-        .collect();
-    if name.is_empty() && groups.is_empty() && uid.is_empty() && extras.is_empty() {
-        return Ok(user);
-    }
-    let Some(name) = name.into_iter().next().filter(|name| !name.is_empty()) else {
+    let Some(Asked { names, groups, uids: uid, extras }) = Asked::of(headers)? else { return Ok(user) };
+    let Some(name) = names.into_iter().next().filter(|name| !name.is_empty()) else {
         return Err(ApiError::bad_request(nobody(&groups, &uid, &extras)));
     };
     let allowed = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
@@ -132,7 +152,9 @@ pub fn impersonate(core: &Core, user: Arc<User>, headers: &HeaderMap) -> Result<
     match other.as_service_account() {
         Some((namespace, account)) => {
             allowed("", "serviceaccounts", "", namespace, account)?;
-            other.groups = User::service_account(namespace, account).groups;
+            if groups.is_empty() {
+                other.groups = User::service_account(namespace, account).groups;
+            }
         }
         None => allowed("", "users", "", "", &name)?,
     }
@@ -179,4 +201,38 @@ fn nobody(groups: &[String], uid: &[String], extras: &[(String, String)]) -> Str
     format!(
         "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:{extra}}} without impersonating a user name"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(all: &[(&'static str, &[u8])]) -> HeaderMap {
+        let all =
+            all.iter().map(|(key, value)| (HeaderName::from_static(key), HeaderValue::from_bytes(value).unwrap()));
+        all.collect()
+    }
+
+    #[test]
+    fn whom_a_request_wants_to_be_is_read_as_utf8() {
+        let asked = Asked::of(&headers(&[
+            ("impersonate-user", "jos\u{e9}".as_bytes()),
+            ("impersonate-group", b"tellers"),
+            ("impersonate-extra-acme.com%2fproject", b"x"),
+        ]));
+        let asked = asked.unwrap().unwrap();
+        assert_eq!((asked.names, asked.groups), (vec!["jos\u{e9}".to_owned()], vec!["tellers".to_owned()]));
+        assert_eq!(asked.extras, [("acme.com/project".to_owned(), "x".to_owned())]);
+        assert_eq!(Asked::of(&headers(&[("accept", b"*/*"), ("impersonated", b"x")])).unwrap(), None);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_is_refused_and_not_passed_over() {
+        for key in ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-scopes"] {
+            let refused = Asked::of(&headers(&[(key, b"jos\xe9")])).unwrap_err();
+            assert!(refused.code == 400 && refused.message.contains(key), "{}", refused.message);
+        }
+    }
 }
