@@ -1,9 +1,12 @@
 //! A node agent writes only its own Node, its own Lease and the pods that are bound to it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use k8s_openapi::api::core::v1::PodSpec;
 use martello_api::status::ApiError;
-use serde_json::Value;
+use martello_policy::node::{Referenced, references};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Operation;
 use crate::{
@@ -27,6 +30,8 @@ const ALLOWED_LABELS: [&str; 12] = [
     "topology.kubernetes.io/zone",
     "node.kubernetes.io/windows-build",
 ];
+/// By this annotation a node says that a pod mirrors one that it runs by itself.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 const ALLOWED_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// Checks a write of a node agent.
@@ -41,12 +46,11 @@ pub async fn check(
     let Some(node) = call.user.node_name() else { return Ok(()) };
     match (kind.group(), kind.name()) {
         ("", "Node") => node_object(kind, call, node, operation, object, old),
-        ("", "Pod") => pod(kind, call, node, operation, object, old),
+        ("", "Pod") => pod(core, kind, call, node, operation, object, old).await,
         ("coordination.k8s.io", "Lease") => lease(kind, call, node, object),
         ("storage.k8s.io", "CSINode") => own_name(kind, call, node, object),
         ("resource.k8s.io", "ResourceSlice") => slice(kind, call, node, object.or(old)),
         ("", "PersistentVolumeClaim") => claim_status(kind, call, node, operation, object, old),
-        ("", "ServiceAccount") => token(core, kind, call, node).await,
         _ => Ok(()),
     }
 }
@@ -61,31 +65,34 @@ fn node_object(
 ) -> Result<(), ApiError> {
     let name = object.map_or_else(|| call.name(), object::name);
     let refuse = |why: String| Err(kind.forbidden(name, &why));
-    if operation == Operation::Delete {
-        return Ok(());
-    }
     if name != node {
         return refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
     }
-    let Some(object) = object else { return Ok(()) };
-    if let Some(old) = old
-        && object::at(object, &["spec", "taints"]) != object::at(old, &["spec", "taints"])
-    {
-        return refuse(format!("node {node:?} is not allowed to modify taints"));
+    let (Some(object), true) = (object, operation != Operation::Delete) else { return Ok(()) };
+    if let Some(old) = old {
+        // An owner that does not exist would have the garbage collector delete the Node, and with it its taints and labels.
+        for (path, what) in [(["spec", "taints"], "taints"), (["metadata", "ownerReferences"], "ownerReferences")] {
+            if !object::semantically_equal(object::at(object, &path), object::at(old, &path)) {
+                return refuse(format!("node {node:?} is not allowed to modify {what}"));
+            }
+        }
     }
-    let old_labels = old.and_then(|old| object::at(old, &["metadata", "labels"]));
-    let labels = object::at(object, &["metadata", "labels"]).and_then(Value::as_object);
-    let forbidden: Vec<&str> = labels
-        .into_iter()
-        .flatten()
-        .filter(|(key, value)| old_labels.and_then(|old| old.get(key.as_str())) != Some(*value))
-        .filter(|(key, _)| is_restricted(key))
-        .map(|(key, _)| key.as_str())
-        .collect();
+    let forbidden = changed_labels(object, old);
     if forbidden.is_empty() {
         return Ok(());
     }
-    refuse(format!("is not allowed to modify labels: {}", forbidden.join(", ")))
+    let forbidden: Vec<&str> = forbidden.into_iter().collect();
+    let what = if operation == Operation::Create { "set" } else { "modify" };
+    refuse(format!("is not allowed to {what} labels: {}", forbidden.join(", ")))
+}
+
+/// The restricted labels that are new, different or gone.
+fn changed_labels<'a>(object: &'a Value, old: Option<&'a Value>) -> BTreeSet<&'a str> {
+    let labels = |object: &'a Value| object::at(object, &["metadata", "labels"]).and_then(Value::as_object);
+    let (new, old) = (labels(object), old.and_then(labels));
+    let keys = new.into_iter().chain(old).flat_map(|labels| labels.keys().map(String::as_str));
+    let value = |labels: Option<&'a Map<String, Value>>, key: &str| labels.and_then(|labels| labels.get(key));
+    keys.filter(|key| value(new, key) != value(old, key) && is_restricted(key)).collect()
 }
 
 fn is_restricted(key: &str) -> bool {
@@ -97,7 +104,8 @@ fn is_restricted(key: &str) -> bool {
     RESTRICTED_SUFFIXES.iter().any(|suffix| under(suffix))
 }
 
-fn pod(
+async fn pod(
+    core: &Arc<Core>,
     kind: &Kind,
     call: &Call,
     node: &str,
@@ -108,26 +116,78 @@ fn pod(
     let of =
         |pod: Option<&Value>| pod.map(|pod| object::text(pod, &["spec", "nodeName"]).to_owned()).unwrap_or_default();
     let name = object.or(old).map_or_else(|| call.name(), object::name);
+    let refuse = |why: &str| Err(kind.forbidden(name, why));
     match operation {
-        Operation::Create => {
-            let mirror = object
-                .and_then(|pod| object::at(pod, &["metadata", "annotations", "kubernetes.io/config.mirror"]))
-                .is_some();
-            if !mirror {
-                return Err(kind.forbidden(name, &format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods")));
+        Operation::Create => match object {
+            Some(object) => mirror_pod(core, kind, node, object).await,
+            None => Ok(()),
+        },
+        Operation::Update | Operation::Delete if of(old) != node => {
+            let what = if operation == Operation::Delete { "delete pods" } else { "update pod status for pods" };
+            refuse(&format!("node {node:?} can only {what} with spec.nodeName set to itself"))
+        }
+        Operation::Update => {
+            let (Some(object), Some(old)) = (object, old) else { return Ok(()) };
+            let differ = |path: &[&str]| !object::semantically_equal(object::at(object, path), object::at(old, path));
+            if differ(&["metadata", "labels"]) {
+                return refuse(&format!("node {node:?} cannot update labels through pod status"));
             }
-            if of(object) != node {
-                return Err(kind
-                    .forbidden(name, &format!("node {node:?} can only create pods with spec.nodeName set to itself")));
+            if differ(&["status", "resourceClaimStatuses"]) || differ(&["status", "extendedResourceClaimStatus"]) {
+                return refuse(&format!("node {node:?} cannot update resource claim statues"));
             }
             Ok(())
         }
-        Operation::Update | Operation::Delete if of(old) != node => {
-            let what = if operation == Operation::Delete { "delete pods" } else { "update pod status for pods" };
-            Err(kind.forbidden(name, &format!("node {node:?} can only {what} with spec.nodeName set to itself")))
-        }
-        Operation::Update | Operation::Delete | Operation::Connect => Ok(()),
+        Operation::Delete | Operation::Connect => Ok(()),
     }
+}
+
+/// A node makes only the mirror pods of what it runs by itself: owned by its Node, and without a way to other objects.
+async fn mirror_pod(core: &Arc<Core>, kind: &Kind, node: &str, pod: &Value) -> Result<(), ApiError> {
+    let refuse = |why: String| Err(kind.forbidden(object::name(pod), &why));
+    if object::at(pod, &["metadata", "annotations", MIRROR]).is_none() {
+        return refuse(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+    }
+    if object::text(pod, &["spec", "nodeName"]) != node {
+        return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+    }
+    let [owner] = object::list(pod, &["metadata", "ownerReferences"]) else {
+        return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
+    };
+    let says = |field: &str| object::text(owner, &[field]);
+    if (says("apiVersion"), says("kind"), says("name")) != ("v1", "Node", node) {
+        return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+    }
+    if object::at(owner, &["controller"]) != Some(&Value::Bool(true)) {
+        return refuse(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+    }
+    if object::at(owner, &["blockOwnerDeletion"]) == Some(&Value::Bool(true)) {
+        return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
+    }
+    let nodes = core.registry.find("", "v1", "nodes").ok_or_else(ApiError::no_such_route)?;
+    let own = core.get(nodes, "", node).await?;
+    if *own.uid != *says("uid") {
+        return refuse(format!("node {node} UID mismatch: expected {} got {}", says("uid"), own.uid));
+    }
+    let spec: PodSpec = object::at(pod, &["spec"])
+        .map(PodSpec::deserialize)
+        .transpose()
+        .map_err(|error| ApiError::bad_request(format!("the pod's spec can't be read: {error}")))?
+        .unwrap_or_default();
+    if spec.service_account_name.as_deref().is_some_and(|account| !account.is_empty()) {
+        return refuse(format!("node {node:?} can not create pods that reference a service account"));
+    }
+    for referenced in references(&spec, object::name(pod)) {
+        let what = match referenced {
+            Referenced::Secret(_) => "secrets",
+            Referenced::ConfigMap(_) => "configmaps",
+            Referenced::Claim(_) => "persistentvolumeclaims",
+            Referenced::ResourceClaim(_) => "resourceclaims",
+            // Upstream's rule is on the field alone, above: no field means no token.
+            Referenced::ServiceAccount(_) => continue,
+        };
+        return refuse(format!("node {node:?} can not create pods that reference {what}"));
+    }
+    Ok(())
 }
 
 /// A node has one CSINode, of its own name.
@@ -196,10 +256,5 @@ fn lease(kind: &Kind, call: &Call, node: &str, object: Option<&Value>) -> Result
     if name != node {
         return Err(kind.forbidden(name, "can only access node lease with the same name as the requesting node"));
     }
-    Ok(())
-}
-
-/// A node gets tokens only for pods that are bound to it; checked where the token is made, with the pod at hand.
-async fn token(_core: &Arc<Core>, _kind: &Kind, _call: &Call, _node: &str) -> Result<(), ApiError> {
     Ok(())
 }

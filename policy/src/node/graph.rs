@@ -104,7 +104,7 @@ impl PodFacts {
         // A node makes its mirror pods itself: they must not open objects to it.
         let is_mirror = annotations.is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
         if let Some(spec) = pod.spec.as_ref().filter(|_| !is_mirror) {
-            collect(spec, &name, &mut needs);
+            needs = references(spec, &name);
             let statuses = pod.status.as_ref().and_then(|status| status.resource_claim_statuses.as_ref());
             let claims = statuses.into_iter().flatten().filter_map(|status| status.resource_claim_name.clone());
             needs.extend(claims.map(Referenced::ResourceClaim));
@@ -114,7 +114,10 @@ impl PodFacts {
     }
 }
 
-fn collect(spec: &PodSpec, pod: &str, needs: &mut BTreeSet<Referenced>) {
+/// The objects that the spec of a pod of this name refers to.
+#[must_use]
+pub fn references(spec: &PodSpec, pod: &str) -> BTreeSet<Referenced> {
+    let mut needs = BTreeSet::new();
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     needs.insert(Referenced::ServiceAccount(account.to_owned()));
     for secret in spec.image_pull_secrets.iter().flatten() {
@@ -122,17 +125,18 @@ fn collect(spec: &PodSpec, pod: &str, needs: &mut BTreeSet<Referenced>) {
     }
     let containers: [&[Container]; 2] = [spec.init_containers.as_deref().unwrap_or_default(), &spec.containers];
     for container in containers.into_iter().flatten() {
-        collect_environment(container.env.as_deref(), container.env_from.as_deref(), needs);
+        collect_environment(container.env.as_deref(), container.env_from.as_deref(), &mut needs);
     }
     let ephemeral: &[EphemeralContainer] = spec.ephemeral_containers.as_deref().unwrap_or_default();
     for container in ephemeral {
-        collect_environment(container.env.as_deref(), container.env_from.as_deref(), needs);
+        collect_environment(container.env.as_deref(), container.env_from.as_deref(), &mut needs);
     }
     for volume in spec.volumes.iter().flatten() {
-        collect_volume(volume, pod, needs);
+        collect_volume(volume, pod, &mut needs);
     }
     let claims = spec.resource_claims.iter().flatten().filter_map(|claim| claim.resource_claim_name.clone());
     needs.extend(claims.map(Referenced::ResourceClaim));
+    needs
 }
 
 fn collect_environment(env: Option<&[EnvVar]>, from: Option<&[EnvFromSource]>, needs: &mut BTreeSet<Referenced>) {

@@ -7,7 +7,7 @@ mod graph;
 
 use martello_api::attributes::{Attributes, ResourceTarget};
 
-pub use graph::{Graph, PodFacts, Referenced};
+pub use graph::{Graph, PodFacts, Referenced, references};
 
 /// What the policies for nodes need to know of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -68,3 +68,110 @@ async fn a_node_changes_itself_and_no_other() {
     refused(&as_node(&admin, "POST", "/api/v1/namespaces/default/pods", Some(&pod("own"))).await, 403, "Forbidden");
     refused(&as_node(&admin, "GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles", None).await, 403, "Forbidden");
 }
+
+#[tokio::test]
+async fn a_node_neither_sheds_its_restrictions_nor_moves_its_pods_elsewhere() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
+    let mut own = node("n1");
+    own["metadata"]["labels"] = json!({"node-restriction.kubernetes.io/quarantine": "yes", "plain": "yes"});
+    done(&admin.ask("POST", "/api/v1/nodes", own.to_string()).await.unwrap());
+    let patch = async |path: &str, body: Value| {
+        let headers = [
+            ("impersonate-user", "system:node:n1"),
+            ("impersonate-group", "system:nodes"),
+            ("content-type", "application/merge-patch+json"),
+        ];
+        admin.ask_with("PATCH", path, &headers, body.to_string()).await.unwrap()
+    };
+    let me = "/api/v1/nodes/n1";
+    done(&patch(me, json!({"metadata": {"labels": {"plain": null}}})).await);
+    for forbidden in [
+        json!({"metadata": {"labels": {"node-restriction.kubernetes.io/quarantine": null}}}),
+        json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "0d4bdb23-6dd4-4a3d-8a55-93b0a7ac0e5f"}]}}),
+        json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
+    ] {
+        refused(&patch(me, forbidden).await, 403, "Forbidden");
+    }
+    let mut web = pod("web");
+    web["spec"]["nodeName"] = json!("n1");
+    let pods = "/api/v1/namespaces/default/pods";
+    done(&admin.ask("POST", pods, web.to_string()).await.unwrap());
+    let status = format!("{pods}/web/status");
+    done(&patch(&status, json!({"status": {"phase": "Running"}})).await);
+    refused(&patch(&status, json!({"metadata": {"labels": {"app": "bank"}}})).await, 403, "Forbidden");
+    let claims = json!({"status": {"resourceClaimStatuses": [{"name": "c", "resourceClaimName": "theirs"}]}});
+    let answer = patch(&status, claims).await;
+    assert!(matches!(answer.status, 403 | 422), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_node_makes_mirror_pods_that_refer_to_nothing() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
+    let uid = done(&as_node(&admin, "POST", "/api/v1/nodes", Some(&node("n1"))).await)["metadata"]["uid"].clone();
+    let mirror = |uid: Value, spec: Value| {
+        let mut mirror = pod("static-n1");
+        mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "abc"});
+        mirror["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": true}]);
+        mirror["spec"]["nodeName"] = json!("n1");
+        for (field, value) in spec.as_object().into_iter().flatten() {
+            mirror["spec"][field] = value.clone();
+        }
+        mirror
+    };
+    let pods = "/api/v1/namespaces/default/pods";
+    let stranger = json!("0d4bdb23-6dd4-4a3d-8a55-93b0a7ac0e5f");
+    for (uid, spec) in [
+        (stranger, json!({})),
+        (uid.clone(), json!({"volumes": [{"name": "v", "secret": {"secretName": "theirs"}}]})),
+        (uid.clone(), json!({"volumes": [{"name": "v", "configMap": {"name": "theirs"}}]})),
+        (uid.clone(), json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "theirs"}}]})),
+    ] {
+        let answer = as_node(&admin, "POST", pods, Some(&mirror(uid, spec.clone()))).await;
+        let message = refused(&answer, 403, "Forbidden");
+        assert!(message.contains("node"), "{spec}: {message}");
+    }
+    done(&as_node(&admin, "POST", pods, Some(&mirror(uid, json!({})))).await);
+}
+
+#[tokio::test]
+async fn a_node_gets_tokens_for_the_audiences_of_its_pods_only() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
+    done(&admin.ask("POST", "/api/v1/nodes", node("n1").to_string()).await.unwrap());
+    let mut web = pod("web");
+    web["spec"]["nodeName"] = json!("n1");
+    web["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "t", "audience": "vault", "expirationSeconds": 3600}}]}}]);
+    let made = done(&admin.ask("POST", "/api/v1/namespaces/default/pods", web.to_string()).await.unwrap());
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let ask = async |audiences: Value| {
+        let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": made["metadata"]["uid"]});
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
+            "audiences": audiences, "boundObjectRef": bound}});
+        as_node(&admin, "POST", path, Some(&body)).await
+    };
+    done(&ask(json!(["vault"])).await);
+    // The volume that admission adds asks for this server's own audience.
+    done(&ask(json!([])).await);
+    for audiences in [json!(["sts.amazonaws.com"]), json!(["vault", "sts.amazonaws.com"])] {
+        refused(&ask(audiences).await, 403, "Forbidden");
+    }
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "pulls"},
+        "rules": [{"apiGroups": [""], "resources": ["sts.amazonaws.com"], "verbs": ["request-serviceaccounts-token-audience"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "pulls"},
+        "subjects": [{"kind": "Group", "name": "system:nodes", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "ClusterRole", "name": "pulls", "apiGroup": "rbac.authorization.k8s.io"},
+    });
+    for (plural, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/{plural}");
+        done(&admin.ask("POST", &path, object.to_string()).await.unwrap());
+    }
+    done(&ask(json!(["sts.amazonaws.com"])).await);
+}

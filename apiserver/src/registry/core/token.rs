@@ -5,10 +5,12 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use martello_api::{
+    attributes::{Attributes, ResourceTarget, Target},
     clock::rfc3339_seconds,
     status::{ApiError, Cause},
 };
 use martello_pki::token::{BoundObject, MAX_TOKEN_LIFETIME, TokenSpec};
+use martello_policy::Decision;
 use serde_json::{Value, json};
 
 use crate::{
@@ -169,6 +171,9 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
             if node.is_some_and(|node| node != on) {
                 return Err(forbidden("node requested token bound to a pod scheduled on a different node"));
             }
+            if node.is_some() {
+                check_audience(core, call, body, &pod).await?;
+            }
             spec.pod = bound;
             spec.node = node_of(core, on).await?;
         }
@@ -177,6 +182,79 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         _ => spec.node = bound,
     }
     Ok(())
+}
+
+/// A node gets tokens only for the audiences that its pod asks for, by a projected volume or through its storage drivers,
+/// and for those that a rule allows it by name.
+async fn check_audience(core: &Arc<Core>, call: &Call, body: &Value, pod: &Value) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::forbidden("", "serviceaccounts", call.name(), why));
+    let audience = match object::list(body, &["spec", "audiences"]) {
+        [] => "",
+        [audience] => audience.as_str().unwrap_or_default(),
+        _ => return refuse("node may only request 0 or 1 audiences"),
+    };
+    for volume in object::list(pod, &["spec", "volumes"]) {
+        let tokens = object::list(volume, &["projected", "sources"]).iter();
+        let mut tokens =
+            tokens.filter_map(|source| source.get("serviceAccountToken").filter(|token| token.is_object()));
+        if tokens.any(|token| object::text(token, &["audience"]) == audience) {
+            return Ok(());
+        }
+        let Some(driver) = driver_of(core, call.namespace(), pod, volume).await? else { continue };
+        let mut asked = object::list(&driver, &["spec", "tokenRequests"]).iter();
+        if asked.any(|request| object::text(request, &["audience"]) == audience) {
+            return Ok(());
+        }
+    }
+    let target = ResourceTarget {
+        version: "v1".to_owned(),
+        resource: audience.to_owned(),
+        namespace: call.namespace().to_owned(),
+        name: call.name().to_owned(),
+        ..ResourceTarget::default()
+    };
+    let verb = "request-serviceaccounts-token-audience".to_owned();
+    let attributes = Attributes { user: Arc::clone(&call.user), verb, target: Target::Resource(target) };
+    if !audience.is_empty() && matches!(core.authorizer.authorize(&attributes), Decision::Allow(_)) {
+        return Ok(());
+    }
+    refuse(&format!(
+        "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+        call.user.name
+    ))
+}
+
+/// The CSIDriver that serves a volume of a pod, by itself or through a claim.
+async fn driver_of(core: &Arc<Core>, namespace: &str, pod: &Value, volume: &Value) -> Result<Option<Value>, ApiError> {
+    let inline = object::text(volume, &["csi", "driver"]);
+    let mut name = inline.to_owned();
+    let mut claim = object::text(volume, &["persistentVolumeClaim", "claimName"]).to_owned();
+    if object::at(volume, &["ephemeral"]).is_some() {
+        claim = format!("{}-{}", object::name(pod), object::text(volume, &["name"]));
+    }
+    if !claim.is_empty() {
+        let claim = read(core, ("", "v1", "persistentvolumeclaims"), namespace, &claim).await?.unwrap_or_default();
+        let volume = object::text(&claim, &["spec", "volumeName"]);
+        let volume = read(core, ("", "v1", "persistentvolumes"), "", volume).await?.unwrap_or_default();
+        object::text(&volume, &["spec", "csi", "driver"]).clone_into(&mut name);
+    }
+    read(core, ("storage.k8s.io", "v1", "csidrivers"), "", &name).await
+}
+
+async fn read(
+    core: &Arc<Core>,
+    (group, version, plural): (&str, &str, &str),
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Value>, ApiError> {
+    let kind = core.registry.find(group, version, plural).ok_or_else(ApiError::no_such_route)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match core.find(kind, namespace, name).await? {
+        Some(entry) => Ok(Some(core.value(kind, &entry).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn node_of(core: &Arc<Core>, name: &str) -> Result<Option<BoundObject>, ApiError> {
