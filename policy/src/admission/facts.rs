@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Capabilities that the baseline level lets a container add.
 const BASELINE_CAPABILITIES: [&str; 13] = [
@@ -20,20 +20,20 @@ const BASELINE_CAPABILITIES: [&str; 13] = [
     "SETUID",
     "SYS_CHROOT",
 ];
-/// Sysctls that the baseline level lets a pod set.
-const BASELINE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
+/// Sysctls that the baseline level lets a pod set, with the minor version of the standards since which.
+const BASELINE_SYSCTLS: [(&str, u16); 12] = [
+    ("kernel.shm_rmid_forced", 0),
+    ("net.ipv4.ip_local_port_range", 0),
+    ("net.ipv4.ip_local_reserved_ports", 27),
+    ("net.ipv4.ip_unprivileged_port_start", 0),
+    ("net.ipv4.ping_group_range", 0),
+    ("net.ipv4.tcp_fin_timeout", 29),
+    ("net.ipv4.tcp_keepalive_intvl", 29),
+    ("net.ipv4.tcp_keepalive_probes", 29),
+    ("net.ipv4.tcp_keepalive_time", 29),
+    ("net.ipv4.tcp_rmem", 32),
+    ("net.ipv4.tcp_syncookies", 0),
+    ("net.ipv4.tcp_wmem", 32),
 ];
 /// Beginnings of the sysctls that belong to a pod's own network and IPC namespaces.
 const NAMESPACED_SYSCTLS: [&str; 5] = ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
@@ -49,8 +49,15 @@ const RESTRICTED_VOLUMES: [&str; 9] = [
     "projected",
     "secret",
 ];
-/// SELinux types that the baseline level allows.
-const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+/// SELinux types that the baseline level allows, with the minor version of the standards since which.
+const SELINUX_TYPES: [(&str, u16); 5] =
+    [("", 0), ("container_t", 0), ("container_init_t", 0), ("container_kvm_t", 0), ("container_engine_t", 31)];
+/// Beginning of the annotations by which pods asked for AppArmor profiles before there was a field.
+const APP_ARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// Since this minor version of the standards Windows pods need nothing that only Linux has.
+const WINDOWS_EXEMPT: u16 = 25;
+/// Since this minor version of the standards root in a user namespace of the pod's own is not held for root.
+const USER_NAMESPACES_COUNT: u16 = 35;
 
 /// Name under which the pod itself stands among the containers of a set: no container can bear it.
 pub(crate) const POD: &str = "pod itself";
@@ -58,6 +65,12 @@ pub(crate) const POD: &str = "pod itself";
 /// The facts of one pod. Containers stand in the order init, plain, ephemeral.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
+    /// Minor version of the standards that was asked for.
+    minor: u16,
+    /// Whether it is a pod for Windows, as far as the version makes a difference.
+    is_windows: bool,
+    /// Whether it has a user namespace of its own, as far as the version makes a difference.
+    has_own_users: bool,
     pub(crate) all_images: Vec<String>,
     pub(crate) capabilities_added: BTreeSet<String>,
     /// Containers, and what they add beyond the level.
@@ -65,12 +78,19 @@ pub(crate) struct Facts {
     pub(crate) beyond_restricted: (Vec<String>, BTreeSet<String>),
     pub(crate) keeping_capabilities: Vec<String>,
     pub(crate) may_escalate: Vec<String>,
-    pub(crate) host_ports: (Vec<String>, BTreeSet<u64>),
+    pub(crate) host_ports: (Vec<String>, BTreeSet<String>),
+    /// Containers whose probes or hooks go to a host, and the hosts.
+    pub(crate) probed_hosts: (BTreeSet<String>, BTreeSet<String>),
     pub(crate) unmasked_proc: (Vec<String>, BTreeSet<String>),
     /// The pod or containers, and the profiles.
     pub(crate) app_armor: (Vec<String>, BTreeSet<String>),
-    /// The pod or containers, and in words what is forbidden of their options.
-    pub(crate) selinux: (Vec<String>, Vec<String>),
+    /// Annotations that ask for a forbidden profile, with their values.
+    pub(crate) app_armor_annotations: BTreeSet<String>,
+    /// The pod or containers that set forbidden options.
+    pub(crate) selinux: Vec<String>,
+    pub(crate) selinux_types: BTreeSet<String>,
+    /// Whether the options `user` and `role` are set anywhere.
+    pub(crate) selinux_set: [bool; 2],
     pub(crate) host_namespaces: Vec<String>,
     pub(crate) host_path_volumes: Vec<String>,
     /// The pod or containers.
@@ -97,9 +117,17 @@ struct PodDefaults {
 }
 
 impl Facts {
-    /// The facts of a pod's spec, or of the spec in a workload's template.
-    pub(crate) fn of(spec: &Value) -> Self {
-        let mut facts = Self::default();
+    /// The facts of a pod, or of a workload's template, for the standards of a minor version.
+    pub(crate) fn of(pod: &Value, minor: u16) -> Self {
+        let spec = pod.get("spec").unwrap_or(&Value::Null);
+        let mut facts = Self {
+            minor,
+            is_windows: minor >= WINDOWS_EXEMPT && spec.pointer("/os/name").and_then(Value::as_str) == Some("windows"),
+            has_own_users: minor >= USER_NAMESPACES_COUNT
+                && spec.get("hostUsers").and_then(Value::as_bool) == Some(false),
+            ..Self::default()
+        };
+        facts.annotations(pod.pointer("/metadata/annotations").and_then(Value::as_object));
         for field in ["hostNetwork", "hostPID", "hostIPC"] {
             if is_true(spec.get(field)) {
                 facts.host_namespaces.push(format!("{field}=true"));
@@ -117,11 +145,21 @@ impl Facts {
         facts
     }
 
+    fn annotations(&mut self, annotations: Option<&Map<String, Value>>) {
+        for (key, value) in annotations.into_iter().flatten() {
+            let profile = text(Some(value));
+            let is_allowed = profile.is_empty() || profile == "runtime/default" || profile.starts_with("localhost/");
+            if key.starts_with(APP_ARMOR_ANNOTATION) && !is_allowed {
+                self.app_armor_annotations.insert(format!("{key}={profile:?}"));
+            }
+        }
+    }
+
     fn pod(&mut self, security: &Value) -> PodDefaults {
         self.context(POD, security);
         for sysctl in items(security.get("sysctls")) {
             let name = text(sysctl.get("name"));
-            if !BASELINE_SYSCTLS.contains(&name) {
+            if !is_among(&BASELINE_SYSCTLS, name, self.minor) {
                 self.sysctls_beyond_baseline.push(name.to_owned());
             }
             if !NAMESPACED_SYSCTLS.iter().any(|beginning| name.starts_with(beginning)) {
@@ -142,10 +180,11 @@ impl Facts {
         if is_true(security.get("privileged")) {
             self.privileged.push(name.to_owned());
         }
-        if security.get("allowPrivilegeEscalation").and_then(Value::as_bool) != Some(false) {
+        if security.get("allowPrivilegeEscalation").and_then(Value::as_bool) != Some(false) && !self.is_windows {
             self.may_escalate.push(name.to_owned());
         }
-        if security.get("runAsNonRoot").is_none_or(Value::is_null) && defaults.non_root.is_none() {
+        let is_silent = security.get("runAsNonRoot").is_none_or(Value::is_null) && defaults.non_root.is_none();
+        if is_silent && !self.has_own_users {
             self.silent_on_root.push(name.to_owned());
         }
         if security.pointer("/seccompProfile/type").is_none() && defaults.seccomp.is_none() {
@@ -157,8 +196,23 @@ impl Facts {
             note(&mut self.unmasked_proc, name, [proc_mount.to_owned()]);
         }
         let ports = items(container.get("ports")).iter().filter_map(|port| port.get("hostPort")?.as_u64());
-        let ports: Vec<u64> = ports.filter(|&port| port != 0).collect();
+        let ports: Vec<String> = ports.filter(|&port| port != 0).map(|port| port.to_string()).collect();
         note(&mut self.host_ports, name, ports);
+        self.handlers(name, container);
+    }
+
+    fn handlers(&mut self, name: &str, container: &Value) {
+        let probes =
+            ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
+        for handler in probes.iter().filter_map(|path| container.pointer(path)) {
+            for action in ["/httpGet/host", "/tcpSocket/host"] {
+                let host = text(handler.pointer(action));
+                if !host.is_empty() {
+                    self.probed_hosts.0.insert(name.to_owned());
+                    self.probed_hosts.1.insert(host.to_owned());
+                }
+            }
+        }
     }
 
     fn capabilities(&mut self, name: &str, capabilities: &Value) {
@@ -169,6 +223,9 @@ impl Facts {
             beyond.map(|&capability| capability.to_owned()).collect()
         };
         note(&mut self.beyond_baseline, name, beyond(&BASELINE_CAPABILITIES));
+        if self.is_windows {
+            return;
+        }
         note(&mut self.beyond_restricted, name, beyond(&["NET_BIND_SERVICE"]));
         if !items(capabilities.get("drop")).iter().any(|dropped| dropped.as_str() == Some("ALL")) {
             self.keeping_capabilities.push(name.to_owned());
@@ -177,10 +234,10 @@ impl Facts {
 
     /// What pod and containers can both say.
     fn context(&mut self, who: &str, security: &Value) {
-        if security.get("runAsNonRoot").and_then(Value::as_bool) == Some(false) {
+        if security.get("runAsNonRoot").and_then(Value::as_bool) == Some(false) && !self.has_own_users {
             self.says_root.push(who.to_owned());
         }
-        if security.get("runAsUser").and_then(Value::as_i64) == Some(0) {
+        if security.get("runAsUser").and_then(Value::as_i64) == Some(0) && !self.has_own_users {
             self.user_zero.push(who.to_owned());
         }
         if security.pointer("/seccompProfile/type").and_then(Value::as_str) == Some("Unconfined") {
@@ -193,24 +250,33 @@ impl Facts {
         if !["", "RuntimeDefault", "Localhost"].contains(&profile) {
             note(&mut self.app_armor, who, [profile.to_owned()]);
         }
-        let option = |name: &str| text(security.pointer(&format!("/seLinuxOptions/{name}")));
-        let mut forbidden = Vec::new();
-        if !SELINUX_TYPES.contains(&option("type")) {
-            forbidden.push(format!("type {:?}", option("type")));
+        self.selinux_options(who, security.get("seLinuxOptions").unwrap_or(&Value::Null));
+    }
+
+    fn selinux_options(&mut self, who: &str, options: &Value) {
+        let kind = text(options.get("type"));
+        let forbidden_type = !is_among(&SELINUX_TYPES, kind, self.minor);
+        if forbidden_type {
+            self.selinux_types.insert(kind.to_owned());
         }
-        for name in ["user", "role"] {
-            if !option(name).is_empty() {
-                forbidden.push(format!("{name} may not be set"));
-            }
+        let set = ["user", "role"].map(|name| !text(options.get(name)).is_empty());
+        for (all, own) in self.selinux_set.iter_mut().zip(set) {
+            *all |= own;
         }
-        if !forbidden.is_empty() {
-            self.selinux.0.push(who.to_owned());
-            for words in forbidden {
-                if !self.selinux.1.contains(&words) {
-                    self.selinux.1.push(words);
-                }
-            }
+        if forbidden_type || set.contains(&true) {
+            self.selinux.push(who.to_owned());
         }
+    }
+
+    /// Containers whose own proc is unmasked where root may be the host's.
+    pub(crate) fn unmasked_proc_of_host_users(&self) -> &[String] {
+        if self.has_own_users { &[] } else { &self.unmasked_proc.0 }
+    }
+
+    /// The pod or containers that the restricted level finds without a seccomp profile.
+    pub(crate) fn without_seccomp(&self) -> impl Iterator<Item = &String> {
+        let all = self.seccomp_unconfined.iter().chain(&self.silent_on_seccomp);
+        all.filter(|_| !self.is_windows)
     }
 
     fn volume(&mut self, volume: &Value) {
@@ -233,6 +299,11 @@ fn note<V: Ord>(found: &mut (Vec<String>, BTreeSet<V>), who: &str, values: impl 
         found.0.push(who.to_owned());
         found.1.extend(values);
     }
+}
+
+/// Whether the standards of a minor version allow `name`, of names with the version since which each is allowed.
+fn is_among(allowed: &[(&str, u16)], name: &str, minor: u16) -> bool {
+    allowed.iter().any(|&(one, since)| one == name && minor >= since)
 }
 
 fn items(value: Option<&Value>) -> &[Value] {

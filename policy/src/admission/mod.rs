@@ -10,6 +10,7 @@ mod words;
 
 use std::{
     collections::{BTreeMap, HashSet},
+    ops::Range,
     sync::LazyLock,
 };
 
@@ -23,6 +24,9 @@ use self::facts::Facts;
 
 /// Beginning of the labels by which a namespace asks for its levels.
 pub const LABEL_PREFIX: &str = "pod-security.kubernetes.io/";
+
+/// The newest minor version of the standards; what is asked for beyond it counts as it.
+const LATEST: u16 = 36;
 
 const POLICIES: &str = include_str!("pod-security.cedar");
 
@@ -55,8 +59,18 @@ pub struct Levels {
 pub struct Asked {
     /// The level.
     pub level: Level,
-    /// For instance `latest` or `v1.36`. The policies are those of today whatever it says.
+    /// For instance `latest` or `v1.36`.
     pub version: String,
+}
+
+impl Asked {
+    /// Minor version of the standards; that of today unless an older one is asked for.
+    fn minor(&self) -> u16 {
+        self.version
+            .strip_prefix("v1.")
+            .and_then(|minor| minor.parse().ok())
+            .map_or(LATEST, |minor: u16| minor.min(LATEST))
+    }
 }
 
 /// The answer.
@@ -76,24 +90,27 @@ pub struct Verdict {
 struct Broken(String);
 
 impl Levels {
-    /// The levels that the labels of a namespace ask for. A label with a value that is none counts as `restricted`.
+    /// The levels that the labels of a namespace ask for. To enforce what is no level counts as `restricted`.
     #[must_use]
     pub fn of_labels(labels: &BTreeMap<String, String>) -> Self {
-        let asked = |mode: &str| {
-            let value = labels.get(&format!("{LABEL_PREFIX}{mode}"))?;
-            let level = match value.as_str() {
+        let version = |mode: &str| labels.get(&format!("{LABEL_PREFIX}{mode}-version"));
+        let asked = |mode: &str, otherwise: Level| {
+            let level = match labels.get(&format!("{LABEL_PREFIX}{mode}"))?.as_str() {
                 "privileged" => Level::Privileged,
                 "baseline" => Level::Baseline,
-                _ => Level::Restricted,
+                "restricted" => Level::Restricted,
+                _ => otherwise,
             };
-            let version = labels.get(&format!("{LABEL_PREFIX}{mode}-version"));
-            Some(Asked { level, version: version.cloned().unwrap_or_else(|| "latest".to_owned()) })
+            Some(Asked { level, version: version(mode).cloned().unwrap_or_else(|| "latest".to_owned()) })
         };
-        let (enforce, warn, audit) = (asked("enforce"), asked("warn"), asked("audit"));
         let default = || Asked { level: Level::Default, version: String::new() };
-        let enforce = enforce.unwrap_or_else(default);
+        let enforce = asked("enforce", Level::Restricted).unwrap_or_else(default);
         // Unless asked otherwise, the author of a workload learns at once what its pods would meet.
-        Self { warn: warn.or_else(|| Some(enforce.clone())), enforce, audit }
+        let warn = asked("warn", Level::Privileged).unwrap_or_else(|| Asked {
+            version: version("warn").filter(|_| enforce.level != Level::Default).unwrap_or(&enforce.version).clone(),
+            ..enforce.clone()
+        });
+        Self { warn: Some(warn), audit: asked("audit", Level::Privileged), enforce }
     }
 
     /// What is wrong with a label of a namespace, if it is one of ours and says nothing that is known.
@@ -128,12 +145,11 @@ impl Levels {
 /// Judges a pod that `user` writes to `namespace`.
 #[must_use]
 pub fn judge_pod(user: &str, namespace: &str, pod: &Value, levels: &Levels) -> Verdict {
-    let facts = Facts::of(pod.get("spec").unwrap_or(&Value::Null));
     let mut verdict = Verdict::default();
-    if let Some(violations) = violations(&levels.enforce, user, namespace, &facts) {
+    if let Some(violations) = violations(&levels.enforce, user, namespace, pod) {
         verdict.refusal = Some(refusal(&levels.enforce, &violations));
     }
-    mention(&mut verdict, user, namespace, &facts, levels);
+    mention(&mut verdict, user, namespace, pod, levels);
     let enforced = match levels.enforce.level {
         Level::Default => "default".to_owned(),
         level => format!("{}:{}", name(level), levels.enforce.version),
@@ -145,16 +161,15 @@ pub fn judge_pod(user: &str, namespace: &str, pod: &Value, levels: &Levels) -> V
 /// Judges the pods of a workload (Deployment, Job and so on) by its template: it is never refused, since its pods will be.
 #[must_use]
 pub fn judge_template(user: &str, namespace: &str, template: &Value, levels: &Levels) -> Verdict {
-    let facts = Facts::of(template.get("spec").unwrap_or(&Value::Null));
     let mut verdict = Verdict::default();
-    mention(&mut verdict, user, namespace, &facts, levels);
+    mention(&mut verdict, user, namespace, template, levels);
     verdict
 }
 
 /// Adds warnings and annotations. Whoever is refused is not warned besides.
-fn mention(verdict: &mut Verdict, user: &str, namespace: &str, facts: &Facts, levels: &Levels) {
+fn mention(verdict: &mut Verdict, user: &str, namespace: &str, pod: &Value, levels: &Levels) {
     let found = |asked: &Asked| {
-        let violations = violations(asked, user, namespace, facts)?;
+        let violations = violations(asked, user, namespace, pod)?;
         Some(match asked.level {
             Level::Default => format!("would violate Martello pod security: {}", with_policies(&violations)),
             level => {
@@ -208,8 +223,9 @@ fn name(level: Level) -> &'static str {
 }
 
 /// What the level's policies refuse; `None` if nothing. A policy that errs refuses.
-fn violations(asked: &Asked, user: &str, namespace: &str, facts: &Facts) -> Option<Vec<Violation>> {
-    let ids = match refusing(asked.level, user, namespace, facts) {
+fn violations(asked: &Asked, user: &str, namespace: &str, pod: &Value) -> Option<Vec<Violation>> {
+    let facts = Facts::of(pod, asked.minor());
+    let ids = match refusing(asked, user, namespace, &facts) {
         Ok(ids) => ids,
         Err(error) => {
             let detail = error.to_string();
@@ -217,16 +233,17 @@ fn violations(asked: &Asked, user: &str, namespace: &str, facts: &Facts) -> Opti
         }
     };
     let violation = |id: String| {
-        let (headline, detail) = words::words(&id, facts).unwrap_or(("policy", id.clone()));
+        let (headline, detail) = words::words(&id, &facts).unwrap_or(("policy", id.clone()));
         Violation { policy: id, headline: headline.to_owned(), detail }
     };
     (!ids.is_empty()).then(|| ids.into_iter().map(violation).collect())
 }
 
-/// The policies of a level, in the order of the file.
+/// The policies of a level.
 struct LevelPolicies {
     policies: PolicySet,
-    order: Vec<String>,
+    /// Their ids, in the order of the file, each with the minor versions for which it counts.
+    order: Vec<(String, Range<u16>)>,
 }
 
 struct Loaded {
@@ -254,21 +271,32 @@ static LOADED: LazyLock<Result<Loaded, Broken>> = LazyLock::new(|| {
 
 fn level_policies(level: &str) -> Result<LevelPolicies, Broken> {
     let all = crate::builtin::load("pod-security.cedar", POLICIES).map_err(|error| Broken(error.to_string()))?;
-    let of_level = all
-        .policies()
-        .filter(|policy| policy.annotation("levels").is_some_and(|levels| levels.split(',').any(|one| one == level)));
-    let policies = PolicySet::from_policies(of_level.cloned()).map_err(|error| Broken(error.to_string()))?;
-    let mut order: Vec<(usize, String)> = policies
-        .policies()
-        .filter_map(|policy| Some((POLICIES.find(&format!("@id(\"{}\")", policy.id()))?, policy.id().to_string())))
-        .collect();
-    order.sort_unstable();
-    Ok(LevelPolicies { policies, order: order.into_iter().map(|(_, id)| id).collect() })
+    let mut policies = PolicySet::new();
+    let mut order = Vec::new();
+    for policy in all.policies() {
+        let Some(versions) = policy.annotation("levels").and_then(|levels| versions(levels, level)) else { continue };
+        let id = policy.id().to_string();
+        let at = POLICIES.find(&format!("@id(\"{id}\")")).unwrap_or(POLICIES.len());
+        order.push((at, id, versions));
+        policies.add(policy.clone()).map_err(|error| Broken(error.to_string()))?;
+    }
+    order.sort_unstable_by_key(|(at, ..)| *at);
+    Ok(LevelPolicies { policies, order: order.into_iter().map(|(_, id, versions)| (id, versions)).collect() })
 }
 
-fn refusing(level: Level, user: &str, namespace: &str, facts: &Facts) -> Result<Vec<String>, Broken> {
+/// The minor versions for which a policy counts at `level`, by its annotation; `None` if for none.
+fn versions(levels: &str, level: &str) -> Option<Range<u16>> {
+    let condition = levels.split(',').find_map(|one| one.strip_prefix(level))?;
+    if condition.is_empty() {
+        return Some(0..u16::MAX);
+    }
+    let bound = |sign: &str| condition.strip_prefix(sign)?.parse().ok();
+    bound(">=").map(|since| since..u16::MAX).or_else(|| bound("<").map(|until| 0..until))
+}
+
+fn refusing(asked: &Asked, user: &str, namespace: &str, facts: &Facts) -> Result<Vec<String>, Broken> {
     let loaded = LOADED.as_ref().map_err(Clone::clone)?;
-    let policies = match level {
+    let policies = match asked.level {
         Level::Privileged => return Ok(Vec::new()),
         Level::Default => &loaded.default,
         Level::Baseline => &loaded.baseline,
@@ -293,7 +321,9 @@ fn refusing(level: Level, user: &str, namespace: &str, facts: &Facts) -> Result<
     if found.is_empty() {
         return Err(Broken("no policy permits anything".to_owned()));
     }
-    Ok(policies.order.iter().filter(|id| found.contains(*id)).cloned().collect())
+    let minor = asked.minor();
+    let counts = |(id, versions): &&(String, Range<u16>)| found.contains(id) && versions.contains(&minor);
+    Ok(policies.order.iter().filter(counts).map(|(id, _)| id.clone()).collect())
 }
 
 impl Facts {
@@ -310,10 +340,12 @@ impl Facts {
             set("capabilitiesBeyondRestricted", &self.beyond_restricted.1),
             set("containersKeepingCapabilities", &self.keeping_capabilities),
             set("containersThatMayEscalate", &self.may_escalate),
+            set("containersThatProbeHosts", &self.probed_hosts.0),
             set("containersWithHostPorts", &self.host_ports.0),
             set("containersWithUnmaskedProc", &self.unmasked_proc.0),
-            set("forbiddenAppArmorProfiles", &self.app_armor.1),
-            set("forbiddenSelinuxOptions", &self.selinux.1),
+            set("containersWithUnmaskedProcOfHostUsers", self.unmasked_proc_of_host_users()),
+            set("forbiddenAppArmorProfiles", self.app_armor.1.iter().chain(&self.app_armor_annotations)),
+            set("forbiddenSelinuxOptions", &self.selinux),
             set("hostNamespaces", &self.host_namespaces),
             set("hostPathVolumes", &self.host_path_volumes),
             set("hostProcess", &self.host_process),
@@ -324,7 +356,7 @@ impl Facts {
             set("sysctlsBeyondBaseline", &self.sysctls_beyond_baseline),
             set("sysctlsOfTheNode", &self.sysctls_of_the_node),
             set("unconfinedSeccomp", &self.seccomp_unconfined),
-            set("withoutSeccomp", self.seccomp_unconfined.iter().chain(&self.silent_on_seccomp)),
+            set("withoutSeccomp", self.without_seccomp()),
         ]
     }
 }

@@ -39,7 +39,8 @@ fn the_facts_are_those_of_the_schema() {
 #[test]
 fn a_plain_pod_is_admitted_by_default_and_every_policy_has_its_words() {
     assert_eq!(judge(container(json!({})), &[]).refusal, None);
-    for id in level_policies("default").unwrap().order.iter().chain(&level_policies("restricted").unwrap().order) {
+    let levels = ["default", "baseline", "restricted"].map(|level| level_policies(level).unwrap().order);
+    for (id, _) in levels.iter().flatten() {
         assert!(id == "pod-security/otherwise" || words::words(id, &Facts::default()).is_some(), "{id}");
     }
 }
@@ -67,6 +68,8 @@ fn the_default_level_refuses_what_a_rootless_node_cannot_run() {
         json!({"ephemeralContainers": [{"name": "c", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}),
         container(json!({"capabilities": {"add": ["ALL"]}})),
         container(json!({"procMount": "Unmasked"})),
+        json!({"hostUsers": false, "containers": [{"name": "c", "securityContext": {"procMount": "Unmasked"}}]}),
+        json!({"containers": [{"name": "c", "livenessProbe": {"httpGet": {"host": "169.254.169.254", "port": 80}}}]}),
         container(json!({"seccompProfile": {"type": "Unconfined"}})),
         json!({"securityContext": {"sysctls": [{"name": "vm.swappiness", "value": "1"}]}, "containers": []}),
     ] {
@@ -160,4 +163,64 @@ fn who_is_enforced_upon_is_warned_unless_asked_otherwise() {
     assert_eq!(levels(&[("enforce", "restricted")]).warn.unwrap().level, Level::Restricted);
     assert_eq!(levels(&[("enforce", "restricted"), ("warn", "privileged")]).warn.unwrap().level, Level::Privileged);
     assert_eq!(levels(&[]).warn.unwrap().level, Level::Default);
+}
+
+#[test]
+fn the_version_of_a_label_says_which_standards_hold() {
+    let refusal = |spec: Value, level: &str, version: &str| {
+        judge(spec, &[("enforce", level), ("enforce-version", version)]).refusal
+    };
+    let probing = json!({"containers": [
+        {"name": "b", "lifecycle": {"preStop": {"httpGet": {"host": "node", "port": 1}}}},
+        {"name": "a", "readinessProbe": {"tcpSocket": {"host": "10.0.0.1", "port": 1}}, "startupProbe": {"httpGet": {"port": 1}}},
+    ]});
+    assert_eq!(refusal(probing.clone(), "baseline", "v1.33"), None);
+    assert_eq!(
+        refusal(probing, "baseline", "v1.34").unwrap(),
+        "violates PodSecurity \"baseline:v1.34\": probe or lifecycle host (containers \"a\", \"b\" use probe or lifecycle \
+         hosts \"10.0.0.1\", \"node\")"
+    );
+    let own_users =
+        |security: Value| json!({"hostUsers": false, "containers": [{"name": "c", "securityContext": security}]});
+    let unmasked = own_users(json!({"procMount": "Unmasked"}));
+    assert!(refusal(unmasked.clone(), "baseline", "v1.34").is_some());
+    assert_eq!(refusal(unmasked.clone(), "baseline", "v1.35"), None);
+    let words = refusal(unmasked, "restricted", "latest").unwrap();
+    assert_eq!(words.matches("procMount (container \"c\" must not").count(), 1, "{words}");
+    let root = own_users(json!({
+        "runAsUser": 0, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"}
+    }));
+    assert!(refusal(root.clone(), "restricted", "v1.34").is_some());
+    assert_eq!(refusal(root, "restricted", "v1.36"), None);
+    let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "containers": []});
+    assert!(refusal(sysctl("net.ipv4.tcp_rmem"), "baseline", "v1.31").is_some());
+    assert_eq!(refusal(sysctl("net.ipv4.tcp_rmem"), "baseline", "v1.32"), None);
+    let adding = container(json!({"runAsNonRoot": true, "capabilities": {"add": ["NET_ADMIN"]}}));
+    assert!(
+        refusal(adding, "restricted", "v1.7").unwrap().ends_with("\"NET_ADMIN\" in securityContext.capabilities.add)")
+    );
+    assert!(refusal(json!({"hostPID": true}), "baseline", "v1.99").is_some());
+}
+
+#[test]
+fn pods_for_windows_need_nothing_that_only_linux_has() {
+    let spec =
+        json!({"os": {"name": "windows"}, "securityContext": {"runAsNonRoot": true}, "containers": [{"name": "c"}]});
+    assert_eq!(judge(spec.clone(), &[("enforce", "restricted")]).refusal, None);
+    assert!(judge(spec, &[("enforce", "restricted"), ("enforce-version", "v1.24")]).refusal.is_some());
+}
+
+#[test]
+fn annotations_for_app_armor_count_as_the_field_does() {
+    let pod = json!({"metadata": {"annotations": {
+        "container.apparmor.security.beta.kubernetes.io/c": "unconfined",
+        "container.apparmor.security.beta.kubernetes.io/d": "localhost/mine",
+    }}, "spec": {"containers": [{"name": "c"}], "securityContext": {"appArmorProfile": {"type": "Unconfined"}}}});
+    let refusal = judge_pod("jane", "shop", &pod, &levels(&[("enforce", "baseline")])).refusal.unwrap();
+    assert_eq!(
+        refusal,
+        "violates PodSecurity \"baseline:latest\": forbidden AppArmor profiles (pod and annotation must not set AppArmor \
+         profile type to \"Unconfined\", \"container.apparmor.security.beta.kubernetes.io/c=\"unconfined\"\")"
+    );
 }

@@ -8,32 +8,24 @@ use super::facts::{Facts, POD};
 pub(super) fn words(id: &str, facts: &Facts) -> Option<(&'static str, String)> {
     let context = "securityContext";
     Some(match id {
-        "pod-security/app-armor" => {
-            let (who, profiles) = &facts.app_armor;
-            let headline =
-                if profiles.len() == 1 { "forbidden AppArmor profile" } else { "forbidden AppArmor profiles" };
-            (
-                headline,
-                format!("{} must not set {context}.appArmorProfile.type to {}", whom(who, "and"), quoted(profiles)),
-            )
-        }
+        "pod-security/app-armor" => app_armor(facts),
         "pod-security/capabilities" => {
             ("non-default capabilities", must_not_add(&facts.beyond_baseline.0, &quoted(&facts.beyond_baseline.1)))
         }
         "pod-security/host-namespaces" => ("host namespaces", facts.host_namespaces.join(", ")),
         "pod-security/host-path" => ("hostPath volumes", volumes(&facts.host_path_volumes)),
         "pod-security/host-ports" => ("hostPort", host_ports(facts)),
+        "pod-security/host-probes" => ("probe or lifecycle host", probed_hosts(facts)),
         "pod-security/privileged" => {
             ("privileged", format!("{} must not set {context}.privileged=true", containers(&facts.privileged)))
         }
-        "pod-security/proc-mount" => {
+        "pod-security/proc-mount" | "pod-security/proc-mount-of-host-users" | "pod-security/proc-mount-restricted" => {
             let (who, mounts) = &facts.unmasked_proc;
             ("procMount", format!("{} must not set {context}.procMount to {}", containers(who), quoted(mounts)))
         }
         "pod-security/selinux" => {
-            let (who, options) = &facts.selinux;
-            let options = options.join("; ");
-            ("seLinuxOptions", format!("{} set forbidden {context}.seLinuxOptions: {options}", whom(who, "and")))
+            let who = whom(&facts.selinux, "and");
+            ("seLinuxOptions", format!("{who} set forbidden {context}.seLinuxOptions: {}", selinux(facts)))
         }
         "pod-security/seccomp-unconfined" => ("seccompProfile", unconfined(facts)),
         "pod-security/sysctls" => ("forbidden sysctls", facts.sysctls_beyond_baseline.join(", ")),
@@ -72,33 +64,61 @@ fn restricted(id: &str, facts: &Facts) -> Option<(&'static str, String)> {
             ("restricted volume types", detail)
         }
         "pod-security/run-as-non-root" => {
-            let mut parts = Vec::new();
-            if !facts.says_root.is_empty() {
-                parts.push(format!("{} must not set {context}.runAsNonRoot=false", whom(&facts.says_root, "and")));
-            }
-            if !facts.silent_on_root.is_empty() {
-                parts
-                    .push(format!("pod or {} must set {context}.runAsNonRoot=true", containers(&facts.silent_on_root)));
-            }
-            ("runAsNonRoot != true", parts.join("; "))
+            let detail = if facts.says_root.is_empty() {
+                format!("pod or {} must set {context}.runAsNonRoot=true", containers(&facts.silent_on_root))
+            } else {
+                format!("{} must not set {context}.runAsNonRoot=false", whom(&facts.says_root, "and"))
+            };
+            ("runAsNonRoot != true", detail)
         }
         "pod-security/run-as-user" => {
             ("runAsUser=0", format!("{} must not set runAsUser=0", whom(&facts.user_zero, "and")))
         }
         "pod-security/seccomp" => {
-            let mut parts = Vec::new();
-            if !facts.seccomp_unconfined.is_empty() {
-                parts.push(unconfined(facts));
-            }
-            if !facts.silent_on_seccomp.is_empty() {
+            let detail = if facts.seccomp_unconfined.is_empty() {
                 let who = containers(&facts.silent_on_seccomp);
                 let wanted = "\"RuntimeDefault\" or \"Localhost\"";
-                parts.push(format!("pod or {who} must set {context}.seccompProfile.type to {wanted}"));
-            }
-            ("seccompProfile", parts.join("; "))
+                format!("pod or {who} must set {context}.seccompProfile.type to {wanted}")
+            } else {
+                unconfined(facts)
+            };
+            ("seccompProfile", detail)
         }
         _ => return None,
     })
+}
+
+fn app_armor(facts: &Facts) -> (&'static str, String) {
+    let (who, profiles) = &facts.app_armor;
+    let annotations = &facts.app_armor_annotations;
+    let mut setters: Vec<String> = if who.is_empty() { Vec::new() } else { vec![whom(who, "and")] };
+    if !annotations.is_empty() {
+        setters.push(if annotations.len() == 1 { "annotation" } else { "annotations" }.to_owned());
+    }
+    let values: Vec<&str> = profiles.iter().chain(annotations).map(String::as_str).collect();
+    let headline = if values.len() == 1 { "forbidden AppArmor profile" } else { "forbidden AppArmor profiles" };
+    // Upstream puts the values between quotes as they are, an annotation's own quotes included.
+    let values = format!("\"{}\"", values.join("\", \""));
+    (headline, format!("{} must not set AppArmor profile type to {values}", setters.join(" and ")))
+}
+
+fn probed_hosts(facts: &Facts) -> String {
+    let (who, hosts) = &facts.probed_hosts;
+    let who: Vec<String> = who.iter().cloned().collect();
+    let verb = if who.len() == 1 { "uses" } else { "use" };
+    let noun = if hosts.len() == 1 { "probe or lifecycle host" } else { "probe or lifecycle hosts" };
+    format!("{} {verb} {noun} {}", containers(&who), quoted(hosts))
+}
+
+fn selinux(facts: &Facts) -> String {
+    let mut parts = Vec::new();
+    if !facts.selinux_types.is_empty() {
+        let noun = if facts.selinux_types.len() == 1 { "type" } else { "types" };
+        parts.push(format!("{noun} {}", quoted(&facts.selinux_types)));
+    }
+    let set = ["user may not be set", "role may not be set"].into_iter().zip(facts.selinux_set);
+    parts.extend(set.filter(|(_, is_set)| *is_set).map(|(words, _)| words.to_owned()));
+    parts.join("; ")
 }
 
 fn unconfined(facts: &Facts) -> String {
@@ -116,7 +136,7 @@ fn host_ports(facts: &Facts) -> String {
     let (who, ports) = &facts.host_ports;
     let verb = if who.len() == 1 { "uses" } else { "use" };
     let noun = if ports.len() == 1 { "hostPort" } else { "hostPorts" };
-    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
     format!("{} {verb} {noun} {}", containers(who), ports.join(", "))
 }
 
