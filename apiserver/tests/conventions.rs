@@ -353,6 +353,67 @@ async fn a_get_of_the_future_times_out() {
 }
 
 #[tokio::test]
+async fn a_path_of_one_object_needs_its_namespace() {
+    let rig = with_map().await;
+    let nothing = (404, "the server could not find the requested resource".to_owned());
+    for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
+        let answer = send(&rig, method.clone(), "/api/v1/configmaps/a", "application/json", "{}").await;
+        assert_eq!(answer, nothing, "{method}");
+    }
+    assert_eq!(ask(&rig, Method::GET, "/api/v1/pods/a/log").await, nothing);
+    assert_eq!(ask(&rig, Method::GET, "/api/v1/namespaces/default/nodes/a/status").await, nothing);
+    assert_eq!(ask(&rig, Method::DELETE, "/api/v1/configmaps").await.0, 405);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_as_what_it_is() {
+    let rig = with_map().await;
+    let mut again = config_map("a");
+    let taken = "configmaps \"a\" already exists";
+    let post = |body: Value| {
+        let rig = &rig;
+        async move { send(rig, Method::POST, MAPS, "application/json", &body.to_string()).await }
+    };
+    assert_eq!(post(again.clone()).await, (409, taken.to_owned()));
+    again["metadata"]["generateName"] = json!("a-");
+    let (code, status) = rig.admin(Method::POST, MAPS, Some(&again)).await;
+    let words = format!("{taken}, the server was not able to generate a unique name for the object");
+    assert_eq!((code.as_u16(), &status["message"]), (409, &json!(words)));
+    assert_eq!(status["details"], json!({"name": "a", "kind": "configmaps", "retryAfterSeconds": 1}));
+    let held = json!([{"op": "add", "path": "/metadata/finalizers", "value": ["example.com/held"]}]).to_string();
+    let path = format!("{MAPS}/a");
+    assert_eq!(send(&rig, Method::PATCH, &path, "application/json-patch+json", &held).await.0, 200);
+    assert_eq!(ask(&rig, Method::DELETE, &path).await.0, 200);
+    for query in ["", "?dryRun=All"] {
+        let (path, body) = (format!("{MAPS}{query}"), config_map("a").to_string());
+        let answer = send(&rig, Method::POST, &path, "application/json", &body).await;
+        assert_eq!(answer, (409, format!("object is being deleted: {taken}")), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_object_has_no_version_yet() {
+    let rig = with_map().await;
+    let post = |name: &'static str, version: &'static str, query: &'static str| {
+        let rig = &rig;
+        let mut map = config_map(name);
+        map["metadata"]["resourceVersion"] = json!(version);
+        async move { rig.admin(Method::POST, &format!("{MAPS}{query}"), Some(&map)).await }
+    };
+    // Before it is looked whether the name is taken, and after the object was found valid.
+    for name in ["a", "new"] {
+        let (code, status) = post(name, "5", "").await;
+        assert_eq!(code, 500, "{name}");
+        assert_eq!(status["message"], "resourceVersion should not be set on objects to be created");
+    }
+    assert_eq!(post("Not A Name", "5", "").await.0, 422);
+    // What is no version at all is none, and nothing is stored in a dry run.
+    assert_eq!(post("zero", "0", "").await.0, 201);
+    assert_eq!(post("garbage", "x", "").await.0, 201);
+    assert_eq!(post("dry", "5", "?dryRun=All").await.0, 201);
+}
+
+#[tokio::test]
 async fn people_get_lines_and_programs_do_not() {
     let rig = with_map().await;
     let lines = |agent: &'static str, query: &'static str| {

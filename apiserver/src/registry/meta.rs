@@ -58,17 +58,12 @@ pub fn drop_system_fields(object: &mut Value) {
 }
 
 /// Metadata of a new object.
-pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result<(), ApiError> {
-    let version = object::text(object, &["metadata", "resourceVersion"]);
-    if !matches!(version, "" | "0") {
-        return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
-    }
+pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) {
     let generated = object::text(object, &["metadata", "generateName"]).to_owned();
     if !generated.is_empty() && object::name(object).is_empty() {
         object::set(object, &["metadata"], "name", generate_name(&generated));
     }
     drop_system_fields(object);
-    object::remove(object, &["metadata"], "resourceVersion");
     object::set(object, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
     object::set(object, &["metadata"], "creationTimestamp", rfc3339_seconds(now));
     if kind.generation() != Generation::Untouched {
@@ -77,7 +72,6 @@ pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result
     if !kind.resource.namespaced {
         object::remove(object, &["metadata"], "namespace");
     }
-    Ok(())
 }
 
 /// Metadata of a changed object: what only the server changes is as it was.

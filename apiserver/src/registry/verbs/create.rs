@@ -18,6 +18,7 @@ use crate::{
         validation,
     },
     server::{Core, audit::OBJECT_NAME},
+    store::Entry,
 };
 
 /// Serves a create.
@@ -28,8 +29,29 @@ pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<R
     answer::stored(core, kind, call, 201, entry).await
 }
 
+/// How often a name is generated anew where the one before was taken, as upstream does.
+const NAME_ATTEMPTS: usize = 8;
+
 /// Creates what was decoded: the way of every new object, whatever verb brought it.
 pub async fn create_object(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    object: Value,
+    dry_run: bool,
+) -> Result<answer::Written, ApiError> {
+    let generated =
+        object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty();
+    for _ in 1..if generated { NAME_ATTEMPTS } else { 1 } {
+        match create_once(core, kind, call, object.clone(), dry_run).await {
+            Err(error) if error.reason == ALREADY_EXISTS => {}
+            done => return done,
+        }
+    }
+    create_once(core, kind, call, object, dry_run).await
+}
+
+async fn create_once(
     core: &Arc<Core>,
     kind: &Arc<Kind>,
     call: &Call,
@@ -46,7 +68,7 @@ pub async fn create_object(
     codec::track(kind, call, None, &mut object, "");
     meta::dedup_owners(call, &mut object);
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;
-    meta::prepare_create(kind, &mut object, call.now)?;
+    meta::prepare_create(kind, &mut object, call.now);
     kind.prepare_create(&mut object, call.now);
     let mut causes = Vec::new();
     validation::metadata::create(kind, &object, &mut causes);
@@ -61,20 +83,28 @@ pub async fn create_object(
     kind.before_commit(core, call, Change { object: &mut object, old: None, dry_run }).await?;
     codec::normalize(kind, &mut object);
     if dry_run {
-        if core.find(kind, object::namespace(&object), object::name(&object)).await?.is_some() {
-            return Err(ApiError::already_exists(kind.group(), &kind.resource.plural, object::name(&object)));
-        }
-        return Ok(answer::Written::Only(object));
+        let taken = core.find(kind, object::namespace(&object), object::name(&object)).await?;
+        return match taken {
+            Some(there) => Err(already_exists(core, kind, &object, Some(&there)).await),
+            None => Ok(answer::Written::Only(object)),
+        };
     }
+    let version = object::text(&object, &["metadata", "resourceVersion"]);
+    if version.parse().is_ok_and(|revision: u64| revision != 0) {
+        kind.abandon(core, &object, None);
+        core.quotas.touch(call.namespace());
+        return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    object::remove(&mut object, &["metadata"], "resourceVersion");
     match core.put(kind, &object, Expected::Absent).await {
         Ok(entry) => {
             kind.after_commit(core, Some(&object), None);
             Ok(answer::Written::Stored(entry, object))
         }
-        Err(WriteError::Conflict(_)) => {
+        Err(WriteError::Conflict(there)) => {
             kind.abandon(core, &object, None);
             core.quotas.touch(call.namespace());
-            Err(ApiError::already_exists(kind.group(), &kind.resource.plural, object::name(&object)))
+            Err(already_exists(core, kind, &object, there.as_deref()).await)
         }
         Err(WriteError::Failed(error)) => {
             kind.abandon(core, &object, None);
@@ -82,4 +112,23 @@ pub async fn create_object(
             Err(error)
         }
     }
+}
+
+const ALREADY_EXISTS: &str = "AlreadyExists";
+
+/// 409 for a name that is taken: by whom, and whether it was a generated one, shows in the words.
+async fn already_exists(core: &Core, kind: &Kind, object: &Value, there: Option<&Entry>) -> ApiError {
+    let mut error = ApiError::already_exists(kind.group(), &kind.resource.plural, object::name(object));
+    if !object::text(object, &["metadata", "generateName"]).is_empty() {
+        error.message.push_str(", the server was not able to generate a unique name for the object");
+        if let Some(details) = &mut error.details {
+            details.retry_after_seconds = 1;
+        }
+    }
+    if let Some(there) = there
+        && core.value(kind, there).await.is_ok_and(|there| object::is_terminating(&there))
+    {
+        error.message.insert_str(0, "object is being deleted: ");
+    }
+    error
 }

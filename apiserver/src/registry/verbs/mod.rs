@@ -41,6 +41,7 @@ pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static,
         if call.target.subresource.is_empty() {
             return main(&core, &kind, call).await;
         }
+        check_scope(&kind, &call)?;
         subresource(&core, &kind, call).await
     })
 }
