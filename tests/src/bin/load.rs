@@ -1,6 +1,9 @@
 //! Load on any Kubernetes API server, and what it costs: a line of JSON per figure.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -8,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use martello_tests::{
     cluster::{Cluster, Options, install_crypto},
     load,
-    load::{FanOut, Figure, PodLoad, Target},
+    load::{FanOut, Figure, Kind, PodLoad, Run, Target},
     process,
     raw::{Endpoint, Http},
 };
@@ -25,6 +28,12 @@ struct Arguments {
     /// Process of that server on this machine whose processor time and memory are counted; may be repeated.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     server_pid: Vec<u32>,
+    /// A second server to put the same load on, figure by figure in turn; each figure is also printed as a ratio.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Process of the second server on this machine; may be repeated.
+    #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against")]
+    against_pid: Vec<u32>,
     /// How long each rate is measured.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -34,6 +43,9 @@ struct Arguments {
     /// How many ConfigMaps are listed; each number is measured by itself.
     #[arg(long, value_delimiter = ',', default_values_t = [5000, 50000])]
     objects: Vec<usize>,
+    /// How many objects of a custom kind are listed.
+    #[arg(long, default_value_t = 5000)]
+    custom_objects: usize,
     /// How many watch while updates are made; each number is measured by itself.
     #[arg(long, value_delimiter = ',', default_values_t = [200, 2000])]
     watchers: Vec<usize>,
@@ -46,7 +58,7 @@ struct Arguments {
     /// Speaks HTTP/1.1 instead of HTTP/2.
     #[arg(long)]
     http1: bool,
-    /// Measures only these: start, idle, get, create, patch, apply, list, watch, watchers, pods.
+    /// Measures only these: start, idle, get, create, patch, apply, list, custom, watch, watchers, pods.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Runs the node agent beside the fresh server, so that pods can be measured; needs root.
@@ -75,21 +87,24 @@ impl Arguments {
 
 /// Watches on one connection: as many as a client with an informer for each of many kinds has.
 const SHARED_WATCHES: usize = 50;
-/// Clients that get and create while there are many objects.
+/// Clients that get, create and patch while there are many objects.
 const BESIDE_WORKERS: usize = 16;
+/// Objects of a list that is measured beside many others.
+const FEW: usize = 100;
+/// Writers of the updates that many watch.
+const WRITERS: usize = 16;
+/// Pods that are applied one after the other.
+const PODS: usize = 5;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     install_crypto();
     process::allow_many_files().context("allow this program its connections")?;
-    match arguments.kubeconfig.clone() {
+    match &arguments.kubeconfig {
         Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(&path).context("read the kubeconfig")?;
-            let options = KubeConfigOptions::default();
-            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
-            let target = target(&arguments, Endpoint::from_kube(&config)?, arguments.server_pid.clone());
-            measure(&arguments, &target, path).await
+            let target = of_kubeconfig(&arguments, path, arguments.server_pid.clone()).await?;
+            measure(&arguments, target).await
         }
         None => fresh(&arguments).await,
     }
@@ -114,14 +129,14 @@ async fn fresh(arguments: &Arguments) -> Result<()> {
         cluster.secctl(&["image", "import", "--node-dir", &node.to_string_lossy(), &archive.to_string_lossy()])?;
     }
     let server = cluster.pid()?;
-    let target = target(arguments, endpoint, vec![server]);
+    let kubeconfig = cluster.kubeconfig_path()?;
+    let target = target(arguments, "fresh", kubeconfig, endpoint, vec![server]);
     if arguments.node && arguments.wants("idle") {
         let all = process::family(server)?;
         let figure = load::memory("memory_idle", process::resident_bytes(&all)?);
-        figure.with("of", "server, node agent and what it keeps running").with("processes", all.len()).print()?;
+        figure.of("of", "server, node agent and what it keeps running").with("processes", all.len()).print()?;
     }
-    let kubeconfig = cluster.kubeconfig_path()?;
-    measure(arguments, &target, kubeconfig).await
+    measure(arguments, target).await
 }
 
 /// The time from start to ready: first boots with everything to make, and boots on what is there.
@@ -135,77 +150,130 @@ async fn start() -> Result<()> {
         cluster.kill()?;
         again.push(cluster.boot().await?);
     }
-    first.describe(Figure::named("start_to_ready").with("boot", "first").with("boots", BOOTS)).print()?;
-    again.describe(Figure::named("start_to_ready").with("boot", "after kill -9").with("boots", BOOTS)).print()
+    first.describe(Figure::named("start_to_ready").of("boot", "first").of("boots", BOOTS)).print()?;
+    again.describe(Figure::named("start_to_ready").of("boot", "after kill -9").of("boots", BOOTS)).print()
 }
 
-fn target(arguments: &Arguments, endpoint: Endpoint, pids: Vec<u32>) -> Target {
+async fn of_kubeconfig(arguments: &Arguments, path: &Path, pids: Vec<u32>) -> Result<Target> {
+    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("read the kubeconfig {}", path.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    Ok(target(arguments, &name, path.to_owned(), Endpoint::from_kube(&config)?, pids))
+}
+
+fn target(arguments: &Arguments, name: &str, kubeconfig: PathBuf, endpoint: Endpoint, pids: Vec<u32>) -> Target {
     let prefix = format!("load-{}", std::process::id());
-    Target { endpoint, http: arguments.http(), pids, prefix }
+    Target { name: name.to_owned(), kubeconfig, endpoint, http: arguments.http(), pids, prefix }
 }
 
-async fn measure(arguments: &Arguments, target: &Target, kubeconfig: PathBuf) -> Result<()> {
-    let duration = Duration::from_secs_f64(arguments.seconds);
-    if arguments.wants("idle")
-        && let Some(bytes) = target.memory()
-    {
-        load::memory("memory_idle", bytes).with("of", "server").with("processes", target.pids.len()).print()?;
+async fn measure(arguments: &Arguments, first: Target) -> Result<()> {
+    let mut targets = vec![first];
+    if let Some(path) = &arguments.against {
+        targets.push(of_kubeconfig(arguments, path, arguments.against_pid.clone()).await?);
     }
-    rates(arguments, target, duration).await?;
+    let run = Run::over(targets);
+    let duration = Duration::from_secs_f64(arguments.seconds);
+    if arguments.wants("idle") {
+        run.each(async |target| Ok(target.memory().map(|bytes| idle(target, bytes)).into_iter().collect())).await?;
+    }
+    rates(arguments, &run, duration).await?;
     if arguments.wants("list") {
         for objects in arguments.objects.iter().copied() {
-            lists(target, objects, duration).await?;
+            run.each(async |target| lists(target, Kind::ConfigMap, objects, duration).await).await?;
         }
     }
+    if arguments.wants("custom") {
+        run.each(async |target| custom(arguments, target, duration).await).await?;
+    }
+    watches(arguments, &run).await?;
+    if arguments.wants("pods") {
+        let pods = PodLoad { kubectl: arguments.kubectl.clone(), image: arguments.image.clone(), rounds: PODS };
+        run.each(async |target| {
+            let skipped = || Figure::named("apply_to_running").with("skipped", "the cluster has no ready node");
+            Ok(vec![load::apply_to_running(target, &pods).await?.unwrap_or_else(skipped)])
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn idle(target: &Target, bytes: u64) -> Figure {
+    load::memory("memory_idle", bytes).of("of", "server").with("processes", target.pids.len())
+}
+
+async fn rates(arguments: &Arguments, run: &Run, duration: Duration) -> Result<()> {
+    for workers in arguments.concurrency.iter().copied() {
+        if arguments.wants("get") {
+            run.each(async |target| Ok(vec![load::gets(target, Kind::ConfigMap, workers, duration).await?])).await?;
+        }
+        if arguments.wants("create") {
+            run.each(async |target| Ok(vec![load::creates(target, Kind::ConfigMap, workers, duration).await?])).await?;
+        }
+        if arguments.wants("patch") {
+            run.each(async |target| Ok(vec![load::patches(target, Kind::ConfigMap, workers, duration).await?])).await?;
+        }
+        if arguments.wants("apply") {
+            run.each(async |target| Ok(vec![load::applies(target, workers, duration).await?])).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that is measured on a server with many objects of a kind.
+async fn lists(target: &Target, kind: Kind, objects: usize, duration: Duration) -> Result<Vec<Figure>> {
+    let (filled, mut figures) = load::fill(target, kind, objects).await?;
+    figures.extend(filled.lists(target).await?);
+    figures.push(filled.pages(target).await?);
+    let beside = format!("{objects} {}", kind.name());
+    figures.extend(beside_many(target, Kind::ConfigMap, &beside, duration).await?);
+    filled.remove(target).await?;
+    Ok(figures)
+}
+
+/// What concerns few objects must not cost more because there are many, of the same kind or of another.
+async fn beside_many(target: &Target, kind: Kind, beside: &str, duration: Duration) -> Result<Vec<Figure>> {
+    let (few, _) = load::fill(target, kind, FEW).await?;
+    let mut figures = few.lists(target).await?;
+    few.remove(target).await?;
+    figures.push(load::gets(target, kind, BESIDE_WORKERS, duration).await?);
+    figures.push(load::creates(target, kind, BESIDE_WORKERS, duration).await?);
+    figures.push(load::patches(target, kind, BESIDE_WORKERS, duration).await?);
+    Ok(figures.into_iter().map(|figure| figure.of("beside", beside)).collect())
+}
+
+/// A kind that a definition makes: by itself, beside many built-in objects, and many of it beside a built-in kind.
+async fn custom(arguments: &Arguments, target: &Target, duration: Duration) -> Result<Vec<Figure>> {
+    load::define(target).await?;
+    let mut figures = Vec::new();
+    for workers in arguments.concurrency.iter().copied() {
+        figures.push(load::gets(target, Kind::Custom, workers, duration).await?);
+        figures.push(load::creates(target, Kind::Custom, workers, duration).await?);
+        figures.push(load::patches(target, Kind::Custom, workers, duration).await?);
+    }
+    figures.extend(lists(target, Kind::Custom, arguments.custom_objects, duration).await?);
+    if let Some(objects) = arguments.objects.iter().copied().max() {
+        let (filled, _) = load::fill(target, Kind::ConfigMap, objects).await?;
+        let beside = format!("{objects} {}", Kind::ConfigMap.name());
+        figures.extend(beside_many(target, Kind::Custom, &beside, duration).await?);
+        filled.remove(target).await?;
+    }
+    load::undefine(target).await?;
+    Ok(figures)
+}
+
+async fn watches(arguments: &Arguments, run: &Run) -> Result<()> {
     for watchers in arguments.watchers.iter().copied().filter(|_| arguments.wants("watch")) {
-        let size = FanOut { watchers, updates: arguments.updates, writers: 16 };
-        load::fan_out(target, size).await?.print()?;
+        let size = FanOut { watchers, updates: arguments.updates, writers: WRITERS };
+        run.each(async |target| Ok(vec![load::fan_out(target, size).await?])).await?;
     }
     // On connections of their own, and on shared ones as client libraries have them; HTTP/1.1 can't share.
     for on_each in [1, SHARED_WATCHES].into_iter().filter(|on_each| *on_each == 1 || !arguments.http1) {
-        if arguments.wants("watchers")
-            && let Some(figure) = load::idle(target, arguments.idle_watchers, on_each).await?
-        {
-            figure.print()?;
-        }
-    }
-    if arguments.wants("pods") {
-        let (kubectl, image) = (arguments.kubectl.clone(), arguments.image.clone());
-        let pods = PodLoad { kubectl, kubeconfig, image, rounds: 5 };
-        match load::apply_to_running(target, &pods).await? {
-            Some(figure) => figure.print()?,
-            None => Figure::named("apply_to_running").with("skipped", "the cluster has no ready node").print()?,
+        if arguments.wants("watchers") {
+            run.each(async |target| {
+                Ok(load::idle(target, arguments.idle_watchers, on_each).await?.into_iter().collect())
+            })
+            .await?;
         }
     }
     Ok(())
-}
-
-async fn rates(arguments: &Arguments, target: &Target, duration: Duration) -> Result<()> {
-    for workers in arguments.concurrency.iter().copied() {
-        if arguments.wants("get") {
-            load::gets(target, workers, duration).await?.print()?;
-        }
-        if arguments.wants("create") {
-            load::creates(target, workers, duration).await?.print()?;
-        }
-        if arguments.wants("patch") {
-            load::patches(target, workers, duration).await?.print()?;
-        }
-        if arguments.wants("apply") {
-            load::applies(target, workers, duration).await?.print()?;
-        }
-    }
-    Ok(())
-}
-
-/// Everything that is measured on a server with many objects.
-async fn lists(target: &Target, objects: usize, duration: Duration) -> Result<()> {
-    let (filled, figures) = load::fill(target, objects).await?;
-    let lists = filled.lists(target).await?;
-    figures.into_iter().chain(lists).try_for_each(|figure| figure.print())?;
-    filled.pages(target).await?.print()?;
-    // What concerns one object must not cost more because there are many.
-    load::gets(target, BESIDE_WORKERS, duration).await?.with("beside", objects).print()?;
-    load::creates(target, BESIDE_WORKERS, duration).await?.with("beside", objects).print()?;
-    filled.remove(target).await
 }

@@ -5,22 +5,47 @@ use std::{io::Write as _, time::Duration};
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
-/// One figure: a name and what was measured under it.
+/// One figure: what it is of, and what was measured.
 #[derive(Clone, Debug)]
-pub struct Figure(Map<String, Value>);
+pub struct Figure {
+    of: Map<String, Value>,
+    measured: Map<String, Value>,
+}
 
 impl Figure {
     /// A figure without values yet.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self(Map::from_iter([("figure".to_owned(), json!(name))]))
+        Self { of: Map::from_iter([("figure".to_owned(), json!(name))]), measured: Map::new() }
     }
 
-    /// The same with one more value.
+    /// The same, told apart from others of its name by one thing more.
+    #[must_use]
+    pub fn of(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.of.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same with one more value that was measured.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
+        self.measured.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// This figure in multiples of the same one of another server; none where they are not of the same.
+    #[must_use]
+    pub fn over(&self, other: &Self) -> Option<Self> {
+        if self.of != other.of {
+            return None;
+        }
+        let ratio = |name: &str, ours: &Value| {
+            let (ours, theirs) = (ours.as_f64()?, other.measured.get(name)?.as_f64()?);
+            (theirs > 0.0).then(|| ours / theirs)
+        };
+        let ratios = self.measured.iter().filter_map(|(name, ours)| Some((name, ratio(name, ours)?)));
+        let same = Self { of: self.of.clone(), measured: Map::new() };
+        Some(ratios.fold(same, |figure, (name, ratio)| figure.with_number(name, ratio)))
     }
 
     /// The same with a number of three decimals.
@@ -60,7 +85,8 @@ impl Figure {
     /// Writes the figure as a line of JSON to standard output.
     pub fn print(&self) -> Result<()> {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "{}", Value::Object(self.0.clone())).context("print a figure")?;
+        let values = self.of.iter().chain(&self.measured).map(|(name, value)| (name.clone(), value.clone()));
+        writeln!(out, "{}", Value::Object(values.collect())).context("print a figure")?;
         out.flush().context("print a figure")
     }
 }
@@ -107,6 +133,17 @@ impl Latencies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ratio_is_of_what_both_have_and_of_the_same_figure_only() {
+        let figure = |concurrency: u64, rate: f64| {
+            Figure::named("get").of("concurrency", concurrency).with_number("per_second", rate)
+        };
+        let ours = figure(1, 300.0).with_number("peak_mib", 20.0);
+        let ratio = ours.over(&figure(1, 200.0)).unwrap();
+        assert_eq!(Value::Object(ratio.measured), json!({"per_second": 1.5}));
+        assert!(ours.over(&figure(16, 200.0)).is_none());
+    }
 
     #[test]
     fn percentiles_are_ranks_of_the_sorted_latencies() {

@@ -1,4 +1,4 @@
-//! Many ConfigMaps: the memory that they take, and what a list of them costs in each form.
+//! Many objects: the memory that they take, and what a list of them costs in each form.
 
 use std::time::Instant;
 
@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::{
     figure::{Figure, Latencies},
+    kind::Kind,
     meter::Meter,
-    target::{Target, config_map, expect},
+    target::{Target, expect},
 };
 use crate::raw::Connection;
 
@@ -20,39 +21,49 @@ const WRITERS: usize = 32;
 const LISTED: usize = 150_000;
 /// Objects on a page, as client-go asks for them.
 const PAGE: usize = 500;
-/// Upstream puts one ConfigMap of its own into every namespace.
-const OWN: usize = 1;
 /// Protobuf, and nothing else.
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
+/// As `kubectl get` asks.
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
-/// A namespace full of ConfigMaps.
+/// A namespace full of objects.
 #[derive(Debug)]
 pub struct Filled {
+    kind: Kind,
     namespace: String,
     path: String,
     objects: usize,
 }
 
 /// Fills a namespace and measures memory.
-pub async fn fill(target: &Target, objects: usize) -> Result<(Filled, Vec<Figure>)> {
+pub async fn fill(target: &Target, kind: Kind, objects: usize) -> Result<(Filled, Vec<Figure>)> {
     let namespace = target.namespace(&format!("list-{objects}")).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = kind.path(&namespace);
     let meter = Meter::start(target);
-    fill_by_many(target, &path, objects).await?;
+    fill_by_many(target, kind, &path, objects).await?;
+    let filled = Filled { kind, namespace, path, objects };
     let count = u64::try_from(objects).unwrap_or(u64::MAX);
-    let figure = Figure::named("fill").with("objects", objects).with("concurrency", WRITERS);
-    let mut figures = vec![meter.finish(figure, count)];
+    let mut figures = vec![meter.finish(filled.figure("fill").of("concurrency", WRITERS), count)];
     if let Some(bytes) = target.memory() {
-        figures.push(memory("memory_filled", bytes).with("objects", objects));
+        figures.push(memory("memory_filled", bytes).of("kind", kind.name()).of("objects", objects));
     }
-    Ok((Filled { namespace, path, objects }, figures))
+    Ok((filled, figures))
 }
 
 impl Filled {
-    /// Lists all of it at once: as JSON, and as protobuf.
+    /// Lists all of it at once: as JSON, as protobuf where the kind has that, and as a table.
     pub async fn lists(&self, target: &Target) -> Result<Vec<Figure>> {
-        Ok(vec![self.list(target, "json", JSON).await?, self.list(target, "protobuf", PROTOBUF).await?])
+        let mut figures = vec![self.list(target, "json", JSON).await?];
+        if self.kind == Kind::ConfigMap {
+            figures.push(self.list(target, "protobuf", PROTOBUF).await?);
+        }
+        figures.push(self.list(target, "table", TABLE).await?);
+        Ok(figures)
+    }
+
+    fn figure(&self, name: &str) -> Figure {
+        Figure::named(name).of("kind", self.kind.name()).of("objects", self.objects)
     }
 
     async fn list(&self, target: &Target, form: &str, accept: &str) -> Result<Figure> {
@@ -66,11 +77,11 @@ impl Filled {
             body = expect(&mut connection, request, 200).await?.body;
             latencies.push(sent.elapsed());
         }
-        let figure = Figure::named("list").with("form", form).with("objects", self.objects).with("bytes", body.len());
+        let figure = self.figure("list").of("form", form).with("bytes", body.len());
         let figure = meter.finish(figure, latencies.count());
         match accept {
-            JSON => self.check(count(&serde_json::from_slice(&body).context("read a list")?))?,
-            _ => ensure!(body.starts_with(b"k8s\0"), "a list was not answered in protobuf"),
+            PROTOBUF => ensure!(body.starts_with(b"k8s\0"), "a list was not answered in protobuf"),
+            _ => self.check(count(&serde_json::from_slice(&body).context("read a list")?))?,
         }
         Ok(latencies.describe(figure))
     }
@@ -84,7 +95,7 @@ impl Filled {
             let found = self.walk(&mut connection, &mut latencies).await?;
             self.check(found)?;
         }
-        let figure = Figure::named("list_page").with("objects", self.objects).with("limit", PAGE);
+        let figure = self.figure("list_page").of("limit", PAGE);
         let figure = meter.finish(figure, latencies.count());
         Ok(latencies.describe(figure))
     }
@@ -111,7 +122,7 @@ impl Filled {
 
     fn check(&self, found: usize) -> Result<()> {
         ensure!(
-            (self.objects..=self.objects + OWN).contains(&found),
+            (self.objects..=self.objects + self.kind.own()).contains(&found),
             "{found} objects are listed, not {}",
             self.objects
         );
@@ -120,12 +131,12 @@ impl Filled {
 
     /// Removes it.
     pub async fn remove(self, target: &Target) -> Result<()> {
-        target.remove(&self.namespace).await
+        target.remove(&self.namespace, self.kind).await
     }
 }
 
 fn count(list: &Value) -> usize {
-    list.get("items").and_then(Value::as_array).map_or(0, Vec::len)
+    list.get("items").or_else(|| list.get("rows")).and_then(Value::as_array).map_or(0, Vec::len)
 }
 
 /// Resident memory as a figure.
@@ -133,11 +144,11 @@ pub fn memory(name: &str, bytes: u64) -> Figure {
     Figure::named(name).with_mebibytes("mib", bytes)
 }
 
-async fn fill_by_many(target: &Target, path: &str, objects: usize) -> Result<()> {
+async fn fill_by_many(target: &Target, kind: Kind, path: &str, objects: usize) -> Result<()> {
     let writers = (0..WRITERS).map(|writer| async move {
         let mut connection = target.connect().await?;
         for count in (writer..objects).step_by(WRITERS) {
-            let body = config_map(&format!("o{count}"), 0);
+            let body = kind.object(&format!("o{count}"), 0);
             let request = connection.request("POST", path, &[("content-type", JSON)], body)?;
             expect(&mut connection, request, 201).await?;
         }

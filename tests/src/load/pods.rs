@@ -13,6 +13,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
 
 use super::{
     figure::{Figure, Latencies},
+    kind::Kind,
     target::Target,
 };
 use crate::raw::Endpoint;
@@ -25,8 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct PodLoad {
     /// The `kubectl` that applies.
     pub kubectl: PathBuf,
-    /// The kubeconfig that it uses.
-    pub kubeconfig: PathBuf,
     /// The container's image, already on the node.
     pub image: String,
     /// How many pods, one after the other.
@@ -48,14 +47,15 @@ pub async fn apply_to_running(target: &Target, load: &PodLoad) -> Result<Option<
         let request = connection.request("GET", &watch, &[], Bytes::new())?;
         let events = connection.send(request).await?.into_body();
         let began = Instant::now();
-        let (applied, running) = tokio::join!(apply(load, &namespace, &name), timeout(PATIENCE, until_running(events)));
+        let (applied, running) =
+            tokio::join!(apply(target, load, &namespace, &name), timeout(PATIENCE, until_running(events)));
         applied?;
         running.with_context(|| format!("the pod {name} was not running after {PATIENCE:?}"))??;
         latencies.push(began.elapsed());
         target.endpoint.ask("DELETE", &format!("{path}/{name}?gracePeriodSeconds=0"), "").await?;
     }
-    target.remove(&namespace).await?;
-    Ok(Some(latencies.describe(Figure::named("apply_to_running").with("pods", load.rounds))))
+    target.remove(&namespace, Kind::ConfigMap).await?;
+    Ok(Some(latencies.describe(Figure::named("apply_to_running").of("pods", load.rounds))))
 }
 
 /// Waits until the cluster has a node that is ready.
@@ -83,14 +83,14 @@ async fn has_ready_node(endpoint: &Endpoint) -> Result<bool> {
     }))
 }
 
-async fn apply(load: &PodLoad, namespace: &str, name: &str) -> Result<()> {
+async fn apply(target: &Target, load: &PodLoad, namespace: &str, name: &str) -> Result<()> {
     let container = json!({"name": "one", "image": load.image, "imagePullPolicy": "IfNotPresent"});
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
     });
     let mut command = Command::new(&load.kubectl);
-    command.args(["apply", "-f", "-"]).env("KUBECONFIG", &load.kubeconfig);
+    command.args(["apply", "-f", "-"]).env("KUBECONFIG", &target.kubeconfig);
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
     let mut child = command.spawn().with_context(|| format!("run {}", load.kubectl.display()))?;
     if let Some(mut stdin) = child.stdin.take() {

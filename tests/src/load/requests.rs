@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::{
     figure::{Figure, Latencies},
+    kind::Kind,
     meter::Meter,
-    target::{Target, config_map, expect},
+    target::{Target, expect},
 };
 use crate::raw::Connection;
 
@@ -22,51 +23,54 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const MERGE: (&str, &str) = ("content-type", "application/merge-patch+json");
 const APPLY: (&str, &str) = ("content-type", "application/apply-patch+yaml");
 
-/// Creates ConfigMaps of 1 KiB.
-pub async fn creates(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+/// Creates objects of 1 KiB.
+pub async fn creates(target: &Target, kind: Kind, workers: usize, duration: Duration) -> Result<Figure> {
     let namespace = target.namespace(&format!("create-{workers}")).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = kind.path(&namespace);
     let make = |connection: &Connection, worker: usize, count: u64| {
-        let body = config_map(&format!("w{worker}-{count}"), count);
+        let body = kind.object(&format!("w{worker}-{count}"), count);
         connection.request("POST", &path, &[JSON], body)
     };
-    let figure = measure(target, "create", workers, duration, 201, make).await?;
-    target.remove(&namespace).await?;
+    let figure = measure(target, &of(kind, "create"), workers, duration, 201, make).await?;
+    target.remove(&namespace, kind).await?;
     Ok(figure)
 }
 
-/// Gets ConfigMaps of 1 KiB by name.
-pub async fn gets(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+fn of(kind: Kind, verb: &str) -> Figure {
+    Figure::named(verb).of("kind", kind.name())
+}
+
+/// Gets objects of 1 KiB by name.
+pub async fn gets(target: &Target, kind: Kind, workers: usize, duration: Duration) -> Result<Figure> {
     let namespace = target.namespace(&format!("get-{workers}")).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = kind.path(&namespace);
     let mut connection = target.connect().await?;
     for count in 0..READ_OBJECTS {
-        let request = connection.request("POST", &path, &[JSON], config_map(&format!("o{count}"), count))?;
+        let request = connection.request("POST", &path, &[JSON], kind.object(&format!("o{count}"), count))?;
         expect(&mut connection, request, 201).await?;
     }
     let make = |connection: &Connection, _: usize, count: u64| {
         connection.request("GET", &format!("{path}/o{}", count % READ_OBJECTS), &[], Bytes::new())
     };
-    let figure = measure(target, "get", workers, duration, 200, make).await?;
-    target.remove(&namespace).await?;
+    let figure = measure(target, &of(kind, "get"), workers, duration, 200, make).await?;
+    target.remove(&namespace, kind).await?;
     Ok(figure)
 }
 
-/// Changes one key of a ConfigMap of 1 KiB by merge patch, each worker one of its own.
-pub async fn patches(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+/// Changes one field of an object of 1 KiB by merge patch, each worker one of its own.
+pub async fn patches(target: &Target, kind: Kind, workers: usize, duration: Duration) -> Result<Figure> {
     let namespace = target.namespace(&format!("patch-{workers}")).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = kind.path(&namespace);
     let mut connection = target.connect().await?;
     for worker in 0..workers {
-        let request = connection.request("POST", &path, &[JSON], config_map(&format!("o{worker}"), 0))?;
+        let request = connection.request("POST", &path, &[JSON], kind.object(&format!("o{worker}"), 0))?;
         expect(&mut connection, request, 201).await?;
     }
     let make = |connection: &Connection, worker: usize, count: u64| {
-        let body = json!({"data": {"round": (count + 1).to_string()}}).to_string();
-        connection.request("PATCH", &format!("{path}/o{worker}"), &[MERGE], body.into())
+        connection.request("PATCH", &format!("{path}/o{worker}"), &[MERGE], kind.patch(count + 1))
     };
-    let figure = measure(target, "patch", workers, duration, 200, make).await?;
-    target.remove(&namespace).await?;
+    let figure = measure(target, &of(kind, "patch"), workers, duration, 200, make).await?;
+    target.remove(&namespace, kind).await?;
     Ok(figure)
 }
 
@@ -86,9 +90,9 @@ pub async fn applies(target: &Target, workers: usize, duration: Duration) -> Res
         expect(&mut connection, request, 201).await?;
     }
     let next = |connection: &Connection, worker: usize, count: u64| make(connection, worker, count + 1);
-    let figure = measure(target, "apply_deployment", workers, duration, 200, next).await?;
+    let figure = measure(target, &Figure::named("apply_deployment"), workers, duration, 200, next).await?;
     connection.send(connection.request("DELETE", &path, &[JSON], Bytes::new())?).await?;
-    target.remove(&namespace).await?;
+    target.remove(&namespace, Kind::ConfigMap).await?;
     Ok(figure)
 }
 
@@ -109,7 +113,7 @@ fn deployment(name: &str, round: u64) -> Bytes {
 
 async fn measure<F>(
     target: &Target,
-    name: &str,
+    figure: &Figure,
     workers: usize,
     duration: Duration,
     status: u16,
@@ -132,9 +136,9 @@ where
         anyhow::Ok(latencies)
     });
     let mut all = Latencies::default();
-    for latencies in try_join_all(runs).await.with_context(|| format!("{name} with {workers} workers"))? {
+    for latencies in try_join_all(runs).await.with_context(|| format!("{workers} workers"))? {
         all.append(latencies);
     }
-    let figure = meter.finish(Figure::named(name).with("concurrency", workers), all.count());
+    let figure = meter.finish(figure.clone().of("concurrency", workers), all.count());
     Ok(all.describe(figure))
 }

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::{
     figure::Figure,
+    kind::Kind,
     meter::Meter,
-    target::{Target, config_map, expect},
+    target::{Target, expect},
 };
 use crate::raw::Connection;
 
@@ -35,10 +36,10 @@ pub struct FanOut {
 /// Updates ConfigMaps while many watch them, until every watcher has seen every update.
 pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
     let namespace = target.namespace(&format!("watch-{}", size.watchers)).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = Kind::ConfigMap.path(&namespace);
     let mut connection = target.connect().await?;
     for writer in 0..size.writers {
-        let body = config_map(&format!("o{writer}"), 0);
+        let body = Kind::ConfigMap.object(&format!("o{writer}"), 0);
         let request = connection.request("POST", &path, &[("content-type", "application/json")], body)?;
         expect(&mut connection, request, 201).await?;
     }
@@ -57,9 +58,9 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
         bytes += watcher?;
     }
     let events = u64::try_from(size.watchers * size.updates).unwrap_or(u64::MAX);
-    let figure = Figure::named("watch").with("watchers", size.watchers).with("updates", size.updates);
+    let figure = Figure::named("watch").of("watchers", size.watchers).of("updates", size.updates);
     let figure = meter.finish(figure, events);
-    target.remove(&namespace).await?;
+    target.remove(&namespace, Kind::ConfigMap).await?;
     Ok(figure.with("bytes", bytes).with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
 }
 
@@ -67,7 +68,7 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
 pub async fn idle(target: &Target, watchers: usize, on_each: usize) -> Result<Option<Figure>> {
     let Some(before) = target.memory() else { return Ok(None) };
     let namespace = target.namespace(&format!("idle-{watchers}-{on_each}")).await?;
-    let path = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let path = Kind::ConfigMap.path(&namespace);
     let mut connection = target.connect().await?;
     let watch = from_now(&mut connection, &path).await?;
     let meter = Meter::start(target);
@@ -76,12 +77,12 @@ pub async fn idle(target: &Target, watchers: usize, on_each: usize) -> Result<Op
     let streams: Vec<Incoming> = streams.into_iter().flatten().collect();
     let after = target.memory().unwrap_or(before);
     let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-    let figure = Figure::named("watch_idle").with("watchers", opened).with("on_each_connection", on_each);
+    let figure = Figure::named("watch_idle").of("watchers", opened).of("on_each_connection", on_each);
     let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
     let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
     let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
     drop(streams);
-    target.remove(&namespace).await?;
+    target.remove(&namespace, Kind::ConfigMap).await?;
     Ok(Some(figure))
 }
 
@@ -137,7 +138,7 @@ async fn write(target: &Target, path: &str, writer: usize, size: FanOut) -> Resu
     let mut connection = target.connect().await?;
     let name = format!("o{writer}");
     for round in (writer..size.updates).step_by(size.writers) {
-        let body = config_map(&name, u64::try_from(round).unwrap_or_default() + 1);
+        let body = Kind::ConfigMap.object(&name, u64::try_from(round).unwrap_or_default() + 1);
         let headers = [("content-type", "application/json")];
         let request = connection.request("PUT", &format!("{path}/{name}"), &headers, body)?;
         expect(&mut connection, request, 200).await?;
