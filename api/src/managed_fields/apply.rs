@@ -49,9 +49,11 @@ pub fn apply(
         writer.api_version.clone_into(&mut entry.api_version);
     }
     let merged = merge_objects(schema, &base, config);
-    let mut value = match before {
-        Some(before) if !before.is_empty() => prune(schema, merged, &managed, &before),
-        _ => merged,
+    // What is applied again with all that was applied before takes nothing out.
+    let dropped = before.filter(|before| managed.applied_set(writer).is_none_or(|own| !own.holds(before)));
+    let mut value = match dropped {
+        Some(before) => prune(schema, merged, &managed, &before),
+        None => merged,
     };
     let mut changed = compare_objects(schema, &base, &value);
     let unchanged = changed.is_empty();
@@ -159,4 +161,68 @@ fn prune(schema: &Schema, merged: Value, managed: &Managed, before: &FieldSet) -
     let mut gone = all;
     gone.subtract(&named(&set_of(schema, &pruned)));
     remove_items(schema, &merged, &gone.intersection(&before))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::track_update;
+    use super::*;
+    use crate::schema::{Schemas, apply_defaults, decode_value};
+
+    fn writer(manager: &str) -> Writer<'_> {
+        Writer { manager, api_version: "v1", subresource: "", reset_fields: &[], now: Timestamp::UNIX_EPOCH }
+    }
+
+    fn pod(labels: &[(String, bool)], ports: &[(u16, bool)]) -> Value {
+        let labels: serde_json::Map<_, _> =
+            labels.iter().map(|(key, set)| (key.clone(), json!(set.to_string()))).collect();
+        let port = |(number, named): &(u16, bool)| match named {
+            true => json!({"containerPort": number, "name": format!("p{number}")}),
+            false => json!({"containerPort": number}),
+        };
+        let container =
+            json!({"name": "c", "ports": ports.iter().map(port).collect::<Vec<_>>(), "securityContext": {}});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": labels},
+            "spec": {"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]}})
+    }
+
+    fn members<T: Strategy>(of: T) -> impl Strategy<Value = Vec<(T::Value, bool)>>
+    where
+        T::Value: Ord,
+    {
+        proptest::collection::btree_map(of, any::<bool>(), 0..4).prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_applies_all_of_the_last_time_again_takes_nothing_out(
+            labels in members("[a-d]"), ports in members(80_u16..84), foreign in members("[a-f]"), first in 0_usize..4,
+        ) {
+            let schema = Schemas::builtin().named("io.k8s.api.core.v1.Pod").unwrap();
+            let config = pod(&labels, &ports);
+            let less = pod(&labels[..first.min(labels.len())], &ports[..first.min(ports.len())]);
+            let applied = apply(schema, None, &less, &writer("own"), false).unwrap().value;
+            let mut live = decode_value(schema, applied).unwrap().value;
+            apply_defaults(schema, &mut live);
+            let before = live.clone();
+            for (key, set) in foreign {
+                live["metadata"]["labels"][key] = json!(set.to_string());
+            }
+            track_update(schema, Some(&before), &mut live, &writer("foreign"));
+
+            let kept = take_managed(&mut live).unwrap();
+            let mut managed = Managed::decode(&kept).unwrap();
+            let before = managed.applied_set(&writer("own")).cloned().unwrap();
+            let mut own = set_of(schema, &config);
+            strip(&mut own);
+            prop_assume!(own.holds(&before));
+            managed.entry(Operation::Apply, &writer("own")).set = own;
+            let merged = merge_objects(schema, &live, &config);
+            prop_assert_eq!(prune(schema, merged.clone(), &managed, &before), merged);
+        }
+    }
 }

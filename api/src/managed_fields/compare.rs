@@ -19,16 +19,16 @@ pub(super) struct Changes {
 
 /// What nobody owns: who the object is, and what the server writes about it.
 const UNOWNED: [&[&str]; 10] = [
-    &["apiVersion"],
-    &["kind"],
-    &["metadata"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-    &["metadata", "generation"],
-    &["metadata", "resourceVersion"],
+    &["f:apiVersion"],
+    &["f:kind"],
+    &["f:metadata"],
+    &["f:metadata", "f:name"],
+    &["f:metadata", "f:namespace"],
+    &["f:metadata", "f:creationTimestamp"],
+    &["f:metadata", "f:selfLink"],
+    &["f:metadata", "f:uid"],
+    &["f:metadata", "f:generation"],
+    &["f:metadata", "f:resourceVersion"],
 ];
 
 /// Takes out of `set` what nobody owns.
@@ -88,6 +88,8 @@ fn compare(kind: &Kind, field: Option<&Field>, old: Option<&Value>, new: Option<
         return leaf(old, new);
     }
     let mut changes = match shape {
+        // Most lists are as they were, and need not be taken apart to see it.
+        Shape::List(_) if old == new => Changes::default(),
         Shape::List(list) => items(list, array(old), array(new)),
         shape => fields(shape, old, new),
     };

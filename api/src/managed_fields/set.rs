@@ -67,6 +67,13 @@ impl FieldSet {
         self.member = member;
     }
 
+    /// Whether it holds every path of `other`.
+    pub(super) fn holds(&self, other: &Self) -> bool {
+        let below =
+            |(element, theirs): (&String, &Self)| self.children.get(element).is_some_and(|own| own.holds(theirs));
+        (self.member || !other.member) && other.children.iter().all(below)
+    }
+
     pub(super) fn child(&self, element: &str) -> Option<&Self> {
         self.children.get(element)
     }
@@ -121,6 +128,9 @@ impl FieldSet {
 
     /// Takes out the field path and everything below it.
     pub(super) fn prune(&mut self, path: &[&str]) {
+        if self.children.is_empty() {
+            return;
+        }
         let Some((first, rest)) = path.split_first() else { return };
         let element = format!("f:{first}");
         if rest.is_empty() {
@@ -133,17 +143,16 @@ impl FieldSet {
         }
     }
 
-    /// Takes out the field path alone.
+    /// Takes out the path of these elements alone.
     pub(super) fn forget(&mut self, path: &[&str]) {
-        let Some((first, rest)) = path.split_first() else {
+        let Some((element, rest)) = path.split_first() else {
             self.member = false;
             return;
         };
-        let element = format!("f:{first}");
-        if let Some(child) = self.children.get_mut(&element) {
+        if let Some(child) = self.children.get_mut(*element) {
             child.forget(rest);
             if child.is_empty() {
-                self.children.remove(&element);
+                self.children.remove(*element);
             }
         }
     }

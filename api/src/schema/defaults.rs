@@ -10,7 +10,7 @@ pub fn apply_defaults(schema: &Schema, value: &mut Value) {
         return super::loose::apply_defaults(schema, value);
     }
     let Value::Object(map) = value else { return };
-    for field in schema.fields() {
+    for field in schema.with_default() {
         let given = map.get(&*field.name);
         let unset = match field.presence {
             Presence::Always => matches!(given, None | Some(Value::Null)) || given.and_then(Value::as_str) == Some(""),
@@ -19,7 +19,9 @@ pub fn apply_defaults(schema: &Schema, value: &mut Value) {
         if let (true, Some(default)) = (unset, &field.default) {
             map.insert(field.name.clone().into_owned(), default.clone());
         }
-        if let Some(value) = map.get_mut(&*field.name) {
+    }
+    for (name, value) in map.iter_mut() {
+        if let Some(field) = schema.field(name) {
             descend(&field.kind, value);
         }
     }

@@ -14,9 +14,9 @@ use super::json::{MAX_DEPTH, Raw};
 
 /// A parsed YAML document: its value, and a line for each key that was given twice.
 #[derive(Debug)]
-pub struct Yaml {
+pub struct Yaml<'a> {
     /// The value.
-    pub value: Raw<'static>,
+    pub value: Raw<'a>,
     /// For instance `line 7: key "k" already set in map`.
     pub duplicates: Vec<String>,
 }
@@ -25,8 +25,15 @@ pub struct Yaml {
 ///
 /// # Errors
 /// Why the text is no YAML, in the words of upstream's reader.
-pub fn parse(bytes: &[u8]) -> Result<Yaml, String> {
+pub fn parse(bytes: &[u8]) -> Result<Yaml<'_>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    match as_json(text) {
+        Some(value) => Ok(Yaml { value, duplicates: Vec::new() }),
+        None => as_yaml(text),
+    }
+}
+
+fn as_yaml(text: &str) -> Result<Yaml<'static>, String> {
     let text = first_document(text);
     let duplicates = Rc::new(RefCell::new(Vec::new()));
     let options = serde_saphyr::options! {
@@ -39,6 +46,18 @@ pub fn parse(bytes: &[u8]) -> Result<Yaml, String> {
     let value = value.map_err(|error| fault(text, &error))?;
     let duplicates = duplicates.take();
     Ok(Yaml { value, duplicates })
+}
+
+/// The value of a text that is JSON and says the same as YAML, which most clients send. Of tabs and of escapes by number
+/// YAML thinks otherwise, and it names the lines of duplicate keys.
+fn as_json(text: &str) -> Option<Raw<'_>> {
+    if !text.starts_with('{') || text.contains('\t') || text.contains("\\u") {
+        return None;
+    }
+    let value = super::json::parse(text.as_bytes()).ok()?;
+    let mut issues = Vec::new();
+    super::decode::duplicates(&value, "", &mut issues);
+    issues.is_empty().then_some(value)
 }
 
 /// What stands before the second document. A marker at the beginning of a line ends a document wherever it stands.
@@ -233,6 +252,23 @@ mod tests {
             value,
             serde_json::json!({"a": 1, "b": ["x", "1", null, true, 1.5], "c": {"d": "text\n"}, "1": "z"})
         );
+    }
+
+    #[test]
+    fn json_is_read_as_yaml_reads_it() {
+        for text in [
+            r#"{"a": 1, "b": ["x", "1", null, true, 1.5, -0, 1e3, 9007199254740993], "c": {}, "d": [], "1": "z\n\"\/"}"#,
+            "{\"a\":\n {\"b\": \"é😀 # no comment: {}\"}}\n",
+            r#"{"a": "", "b": " x ", "c": "yes", "d": "0644", "e": "<<", "f": "~"}"#,
+        ] {
+            let json = as_json(text).unwrap().into_value();
+            assert_eq!(json, as_yaml(text).unwrap().value.into_value(), "{text}");
+        }
+        for text in
+            ["{a: 1}", r#"{"a": 1, "a": 2}"#, "{\"a\":\t1}", r#"{"a": "\u0041"}"#, "{\"a\": 1}\n---\n{}", "a: 1"]
+        {
+            assert!(as_json(text).is_none(), "{text}");
+        }
     }
 
     #[test]
