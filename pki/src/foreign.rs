@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::Identity;
 use crate::tls::provider;
@@ -56,11 +58,7 @@ impl ForeignTrust {
 /// When the authorities can't be used.
 pub fn foreign_config(trust: ForeignTrust, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ForeignError> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        ForeignTrust::Authorities(authorities) => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(authorities);
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?
-        }
+        ForeignTrust::Authorities(authorities) => verifier(authorities)?,
         ForeignTrust::DangerouslyAnyone => Arc::new(Anyone),
     };
     let builder = ClientConfig::builder_with_provider(provider())
@@ -75,6 +73,84 @@ pub fn foreign_config(trust: ForeignTrust, identity: Option<&Identity>) -> Resul
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// What judges servers by authorities, and by certificates of their own that stand among these.
+///
+/// # Errors
+/// When none of the authorities can be used.
+pub fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, ForeignError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    Ok(Arc::new(Listed { chains, listed: authorities }))
+}
+
+/// Trusts what authorities signed, and a certificate that is itself listed: many servers bring one that they signed
+/// themselves and that calls itself an authority, which no chain may end in.
+#[derive(Debug)]
+struct Listed {
+    chains: Arc<WebPkiServerVerifier>,
+    listed: Vec<CertificateDer<'static>>,
+}
+
+impl Listed {
+    /// Whether a listed certificate names the server and holds now.
+    fn vouch(&self, leaf: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let (from, to) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if now < from {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if now > to {
+            return Err(CertificateError::Expired.into());
+        }
+        Ok(())
+    }
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.chains.verify_server_cert(leaf, intermediates, name, ocsp, now) {
+            // Any other fault counts, whoever is listed.
+            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.listed.contains(leaf) => {
+                self.vouch(leaf, name, now)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            judged => judged,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
 }
 
 /// Trusts any certificate; the handshake still proves that the server holds its key.
@@ -127,5 +203,28 @@ mod tests {
         assert!(matches!(ForeignTrust::from_pem(b""), Err(ForeignError::Bundle)));
         assert!(matches!(ForeignTrust::from_pem(b"nonsense"), Err(ForeignError::Bundle)));
         assert!(foreign_config(ForeignTrust::DangerouslyAnyone, None).is_ok());
+    }
+
+    /// A certificate that its owner signed and that calls itself an authority.
+    fn own(name: &str) -> CertificateDer<'static> {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_listed_certificate_is_trusted_for_its_own_names_and_time() {
+        let (listed, other) = (own("a.example.com"), own("a.example.com"));
+        let verifier = verifier(vec![listed.clone()]).unwrap();
+        let judge = |leaf: &CertificateDer<'_>, name: &str, now: u64| {
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
+            verifier.verify_server_cert(leaf, &[], &name, &[], now)
+        };
+        let today = 1_700_000_000;
+        assert!(judge(&listed, "a.example.com", today).is_ok());
+        assert!(judge(&listed, "b.example.com", today).is_err());
+        assert!(judge(&other, "a.example.com", today).is_err());
+        assert!(judge(&listed, "a.example.com", 80_000_000_000).is_err());
     }
 }

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use martello_api::status::ApiError;
+use martello_pki::foreign;
 use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -190,17 +191,19 @@ fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
     static PROVIDER: LazyLock<Arc<rustls::crypto::CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
     let pem = STANDARD.decode(bundle).map_err(|error| format!("unable to load root certificates: {error}"))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate
-            .map_err(|_| "unable to load root certificates: unable to parse bytes as PEM block".to_owned())?;
-        roots.add(certificate).map_err(|error| format!("unable to load root certificates: {error}"))?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let authorities =
+        read.map_err(|_| "unable to load root certificates: unable to parse bytes as PEM block".to_owned())?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13])
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(|error| error.to_string())?;
+    let config = if authorities.is_empty() {
+        builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+    } else {
+        let verifier =
+            foreign::verifier(authorities).map_err(|error| format!("unable to load root certificates: {error}"))?;
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    };
     Ok(Arc::new(config))
 }
 
@@ -272,10 +275,29 @@ fn untrusted(error: &std::io::Error) -> String {
         Some(Error::InvalidCertificate(Why::Expired | Why::ExpiredContext { .. })) => {
             "certificate has expired or is not yet valid".to_owned()
         }
+        Some(Error::InvalidCertificate(Why::NotValidForNameContext { expected, presented })) => {
+            misnamed(&expected.to_str(), presented)
+        }
         Some(Error::InvalidCertificate(other)) => other.to_string(),
         _ => return error.to_string(),
     };
     format!("tls: failed to verify certificate: x509: {x509}")
+}
+
+/// A certificate of other names than the one that was asked for, as Go tells it.
+fn misnamed(expected: &str, presented: &[String]) -> String {
+    let is_address = expected.parse::<std::net::IpAddr>().is_ok();
+    let form = if is_address { "IpAddress(" } else { "DnsName(" };
+    let names: Vec<&str> = presented
+        .iter()
+        .filter_map(|name| name.strip_prefix(form)?.strip_suffix(')'))
+        .map(|name| name.trim_matches('"'))
+        .collect();
+    match (names.as_slice(), is_address) {
+        ([], true) => format!("cannot validate certificate for {expected} because it doesn't contain any IP SANs"),
+        ([], false) => format!("certificate is not valid for any names, but wanted to match {expected}"),
+        (names, _) => format!("certificate is valid for {}, not {expected}", names.join(", ")),
+    }
 }
 
 /// An answer that is no success, in the words of upstream's client.
