@@ -32,10 +32,18 @@ pub fn normalize(schema: &Schema, value: &mut Value) {
 fn descend(kind: &Kind, value: &mut Value) {
     match (kind, value) {
         (Kind::Message(link), value) => normalize(link.get(), value),
-        (Kind::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| descend(&list.item, item)),
-        (Kind::Map(map), Value::Object(entries)) => entries.values_mut().for_each(|value| descend(&map.value, value)),
+        (Kind::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| element(&list.item, item)),
+        (Kind::Map(map), Value::Object(entries)) => entries.values_mut().for_each(|value| element(&map.value, value)),
         _ => {}
     }
+}
+
+/// What stands in a list or map of a typed struct is there: null is its zero value.
+fn element(kind: &Kind, value: &mut Value) {
+    if value.is_null() {
+        *value = zero(kind);
+    }
+    descend(kind, value);
 }
 
 /// Writes what a typed struct always writes, and drops what it never does.
@@ -119,6 +127,13 @@ mod tests {
             pod,
             json!({"metadata": {}, "spec": {"automountServiceAccountToken": false, "containers": null, "securityContext": {}}, "status": {}})
         );
+    }
+
+    #[test]
+    fn null_in_a_list_or_map_is_the_zero_value() {
+        let mut map = json!({"data": {"a": null}, "metadata": {"finalizers": [null]}});
+        normalize(schema("io.k8s.api.core.v1.ConfigMap"), &mut map);
+        assert_eq!(map, json!({"data": {"a": ""}, "metadata": {"finalizers": [""]}}));
     }
 
     proptest! {
