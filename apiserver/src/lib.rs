@@ -12,6 +12,7 @@ pub mod flow;
 pub mod http;
 pub mod metrics;
 pub mod openapi;
+mod pattern;
 pub mod registry;
 pub mod server;
 pub mod store;

@@ -8,7 +8,7 @@ use super::{
     declared,
     estimate::{self, Cost},
     eval::{self, Bindings, Budget, EvalError, Meter},
-    functions, parser, read,
+    parser, read,
     schema::{Fields, Schema},
     source::Issues,
     types::Type,
@@ -220,7 +220,7 @@ fn check_literals(expr: &Expr, issues: &mut Issues) {
         && let Some(Expr { at, kind: ExprKind::Literal(Literal::String(text)), .. }) = args.first()
     {
         let readable = match &**function {
-            "matches" => functions::compile_pattern(text).is_ok(),
+            "matches" => crate::pattern::compile(text).is_ok(),
             "duration" => read::duration(text).is_some(),
             "timestamp" => read::timestamp(text).is_some(),
             _ => true,

@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
+use super::field_path;
 use crate::{
     cel::{self, Bindings, Budget, Environment, ErrorKind, Old, Program, Type},
     registry::object,
 };
 
 /// Longest message that a rule may build.
-const MAX_MESSAGE_CHARS: usize = 5120;
+const MAX_MESSAGE_BYTES: usize = 5 * 1024;
 const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
@@ -20,8 +21,10 @@ const OUT_OF_BUDGET: &str =
 pub struct Rule {
     text: String,
     message: String,
+    /// What builds the message, as it was written.
+    message_text: String,
     reason: String,
-    /// Below the value that the rule is on.
+    /// Below the value that the rule is on; empty for the value itself.
     field_path: String,
     optional_old: bool,
     /// Whether it looks at the old value: then it runs only where there is one.
@@ -43,24 +46,27 @@ pub struct Expressions {
     items: Option<Box<Expressions>>,
     /// By what the items of a list are told apart.
     keys: Option<Vec<String>>,
+    /// A map whose values can't be told to be what they were before.
+    atomic: bool,
 }
 
 /// Compiles the rules that stand at a schema itself.
 #[must_use]
 pub fn rules_of(schema: &Value, typed: Option<&Arc<cel::Schema>>) -> Vec<Rule> {
     let rules = object::list(schema, &["x-kubernetes-validations"]);
-    rules.iter().map(|rule| Rule::compile(rule, typed)).collect()
+    rules.iter().map(|rule| Rule::compile(rule, schema, typed)).collect()
 }
 
 impl Rule {
-    fn compile(rule: &Value, typed: Option<&Arc<cel::Schema>>) -> Self {
+    fn compile(rule: &Value, schema: &Value, typed: Option<&Arc<cel::Schema>>) -> Self {
         let text = |key: &str| object::text(rule, &[key]).to_owned();
         let optional_old = object::flag(rule, &["optionalOldSelf"]);
         let mut compiled = Self {
             text: text("rule"),
             message: text("message"),
             reason: text("reason"),
-            field_path: text("fieldPath").trim().trim_start_matches('.').to_owned(),
+            message_text: text("messageExpression"),
+            field_path: field_path::find(schema, &text("fieldPath"), true).map(|found| found.path).unwrap_or_default(),
             optional_old,
             uses_old: false,
             program: None,
@@ -78,9 +84,8 @@ impl Rule {
         };
         compiled.uses_old = program.as_ref().is_ok_and(|program| program.uses("oldSelf"));
         compiled.program = Some(program);
-        let expression = text("messageExpression");
-        if !expression.trim().is_empty() {
-            compiled.message_program = Some(match environment.compile(&expression) {
+        if !compiled.message_text.trim().is_empty() {
+            compiled.message_program = Some(match environment.compile(&compiled.message_text) {
                 Err(issues) => Err(format!("messageExpression compilation failed: {issues}")),
                 Ok(program) if *program.output_type() != Type::String => {
                     Err("messageExpression must evaluate to a string".to_owned())
@@ -94,6 +99,16 @@ impl Rule {
     /// As messages name it.
     fn shown(&self) -> &str {
         if self.message.is_empty() { self.text.trim() } else { self.message.trim() }
+    }
+
+    /// Where a fault is told, given where the value is.
+    fn place(&self, path: &str) -> String {
+        match (path.is_empty(), self.field_path.as_str()) {
+            (true, "") => "<nil>".to_owned(),
+            (true, below) => below.to_owned(),
+            (false, "") => path.to_owned(),
+            (false, below) => format!("{path}.{below}"),
+        }
     }
 
     fn fixed_message(&self) -> String {
@@ -110,6 +125,12 @@ impl Expressions {
     #[must_use]
     pub fn of(schema: &Value) -> Option<Self> {
         Self::compile(schema, true)
+    }
+
+    /// Those of a schema within another.
+    #[must_use]
+    pub fn of_part(schema: &Value) -> Option<Self> {
+        Self::compile(schema, false)
     }
 
     fn compile(schema: &Value, is_root: bool) -> Option<Self> {
@@ -135,15 +156,25 @@ impl Expressions {
         });
         let rules = rules_of(schema, typed.as_ref());
         let kind = object::text(schema, &["type"]).to_owned();
-        Some(Self { rules, schema: typed, kind, fields, others, items, keys })
+        let map_type = object::text(schema, &["x-kubernetes-map-type"]);
+        let atomic = !matches!(map_type, "" | "granular");
+        Some(Self { rules, schema: typed, kind, fields, others, items, keys, atomic })
     }
 
     /// Evaluates the rules on an object. What failed before and did not change is only told.
     #[must_use]
     pub fn evaluate(&self, value: &Value, old: Option<&Value>) -> Outcome {
         let mut run = Run { left: cel::RUNTIME_BUDGET, stopped: false, outcome: Outcome::default() };
-        run.value(self, value, old, "");
+        run.value(self, value, Before { old, known: old, unchanged: false }, "");
         run.outcome
+    }
+
+    /// Evaluates the rules on a default, which stands for its own old value and is told as `path`.
+    #[must_use]
+    pub fn evaluate_default(&self, value: &Value, path: &str) -> Vec<Cause> {
+        let mut run = Run { left: cel::RUNTIME_BUDGET, stopped: false, outcome: Outcome::default() };
+        run.value(self, value, Before { old: Some(value), known: None, unchanged: false }, path);
+        run.outcome.causes
     }
 }
 
@@ -169,26 +200,62 @@ struct Run {
     outcome: Outcome,
 }
 
+/// What is known of a value as it was before.
+#[derive(Clone, Copy)]
+struct Before<'v> {
+    /// What rules see as `oldSelf`.
+    old: Option<&'v Value>,
+    /// What tells whether it changed.
+    known: Option<&'v Value>,
+    /// Whether what holds it did not change, which tells where nothing is known of the value itself.
+    unchanged: bool,
+}
+
+impl<'v> Before<'v> {
+    /// Whether the value is what it was.
+    fn same(&self, value: &Value) -> bool {
+        self.known.map_or(self.unchanged, |known| known == value)
+    }
+
+    fn field(&self, value: &Value, name: &str, atomic: bool) -> Self {
+        fn below<'v>(of: Option<&'v Value>, name: &str) -> Option<&'v Value> {
+            of.and_then(|of| of.get(name))
+        }
+        Self {
+            old: below(self.old, name).filter(|_| !atomic),
+            known: below(self.known, name),
+            unchanged: self.same(value),
+        }
+    }
+
+    fn item(&self, value: &Value, item: &Value, keys: Option<&[String]>) -> Self {
+        let find = |of: Option<&'v Value>| {
+            let (items, keys) = of.and_then(Value::as_array).zip(keys)?;
+            items.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
+        };
+        Self { old: find(self.old), known: find(self.known), unchanged: self.same(value) }
+    }
+}
+
 impl Run {
-    fn value(&mut self, at: &Expressions, value: &Value, old: Option<&Value>, path: &str) {
-        let old = old.filter(|old| !old.is_null());
+    fn value(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
         if value.is_null() {
             return;
         }
-        self.rules(at, value, old, path);
+        self.rules(at, value, before, path);
         match value {
-            Value::Array(items) => self.items(at, items, old, path),
+            Value::Array(items) => self.items(at, value, items, before, path),
             Value::Object(map) => {
-                for (name, value) in map {
-                    let old = old.and_then(|old| old.get(name));
-                    match (at.fields.get(name), &at.others) {
-                        (Some(below), _) if path.is_empty() => self.value(below, value, old, name),
-                        (Some(below), _) => self.value(below, value, old, &format!("{path}.{name}")),
-                        (None, Some(below)) => self.value(below, value, old, &format!("{path}[{name}]")),
-                        (None, None) => {}
-                    }
+                for (name, below) in map {
                     if self.stopped {
                         return;
+                    }
+                    let before = before.field(value, name, at.atomic);
+                    match (at.fields.get(name), &at.others) {
+                        (Some(of), _) if path.is_empty() => self.value(of, below, before, name),
+                        (Some(of), _) => self.value(of, below, before, &format!("{path}.{name}")),
+                        (None, Some(of)) => self.value(of, below, before, &format!("{path}[{name}]")),
+                        (None, None) => {}
                     }
                 }
             }
@@ -196,21 +263,19 @@ impl Run {
         }
     }
 
-    fn items(&mut self, at: &Expressions, items: &[Value], old: Option<&Value>, path: &str) {
+    fn items(&mut self, at: &Expressions, list: &Value, items: &[Value], before: Before<'_>, path: &str) {
         let Some(below) = &at.items else { return };
-        let before = old.and_then(Value::as_array).zip(at.keys.as_ref());
         for (index, item) in items.iter().enumerate() {
-            let old = before.and_then(|(before, keys)| {
-                before.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
-            });
-            self.value(below, item, old, &format!("{path}[{index}]"));
             if self.stopped {
                 return;
             }
+            let before = before.item(list, item, at.keys.as_deref());
+            self.value(below, item, before, &format!("{path}[{index}]"));
         }
     }
 
-    fn rules(&mut self, at: &Expressions, value: &Value, old: Option<&Value>, path: &str) {
+    fn rules(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
+        let old = before.old.filter(|old| !old.is_null());
         let field = if path.is_empty() { "<nil>" } else { path };
         let kind = json!(at.kind);
         for rule in &at.rules {
@@ -246,9 +311,18 @@ impl Run {
             match evaluated.result {
                 Ok(cel::Value::Bool(true)) => {}
                 Ok(_) => {
-                    let message = self.message(rule, &bindings);
-                    let tolerated = !rule.uses_old && old == Some(value);
-                    self.failed(rule, value, path, &message, tolerated);
+                    let cause = match self.message(rule, &bindings) {
+                        Ok(message) => failed(at, rule, value, path, &message),
+                        Err(why) => {
+                            self.stopped = true;
+                            Cause::invalid(rule.place(path), &kind, &why)
+                        }
+                    };
+                    if !rule.uses_old && before.same(value) {
+                        self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
+                    } else {
+                        self.outcome.causes.push(cause);
+                    }
                 }
                 Err(error) => {
                     let (why, rule) = (&error.message, rule.shown());
@@ -270,47 +344,48 @@ impl Run {
         }
     }
 
-    /// The message that the rule builds; the fixed one where it builds none that can be shown.
-    fn message<'v>(&mut self, rule: &'v Rule, bindings: &Bindings<'v>) -> String {
-        let Some(Ok(program)) = &rule.message_program else { return rule.fixed_message() };
-        let limit = cel::PER_CALL_LIMIT.min(self.left);
-        let evaluated = program.evaluate(bindings, Budget { limit, deadline: None });
-        self.left = self.left.saturating_sub(evaluated.cost);
+    /// The message that the rule builds; the fixed one where it builds none that can be shown. Fails where it costs too
+    /// much.
+    fn message<'v>(&mut self, rule: &'v Rule, bindings: &Bindings<'v>) -> Result<String, String> {
+        let Some(Ok(program)) = &rule.message_program else { return Ok(rule.fixed_message()) };
+        let evaluated = program.evaluate(bindings, Budget { limit: cel::PER_CALL_LIMIT, deadline: None });
+        if evaluated.cost > self.left {
+            return Err(
+                "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
+                    .to_owned(),
+            );
+        }
+        self.left -= evaluated.cost;
         let built = match &evaluated.result {
             Ok(value) => value.as_str().map(|text| text.trim().to_owned()),
+            Err(error) if matches!(error.kind, ErrorKind::CostExceeded | ErrorKind::Interrupted) => {
+                return Err(format!(
+                    "no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}",
+                    rule.message_text
+                ));
+            }
             Err(_) => None,
         };
-        let fits =
-            |text: &String| !text.is_empty() && text.chars().count() <= MAX_MESSAGE_CHARS && !text.contains('\n');
-        built.filter(fits).unwrap_or_else(|| rule.fixed_message())
+        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_MESSAGE_BYTES && !text.contains('\n');
+        Ok(built.filter(fits).unwrap_or_else(|| rule.fixed_message()))
     }
+}
 
-    fn failed(&mut self, rule: &Rule, value: &Value, path: &str, message: &str, tolerated: bool) {
-        let field = match (path.is_empty(), rule.field_path.as_str()) {
-            (true, "") => "<nil>".to_owned(),
-            (true, below) => below.to_owned(),
-            (false, "") => path.to_owned(),
-            (false, below) => format!("{path}.{below}"),
-        };
-        // Lists and objects are too large to be shown.
-        let shown = match value {
-            Value::Array(_) | Value::Object(_) => String::new(),
-            scalar => format!(" {scalar}:"),
-        };
-        let cause = match rule.reason.as_str() {
-            "FieldValueRequired" => Cause::required(field, message),
-            "FieldValueForbidden" => Cause::forbidden(field, message),
-            "FieldValueDuplicate" => {
-                let shown = shown.strip_suffix(':').map(|shown| format!(":{shown}")).unwrap_or_default();
-                Cause::new("FieldValueDuplicate", field, format!("Duplicate value{shown}"))
-            }
-            _ => Cause::new("FieldValueInvalid", field, format!("Invalid value:{shown} {message}")),
-        };
-        if tolerated {
-            self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
-        } else {
-            self.outcome.causes.push(cause);
+fn failed(at: &Expressions, rule: &Rule, value: &Value, path: &str, message: &str) -> Cause {
+    let field = rule.place(path);
+    // Lists and objects are too large to be shown.
+    let shown = match at.kind.as_str() {
+        "array" | "object" => String::new(),
+        _ => format!(" {value}:"),
+    };
+    match rule.reason.as_str() {
+        "FieldValueRequired" => Cause::required(field, message),
+        "FieldValueForbidden" => Cause::forbidden(field, message),
+        "FieldValueDuplicate" => {
+            let shown = shown.strip_suffix(':').map(|shown| format!(":{shown}")).unwrap_or_default();
+            Cause::new("FieldValueDuplicate", field, format!("Duplicate value{shown}"))
         }
+        _ => Cause::new("FieldValueInvalid", field, format!("Invalid value:{shown} {message}")),
     }
 }
 
@@ -376,5 +451,33 @@ mod tests {
         let (causes, tolerated) = evaluate(&schema, &json!({"spec": {"a": "y", "b": 7}}), Some(&old));
         assert_eq!(causes, ["spec.a: Invalid value: \"y\": a is immutable"]);
         assert_eq!(tolerated, ["spec.b: Invalid value: 7: too large"]);
+    }
+
+    #[test]
+    fn items_are_tolerated_with_the_list_that_did_not_change() {
+        let item = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self != 'x'", "message": "no x"}]});
+        let schema = json!({"type": "object", "properties": {"l": {"type": "array", "items": item}}});
+        let old = json!({"l": ["x"]});
+        let (causes, tolerated) = evaluate(&schema, &json!({"l": ["x"], "b": 1}), Some(&old));
+        assert_eq!((causes.len(), tolerated), (0, vec!["l[0]: Invalid value: \"x\": no x".to_owned()]));
+        assert_eq!(evaluate(&schema, &json!({"l": ["x", "y"]}), Some(&old)).0, ["l[0]: Invalid value: \"x\": no x"]);
+    }
+
+    #[test]
+    fn values_of_an_atomic_map_have_no_old_value() {
+        let value = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
+        let mut schema = json!({"type": "object", "properties": {"m": {"type": "object", "properties": {"a": value}}}});
+        let (new, old) = (json!({"m": {"a": "x"}}), json!({"m": {"a": "y"}}));
+        assert_eq!(evaluate(&schema, &new, Some(&old)).0.len(), 1);
+        schema["properties"]["m"]["x-kubernetes-map-type"] = json!("atomic");
+        assert_eq!(evaluate(&schema, &new, Some(&old)).0.len(), 0);
+    }
+
+    #[test]
+    fn a_default_is_held_against_the_rules() {
+        let schema = json!({"type": "integer", "default": 7, "x-kubernetes-validations": [{"rule": "self < 5"}]});
+        let causes = Expressions::of_part(&schema).unwrap().evaluate_default(&json!(7), "a.default");
+        assert_eq!(causes[0].field, "a.default");
+        assert_eq!(causes[0].message, "Invalid value: 7: failed rule: self < 5");
     }
 }

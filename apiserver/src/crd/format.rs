@@ -4,13 +4,16 @@ use std::sync::LazyLock;
 
 use martello_api::names;
 use regex::Regex;
+use serde_json::Value;
+
+use crate::registry::object;
 
 /// A known format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format(&'static str);
 
-/// As schemas write them; dashes do not count.
-const KNOWN: [&str; 27] = [
+/// Of text, as schemas write them; dashes do not count.
+const KNOWN: [&str; 26] = [
     "bsonobjectid",
     "uri",
     "email",
@@ -34,7 +37,6 @@ const KNOWN: [&str; 27] = [
     "password",
     "date",
     "duration",
-    "date-time",
     "datetime",
     "k8s-short-name",
     "k8s-long-name",
@@ -70,11 +72,55 @@ static PATTERNS: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
     patterns.into_iter().filter_map(|(name, pattern)| Some((name, Regex::new(pattern).ok()?))).collect()
 });
 
+/// A name without its dashes.
+fn plain(name: &str) -> String {
+    name.replace('-', "")
+}
+
+/// Formats of a definition's schemas that demand nothing, since they are not known for the type they stand at.
+#[must_use]
+pub fn unrecognized(definition: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for version in object::list(definition, &["spec", "versions"]) {
+        if let Some(schema) = object::at(version, &["schema", "openAPIV3Schema"]) {
+            collect(schema, &mut found);
+        }
+    }
+    found
+}
+
+fn collect(schema: &Value, found: &mut Vec<String>) {
+    let Some(map) = schema.as_object() else { return };
+    let name = object::text(schema, &["format"]);
+    let seen = found.iter().any(|own| own == name);
+    if !name.is_empty() && !seen && Format::named(object::text(schema, &["type"]), name).is_none() {
+        found.push(name.to_owned());
+    }
+    for (key, value) in map {
+        match (key.as_str(), value) {
+            ("items" | "not" | "additionalProperties", Value::Object(_)) => collect(value, found),
+            ("items" | "allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
+                schemas.iter().for_each(|schema| collect(schema, found));
+            }
+            ("properties", Value::Object(properties)) => {
+                properties.values().for_each(|schema| collect(schema, found));
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Format {
-    /// The format that a schema names; none if it demands nothing.
+    /// The format that a schema of a type names; none if it demands nothing.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        KNOWN.into_iter().find(|known| *known == name).map(Self)
+    pub fn named(kind: &str, name: &str) -> Option<Self> {
+        match kind {
+            "" | "string" if name == "date-time" => Some(Self("date-time")),
+            "" | "string" => KNOWN.into_iter().find(|known| plain(known) == plain(name)).map(Self),
+            "integer" => ["int32", "int64"].into_iter().find(|known| *known == name).map(Self),
+            "number" => ["float", "double"].into_iter().find(|known| *known == name).map(Self),
+            _ => None,
+        }
     }
 
     /// As schemas write it.
@@ -136,11 +182,13 @@ fn luhn(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn formats_accept_what_they_name() {
-        let accepts = |name: &str, text: &str| Format::named(name).unwrap().accepts(text);
+        let accepts = |name: &str, text: &str| Format::named("string", name).unwrap().accepts(text);
         for (name, good, bad) in [
             ("date", "2024-02-29", "2023-02-29"),
             ("date-time", "2024-01-01T00:00:00Z", "2024-01-01"),
@@ -156,6 +204,16 @@ mod tests {
             assert!(accepts(name, good), "{name} {good}");
             assert!(!accepts(name, bad), "{name} {bad}");
         }
-        assert_eq!(Format::named("int32"), None);
+    }
+
+    #[test]
+    fn formats_are_known_for_the_type_they_stand_at() {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "integer", "format": "int32"}, "b": {"type": "string", "format": "int32"},
+            "c": {"type": "array", "format": "cidr", "items": {"type": "string", "format": "datetime"}},
+            "d": {"type": "string", "format": "u-uid"}, "e": {"format": "semver"},
+        }});
+        let crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
+        assert_eq!(unrecognized(&crd), ["int32", "cidr", "semver"]);
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         kind::{Generation, Strategy, plain_field},
         object,
         select::FieldReader,
+        validation::metadata,
         verbs::scale::ScalePaths,
     },
     server::Core,
@@ -145,16 +146,18 @@ impl Strategy for Objects {
         if let (Some(rules), Some(status)) = (version.rules.object.fields.get("status"), object.get("status")) {
             check(rules, status, old.get("status"), "status", causes);
         }
-        shape::scale(version.scale.as_ref(), object, causes);
+        shape::scale_status(version.scale.as_ref(), object, causes);
         self.new_faults_of_lists(object, old, causes);
         self.expressions(object, Some(old), causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        match (&self.version().expressions, old) {
+        let mut told = match (&self.version().expressions, old) {
             (Some(expressions), Some(_)) => expressions.evaluate(object, old).tolerated,
             _ => Vec::new(),
-        }
+        };
+        told.extend(metadata::finalizer_warnings(object, old));
+        told
     }
 
     fn selects(&self, path: &str) -> bool {

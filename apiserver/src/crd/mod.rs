@@ -12,6 +12,7 @@ pub mod columns;
 pub mod convert;
 pub mod definition;
 pub mod expressions;
+pub mod field_path;
 pub mod finalize;
 pub mod follow;
 pub mod format;

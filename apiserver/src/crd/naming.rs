@@ -7,7 +7,7 @@ use martello_api::clock::rfc3339_seconds;
 use serde_json::{Value, json};
 
 use super::approval::{Approval, is_protected};
-use crate::registry::object;
+use crate::registry::{admissionregistration::webhook_rules, object};
 
 /// The status that `crd` should have beside the other definitions of its group; none where it has it.
 #[must_use]
@@ -35,6 +35,10 @@ pub fn plan<'v>(crd: &Value, others: impl Iterator<Item = &'v Value>, now: Times
     let was_established = super::definition::has_condition(crd, "Established");
     match (was_established, &names.conflict) {
         (true, _) => {}
+        (false, None) if webhook_rules::bundle_fault(bundle(crd)).is_some() => {
+            let message = "The conversion webhook CABundle is invalid";
+            set_condition(&mut status, "Established", false, "InvalidCABundle", message, now);
+        }
         (false, None) => {
             let message = "the initial names have been accepted";
             set_condition(&mut status, "Established", true, "InitialNamesAccepted", message, now);
@@ -56,6 +60,11 @@ pub fn plan<'v>(crd: &Value, others: impl Iterator<Item = &'v Value>, now: Times
         );
     }
     (Some(&status) != crd.get("status")).then_some(status)
+}
+
+/// What the conversion webhook of a definition is trusted by.
+fn bundle(crd: &Value) -> &str {
+    object::text(crd, &["spec", "conversion", "webhook", "clientConfig", "caBundle"])
 }
 
 fn accepted_names(crd: &Value) -> Value {
@@ -88,7 +97,9 @@ impl Accepting<'_> {
         let own = object::list(&self.accepted, &["shortNames"]);
         let taken: Vec<String> = wanted
             .iter()
-            .filter(|name| !own.contains(name))
+            .filter(|name| {
+                !own.contains(name) && !["plural", "singular"].iter().any(|key| self.accepted.get(key) == Some(name))
+            })
             .filter_map(Value::as_str)
             .filter(|name| used.contains(name))
             .map(|name| format!("{name:?} is already in use"))
@@ -159,6 +170,14 @@ mod tests {
             status["acceptedNames"],
             json!({"plural": "wheels", "singular": "wheels", "kind": "WHEELS", "listKind": "WHEELSList"})
         );
+    }
+
+    #[test]
+    fn a_webhook_that_nobody_can_trust_keeps_a_definition_from_being_established() {
+        let mut crd = crd("widgets", &[]);
+        crd["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"caBundle": "Zm9v"}}});
+        let status = plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(told(&status)[1], "Established False InvalidCABundle");
     }
 
     #[test]

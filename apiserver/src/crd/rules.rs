@@ -6,9 +6,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::format::Format;
-
-/// Memory that one compiled pattern may take: patterns come from users.
-const PATTERN_BYTES: usize = 1024 * 1024;
+use crate::pattern;
 
 /// What is demanded of a value.
 #[derive(Debug, Default)]
@@ -114,7 +112,10 @@ impl Rules {
         Self {
             types,
             nullable: flag(schema, "nullable"),
-            format: schema.get("format").and_then(Value::as_str).and_then(Format::named),
+            format: schema.get("format").and_then(Value::as_str).and_then(|name| {
+                let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
+                Format::named(kind, name)
+            }),
             values: list(schema, "enum").to_vec(),
             text: Text {
                 min: count(schema, "minLength"),
@@ -137,8 +138,7 @@ impl Rules {
 }
 
 fn pattern(text: &str) -> (String, Option<Regex>) {
-    let compiled = regex::RegexBuilder::new(text).size_limit(PATTERN_BYTES).build().ok();
-    (text.to_owned(), compiled)
+    (text.to_owned(), pattern::compile(text).ok())
 }
 
 fn json_type(schema: &Value) -> Option<&'static str> {

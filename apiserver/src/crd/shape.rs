@@ -77,6 +77,11 @@ pub fn embedded(rules: &Rules, object: &Value, causes: &mut Vec<Cause>) {
     each_field(rules, object, "", &mut |rules, value, path| embedded_below(rules, value, path, causes));
 }
 
+/// As [`embedded`], for a value that messages call `path`.
+pub fn embedded_at(rules: &Rules, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    embedded_below(rules, value, path, causes);
+}
+
 fn embedded_below(rules: &Rules, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     if let (true, Value::Object(map)) = (rules.object.embedded, value) {
         embedded_object(map, path, causes);
@@ -98,9 +103,15 @@ fn embedded_below(rules: &Rules, value: &Value, path: &str, causes: &mut Vec<Cau
 
 fn embedded_object(map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
     for key in ["apiVersion", "kind"] {
+        if !map.contains_key(key) {
+            causes.push(Cause::required(format!("{path}.{key}"), ""));
+        }
+    }
+    for key in ["apiVersion", "kind"] {
         let here = format!("{path}.{key}");
         match map.get(key) {
-            None => causes.push(Cause::required(here, "")),
+            None => {}
+            Some(Value::String(text)) if text.is_empty() => causes.push(Cause::required(here, "")),
             Some(Value::String(version)) if key == "apiVersion" && version.matches('/').count() > 1 => {
                 let why = format!("unexpected GroupVersion string: {version}");
                 causes.push(Cause::invalid(here, &json!(version), &why));
@@ -123,33 +134,148 @@ fn embedded_object(map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>
         causes.push(Cause::invalid(here, meta, &error.to_string()));
         return;
     }
-    metadata::labels(meta.get("labels"), &format!("{here}.labels"), causes);
-    metadata::annotations(meta.get("annotations"), &format!("{here}.annotations"), causes);
-    let name = meta.get("name").and_then(Value::as_str).unwrap_or("fakename");
-    for fault in text::path_segment(name) {
-        causes.push(Cause::invalid(format!("{here}.name"), &json!(name), &fault));
+    metadata::embedded(meta, &here, causes);
+}
+
+/// Complains of replicas that are no counts, and of a selector that is no text.
+pub fn scale(paths: Option<&ScalePaths>, object: &Value, causes: &mut Vec<Cause>) {
+    let Some(paths) = paths else { return };
+    replicas(&paths.spec_replicas, object, causes);
+    scale_status(Some(paths), object, causes);
+}
+
+/// As [`scale`], of the status alone.
+pub fn scale_status(paths: Option<&ScalePaths>, object: &Value, causes: &mut Vec<Cause>) {
+    let Some(paths) = paths else { return };
+    replicas(&paths.status_replicas, object, causes);
+    if let Some(path) = &paths.selector
+        && let Err(why) = nested(path, object, Value::is_string, "string")
+    {
+        causes.push(Cause::invalid(format!(".{}", path.join(".")), &json!(""), &why));
     }
 }
 
-/// Complains of replicas that are no counts.
-pub fn scale(paths: Option<&ScalePaths>, object: &Value, causes: &mut Vec<Cause>) {
-    let Some(paths) = paths else { return };
-    for path in [&paths.spec_replicas, &paths.status_replicas] {
-        let found = path.iter().try_fold(object, |value, key| value.get(key));
-        let Some(replicas) = found.and_then(Value::as_i64) else { continue };
-        let field = format!(".{}", path.join("."));
-        if replicas < 0 {
-            causes.push(Cause::invalid(field, &json!(replicas), "should be a non-negative integer"));
-        } else if replicas > i64::from(i32::MAX) {
-            let why = format!("should be less than or equal to {}", i32::MAX);
-            causes.push(Cause::invalid(field, &json!(replicas), &why));
+fn replicas(path: &[String], object: &Value, causes: &mut Vec<Cause>) {
+    let field = format!(".{}", path.join("."));
+    match nested(path, object, Value::is_i64, "int64") {
+        Err(why) => causes.push(Cause::invalid(field, &json!(0), &why)),
+        Ok(found) => {
+            let replicas = found.and_then(Value::as_i64).unwrap_or(0);
+            if replicas < 0 {
+                causes.push(Cause::invalid(field, &json!(replicas), "should be a non-negative integer"));
+            } else if replicas > i64::from(i32::MAX) {
+                let why = format!("should be less than or equal to {}", i32::MAX);
+                causes.push(Cause::invalid(field, &json!(replicas), &why));
+            }
         }
     }
-    if let Some(path) = &paths.selector
-        && let Some(selector) = path.iter().try_fold(object, |value, key| value.get(key)).and_then(Value::as_str)
-        && !selector.is_empty()
-        && let Err(error) = martello_api::selector::LabelSelector::parse(selector)
-    {
-        causes.push(Cause::invalid(format!(".{}", path.join(".")), &json!(selector), &error.to_string()));
+}
+
+/// The value at a path, if there is one; what is in its way is told as upstream's accessors do.
+fn nested<'v>(
+    path: &[String],
+    object: &'v Value,
+    fits: impl Fn(&Value) -> bool,
+    wanted: &str,
+) -> Result<Option<&'v Value>, String> {
+    let refuse = |depth: usize, value: &Value, wanted: &str| {
+        let place = path.get(..depth).unwrap_or(path).join(".");
+        Err(format!(
+            ".{place} accessor error: {} is of the type {}, expected {wanted}",
+            go_shown(value),
+            go_type(value)
+        ))
+    };
+    let mut here = object;
+    for (depth, key) in path.iter().enumerate() {
+        match here {
+            Value::Null => return Ok(None),
+            Value::Object(map) => match map.get(key) {
+                Some(next) => here = next,
+                None => return Ok(None),
+            },
+            other => return refuse(depth + 1, other, "map[string]interface{}"),
+        }
+    }
+    if fits(here) { Ok(Some(here)) } else { refuse(path.len(), here, wanted) }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// A value as Go prints it.
+fn go_shown(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_shown).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_shown(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(causes: Vec<Cause>) -> Vec<String> {
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn replicas_of_another_type_are_told_as_upstream_tells_them() {
+        let path = |key: &str| vec![key.to_owned(), "replicas".to_owned()];
+        let paths = ScalePaths {
+            spec_replicas: path("spec"),
+            status_replicas: path("status"),
+            selector: Some(vec!["status".to_owned(), "selector".to_owned()]),
+        };
+        let mut causes = Vec::new();
+        scale(
+            Some(&paths),
+            &json!({"spec": {"replicas": "3"}, "status": {"selector": 1, "replicas": -1}}),
+            &mut causes,
+        );
+        assert_eq!(
+            told(causes),
+            [
+                ".spec.replicas: Invalid value: 0: .spec.replicas accessor error: 3 is of the type string, expected int64",
+                ".status.replicas: Invalid value: -1: should be a non-negative integer",
+                ".status.selector: Invalid value: \"\": .status.selector accessor error: 1 is of the type int64, expected string",
+            ]
+        );
+        let mut causes = Vec::new();
+        scale(Some(&paths), &json!({"spec": [1]}), &mut causes);
+        assert_eq!(
+            told(causes),
+            [
+                ".spec.replicas: Invalid value: 0: .spec.replicas accessor error: [1] is of the type []interface {}, expected map[string]interface{}"
+            ]
+        );
+    }
+
+    #[test]
+    fn whole_objects_within_objects_say_what_they_are() {
+        let rules = Rules::of(&json!({"type": "object", "properties": {"t": {
+            "type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}));
+        let mut causes = Vec::new();
+        let object = json!({"t": {"kind": "", "metadata": {"name": "a/b", "labels": {"-": "x"}}}});
+        embedded(&rules, &object, &mut causes);
+        let found = told(causes);
+        assert_eq!(found[..2], ["t.apiVersion: Required value", "t.kind: Required value"]);
+        assert!(found.iter().any(|fault| fault.starts_with("t.metadata.labels: Invalid value: \"-\"")), "{found:?}");
+        assert!(found.iter().any(|fault| fault.starts_with("t.metadata.name: Invalid value: \"a/b\"")), "{found:?}");
     }
 }

@@ -24,7 +24,6 @@ mod time;
 pub mod url;
 
 pub(crate) use operators::append;
-pub use patterns::compile as compile_pattern;
 
 /// A function.
 pub struct Function {

@@ -3,13 +3,10 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use parking_lot::Mutex;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::{Fault, Library, Outcome, fail, text};
-use crate::cel::value::Value;
-
-/// Largest compiled pattern, in bytes: a short pattern with counted repetitions can grow without bound.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+use crate::{cel::value::Value, pattern};
 
 pub(super) const LIBRARY: Library = &[
     ("matches", &["matches: (string, string) -> bool", "matches_string: string.(string) -> bool"], |args| match args {
@@ -44,15 +41,6 @@ fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     Ok(found.into())
 }
 
-/// Compiles a pattern; the error is what is wrong with it.
-pub fn compile(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| {
-        let why = error.to_string();
-        let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
-        format!("error parsing regexp: {last}: `{pattern}`")
-    })
-}
-
 /// Most patterns that are kept compiled: more than the rules of a large cluster have.
 const KEPT_PATTERNS: usize = 512;
 
@@ -63,7 +51,7 @@ fn pattern_of(pattern: &str) -> Result<Regex, Fault> {
     if let Some(known) = KEPT.lock().get(pattern) {
         return Ok(known.clone());
     }
-    let compiled = compile(pattern).or_else(fail)?;
+    let compiled = pattern::compile(pattern).or_else(fail)?;
     let mut kept = KEPT.lock();
     if kept.len() >= KEPT_PATTERNS {
         kept.clear();

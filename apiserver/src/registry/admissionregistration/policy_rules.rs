@@ -9,7 +9,7 @@ use crate::registry::{
     validation::{
         condition,
         expression::{self, Place, Scope},
-        field::Field,
+        field::{Field, capitalized},
         text,
     },
 };
@@ -107,7 +107,8 @@ fn validations(policy: &Value, spec: &Field<'_>, scope: &Scope, causes: &mut Vec
     rules.iter().for_each(|rule| validation(rule, scope, causes));
     if annotations.len() > MAX_ANNOTATIONS {
         let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
-        spec.at("auditAnnotations").invalid(&why, causes);
+        let all = spec.at("auditAnnotations");
+        causes.push(Cause::invalid(all.path, &capitalized(all.value), &why));
     }
     let mut seen = Vec::new();
     for annotation in &annotations {

@@ -1,6 +1,11 @@
 //! What holds for webhooks.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use martello_api::status::Cause;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use serde_json::{Value, json};
 
 use super::rules;
@@ -168,7 +173,7 @@ pub fn check_url(url: &Field<'_>, causes: &mut Vec<Cause>) {
         refuse(scheme, &format!("'https' is the only allowed URL scheme{URL_FORM}"), causes);
     }
     if host.is_empty() {
-        refuse(host, &format!("host must be specified{URL_FORM}"), causes);
+        refuse(host, &format!("host must be provided{URL_FORM}"), causes);
     }
     if let Some(user) = user {
         refuse(user, "user information is not permitted in the URL", causes);
@@ -181,18 +186,37 @@ pub fn check_url(url: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// What is wrong with the certificates that a webhook is trusted by, if anything.
+#[must_use]
+pub fn bundle_fault(bundle: &str) -> Option<String> {
+    if bundle.is_empty() {
+        return None;
+    }
+    const FAILED: &str = "unable to load root certificates:";
+    let pem = STANDARD.decode(bundle).unwrap_or_default();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if found.iter().any(|one| RootCertStore::empty().add(one.clone()).is_ok()) => None,
+        Ok(found) if !found.is_empty() => {
+            Some(format!("{FAILED} failed to parse certificate: x509: malformed certificate"))
+        }
+        Ok(_) if pem.starts_with(b"-----BEGIN") => Some(format!("{FAILED} no valid certificate authority data seen")),
+        _ => Some(format!("{FAILED} unable to parse bytes as PEM block")),
+    }
+}
+
 /// Checks the Service of a webhook.
 pub fn check_service(service: &Field<'_>, causes: &mut Vec<Cause>) {
-    for key in ["name", "namespace"] {
-        let found = service.at(key);
-        if found.text().is_empty() {
-            found.required(&format!("service {key} is required"), causes);
+    // Upstream takes the name for the namespace here, and the other way round.
+    for (key, missing) in [("name", "namespace"), ("namespace", "name")] {
+        if service.str(missing).is_empty() {
+            service.at(key).required(&format!("service {key} is required"), causes);
         }
     }
     let port = service.at("port");
     let faults = text::port_number(port.int().unwrap_or(0));
     if !faults.is_empty() {
-        port.invalid(&format!("port is not valid: {}", faults.join(",")), causes);
+        port.invalid(&format!("port is not valid: {}", faults.join(", ")), causes);
     }
     let path = service.at("path");
     if matches!(path.text(), "" | "/") {

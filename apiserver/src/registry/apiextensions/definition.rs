@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::spec;
 use crate::{
-    crd::{finalize::FINALIZER, naming::set_condition},
+    crd::{finalize::FINALIZER, format, naming::set_condition},
     registry::{
         kind::{Generation, Strategy, resource},
-        meta, object,
+        object,
     },
 };
 
@@ -65,12 +65,6 @@ impl Strategy for CustomResourceDefinitions {
         store_version(object);
     }
 
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        for key in ["labels", "annotations"] {
-            meta::restore(object, old, key);
-        }
-    }
-
     fn generation(&self) -> Generation {
         Generation::Spec
     }
@@ -89,6 +83,12 @@ impl Strategy for CustomResourceDefinitions {
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         spec::status(object, causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let known = old.map(format::unrecognized).unwrap_or_default();
+        let found = format::unrecognized(object).into_iter().filter(|name| !known.contains(name));
+        found.map(|name| format!("unrecognized format {name:?}")).collect()
     }
 
     fn begin_delete(&self, object: &mut Value, now: Timestamp) -> bool {

@@ -6,6 +6,7 @@ pub mod defaults;
 pub mod definition;
 pub mod rules;
 pub mod schema;
+pub mod shown;
 pub mod spec;
 pub mod structural;
 

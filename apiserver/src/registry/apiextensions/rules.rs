@@ -1,13 +1,15 @@
 //! What is wrong with the CEL rules of a schema: their words, their types, and what they may cost.
 
 use martello_api::status::Cause;
-use serde_json::{Value, json};
 
-use super::schema::find;
+use super::shown;
 use crate::{
     cel::{self, Program},
-    crd::expressions::{is_embedded, rules_of},
-    registry::{object, validation::field::Field},
+    crd::{
+        expressions::{is_embedded, rules_of},
+        field_path,
+    },
+    registry::validation::field::Field,
 };
 
 const KEY: &str = "x-kubernetes-validations";
@@ -22,14 +24,14 @@ const ADVICE: &str = "(try simplifying the rule, or adding maxItems, maxProperti
 pub fn words(schema: &Field<'_>, causes: &mut Vec<Cause>) {
     for rule in schema.items(KEY) {
         let (text, message) = (rule.at("rule"), rule.at("message"));
-        let breaks = |text: &str| text.trim().contains(['\n', '\r']);
+        let breaks = |text: &str| text.contains(['\n', '\r']);
         if text.text().trim().is_empty() {
             text.required("rule is not specified", causes);
         } else if !message.text().is_empty() && message.text().trim().is_empty() {
-            message.invalid("message must be non-empty if specified", causes);
-        } else if breaks(message.text()) {
-            message.invalid("message must not contain line breaks", causes);
-        } else if breaks(text.text()) && message.text().trim().is_empty() {
+            message.invalid("must be non-empty if specified", causes);
+        } else if breaks(message.text().trim()) {
+            message.invalid("must not contain line breaks", causes);
+        } else if breaks(text.text().trim()) && message.text().trim().is_empty() {
             message.required("message must be specified if rule contains line breaks", causes);
         }
         let expression = rule.at("messageExpression");
@@ -40,35 +42,43 @@ pub fn words(schema: &Field<'_>, causes: &mut Vec<Cause>) {
             reason.one_of(&REASONS, causes);
         }
         let path = rule.at("fieldPath");
-        if !path.text().is_empty() && path.text().trim().is_empty() {
-            path.invalid("fieldPath must be non-empty if specified", causes);
-        } else if path.text().contains(['\n', '\r']) {
-            path.invalid("fieldPath must not contain line breaks", causes);
-        } else if !path.text().is_empty() && !path.text().contains('[') && find(schema.value, path.text()).is_err() {
-            path.invalid("fieldPath must be a valid path", causes);
+        if path.text().is_empty() {
+            continue;
+        }
+        if path.text().trim().is_empty() {
+            path.invalid("must be non-empty if specified", causes);
+        }
+        if breaks(path.text()) {
+            path.invalid("must not contain line breaks", causes);
+        }
+        if field_path::find(schema.value, path.text(), true).is_err() {
+            path.invalid("must be a valid path", causes);
         }
     }
 }
 
 /// How often a rule may run on one object; none where nothing bounds it.
-type Times = Option<u64>;
+#[derive(Clone, Copy, Debug)]
+pub struct Reach(Option<u64>);
 
-/// Compiles all rules of a schema and adds up what they may cost.
-pub fn check(root: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut costs = Costs { total: 0, largest: Vec::new() };
-    let walk = Walk { times: Some(1), apart: None };
-    walk.schema(root, true, &mut costs, causes);
-    if costs.total > cel::TOTAL_ESTIMATE_LIMIT {
-        for (_, path) in &costs.largest {
-            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
-            causes.push(Cause::forbidden(path.as_str(), why));
-        }
-        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
-        root.forbidden(&too_costly(what, costs.total, cel::TOTAL_ESTIMATE_LIMIT), causes);
+impl Reach {
+    /// Of the root: once.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Some(1))
+    }
+
+    /// Below something that occurs at most so many times.
+    #[must_use]
+    pub fn many(self, most: Option<i64>) -> Self {
+        let most = most.and_then(|most| u64::try_from(most).ok());
+        Self(self.0.zip(most).map(|(times, most)| times.saturating_mul(most)))
     }
 }
 
-struct Costs {
+/// What the rules of a schema may cost.
+#[derive(Debug, Default)]
+pub struct Costs {
     total: u64,
     /// The costliest, with their paths.
     largest: Vec<(u64, String)>,
@@ -83,93 +93,69 @@ impl Costs {
             self.largest.truncate(NAMED);
         }
     }
-}
 
-#[derive(Clone)]
-struct Walk {
-    times: Times,
-    /// The list within which old and new items can't be told to be the same.
-    apart: Option<String>,
-}
-
-impl Walk {
-    fn schema(&self, schema: &Field<'_>, is_root: bool, costs: &mut Costs, causes: &mut Vec<Cause>) {
-        self.rules(schema, is_root, costs, causes);
-        let others = schema.at("additionalProperties");
-        if others.value.is_object() {
-            self.many(schema.at("maxProperties").int()).schema(&others, false, costs, causes);
-        }
-        for (_, property) in schema.entries("properties") {
-            self.schema(&property, false, costs, causes);
-        }
-        let items = schema.at("items");
-        if items.value.is_object() {
-            let mut walk = self.many(schema.at("maxItems").int());
-            if schema.str("x-kubernetes-list-type") != "map" {
-                walk.apart.get_or_insert_with(|| schema.path.clone());
-            }
-            walk.schema(&items, false, costs, causes);
-        }
-    }
-
-    /// Below something that occurs at most so many times.
-    fn many(&self, most: Option<i64>) -> Self {
-        let most = most.and_then(|most| u64::try_from(most).ok());
-        let times = self.times.zip(most).map(|(times, most)| times.saturating_mul(most));
-        Self { times, apart: self.apart.clone() }
-    }
-
-    fn rules(&self, schema: &Field<'_>, is_root: bool, costs: &mut Costs, causes: &mut Vec<Cause>) {
-        let given = schema.items(KEY);
-        if given.is_empty() {
+    /// Complains where all rules together may cost too much.
+    pub fn judge(&self, root: &Field<'_>, causes: &mut Vec<Cause>) {
+        if self.total <= cel::TOTAL_ESTIMATE_LIMIT {
             return;
         }
-        let typed = cel::Schema::of(schema.value, is_root || is_embedded(schema.value));
-        let Some(typed) = typed else {
-            let why = "internal error: failed to retrieve type information for x-kubernetes-validations";
-            causes.push(Cause::new("InternalError", schema.at(KEY).path, format!("Internal error: {why}")));
-            return;
-        };
-        let times = self.times.unwrap_or(MAX_REQUEST_BYTES / (typed.min_serialized_size() + 1));
-        for (field, rule) in given.iter().zip(rules_of(schema.value, Some(&typed))) {
-            let cost_of = |program: &Program| program.estimate().max.saturating_mul(times);
-            let mut judge = |key: &str, what: &str, program: &Option<Result<Program, String>>| match program {
-                None => {}
-                Some(Err(why)) => causes.push(Cause::invalid(field.at(key).path, &shown(field.value), why)),
-                Some(Ok(program)) => {
-                    let cost = if key == "rule" { cost_of(program) } else { program.estimate().max };
-                    if cost > cel::RULE_ESTIMATE_LIMIT {
-                        let why = too_costly(what, cost, cel::RULE_ESTIMATE_LIMIT);
-                        causes.push(Cause::forbidden(field.at(key).path, &why));
-                    }
-                    costs.add(cost, field.at(key).path);
+        for (_, path) in &self.largest {
+            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            causes.push(Cause::forbidden(path.as_str(), why));
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        root.forbidden(&too_costly(what, self.total, cel::TOTAL_ESTIMATE_LIMIT), causes);
+    }
+}
+
+/// Compiles the rules that stand at a schema; `apart` is the list or map within which nothing can be told to be what it
+/// was before.
+pub fn check(
+    schema: &Field<'_>,
+    is_root: bool,
+    reach: Reach,
+    apart: Option<&str>,
+    costs: &mut Costs,
+    causes: &mut Vec<Cause>,
+) {
+    let given = schema.items(KEY);
+    if given.is_empty() {
+        return;
+    }
+    let Some(typed) = cel::Schema::of(schema.value, is_root || is_embedded(schema.value)) else {
+        let why = "internal error: failed to retrieve type information for x-kubernetes-validations";
+        causes.push(Cause::new("InternalError", schema.at(KEY).path, format!("Internal error: {why}")));
+        return;
+    };
+    let times = reach.0.unwrap_or(MAX_REQUEST_BYTES / (typed.min_serialized_size() + 1));
+    for (field, rule) in given.iter().zip(rules_of(schema.value, Some(&typed))) {
+        let cost_of = |program: &Program| program.estimate().max.saturating_mul(times);
+        let mut judge = |key: &str, what: &str, program: &Option<Result<Program, String>>| match program {
+            None => {}
+            Some(Err(why)) => causes.push(Cause::invalid(field.at(key).path, &shown::rule(field.value), why)),
+            Some(Ok(program)) => {
+                let cost = if key == "rule" { cost_of(program) } else { program.estimate().max };
+                if cost > cel::RULE_ESTIMATE_LIMIT {
+                    let why = too_costly(what, cost, cel::RULE_ESTIMATE_LIMIT);
+                    causes.push(Cause::forbidden(field.at(key).path, &why));
                 }
-            };
-            judge("rule", "estimated rule cost", &rule.program);
-            judge("messageExpression", "estimated messageExpression cost", &rule.message_program);
-            if let (true, Some(apart)) = (rule.uses_old, &self.apart) {
+                costs.add(cost, field.at(key).path);
+            }
+        };
+        judge("rule", "estimated rule cost", &rule.program);
+        judge("messageExpression", "estimated messageExpression cost", &rule.message_program);
+        let optional = field.at("optionalOldSelf");
+        match apart {
+            Some(apart) if rule.uses_old => {
                 let why = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {apart}");
                 field.at("rule").invalid(&why, causes);
             }
-            let optional = field.at("optionalOldSelf");
-            if !rule.uses_old && matches!(rule.program, Some(Ok(_))) && !optional.value.is_null() {
+            _ if !rule.uses_old && !optional.value.is_null() => {
                 optional.invalid("may not be set if oldSelf is not used in rule", causes);
             }
+            _ => {}
         }
     }
-}
-
-/// A rule as upstream's messages show it.
-fn shown(rule: &Value) -> Value {
-    let text = |key: &str| object::text(rule, &[key]);
-    json!({
-        "Rule": text("rule"),
-        "Message": text("message"),
-        "MessageExpression": text("messageExpression"),
-        "Reason": rule.get("reason"),
-        "FieldPath": text("fieldPath"),
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    })
 }
 
 fn too_costly(what: &str, cost: u64, limit: u64) -> String {

@@ -3,7 +3,7 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::{defaults, rules, structural};
+use super::{defaults, rules, shown, structural};
 use crate::registry::{object, validation::field::Field};
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -44,18 +44,33 @@ pub fn check(validation: &Field<'_>, status: bool, causes: &mut Vec<Cause>) {
     if root.flag("nullable") {
         root.at("nullable").forbidden("nullable cannot be true at the root", causes);
     }
-    let walk = Walk { defaults: Ok(()), in_meta: false };
     let before = causes.len();
-    walk.schema(&root, true, causes);
-    if causes.len() == before {
-        rules::check(&root, causes);
+    let unsupported = structural::unsupported(&root);
+    if unsupported.is_none() {
+        causes.extend(structural::faults(&root));
+        if causes.len() == before {
+            defaults::check(&root, causes);
+        }
     }
-    let structural = structural::faults(&root);
-    if structural.is_empty() {
-        defaults::check(&root, true, causes);
-    } else {
-        causes.extend(structural);
+    let judges_rules = unsupported.is_none() && causes.len() == before;
+    let mut found = Found::default();
+    let walk = Walk { defaults: Ok(()), in_meta: false, apart: None };
+    walk.schema(&root, true, judges_rules.then(rules::Reach::root), &mut found);
+    let sound = found.schema.is_empty() && causes.is_empty();
+    causes.append(&mut found.schema);
+    causes.append(&mut found.rules);
+    if let (true, Some(why)) = (sound, unsupported) {
+        causes.push(Cause::invalid(root.path.as_str(), &json!(""), &why));
     }
+    found.costs.judge(&root, causes);
+}
+
+/// What a walk through a schema found: upstream tells of rules after all else, and only where the rest is sound.
+#[derive(Default)]
+struct Found {
+    schema: Vec<Cause>,
+    rules: Vec<Cause>,
+    costs: rules::Costs,
 }
 
 fn at_root(root: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -70,58 +85,71 @@ fn at_root(root: &Field<'_>, causes: &mut Vec<Cause>) {
             let why = format!(
                 "only {AT_ROOT_SHOWN} fields are allowed at the root of the schema if the status subresource is enabled"
             );
-            root.invalid(&why, causes);
+            causes.push(Cause::invalid(root.path.as_str(), &shown::schema(root.value), &why));
             return;
         }
     }
 }
 
 /// Where the walk is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Walk {
     /// Whether defaults may be given, or why not.
     defaults: Result<(), &'static str>,
     /// Within the metadata of an object.
     in_meta: bool,
+    /// The list or map within which old and new values can't be told to be the same.
+    apart: Option<String>,
 }
 
 impl Walk {
-    fn schema(self, schema: &Field<'_>, is_root: bool, causes: &mut Vec<Cause>) {
+    /// Judges `schema` and what is below it; rules only where `reach` tells how often they may run.
+    fn schema(&self, schema: &Field<'_>, is_root: bool, reach: Option<rules::Reach>, found: &mut Found) {
         if !schema.value.is_object() {
             return;
         }
-        self.words(schema, causes);
+        let before = found.schema.len();
+        self.words(schema, &mut found.schema);
         if schema.flag("uniqueItems") {
             let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-            schema.at("uniqueItems").forbidden(why, causes);
+            schema.at("uniqueItems").forbidden(why, &mut found.schema);
         }
-        self.fields(schema, is_root, causes);
-        self.schema(&schema.at("not"), false, causes);
+        self.fields(schema, is_root, reach, found);
+        self.schema(&schema.at("not"), false, None, found);
         for key in ["allOf", "oneOf", "anyOf"] {
-            schema.items(key).iter().for_each(|schema| self.schema(schema, false, causes));
+            schema.items(key).iter().for_each(|schema| self.schema(schema, false, None, found));
         }
-        schema.entries("definitions").iter().for_each(|(_, schema)| self.schema(schema, false, causes));
-        self.schema(&schema.at("items"), false, causes);
-        extensions(schema, causes);
-        list_keys(schema, causes);
-        map_items(schema, causes);
-        rules::words(schema, causes);
+        schema.entries("definitions").iter().for_each(|(_, schema)| self.schema(schema, false, None, found));
+        self.items(schema, reach, found);
+        schema.entries("dependencies").iter().for_each(|(_, schema)| self.schema(schema, false, None, found));
+        extensions(schema, &mut found.schema);
+        list_keys(schema, &mut found.schema);
+        map_items(schema, &mut found.schema);
+        rules::words(schema, &mut found.schema);
+        if let (Some(reach), true) = (reach, found.schema.len() == before) {
+            rules::check(schema, is_root, reach, self.apart.as_deref(), &mut found.costs, &mut found.rules);
+        }
     }
 
-    fn fields(self, schema: &Field<'_>, is_root: bool, causes: &mut Vec<Cause>) {
+    fn fields(&self, schema: &Field<'_>, is_root: bool, reach: Option<rules::Reach>, found: &mut Found) {
         let others = schema.at("additionalProperties");
         if !others.value.is_null() {
             if schema.count_of("properties") > 0 && *others.value != json!(true) {
-                others.forbidden("additionalProperties and properties are mutual exclusive", causes);
+                others.forbidden("additionalProperties and properties are mutual exclusive", &mut found.schema);
             }
-            let mut walk = self;
+            let mut walk = self.clone();
             if self.in_meta {
                 walk.defaults = Err(" inside additionalProperties applying to object metadata");
             }
-            walk.schema(&others, false, causes);
+            let reach = reach.map(|reach| reach.many(schema.at("maxProperties").int()));
+            walk.schema(&others, false, reach, found);
         }
+        let atomic = schema.get("x-kubernetes-map-type").is_some_and(|kind| kind.text() != "granular");
         for (name, property) in schema.entries("properties") {
-            let mut walk = self;
+            let mut walk = self.clone();
+            if atomic {
+                walk.apart.get_or_insert_with(|| schema.path.clone());
+            }
             if (is_root || schema.flag("x-kubernetes-embedded-resource")) && META_FIELDS.contains(&name) {
                 walk.in_meta = true;
                 if is_root {
@@ -132,11 +160,21 @@ impl Walk {
                     });
                 }
             }
-            walk.schema(&property, false, causes);
+            walk.schema(&property, false, reach, found);
         }
     }
 
-    fn words(self, schema: &Field<'_>, causes: &mut Vec<Cause>) {
+    fn items(&self, schema: &Field<'_>, reach: Option<rules::Reach>, found: &mut Found) {
+        let mut walk = self.clone();
+        if schema.str("x-kubernetes-list-type") != "map" {
+            walk.apart.get_or_insert_with(|| schema.path.clone());
+        }
+        let reach = reach.map(|reach| reach.many(schema.at("maxItems").int()));
+        walk.schema(&schema.at("items"), false, reach, found);
+        schema.items("items").iter().for_each(|item| walk.schema(item, false, reach, found));
+    }
+
+    fn words(&self, schema: &Field<'_>, causes: &mut Vec<Cause>) {
         let kind = schema.at("type");
         if !kind.text().is_empty() && !TYPES.contains(&kind.text()) {
             kind.one_of(&TYPES, causes);
@@ -288,24 +326,21 @@ fn map_items(schema: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-/// The schema that a path of fields leads to, with its segments.
-pub fn find<'v>(schema: &'v Value, path: &str) -> Result<(Vec<String>, &'v Value), String> {
-    let (mut here, mut segments) = (schema, Vec::new());
-    let Some(rest) = path.strip_prefix('.') else { return Err(format!("expected [ or . but got: {path}")) };
-    if path.contains('[') {
-        return Err("array notation is not allowed".to_owned());
-    }
-    for name in rest.split('.') {
-        if name.is_empty() {
-            return Err("unexpected end of JSON path".to_owned());
+/// Whether any version of a definition's `spec` has a default.
+#[must_use]
+pub fn has_defaults(spec: &Value) -> bool {
+    fn within(schema: &Value) -> bool {
+        match schema {
+            Value::Object(map) => map.iter().any(|(key, value)| match key.as_str() {
+                "default" => !value.is_null(),
+                "properties" => value.as_object().into_iter().flatten().any(|(_, property)| within(property)),
+                "items" | "additionalProperties" | "not" | "allOf" | "anyOf" | "oneOf" => within(value),
+                _ => false,
+            }),
+            Value::Array(schemas) => schemas.iter().any(within),
+            _ => false,
         }
-        let next = match (here.get("properties"), here.get("additionalProperties")) {
-            (Some(properties), _) => properties.get(name),
-            (None, Some(others)) => Some(others).filter(|others| others.is_object()),
-            (None, None) => None,
-        };
-        here = next.ok_or_else(|| "does not refer to a valid field".to_owned())?;
-        segments.push(name.to_owned());
     }
-    Ok((segments, here))
+    let versions = object::list(spec, &["versions"]).iter();
+    versions.filter_map(|version| object::at(version, &["schema", "openAPIV3Schema"])).any(within)
 }

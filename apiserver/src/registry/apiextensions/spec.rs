@@ -4,11 +4,12 @@
 use martello_api::{names, status::Cause};
 use serde_json::{Value, json};
 
-use super::schema;
+use super::{schema, shown};
 use crate::{
     crd::{
         approval::{ANNOTATION, Approval, is_protected},
         definition::has_condition,
+        field_path,
     },
     registry::{
         admissionregistration::webhook_rules,
@@ -66,6 +67,10 @@ fn check(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             version.at("schema").at("openAPIV3Schema").required("", causes);
         }
     }
+    if object::flag(spec.value, &["preserveUnknownFields"]) && schema::has_defaults(spec.value) {
+        let why = "must be false in order to use defaults in the schema";
+        spec.at("preserveUnknownFields").invalid(why, causes);
+    }
     versions(&spec, &shared, causes);
     for key in ["plural", "singular", "kind", "listKind"] {
         if spec.at("names").str(key).is_empty() {
@@ -74,7 +79,10 @@ fn check(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     form_of_names(&spec.at("names"), causes);
     shared.check(&spec, causes);
-    conversion(&spec.at("conversion"), causes);
+    if object::flag(spec.value, &["preserveUnknownFields"]) && spec.at("conversion").str("strategy") == "Webhook" {
+        spec.at("conversion").at("strategy").invalid("must be None if spec.preserveUnknownFields is true", causes);
+    }
+    conversion(&spec.at("conversion"), old.is_some_and(keeps_bundle), causes);
     if let Some(old) = old {
         immutable(crd, old, causes);
     }
@@ -122,13 +130,16 @@ impl<'v> Shared<'v> {
             schema: alike("schema"),
             subresources: alike("subresources"),
             columns: alike("additionalPrinterColumns"),
-            selectable: alike("selectableFields"),
+            // Upstream shares these with the schema or not at all.
+            selectable: alike("schema").and_then(|_| alike("selectableFields")),
         }
     }
 
     /// Checks what is said once.
     fn check(&self, spec: &Field<'_>, causes: &mut Vec<Cause>) {
-        let status = self.subresources.flatten().is_some_and(|own| own.get("status").is_some_and(|own| !own.is_null()));
+        let status = object::list(spec.value, &["versions"])
+            .iter()
+            .any(|version| object::at(version, &["subresources", "status"]).is_some_and(|own| !own.is_null()));
         if let Some(Some(given)) = self.schema {
             schema::check(&Field::new(given, "spec.validation"), status, causes);
         }
@@ -140,27 +151,34 @@ impl<'v> Shared<'v> {
         }
         if let Some(Some(given)) = self.selectable {
             let holder = json!({"selectableFields": given});
-            let schema = self.schema.flatten().and_then(|schema| schema.get("openAPIV3Schema"));
-            selectable(&Field::new(&holder, spec.path.clone()), schema, causes);
+            match self.schema.flatten() {
+                _ if object::list(&holder, &["selectableFields"]).is_empty() => {}
+                Some(schema) => {
+                    selectable(&Field::new(&holder, spec.path.clone()), schema.get("openAPIV3Schema"), causes);
+                }
+                None => {
+                    let why = "may only be set when validations.schema is included";
+                    causes.push(Cause::invalid("spec.selectableFields", &json!(""), why));
+                }
+            }
         }
     }
 
     /// A version as upstream's messages show it.
     fn shown(&self, version: &Value) -> Value {
-        let own = |shared: bool, key: &str| {
-            let value = version.get(key).filter(|value| !shared && !object::is_zero(value));
-            value.cloned().unwrap_or(Value::Null)
+        let own = |shared: bool, key: &str, of: fn(&Value) -> Value| {
+            version.get(key).filter(|value| !shared && !object::is_zero(value)).map(of)
         };
         json!({
             "Name": object::text(version, &["name"]),
             "Served": object::flag(version, &["served"]),
             "Storage": object::flag(version, &["storage"]),
             "Deprecated": object::flag(version, &["deprecated"]),
-            "DeprecationWarning": own(false, "deprecationWarning"),
-            "Schema": own(self.schema.is_some(), "schema"),
-            "Subresources": own(self.subresources.is_some(), "subresources"),
-            "AdditionalPrinterColumns": own(self.columns.is_some(), "additionalPrinterColumns"),
-            "SelectableFields": own(self.selectable.is_some(), "selectableFields"),
+            "DeprecationWarning": own(false, "deprecationWarning", Value::clone),
+            "Schema": own(self.schema.is_some(), "schema", shown::validation),
+            "Subresources": own(self.subresources.is_some(), "subresources", shown::subresources),
+            "AdditionalPrinterColumns": own(self.columns.is_some(), "additionalPrinterColumns", shown::columns),
+            "SelectableFields": own(self.selectable.is_some(), "selectableFields", shown::selectable),
         })
     }
 }
@@ -192,17 +210,36 @@ fn versions(spec: &Field<'_>, shared: &Shared<'_>, causes: &mut Vec<Cause>) {
         if shared.columns.is_none() {
             columns(version, causes);
         }
-        if shared.selectable.is_none() {
-            selectable(version, own.and_then(|own| own.get("openAPIV3Schema")), causes);
+        if shared.selectable.is_none() && version.count("selectableFields") > 0 {
+            let schema = own.filter(|_| shared.schema.is_none()).and_then(|own| own.get("openAPIV3Schema"));
+            match schema {
+                Some(schema) => selectable(version, Some(schema), causes),
+                // As upstream says it; a schema that all versions share does not count.
+                None => causes.push(Cause::invalid(
+                    version.at("selectableFields").path,
+                    &json!(""),
+                    "may only be set when `version.schema.openAPIV3Schema` is not included",
+                )),
+            }
         }
     }
-    let shown = || Value::Array(items.iter().map(|version| shared.shown(version.value)).collect());
+    let shown = || match spec.at("versions").value {
+        Value::Null => Value::Null,
+        _ => items.iter().map(|version| shared.shown(version.value)).collect(),
+    };
     if !unique {
         causes.push(Cause::invalid("spec.versions", &shown(), "must contain unique version names"));
     }
     if storage != 1 {
         let why = "must have exactly one version marked as storage version";
         causes.push(Cause::invalid("spec.versions", &shown(), why));
+    }
+    // The first version is also what upstream's internal type calls the version.
+    if let Some(first) = items.first().filter(|first| !first.str("name").is_empty()) {
+        let faults = names::dns1035_label(first.str("name"));
+        if !faults.is_empty() {
+            causes.push(Cause::invalid("spec.version", &json!(first.str("name")), &faults.join(",")));
+        }
     }
 }
 
@@ -218,7 +255,8 @@ fn deprecation_warning(version: &Field<'_>) -> Faults {
     if warning.is_empty() {
         faults.push("must not be an empty string".to_owned());
     }
-    for (at, _) in warning.char_indices().filter(|(_, character)| character.is_control()) {
+    let hidden = |letter: &char| letter.is_control() || letter.is_whitespace() && *letter != ' ';
+    if let Some((at, _)) = warning.char_indices().find(|(_, letter)| hidden(letter)) {
         faults
             .push(format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"));
     }
@@ -262,7 +300,7 @@ fn subresources(subresources: &Field<'_>, causes: &mut Vec<Cause>) {
     let selector = scale.at("labelSelectorPath");
     let below = [".spec.", ".status."].iter().any(|place| selector.text().starts_with(place));
     if !selector.text().is_empty() && simple_path(&selector, causes) && !below {
-        selector.invalid("should be a json path under either .status or .spec", causes);
+        selector.invalid("should be a json path under either .spec or .status", causes);
     }
 }
 
@@ -302,20 +340,22 @@ fn selectable(holder: &Field<'_>, schema: Option<&Value>, causes: &mut Vec<Cause
         if !path.needs_text(causes) {
             continue;
         }
-        match schema::find(schema.unwrap_or(&Value::Null), path.text()) {
+        match field_path::find(schema.unwrap_or(&Value::Null), path.text(), false) {
             Err(why) => path.invalid(&format!("is an invalid path: {why}"), causes),
-            Ok((segments, found)) => {
-                if segments.first().is_some_and(|first| first == "metadata") {
+            Ok(target) => {
+                if target.root == "metadata" {
                     path.invalid("must not point to fields in metadata", causes);
                 }
-                if !matches!(object::text(found, &["type"]), "string" | "boolean" | "integer") {
+                let kind = target.schema.map_or("", |schema| object::text(schema, &["type"]));
+                if !matches!(kind, "string" | "boolean" | "integer") {
                     let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
                     path.invalid(why, causes);
                 }
-                if seen.contains(&segments) {
+                if seen.contains(&target.path) {
                     path.duplicate(causes);
+                } else {
+                    seen.push(target.path);
                 }
-                seen.push(segments);
             }
         }
     }
@@ -324,7 +364,13 @@ fn selectable(holder: &Field<'_>, schema: Option<&Value>, causes: &mut Vec<Cause
     }
 }
 
-fn conversion(conversion: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Whether the certificates of a definition's webhook must stay sound: once it is established, if they were.
+fn keeps_bundle(old: &Value) -> bool {
+    let bundle = object::text(old, &["spec", "conversion", "webhook", "clientConfig", "caBundle"]);
+    has_condition(old, "Established") && webhook_rules::bundle_fault(bundle).is_none()
+}
+
+fn conversion(conversion: &Field<'_>, sound_bundle: bool, causes: &mut Vec<Cause>) {
     if conversion.value.is_null() {
         return;
     }
@@ -338,7 +384,14 @@ fn conversion(conversion: &Field<'_>, causes: &mut Vec<Cause>) {
     if conversion.str("strategy") == "Webhook" {
         match config {
             None => causes.push(Cause::required(config_at, "required when strategy is set to Webhook")),
-            Some(config) => client(&Field::new(config, config_at), causes),
+            Some(config) => {
+                let config = Field::new(config, config_at);
+                client(&config, causes);
+                let bundle = config.at("caBundle");
+                if let (true, Some(why)) = (sound_bundle, webhook_rules::bundle_fault(bundle.text())) {
+                    bundle.invalid(&why, causes);
+                }
+            }
         }
         review_versions(&reviews, causes);
         return;

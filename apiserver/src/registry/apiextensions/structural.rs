@@ -3,7 +3,10 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use crate::registry::{object, validation::field::Field};
+use crate::{
+    pattern,
+    registry::{object, validation::field::Field},
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -17,8 +20,66 @@ enum Level {
 pub fn faults(root: &Field<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     invariants(root, Level::Root, &mut causes);
+    completeness(root, root, &mut causes);
     causes.sort_by_cached_key(|cause| format!("{}: {}", cause.field, cause.message));
     causes
+}
+
+/// What no structural schema can say at all; upstream tells of it where nothing else does.
+#[must_use]
+pub fn unsupported(schema: &Field<'_>) -> Option<String> {
+    if !schema.value.is_object() {
+        return None;
+    }
+    for key in ["id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"] {
+        let given = schema.at(key);
+        if !given.is_empty() || key == "additionalItems" && !given.value.is_null() {
+            return Some(format!(
+                "OpenAPIV3Schema '{}' is not supported",
+                if key == "$schema" { "schema" } else { key }
+            ));
+        }
+    }
+    if *schema.at("x-kubernetes-preserve-unknown-fields").value == json!(false) {
+        return Some("internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined".to_owned());
+    }
+    if schema.count("items") > 0 {
+        return Some("OpenAPIV3Schema 'items' must be a schema, but is an array".to_owned());
+    }
+    let lists = ["allOf", "anyOf", "oneOf"].into_iter().flat_map(|key| schema.items(key));
+    let single = ["not", "additionalProperties", "items"].into_iter().map(|key| schema.at(key));
+    let properties = schema.entries("properties").into_iter().map(|(_, property)| property);
+    lists.chain(single).chain(properties).find_map(|below| unsupported(&below))
+}
+
+/// What logic restricts must be specified outside of it, too.
+fn completeness(schema: &Field<'_>, logic: &Field<'_>, causes: &mut Vec<Cause>) {
+    let not = logic.get("not").into_iter();
+    let nested = not.chain(["allOf", "anyOf", "oneOf"].into_iter().flat_map(|key| logic.items(key)));
+    for nested in nested {
+        completed(schema, &nested, causes);
+    }
+}
+
+fn completed(schema: &Field<'_>, logic: &Field<'_>, causes: &mut Vec<Cause>) {
+    let missing = |place: &Field<'_>, logic: &Field<'_>, causes: &mut Vec<Cause>| {
+        place.required(&format!("because it is defined in {}", logic.path), causes);
+    };
+    completeness(schema, logic, causes);
+    if let Some(nested) = logic.get("items") {
+        match schema.at("items") {
+            items if items.value.is_object() => completed(&items, &nested, causes),
+            items => missing(&items, &nested, causes),
+        }
+    }
+    for (name, nested) in logic.entries("properties") {
+        let own = schema.value.get("properties").and_then(|properties| properties.get(name));
+        let place = Field::new(own.unwrap_or(&Value::Null), format!("{}.properties[{name}]", schema.path));
+        match own {
+            Some(_) => completed(&place, &nested, causes),
+            None => missing(&place, &nested, causes),
+        }
+    }
 }
 
 fn invariants(schema: &Field<'_>, level: Level, causes: &mut Vec<Cause>) {
@@ -103,22 +164,10 @@ fn metadata(schema: &Field<'_>, level: Level, causes: &mut Vec<Cause>) {
         }
         let names_only =
             property.entries("properties").iter().all(|(name, _)| matches!(*name, "name" | "generateName"));
-        let known = |key: &String| {
-            matches!(
-                key.as_str(),
-                "type"
-                    | "properties"
-                    | "default"
-                    | "required"
-                    | "minProperties"
-                    | "maxProperties"
-                    | "allOf"
-                    | "anyOf"
-                    | "oneOf"
-                    | "not"
-            )
-        };
-        let says_more = property.value.as_object().is_some_and(|map| !map.keys().all(known));
+        // Upstream compares the rest of what is structural with nothing at all, values included.
+        let says_more = property.value.as_object().into_iter().flatten().any(|(key, value)| {
+            !object::is_zero(value) && !matches!(key.as_str(), "type" | "properties" | "default" | "example")
+        });
         if name == "metadata" && level == Level::Root && (!names_only || says_more) {
             let why =
                 "must not specify anything other than name and generateName, but metadata is implicitly specified";
@@ -138,12 +187,9 @@ fn values(schema: &Field<'_>, skip_any: bool, skip_first: bool, causes: &mut Vec
     if let Some(not) = schema.get("not") {
         restriction(&not, false, causes);
     }
-    let pattern = schema.at("pattern");
-    if let Err(error) = regex::Regex::new(pattern.text()) {
-        let error = error.to_string();
-        let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        let why = format!("must be a valid regular expression, but isn't: error parsing regexp: {last}");
-        pattern.invalid(&why, causes);
+    let given = schema.at("pattern");
+    if let Err(why) = pattern::compile(given.text()) {
+        given.invalid(&format!("must be a valid regular expression, but isn't: {why}"), causes);
     }
 }
 
@@ -159,18 +205,20 @@ fn restriction(nested: &Field<'_>, skip_any: bool, causes: &mut Vec<Cause>) {
             property.forbidden("must not be specified in a nested context", causes);
         }
     }
-    let rules: [(&str, &str); 12] = [
+    let rules: [(&str, &str); 14] = [
         ("type", "must be empty to be structural"),
         ("additionalProperties", "must be undefined to be structural"),
         ("default", "must be undefined to be structural"),
         ("title", "must be empty to be structural"),
         ("description", "must be empty to be structural"),
         ("nullable", "must be false to be structural"),
+        ("externalDocs", "must be undefined to be structural"),
         ("x-kubernetes-preserve-unknown-fields", "must be false to be structural"),
         ("x-kubernetes-embedded-resource", "must be false to be structural"),
         ("x-kubernetes-int-or-string", "must be false to be structural"),
         ("x-kubernetes-list-map-keys", "must be empty to be structural"),
         ("x-kubernetes-list-type", "must be undefined to be structural"),
+        ("x-kubernetes-map-type", "must be undefined to be structural"),
         ("x-kubernetes-validations", "must be empty to be structural"),
     ];
     for (key, why) in rules {

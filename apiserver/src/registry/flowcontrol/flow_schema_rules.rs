@@ -17,6 +17,8 @@ const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list",
 /// Subjects: kind, and the key of its part.
 const SUBJECTS: [(&str, &str); 3] = [("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
 
+const NAMESPACES: &str = "each member of this list must be '*' or a DNS-1123 label";
+
 /// Checks a FlowSchema.
 pub fn check(schema: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(schema, "");
@@ -125,7 +127,10 @@ fn resource_rule(rule: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     let missing = "resource rules that are not cluster scoped must supply at least one namespace";
     if list(&namespaces, missing, "namespaces", causes) {
-        rule.items("namespaces").iter().for_each(|one| one.check(text::dns1123_label, causes));
+        let label = |name: &str| -> text::Faults {
+            text::dns1123_label(name).into_iter().map(|fault| format!("{NAMESPACES}; {fault}")).collect()
+        };
+        rule.items("namespaces").iter().for_each(|one| one.check(label, causes));
     }
 }
 

@@ -10,18 +10,21 @@ use crate::registry::{kind::Kind, object};
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 /// Finalizers that need no prefix.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+/// Groups whose kinds take finalizers without a prefix, beside custom resources: their servers' rules are looser upstream.
+const LOOSE_GROUPS: [&str; 4] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
 /// Kinds that may not own.
 const NO_OWNERS: [(&str, &str); 1] = [("v1", "Event")];
 
 /// Checks the metadata of a new object.
 pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     name(kind, object, causes);
-    common(object, causes);
+    common(kind, object, causes);
 }
 
 /// Checks the metadata of an object against what it was.
-pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    common(object, causes);
+pub fn update(kind: &Kind, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    common(kind, object, causes);
     // Upstream's kinds check once more what is checked for all; the message lists each fault once, the causes twice.
     changed(object, old, causes);
     changed(object, old, causes);
@@ -100,11 +103,56 @@ fn without_dash(base: &str) -> String {
     }
 }
 
-fn common(object: &Value, causes: &mut Vec<Cause>) {
+fn common(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     labels(object::at(object, &["metadata", "labels"]), "metadata.labels", causes);
     annotations(object::at(object, &["metadata", "annotations"]), "metadata.annotations", causes);
     owners(object::list(object, &["metadata", "ownerReferences"]), causes);
-    finalizers(object, causes);
+    let strict = !kind.is_custom() && !LOOSE_GROUPS.contains(&kind.group());
+    finalizers(object, strict, causes);
+}
+
+/// What clients are told of finalizers that were not there before, of kinds that take them without a prefix.
+#[must_use]
+pub fn finalizer_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let known = old.map(object::finalizers).unwrap_or_default();
+    let mut added: Vec<&str> = object::finalizers(object).into_iter().filter(|name| !known.contains(name)).collect();
+    added.sort_unstable();
+    added.dedup();
+    let mut told = Vec::new();
+    for name in added {
+        told.extend(
+            text::qualified_name(name).into_iter().map(|fault| format!("metadata.finalizers: {name:?}: {fault}")),
+        );
+        if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+            let how = if name.contains('.') { " including a path (/)" } else { "" };
+            told.push(format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{how} to avoid accidental conflicts with other finalizer writers"
+            ));
+        }
+    }
+    told
+}
+
+/// Checks the metadata of an object within another, which messages call `path`. It needs no name.
+pub fn embedded(meta: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let base = object::text(meta, &["generateName"]);
+    if !base.is_empty() {
+        for fault in text::path_segment(&without_dash(base)) {
+            causes.push(Cause::invalid(format!("{path}.generateName"), &json!(base), &fault));
+        }
+    }
+    let name = object::text(meta, &["name"]);
+    for fault in text::path_segment(name) {
+        causes.push(Cause::invalid(format!("{path}.name"), &json!(name), &fault));
+    }
+    let namespace = object::text(meta, &["namespace"]);
+    if !namespace.is_empty() {
+        for fault in text::dns1123_label(namespace) {
+            causes.push(Cause::invalid(format!("{path}.namespace"), &json!(namespace), &fault));
+        }
+    }
+    labels(meta.get("labels"), &format!("{path}.labels"), causes);
+    annotations(meta.get("annotations"), &format!("{path}.annotations"), causes);
 }
 
 /// Checks labels at `path`.
@@ -166,14 +214,14 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     }
 }
 
-fn finalizers(object: &Value, causes: &mut Vec<Cause>) {
+fn finalizers(object: &Value, strict: bool, causes: &mut Vec<Cause>) {
     let finalizers = object::finalizers(object);
     let (mut orphan, mut foreground) = (false, false);
     for (index, finalizer) in finalizers.iter().enumerate() {
         for fault in text::qualified_name(finalizer) {
             causes.push(Cause::invalid("metadata.finalizers", &json!(finalizer), &fault));
         }
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+        if strict && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
             causes.push(Cause::invalid(
                 format!("metadata.finalizers[{index}]"),
                 &json!(finalizer),

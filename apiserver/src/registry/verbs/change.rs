@@ -247,7 +247,7 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
 
 fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(), ApiError> {
     let mut causes = Vec::new();
-    validation::metadata::update(new, current, &mut causes);
+    validation::metadata::update(kind, new, current, &mut causes);
     match plan.part {
         Part::Main => {
             kind.validate(new, &mut causes);
