@@ -39,10 +39,9 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         let aggregating = roles.all().into_iter().filter(|role| role.aggregation_rule.is_some());
         aggregating.for_each(|role| again.add(role.name_any()));
     });
-    let (client, caches) = (client.clone(), Arc::clone(caches));
-    work(tasks, "clusterrole-aggregation", &queue, 1, shutdown, move |name| {
-        let (client, caches) = (client.clone(), Arc::clone(&caches));
-        async move { reconcile(&client, &caches, &name).await }
+    let state = (client.clone(), Arc::clone(caches));
+    work(tasks, "clusterrole-aggregation", &queue, 1, shutdown, state, |(client, caches), name| async move {
+        reconcile(&client, &caches, &name).await
     });
 }
 

@@ -45,10 +45,10 @@ pub(crate) fn spawn(
             all.all().iter().for_each(|namespace| again.add(namespace.name_any()));
         }
     });
-    let (client, caches) = (client.clone(), Arc::clone(caches));
-    work(tasks, "root-ca", &queue, 2, shutdown, move |namespace| {
-        let (client, caches, bundle) = (client.clone(), Arc::clone(&caches), bundle.borrow().clone());
-        async move { reconcile(&client, &caches, &namespace, bundle).await }
+    let state = (client.clone(), Arc::clone(caches), bundle);
+    work(tasks, "root-ca", &queue, 2, shutdown, state, |(client, caches, bundle), namespace| async move {
+        let bundle = bundle.borrow().clone();
+        reconcile(&client, &caches, &namespace, bundle).await
     });
 }
 

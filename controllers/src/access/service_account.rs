@@ -37,10 +37,9 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             on_account.add(account.namespace().unwrap_or_default());
         }
     });
-    let (client, caches) = (client.clone(), Arc::clone(caches));
-    work(tasks, "serviceaccount", &queue, 2, shutdown, move |namespace| {
-        let (client, caches) = (client.clone(), Arc::clone(&caches));
-        async move { reconcile(&client, &caches, &namespace).await }
+    let state = (client.clone(), Arc::clone(caches));
+    work(tasks, "serviceaccount", &queue, 2, shutdown, state, |(client, caches), namespace| async move {
+        reconcile(&client, &caches, &namespace).await
     });
 }
 

@@ -34,15 +34,12 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             on_namespace.add(namespace.name_any());
         }
     });
-    let (client, caches, again) = (client.clone(), Arc::clone(caches), queue.clone());
-    work(tasks, "namespace", &queue, 4, shutdown, move |name| {
-        let (client, caches, again) = (client.clone(), Arc::clone(&caches), again.clone());
-        async move {
-            if !reconcile(&client, &caches, &name).await? {
-                again.add_after(name, LOOK_AGAIN);
-            }
-            Ok(())
+    let state = (client.clone(), Arc::clone(caches), queue.clone());
+    work(tasks, "namespace", &queue, 4, shutdown, state, |(client, caches, again), name| async move {
+        if !reconcile(&client, &caches, &name).await? {
+            again.add_after(name, LOOK_AGAIN);
         }
+        Ok(())
     });
 }
 

@@ -191,9 +191,8 @@ pub(crate) fn spawn(
         heartbeats,
         grace: SignedDuration::try_from(config.node_monitor_grace).unwrap_or(SignedDuration::from_secs(50)),
     };
-    work(tasks, "node-lifecycle", &queue, 2, shutdown, move |name| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&name).await }
+    work(tasks, "node-lifecycle", &queue, 2, shutdown, controller, |controller, name| async move {
+        controller.reconcile(&name).await
     });
 }
 

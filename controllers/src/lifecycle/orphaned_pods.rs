@@ -36,10 +36,9 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             on_pod.add_after(node, QUARANTINE);
         }
     });
-    let (client, caches) = (client.clone(), Arc::clone(caches));
-    work(tasks, "orphaned-pods", &queue, 1, shutdown, move |node| {
-        let (client, caches) = (client.clone(), Arc::clone(&caches));
-        async move { reconcile(&client, &caches, &node).await }
+    let state = (client.clone(), Arc::clone(caches));
+    work(tasks, "orphaned-pods", &queue, 1, shutdown, state, |(client, caches), node| async move {
+        reconcile(&client, &caches, &node).await
     });
 }
 

@@ -10,8 +10,11 @@ pub use informer::{Informer, Watch};
 pub(crate) use queue::Chain;
 pub use queue::{Queue, work};
 
+use std::fmt::Debug;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, ResourceExt, api::PostParams};
+use kube::{Api, Resource, ResourceExt, api::PostParams};
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Name under which the controllers' writes appear in managed fields, as upstream's do.
 pub const FIELD_MANAGER: &str = "kube-controller-manager";
@@ -90,6 +93,30 @@ impl<T> Attempt<T> for Result<T, kube::Error> {
             other => other.map(Some).attempt(attempted),
         }
     }
+}
+
+/// Writes the status that `updated` bears, where it is another than the one of the object that it was made from, and
+/// waits until `cache` holds it. Answers whether the object is still there.
+pub(crate) async fn write_status<K>(
+    api: &Api<K>,
+    cache: &Informer<K>,
+    before: &K,
+    updated: K,
+) -> Result<bool, RequestError>
+where
+    K: Resource<DynamicType = ()> + PartialEq + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    if *before == updated {
+        return Ok(true);
+    }
+    let Key { namespace, name } = Key::of(&updated);
+    let of = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
+    let written = api.replace_status(&name, &post(), &updated).await;
+    let written = written.attempt_unless_gone(|| format!("write the status of {} {of}", K::kind(&())))?;
+    if let Some(written) = &written {
+        cache.caught_up(revision(written)).await;
+    }
+    Ok(written.is_some())
 }
 
 /// Parameters of a create or update by the controllers.

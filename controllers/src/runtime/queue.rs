@@ -183,24 +183,28 @@ impl<T: Clone + Eq + Hash> State<T> {
     }
 }
 
-/// Starts `workers` workers that hand each item of `queue` to `reconcile`; a failure is logged once and tried again.
-pub fn work<T, F, Fut>(
+/// Starts `workers` workers that hand each item of `queue` to `reconcile`, with a clone of `state`; a failure is
+/// logged once and tried again.
+pub fn work<T, S, F, Fut>(
     tasks: &mut JoinSet<()>,
     controller: &'static str,
     queue: &Queue<T>,
     workers: usize,
     shutdown: &CancellationToken,
+    state: S,
     reconcile: F,
 ) where
     T: Clone + Eq + Hash + Debug + Send + 'static,
-    F: Fn(T) -> Fut + Clone + Send + 'static,
+    S: Clone + Send + 'static,
+    F: Fn(S, T) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<(), RequestError>> + Send,
 {
     for _ in 0..workers {
-        let (queue, shutdown, reconcile) = (queue.clone(), shutdown.clone(), reconcile.clone());
+        let (queue, shutdown) = (queue.clone(), shutdown.clone());
+        let (state, reconcile) = (state.clone(), reconcile.clone());
         tasks.spawn(async move {
             while let Some(item) = shutdown.run_until_cancelled(queue.next()).await {
-                let result = reconcile(item.clone()).await;
+                let result = reconcile(state.clone(), item.clone()).await;
                 let done = match &result {
                     Ok(()) => true,
                     Err(error) if error.is_namespace_terminating() => {

@@ -64,10 +64,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     });
     queue.add_changed(&caches.endpoints);
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches) };
-    work(tasks, "endpoints", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "endpoints", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -77,7 +74,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.services.synced().await;
         self.caches.pods.synced().await;
         self.caches.slices.synced().await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus},
+    core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
 use kube::{Api, Client, Resource, ResourceExt, api::Patch, runtime::events::EventType};
@@ -18,7 +18,7 @@ use super::{
     Volumes,
     bind::{self, BY_CONTROLLER, COMPLETED, ClaimStep, Note, VolumeStep},
 };
-use crate::runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work};
+use crate::runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work, write_status};
 
 /// One at a time: two claims must not get one volume.
 const WORKERS: usize = 1;
@@ -53,9 +53,8 @@ pub(super) fn spawn(client: &Client, cache: &Arc<Volumes>, shutdown: &Cancellati
         events: EventSink::new(client, "persistentvolume-controller"),
         told,
     };
-    work(tasks, "persistentvolume-binder", &queue, WORKERS, shutdown, move |item| {
-        let binder = binder.clone();
-        async move { binder.look(&item).await }
+    work(tasks, "persistentvolume-binder", &queue, WORKERS, shutdown, binder, |binder, item| async move {
+        binder.look(&item).await
     });
 }
 
@@ -175,7 +174,9 @@ impl Binder {
     /// Carries a binding out, side by side; what is done already is left.
     async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), RequestError> {
         let volume = self.bind_volume(claim, volume).await?;
-        self.set_volume_phase(&volume, "Bound", None).await?;
+        if !self.set_volume_phase(&volume, "Bound", None).await? {
+            return Ok(());
+        }
         let claim = self.bind_claim(claim, &volume).await?;
         self.set_bound(&claim, &volume).await
     }
@@ -240,7 +241,8 @@ impl Binder {
 
     async fn set_bound(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), RequestError> {
         let has = volume.spec.clone().unwrap_or_default();
-        let mut status = claim.status.clone().unwrap_or_default();
+        let mut updated = claim.clone();
+        let status = updated.status.get_or_insert_default();
         // What the claim has only grows by whoever resizes the volume.
         let fresh = status.phase.as_deref() != Some("Bound");
         status.phase = Some("Bound".to_owned());
@@ -251,31 +253,22 @@ impl Binder {
         if let Some(class) = has.volume_attributes_class_name.filter(|class| !class.is_empty() && fresh) {
             status.current_volume_attributes_class_name = Some(class);
         }
-        self.write_status(claim, status).await
+        self.write_claim_status(claim, updated).await
     }
 
     async fn set_phase(&self, claim: &PersistentVolumeClaim, phase: &str) -> Result<(), RequestError> {
-        let status =
-            PersistentVolumeClaimStatus { phase: Some(phase.to_owned()), ..claim.status.clone().unwrap_or_default() };
-        self.write_status(claim, status).await
+        let mut updated = claim.clone();
+        updated.status.get_or_insert_default().phase = Some(phase.to_owned());
+        self.write_claim_status(claim, updated).await
     }
 
-    async fn write_status(
+    async fn write_claim_status(
         &self,
         claim: &PersistentVolumeClaim,
-        status: PersistentVolumeClaimStatus,
+        updated: PersistentVolumeClaim,
     ) -> Result<(), RequestError> {
-        if claim.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let key = Key::of(claim);
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        let new = PersistentVolumeClaim { status: Some(status), ..claim.clone() };
-        let done = api.replace_status(&key.name, &post(), &new).await;
-        let done =
-            done.attempt(|| format!("write the status of PersistentVolumeClaim {}/{}", key.namespace, key.name))?;
-        self.cache.claims.caught_up(revision(&done)).await;
-        Ok(())
+        let all = Api::namespaced(self.client.clone(), claim.metadata.namespace.as_deref().unwrap_or_default());
+        write_status(&all, &self.cache.claims, claim, updated).await.map(drop)
     }
 
     async fn look_at_volume(&self, name: &str) -> Result<(), RequestError> {
@@ -284,11 +277,11 @@ impl Binder {
         let key = Key::new(reference.namespace.unwrap_or_default(), reference.name.unwrap_or_default());
         let claim = self.cache.claims.get(&key);
         match bind::volume_step(&volume, claim.as_deref()) {
-            VolumeStep::Phase(phase) => self.set_volume_phase(&volume, phase, None).await,
+            VolumeStep::Phase(phase) => self.set_volume_phase(&volume, phase, None).await.map(drop),
             VolumeStep::Fail(why) => {
                 let object = volume.object_ref(&());
                 self.events.publish(&object, EventType::Warning, "VolumeFailedDelete", why.clone()).await;
-                self.set_volume_phase(&volume, "Failed", Some(why)).await
+                self.set_volume_phase(&volume, "Failed", Some(why)).await.map(drop)
             }
             VolumeStep::Free => {
                 let mut new = volume.as_ref().clone();
@@ -300,24 +293,18 @@ impl Binder {
         }
     }
 
+    /// Answers whether the volume is still there.
     async fn set_volume_phase(
         &self,
         volume: &PersistentVolume,
         phase: &str,
         message: Option<String>,
-    ) -> Result<(), RequestError> {
-        let mut status = volume.status.clone().unwrap_or_default();
-        if status.phase.as_deref() == Some(phase) && status.message == message {
-            return Ok(());
-        }
+    ) -> Result<bool, RequestError> {
+        let mut updated = volume.clone();
+        let status = updated.status.get_or_insert_default();
         status.phase = Some(phase.to_owned());
         status.message = message;
-        let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        let (name, new) = (volume.name_any(), PersistentVolume { status: Some(status), ..volume.clone() });
-        let done = api.replace_status(&name, &post(), &new).await;
-        let done = done.attempt(|| format!("write the status of PersistentVolume {name}"))?;
-        self.cache.volumes.caught_up(revision(&done)).await;
-        Ok(())
+        write_status(&Api::all(self.client.clone()), &self.cache.volumes, volume, updated).await
     }
 
     async fn tell(&self, claim: &PersistentVolumeClaim, note: Option<Note>) {

@@ -42,17 +42,21 @@ pub(super) fn spawn(
         }
     });
     let events = EventSink::new(client, "ephemeral_volume");
-    let (client, caches, cache) = (client.clone(), Arc::clone(caches), Arc::clone(cache));
-    work(tasks, "ephemeral-volume", &queue, WORKERS, shutdown, move |key| {
-        let (client, caches, cache) = (client.clone(), Arc::clone(&caches), Arc::clone(&cache));
-        let events = events.clone();
-        async move {
+    let state = (client.clone(), Arc::clone(caches), Arc::clone(cache), events);
+    work(
+        tasks,
+        "ephemeral-volume",
+        &queue,
+        WORKERS,
+        shutdown,
+        state,
+        |(client, caches, cache, events), key| async move {
             caches.pods.synced().await;
             cache.claims.synced().await;
             let Some(pod) = caches.pods.get(&key) else { return Ok(()) };
             provide(&client, &cache, &events, &pod).await
-        }
-    });
+        },
+    );
 }
 
 /// The claims that a pod brings and that are not there.

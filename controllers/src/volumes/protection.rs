@@ -57,10 +57,9 @@ pub(super) fn spawn(
 ) {
     let queue: Queue<Item> = Queue::new();
     watch(&queue, caches, cache);
-    let (client, caches, cache) = (client.clone(), Arc::clone(caches), Arc::clone(cache));
-    work(tasks, "volume-protection", &queue, WORKERS, shutdown, move |item| {
-        let (client, caches, cache) = (client.clone(), Arc::clone(&caches), Arc::clone(&cache));
-        async move { look(&client, &caches, &cache, &item).await }
+    let state = (client.clone(), Arc::clone(caches), Arc::clone(cache));
+    work(tasks, "volume-protection", &queue, WORKERS, shutdown, state, |(client, caches, cache), item| async move {
+        look(&client, &caches, &cache, &item).await
     });
 }
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work},
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -178,10 +178,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     let events = EventSink::new(client, "horizontal-pod-autoscaler");
     let (client, caches) = (client.clone(), Arc::clone(caches));
     let controller = Controller { client, caches, queue: queue.clone(), known, events };
-    work(tasks, "horizontalpodautoscaler", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "horizontalpodautoscaler", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -195,7 +192,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.autoscalers.synced().await;
         let Some(own) = self.caches.autoscalers.get(&key) else {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
@@ -215,7 +212,10 @@ impl Controller {
             let note = format!("New size: {replicas}; reason: the target is out of its bounds");
             self.events.publish(&own.object_ref(&()), EventType::Normal, "SuccessfulRescale", note).await;
         }
-        self.write_status(&own, status(&own, &target, clock::now())).await?;
+        let status = Some(status(&own, &target, clock::now()));
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = HorizontalPodAutoscaler { status, ..HorizontalPodAutoscaler::clone(&own) };
+        write_status(&all, &self.caches.autoscalers, &own, updated).await?;
         self.queue.add_after(key, PERIOD);
         Ok(())
     }
@@ -226,25 +226,6 @@ impl Controller {
         let (group, version) = version.split_once('/').unwrap_or(("", &version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &target.kind));
         Api::namespaced_with(self.client.clone(), &own.namespace().unwrap_or_default(), &resource)
-    }
-
-    async fn write_status(
-        &self,
-        own: &HorizontalPodAutoscaler,
-        status: HorizontalPodAutoscalerStatus,
-    ) -> Result<(), RequestError> {
-        if own.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (own.namespace().unwrap_or_default(), own.name_any());
-        let api: Api<HorizontalPodAutoscaler> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = HorizontalPodAutoscaler { status: Some(status), ..own.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let attempted = || format!("write the status of HorizontalPodAutoscaler {namespace}/{name}");
-        if let Some(written) = written.attempt_unless_gone(attempted)? {
-            self.caches.autoscalers.caught_up(revision(&written)).await;
-        }
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{job, pod_control::Owner};
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, post, revision, work},
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, post, revision, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -210,10 +210,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     queue.add_controllers_of(&caches.jobs, &caches.cron_jobs);
     let events = EventSink::new(client, "cronjob-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
-    work(tasks, "cronjob", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "cronjob", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -225,7 +222,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.cron_jobs.synced().await;
         self.caches.jobs.synced().await;
         let Some(cron) = self.caches.cron_jobs.get(&key) else { return Ok(()) };
@@ -245,7 +242,10 @@ impl Controller {
         if let Some(due) = plan.make {
             self.make(&cron, &api, due, &mut plan.status).await?;
         }
-        self.write_status(&cron, plan.status).await?;
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        let before = CronJob { status: Some(cron.status.clone().unwrap_or_default()), ..CronJob::clone(&cron) };
+        let updated = CronJob { status: Some(plan.status), ..before.clone() };
+        write_status(&all, &self.caches.cron_jobs, &before, updated).await?;
         if let Some(next) = plan.next {
             let pause = next.as_second().saturating_sub(clock::now().as_second()).max(0);
             // Not before the second begins: a time that is looked at too early is not due yet.
@@ -281,21 +281,6 @@ impl Controller {
 
     async fn tell(&self, cron: &CronJob, kind: EventType, reason: &str, note: String) {
         self.events.publish(&cron.object_ref(&()), kind, reason, note).await;
-    }
-
-    async fn write_status(&self, cron: &CronJob, status: CronJobStatus) -> Result<(), RequestError> {
-        if cron.status.clone().unwrap_or_default() == status {
-            return Ok(());
-        }
-        let (namespace, name) = (cron.namespace().unwrap_or_default(), cron.name_any());
-        let api: Api<CronJob> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = CronJob { status: Some(status), ..cron.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let written = written.attempt_unless_gone(|| format!("write the status of CronJob {namespace}/{name}"))?;
-        if let Some(written) = written {
-            self.caches.cron_jobs.caught_up(revision(&written)).await;
-        }
-        Ok(())
     }
 }
 

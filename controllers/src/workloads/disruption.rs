@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{controller_of, pods, rollout};
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
+    runtime::{Key, Queue, RequestError, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -205,10 +205,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         }
     });
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone() };
-    work(tasks, "disruption", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "disruption", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 /// An empty selector selects every pod of the namespace, none selects nothing.
@@ -225,7 +222,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.budgets.synced().await;
         self.caches.pods.synced().await;
         self.caches.replica_sets.synced().await;
@@ -241,7 +238,9 @@ impl Controller {
         let scales = pods.iter().map(|pod| (pod.name_any(), self.scale(pod))).collect();
         let scene = Scene { budget: &budget, pods: &pods, scales: &scales, now: clock::now() };
         let (status, again) = scene.status();
-        self.write_status(&budget, status).await?;
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = PodDisruptionBudget { status: Some(status), ..PodDisruptionBudget::clone(&budget) };
+        write_status(&all, &self.caches.budgets, &budget, updated).await?;
         if let Some(seconds) = again.and_then(|left| u64::try_from(left).ok()) {
             self.queue.add_after(key, Duration::from_secs(seconds.max(1)));
         }
@@ -277,25 +276,6 @@ impl Controller {
             }
             _ => None,
         }
-    }
-
-    async fn write_status(
-        &self,
-        budget: &PodDisruptionBudget,
-        status: PodDisruptionBudgetStatus,
-    ) -> Result<(), RequestError> {
-        if budget.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (budget.namespace().unwrap_or_default(), budget.name_any());
-        let api: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = PodDisruptionBudget { status: Some(status), ..budget.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let attempted = || format!("write the status of PodDisruptionBudget {namespace}/{name}");
-        if let Some(written) = written.attempt_unless_gone(attempted)? {
-            self.caches.budgets.caught_up(revision(&written)).await;
-        }
-        Ok(())
     }
 }
 

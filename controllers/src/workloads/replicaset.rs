@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
+    runtime::{Key, Queue, RequestError, work, write_status},
 };
 
 /// How many pods are made or deleted in one pass: a mistake in a template must not flood the server.
@@ -125,10 +125,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         queue: queue.clone(),
         pods: PodControl::new(client, "replicaset-controller"),
     };
-    work(tasks, "replicaset", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "replicaset", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -157,7 +154,7 @@ pub(super) async fn execute(
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.replica_sets.synced().await;
         self.caches.pods.synced().await;
         let Some(set) = self.caches.replica_sets.get(&key) else { return Ok(()) };
@@ -176,27 +173,13 @@ impl Controller {
             .err()
             .filter(|_| plan.create > 0)
             .map(|error| ("FailedCreate", crate::runtime::describe(error)));
-        self.write_status(&set, &status(&set, &owned, failure, now)).await?;
+        let status = Some(status(&set, &owned, failure, now));
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        write_status(&all, &self.caches.replica_sets, &set, ReplicaSet { status, ..ReplicaSet::clone(&set) }).await?;
         self.caches.pods.caught_up(last).await;
         if let Some(seconds) = plan.look_again_after_seconds {
             self.queue.add_after(key, std::time::Duration::from_secs(seconds));
         }
         done
-    }
-
-    async fn write_status(&self, set: &ReplicaSet, status: &ReplicaSetStatus) -> Result<(), RequestError> {
-        if set.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let (namespace, name) = (set.namespace().unwrap_or_default(), set.name_any());
-        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = ReplicaSet { status: Some(status.clone()), ..set.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        if let Some(written) =
-            written.attempt_unless_gone(|| format!("write the status of ReplicaSet {namespace}/{name}"))?
-        {
-            self.caches.replica_sets.caught_up(revision(&written)).await;
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, describe, post, revision, work},
+    runtime::{Key, Queue, RequestError, describe, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -32,10 +32,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     queue.add_controllers_of(&caches.pods, &caches.replication_controllers);
     let pods = PodControl::new(client, "replication-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
-    work(tasks, "replicationcontroller", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "replicationcontroller", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -47,7 +44,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.replication_controllers.synced().await;
         self.caches.pods.synced().await;
         let Some(own) = self.caches.replication_controllers.get(&key) else { return Ok(()) };
@@ -63,31 +60,15 @@ impl Controller {
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         let done = replicaset::execute(&self.pods, &owner, &template, &plan, &mut last).await;
         let failure = done.as_ref().err().filter(|_| plan.create > 0).map(|error| ("FailedCreate", describe(error)));
-        self.write_status(&own, of_set(replicaset::status(&set, &owned, failure, now))).await?;
+        let status = Some(of_set(replicaset::status(&set, &owned, failure, now)));
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = ReplicationController { status, ..ReplicationController::clone(&own) };
+        write_status(&all, &self.caches.replication_controllers, &own, updated).await?;
         self.caches.pods.caught_up(last).await;
         if let Some(seconds) = plan.look_again_after_seconds {
             self.queue.add_after(key, Duration::from_secs(seconds));
         }
         done
-    }
-
-    async fn write_status(
-        &self,
-        own: &ReplicationController,
-        status: ReplicationControllerStatus,
-    ) -> Result<(), RequestError> {
-        if own.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (own.namespace().unwrap_or_default(), own.name_any());
-        let api: Api<ReplicationController> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = ReplicationController { status: Some(status), ..own.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let attempted = || format!("write the status of ReplicationController {namespace}/{name}");
-        if let Some(written) = written.attempt_unless_gone(attempted)? {
-            self.caches.replication_controllers.caught_up(revision(&written)).await;
-        }
-        Ok(())
     }
 }
 

@@ -61,9 +61,8 @@ async fn collect(client: Client, shutdown: CancellationToken) {
     };
     let mut tasks = JoinSet::new();
     let worker = collector.clone();
-    work(&mut tasks, "garbage-collector", &collector.queue, WORKERS, &shutdown, move |uid| {
-        let collector = worker.clone();
-        async move { collector.reconcile(&uid).await }
+    work(&mut tasks, "garbage-collector", &collector.queue, WORKERS, &shutdown, worker, |collector, uid| async move {
+        collector.reconcile(&uid).await
     });
     let (waiting, until) = (collector.clone(), shutdown.clone());
     tasks.spawn(async move {

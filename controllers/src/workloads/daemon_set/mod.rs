@@ -6,7 +6,7 @@ mod plan;
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, DaemonSet, DaemonSetStatus},
+    apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
 use kube::{Api, Client, ResourceExt};
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, post, revision, work},
+    runtime::{Key, Queue, RequestError, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -44,10 +44,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     });
     let pods = PodControl::new(client, "daemonset-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
-    work(tasks, "daemonset", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "daemonset", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 /// Whether a change of a node may change what runs there: heartbeats don't.
@@ -69,7 +66,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.daemon_sets.synced().await;
         self.caches.pods.synced().await;
         self.caches.nodes.synced().await;
@@ -95,7 +92,9 @@ impl Controller {
         let plan = scene.plan();
         let done = self.execute(&set, &owner, &plan, &hash, &mut last).await;
         let collisions = before.or((settled.collisions > 0).then_some(0)).map(|_| settled.collisions);
-        self.write_status(&set, scene.status(collisions)).await?;
+        let all_sets = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = DaemonSet { status: Some(scene.status(collisions)), ..DaemonSet::clone(&set) };
+        write_status(&all_sets, &self.caches.daemon_sets, &set, updated).await?;
         self.caches.pods.caught_up(last).await;
         let used: Vec<String> = owned.iter().filter_map(|pod| pod.labels().get(REVISION_LABEL).cloned()).collect();
         let mut in_use: Vec<String> = all
@@ -125,21 +124,6 @@ impl Controller {
         }
         for (name, uid) in &plan.delete {
             *last = (*last).max(self.pods.delete(owner, name, uid).await?);
-        }
-        Ok(())
-    }
-
-    async fn write_status(&self, set: &DaemonSet, status: DaemonSetStatus) -> Result<(), RequestError> {
-        if set.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (set.namespace().unwrap_or_default(), set.name_any());
-        let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = DaemonSet { status: Some(status), ..set.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let written = written.attempt_unless_gone(|| format!("write the status of DaemonSet {namespace}/{name}"))?;
-        if let Some(written) = written {
-            self.caches.daemon_sets.caught_up(revision(&written)).await;
         }
         Ok(())
     }

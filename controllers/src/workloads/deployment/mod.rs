@@ -7,7 +7,7 @@ mod replica_set;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, Preconditions},
@@ -23,7 +23,7 @@ pub use plan::{Plan, Scale, plan};
 use super::{claim::claim, controller_reference, rollout::REVISION, selector};
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, FIELD_MANAGER, Key, Queue, RequestError, patch, post, revision, work},
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work, write_status},
 };
 
 const WORKERS: usize = 4;
@@ -34,10 +34,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     queue.add_controllers_of(&caches.replica_sets, &caches.deployments);
     let events = EventSink::new(client, "deployment-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
-    work(tasks, "deployment", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "deployment", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -49,7 +46,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.deployments.synced().await;
         self.caches.replica_sets.synced().await;
         let Some(deployment) = self.caches.deployments.get(&key) else { return Ok(()) };
@@ -124,9 +121,10 @@ impl Controller {
 
     /// Another object has the name that the template's hash gives: the next hash counts the collision in.
     async fn count_collision(&self, deployment: &Deployment) -> Result<(), RequestError> {
-        let mut status = deployment.status.clone().unwrap_or_default();
-        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
-        self.write_status(deployment, status).await
+        let mut updated = deployment.clone();
+        let count = &mut updated.status.get_or_insert_default().collision_count;
+        *count = Some(count.unwrap_or(0) + 1);
+        self.write_status(deployment, updated).await
     }
 
     async fn scale(&self, deployment: &Deployment, api: &Api<ReplicaSet>, scale: &Scale) -> Result<u64, RequestError> {
@@ -164,23 +162,13 @@ impl Controller {
         }
         // The sets are read anew: the status is to tell what the plan has led to, not what it started from.
         let owned = self.caches.replica_sets.controlled_by(deployment.metadata.uid.as_deref().unwrap_or_default());
-        let status = progress::status(&current, &owned, now);
-        self.write_status(&current, status).await
+        let status = Some(progress::status(&current, &owned, now));
+        let updated = Deployment { status, ..current.clone() };
+        self.write_status(&current, updated).await
     }
 
-    async fn write_status(&self, deployment: &Deployment, status: DeploymentStatus) -> Result<(), RequestError> {
-        if deployment.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
-        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = Deployment { status: Some(status), ..deployment.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let written = written
-            .attempt_unless_gone(|| format!("write the status of Deployment {namespace}/{name} as {FIELD_MANAGER}"))?;
-        if let Some(written) = written {
-            self.caches.deployments.caught_up(revision(&written)).await;
-        }
-        Ok(())
+    async fn write_status(&self, before: &Deployment, updated: Deployment) -> Result<(), RequestError> {
+        let all = Api::namespaced(self.client.clone(), before.metadata.namespace.as_deref().unwrap_or_default());
+        write_status(&all, &self.caches.deployments, before, updated).await.map(drop)
     }
 }

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, patch, post, revision, work},
+    runtime::{Attempt, Key, Queue, RequestError, patch, revision, work, write_status},
 };
 
 const WORKERS: usize = 4;
@@ -54,10 +54,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     });
     let pods = PodControl::new(client, "job-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
-    work(tasks, "job", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "job", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -69,7 +66,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.jobs.synced().await;
         self.caches.pods.synced().await;
         let job = self.caches.jobs.get(&key);
@@ -93,8 +90,11 @@ impl Controller {
         let api = self.pods.api(&key.namespace);
         let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
         let plan = plan(&job, &owned, now);
-        let job = self.write_status(&job, &plan.status).await?;
-        let Some(job) = job else { return Ok(()) };
+        let all = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = Job { status: Some(plan.status.clone()), ..Job::clone(&job) };
+        if !write_status(&all, &self.caches.jobs, &job, updated).await? {
+            return Ok(());
+        }
         self.tell_end(&owner, job.status.as_ref(), &plan.status).await;
         let done = self.execute(&job, &owner, &plan, &mut last).await;
         self.caches.pods.caught_up(last).await;
@@ -156,22 +156,6 @@ impl Controller {
         let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
         let removed = api.delete(&name, &params).await;
         removed.attempt_unless_gone(|| format!("delete Job {namespace}/{name} after its time")).map(|_| ())
-    }
-
-    /// Writes the status where it changed; answers the Job that bears it, or none if it is gone.
-    async fn write_status(&self, job: &Arc<Job>, status: &JobStatus) -> Result<Option<Arc<Job>>, RequestError> {
-        if job.status.as_ref() == Some(status) {
-            return Ok(Some(Arc::clone(job)));
-        }
-        let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
-        let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
-        let updated = Job { status: Some(status.clone()), ..Job::clone(job) };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let written = written.attempt_unless_gone(|| format!("write the status of Job {namespace}/{name}"))?;
-        if let Some(written) = &written {
-            self.caches.jobs.caught_up(revision(written)).await;
-        }
-        Ok(written.map(|_| Arc::clone(job)))
     }
 
     async fn tell_end(&self, owner: &Owner, before: Option<&JobStatus>, after: &JobStatus) {

@@ -5,9 +5,8 @@ mod pod;
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus},
+    apps::v1::{ControllerRevision, StatefulSet},
     core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
 };
 use kube::{Api, Client, ResourceExt, api::Patch, runtime::events::EventType};
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, patch, post, revision, work},
+    runtime::{Attempt, Key, Queue, RequestError, patch, post, work, write_status},
 };
 
 const WORKERS: usize = 4;
@@ -37,10 +36,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     queue.add_controllers_of(&caches.pods, &caches.stateful_sets);
     let pods = PodControl::new(client, "statefulset-controller");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
-    work(tasks, "statefulset", &queue, WORKERS, shutdown, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    });
+    work(tasks, "statefulset", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
 #[derive(Clone)]
@@ -61,7 +57,7 @@ struct Pass<'a> {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: Key) -> Result<(), RequestError> {
+    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.stateful_sets.synced().await;
         self.caches.pods.synced().await;
         self.caches.revisions.synced().await;
@@ -91,7 +87,10 @@ impl Controller {
         let plan = plan(&set, &owned, &versions, now);
         let pass = Pass { set: &set, owner: owner.clone(), versions, templates, owned: &owned };
         let done = self.execute(&pass, &plan, &mut last).await;
-        self.write_status(&pass, settled.collisions, now).await?;
+        let status = Some(plan::status(&set, &owned, &pass.versions, settled.collisions, now));
+        let all_sets = Api::namespaced(self.client.clone(), &key.namespace);
+        let updated = StatefulSet { status, ..StatefulSet::clone(&set) };
+        write_status(&all_sets, &self.caches.stateful_sets, &set, updated).await?;
         self.caches.pods.caught_up(last).await;
         let mut used: Vec<&str> =
             owned.iter().filter_map(|pod| pod.labels().get(history::REVISION_LABEL).map(String::as_str)).collect();
@@ -155,22 +154,6 @@ impl Controller {
                 }
                 None => {}
             }
-        }
-        Ok(())
-    }
-
-    async fn write_status(&self, pass: &Pass<'_>, collisions: i32, now: Timestamp) -> Result<(), RequestError> {
-        let status: StatefulSetStatus = plan::status(pass.set, pass.owned, &pass.versions, collisions, now);
-        if pass.set.status.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        let (namespace, name) = (&pass.owner.namespace, pass.set.name_any());
-        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), namespace);
-        let updated = StatefulSet { status: Some(status), ..pass.set.clone() };
-        let written = api.replace_status(&name, &post(), &updated).await;
-        let written = written.attempt_unless_gone(|| format!("write the status of StatefulSet {namespace}/{name}"))?;
-        if let Some(written) = written {
-            self.caches.stateful_sets.caught_up(revision(&written)).await;
         }
         Ok(())
     }
