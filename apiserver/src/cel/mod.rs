@@ -25,6 +25,7 @@ mod source;
 mod tests;
 mod types;
 mod value;
+mod words;
 
 pub use estimate::Cost;
 pub use eval::{Bindings, Budget, ErrorKind, EvalError, Meter};
@@ -34,6 +35,7 @@ pub use schema::{Fields, Schema, escape, unescape};
 pub use source::Issues;
 pub use types::Type;
 pub use value::{Entries, Lazy, List, Map, Object, Text, Value};
+pub use words::is_no_name;
 
 /// Most cost of one evaluation: about a tenth of a second upstream.
 pub const PER_CALL_LIMIT: u64 = 1_000_000;

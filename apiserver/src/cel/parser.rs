@@ -7,32 +7,12 @@ use super::{
     lexer::{self, Token, TokenKind},
     macros,
     source::{Issues, MAX_SOURCE_CHARS},
+    words,
 };
 
 /// What a term may begin with, as errors list it.
 const TERM: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
                     BYTES, IDENTIFIER}";
-/// Words that are kept for later versions of the language.
-const RESERVED: [&str; 15] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-];
-/// `void` and `while` are kept too.
-const RESERVED_MORE: [&str; 2] = ["void", "while"];
-
 /// A parsed expression and how many nodes it has.
 pub(crate) struct Parsed {
     /// The tree.
@@ -363,7 +343,7 @@ impl Parser {
                 Err(args) => self.node(open, ExprKind::Call { function: name, target: None, args }),
             });
         }
-        if RESERVED.iter().chain(&RESERVED_MORE).any(|word| **word == *name) {
+        if words::is_kept(&name) {
             self.issues.add(at, format!("Syntax error: reserved identifier: {name}"));
         }
         if let Some((message, eaten)) = self.message_name(&name) {

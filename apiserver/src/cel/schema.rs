@@ -8,7 +8,7 @@ use std::{
 use martello_api::schema::{Kind, Schema as Builtin};
 use serde_json::Value as Json;
 
-use super::types::Type;
+use super::{types::Type, words::is_no_name};
 
 /// Largest request, in bytes: without other bounds a list or text is as large as what fits.
 const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
@@ -379,36 +379,12 @@ fn list_kind(schema: &Json) -> ListKind {
     }
 }
 
-/// Words that are no names in expressions.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 const ESCAPES: [(&str, &str); 4] = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
 
 /// The name of a field as expressions write it; none where they can't.
 #[must_use]
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if is_no_name(name) {
         return Some(format!("__{name}__"));
     }
     let fine = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
@@ -426,7 +402,7 @@ pub fn escape(name: &str) -> Option<String> {
 #[must_use]
 pub fn unescape(name: &str) -> String {
     let inner = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
-    if let Some(word) = inner.filter(|word| RESERVED.contains(word)) {
+    if let Some(word) = inner.filter(|word| is_no_name(word)) {
         return word.to_owned();
     }
     let mut plain = name.to_owned();

@@ -4,13 +4,16 @@ use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use super::{policy::Policies, rules};
-use crate::registry::{
-    object,
-    validation::{
-        condition,
-        expression::{self, Place, Scope},
-        field::{Field, capitalized},
-        text,
+use crate::{
+    cel,
+    registry::{
+        object,
+        validation::{
+            condition,
+            expression::{self, Place, Scope},
+            field::{Field, capitalized},
+            text,
+        },
     },
 };
 
@@ -20,29 +23,6 @@ const MAX_ANNOTATIONS: usize = 20;
 const MAX_ANNOTATION_BYTES: usize = 5 * 1024;
 /// What a mutating policy may be about: nothing is left to change of what is deleted.
 const MUTABLE: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// Checks a policy, given what it was.
 pub fn check(policies: Policies, policy: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
@@ -87,7 +67,7 @@ fn variable(variable: &Field<'_>, scope: &Scope, causes: &mut Vec<Cause>) {
     let (name, expression) = (variable.at("name"), variable.at("expression"));
     if name.text().trim().is_empty() {
         name.required("name is not specified", causes);
-    } else if !text::c_identifier(name.text()).is_empty() || RESERVED.contains(&name.text()) {
+    } else if !text::c_identifier(name.text()).is_empty() || cel::is_no_name(name.text()) {
         name.invalid("must be a valid CEL identifier", causes);
     }
     if expression.text().trim().is_empty() {
