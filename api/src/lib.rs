@@ -2,7 +2,7 @@
 //!
 //! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
 //! are made of ([`schema`]), what may be called what ([`names`]), what selects ([`selector`]) and how much is asked
-//! for ([`quantity`]), which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which
+//! for ([`quantity`]), which nodes are asked for ([`node_selector`]) and which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which
 //! field ([`managed_fields`]), what an answer of failure looks like ([`status`]), the time ([`clock`]), and schedules
 //! over it ([`cron`]).
 
@@ -12,6 +12,7 @@ pub mod cron;
 pub mod identity;
 pub mod managed_fields;
 pub mod names;
+pub mod node_selector;
 pub mod patch;
 pub mod quantity;
 pub mod resource;

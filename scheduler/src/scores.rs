@@ -2,10 +2,10 @@
 
 use k8s_openapi::api::core::v1::WeightedPodAffinityTerm;
 use kube::ResourceExt;
-use martello_api::taints::tolerates;
+use martello_api::{node_selector::term_selects, taints::tolerates};
 
 use crate::{
-    filters::{Request, Term, node_matches_term},
+    filters::{Request, Term},
     snapshot::{NodeInfo, Snapshot},
 };
 
@@ -55,7 +55,7 @@ fn preferred_nodes(request: &Request<'_>, node: &NodeInfo) -> i64 {
     let terms = affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_deref());
     let terms = terms.unwrap_or_default();
     let total: i64 = terms.iter().map(|term| i64::from(term.weight)).sum();
-    let held = terms.iter().filter(|term| node_matches_term(&term.preference, node));
+    let held = terms.iter().filter(|term| term_selects(&term.preference, &node.node));
     let held: i64 = held.map(|term| i64::from(term.weight)).sum();
     if total == 0 { 0 } else { held * FULL / total }
 }

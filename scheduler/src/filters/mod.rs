@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use martello_api::taints::tolerates;
 
-pub(crate) use node_affinity::matches_term as node_matches_term;
 pub(crate) use pod_affinity::Term;
 
 use crate::{

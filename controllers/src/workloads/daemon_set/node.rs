@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::{
     Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration,
 };
 use kube::ResourceExt;
-use martello_api::taints::tolerates;
-
-const NAME_FIELD: &str = "metadata.name";
+use martello_api::{
+    node_selector::{NAME_FIELD, selects},
+    taints::tolerates,
+};
 
 /// What a node and a DaemonSet have to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,45 +35,6 @@ pub(super) fn fit(spec: &PodSpec, node: &Node) -> Fit {
             .any(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
     };
     Fit { should_run: !refuses(&["NoSchedule", "NoExecute"]), may_stay: !refuses(&["NoExecute"]) }
-}
-
-fn selects(spec: &PodSpec, node: &Node) -> bool {
-    let labels = node.labels();
-    let plain =
-        spec.node_selector.as_ref().is_none_or(|all| all.iter().all(|(key, value)| labels.get(key) == Some(value)));
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|nodes| nodes.required_during_scheduling_ignored_during_execution.as_ref());
-    plain && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_selects(term, node)))
-}
-
-fn term_selects(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let (labels, fields) =
-        (term.match_expressions.as_deref().unwrap_or_default(), term.match_fields.as_deref().unwrap_or_default());
-    if labels.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let name = node.name_any();
-    labels.iter().all(|one| holds(one, node.labels().get(&one.key).map(String::as_str)))
-        && fields.iter().all(|one| one.key == NAME_FIELD && holds(one, Some(&name)))
-}
-
-fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = |text: &str| values.iter().any(|value| value == text);
-    let compared = |test: fn(i64, i64) -> bool| {
-        let own = found.and_then(|text| text.parse().ok());
-        let bound = values.first().and_then(|text| text.parse().ok());
-        own.zip(bound).is_some_and(|(own, bound)| test(own, bound))
-    };
-    match requirement.operator.as_str() {
-        "In" => found.is_some_and(listed),
-        "NotIn" => !found.is_some_and(listed),
-        "Exists" => found.is_some(),
-        "DoesNotExist" => found.is_none(),
-        "Gt" => compared(|own, bound| own > bound),
-        "Lt" => compared(|own, bound| own < bound),
-        _ => false,
-    }
 }
 
 /// The spec with what every daemon bears: a node in trouble is where it is needed.
