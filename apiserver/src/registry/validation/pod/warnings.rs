@@ -8,17 +8,9 @@ use serde_json::Value;
 use super::overlaps;
 use crate::registry::{
     object,
-    validation::{address, field::Field},
+    validation::{address, field::Field, node_labels},
 };
 
-/// Labels of nodes that have newer names; none has no successor.
-const OLD_NODE_LABELS: [(&str, &str, Option<&str>); 5] = [
-    ("beta.kubernetes.io/arch", "v1.14", Some("kubernetes.io/arch")),
-    ("beta.kubernetes.io/os", "v1.14", Some("kubernetes.io/os")),
-    ("failure-domain.beta.kubernetes.io/region", "v1.17", Some("topology.kubernetes.io/region")),
-    ("failure-domain.beta.kubernetes.io/zone", "v1.17", Some("topology.kubernetes.io/zone")),
-    ("beta.kubernetes.io/instance-type", "v1.17", Some("node.kubernetes.io/instance-type")),
-];
 /// Annotations that became fields, and what is said of them.
 const OLD_ANNOTATIONS: [(&str, &str); 3] = [
     (
@@ -80,24 +72,17 @@ pub fn template_warnings(object: &Value, at: &[&str], path: &str) -> Vec<String>
 }
 
 fn placing(spec: &Field<'_>, said: &mut Vec<String>) {
-    let mut tell = |key: &str, path: &str| {
-        let Some((_, since, successor)) = OLD_NODE_LABELS.iter().find(|(old, _, _)| *old == key) else { return };
-        let instead = successor.map(|new| format!("; use {new:?} instead")).unwrap_or_default();
-        said.push(format!("{path}: deprecated since {since}{instead}"));
-    };
-    for (key, field) in spec.entries("nodeSelector") {
-        tell(key, &field.path);
-    }
+    said.extend(spec.entries("nodeSelector").iter().filter_map(|(key, field)| node_labels::warning(key, &field.path)));
     let nodes = spec.at("affinity").at("nodeAffinity");
     let required = nodes.at(REQUIRED).items("nodeSelectorTerms");
     let preferred = nodes.items(PREFERRED).into_iter().map(|term| term.at("preference"));
     for term in required.into_iter().chain(preferred) {
         for expression in term.items("matchExpressions") {
-            tell(expression.str("key"), &format!("{}.key", expression.path));
+            said.extend(node_labels::warning(expression.str("key"), &format!("{}.key", expression.path)));
         }
     }
     for constraint in spec.items("topologySpreadConstraints") {
-        tell(constraint.str("topologyKey"), &format!("{}.topologyKey", constraint.path));
+        said.extend(node_labels::warning(constraint.str("topologyKey"), &format!("{}.topologyKey", constraint.path)));
     }
     for constraint in spec.items("topologySpreadConstraints") {
         if constraint.get("labelSelector").is_none() {
