@@ -85,9 +85,7 @@ impl Strategy for Deployments {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut said = workload::name_warnings(object, old);
-        said.extend(workload::template_warnings(object, old, &["spec", "template"], "spec.template"));
-        said
+        workload::warnings(object, old)
     }
 
     fn columns(&self) -> &'static [Column] {

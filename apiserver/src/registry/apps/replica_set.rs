@@ -56,9 +56,7 @@ impl Strategy for ReplicaSets {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut said = workload::name_warnings(object, old);
-        said.extend(workload::template_warnings(object, old, &["spec", "template"], "spec.template"));
-        said
+        workload::warnings(object, old)
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -66,8 +64,7 @@ impl Strategy for ReplicaSets {
     }
 
     fn field(&self, object: &Value, path: &str) -> String {
-        let found = crate::registry::kind::plain_field(object, path);
-        if found.is_empty() { "0".to_owned() } else { found }
+        workload::count_field(object, path)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -85,17 +82,6 @@ impl Strategy for ReplicaSets {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let count = |key: &str| object::int(object, &["status", key]).unwrap_or(0);
-        let [names, images] = workload::containers(object);
-        vec![
-            object::name(object).into(),
-            object::int(object, &["spec", "replicas"]).unwrap_or(0).into(),
-            count("replicas").into(),
-            count("readyReplicas").into(),
-            table::age(object, now),
-            names,
-            images,
-            table::selector_text(object::at(object, &["spec", "selector"])).into(),
-        ]
+        workload::replicas_row(object, table::selector_text(object::at(object, &["spec", "selector"])), now)
     }
 }

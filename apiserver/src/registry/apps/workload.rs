@@ -1,11 +1,13 @@
 //! What workloads share: a template, a selector that selects it, a number of replicas.
 
+use jiff::Timestamp;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use crate::registry::{
     core::pod_defaults,
-    object,
+    kind::plain_field,
+    object, table,
     validation::{field::Field, pod, selector, text},
 };
 
@@ -58,6 +60,14 @@ pub fn always_restarts(object: &Value, kind: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Warnings about a workload whose pods bear its name, and whose template is at `spec.template`.
+#[must_use]
+pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut said = name_warnings(object, old);
+    said.extend(template_warnings(object, old, &["spec", "template"], "spec.template"));
+    said
+}
+
 /// Warnings about the pod template at `at`; on an update only where the spec changed.
 #[must_use]
 pub fn template_warnings(object: &Value, old: Option<&Value>, at: &[&str], path: &str) -> Vec<String> {
@@ -79,6 +89,30 @@ pub fn name_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
     vec![format!(
         "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{faults}]"
     )]
+}
+
+/// The row of what keeps so many pods of one template, with its selector as it is shown.
+#[must_use]
+pub fn replicas_row(object: &Value, selector: String, now: Timestamp) -> Vec<Value> {
+    let count = |part: &str, key: &str| Value::from(object::int(object, &[part, key]).unwrap_or(0));
+    let [names, images] = containers(object);
+    vec![
+        object::name(object).into(),
+        count("spec", "replicas"),
+        count("status", "replicas"),
+        count("status", "readyReplicas"),
+        table::age(object, now),
+        names,
+        images,
+        selector.into(),
+    ]
+}
+
+/// A count as field selectors compare it: what is not there is zero.
+#[must_use]
+pub fn count_field(object: &Value, path: &str) -> String {
+    let found = plain_field(object, path);
+    if found.is_empty() { "0".to_owned() } else { found }
 }
 
 /// The selector is for ever.

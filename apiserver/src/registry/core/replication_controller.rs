@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     apps::workload,
-    kind::{Column, Generation, Strategy, plain_field, resource},
+    kind::{Column, Generation, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -79,9 +79,7 @@ impl Strategy for ReplicationControllers {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut said = workload::name_warnings(object, old);
-        said.extend(workload::template_warnings(object, old, &["spec", "template"], "spec.template"));
-        said
+        workload::warnings(object, old)
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -89,8 +87,7 @@ impl Strategy for ReplicationControllers {
     }
 
     fn field(&self, object: &Value, path: &str) -> String {
-        let found = plain_field(object, path);
-        if found.is_empty() { "0".to_owned() } else { found }
+        workload::count_field(object, path)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -108,17 +105,6 @@ impl Strategy for ReplicationControllers {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let count = |part: &str, key: &str| Value::from(object::int(object, &[part, key]).unwrap_or(0));
-        let [names, images] = workload::containers(object);
-        vec![
-            object::name(object).into(),
-            count("spec", "replicas"),
-            count("status", "replicas"),
-            count("status", "readyReplicas"),
-            table::age(object, now),
-            names,
-            images,
-            table::labels_text(object::at(object, &["spec", "selector"])).into(),
-        ]
+        workload::replicas_row(object, table::labels_text(object::at(object, &["spec", "selector"])), now)
     }
 }
