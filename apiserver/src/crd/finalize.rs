@@ -1,6 +1,10 @@
 //! The end of a definition: its objects go first.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use martello_api::{clock, status::ApiError};
 use serde_json::{Value, json};
@@ -10,12 +14,19 @@ use super::{
     follow::{DEFINITIONS, send},
     naming::set_condition,
 };
-use crate::{registry::object, server::Core};
+use crate::{
+    registry::{
+        object,
+        storage::{WriteError, store_failure},
+    },
+    server::Core,
+    store::{Entry, EventKind, Key, ListAt, Listed, Page, Resource, Scope, StoreError},
+};
 
 /// Holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
-/// How often to look whether objects that something holds back are gone; it grows up to the second.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Delay before a request or a watch that failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Removes all objects of a definition, then the definition.
 pub async fn end(core: &Arc<Core>, client: &kube::Client, crd: &Value) {
@@ -23,17 +34,9 @@ pub async fn end(core: &Arc<Core>, client: &kube::Client, crd: &Value) {
     let name = object::name(crd).to_owned();
     let path = format!("/apis/{}/v1/{}/{name}", DEFINITIONS.0, DEFINITIONS.1);
     tell(client, &path, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress").await;
-    let mut delay = LOOK_AGAIN.0;
-    loop {
-        match remove_all(core, client, &definition).await {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(name, %error, "objects of a custom resource could not be removed, will try again")
-            }
-        }
-        tokio::time::sleep(delay).await;
-        delay = (delay * 2).min(LOOK_AGAIN.1);
+    while let Err(error) = remove_all(core, client, &definition).await {
+        tracing::warn!(name, %error, "objects of a custom resource could not be removed, will try again");
+        tokio::time::sleep(RETRY).await;
     }
     tell(client, &path, false, "InstanceDeletionCompleted", "removed all instances").await;
     while let Err(error) = release(client, &path).await {
@@ -43,7 +46,7 @@ pub async fn end(core: &Arc<Core>, client: &kube::Client, crd: &Value) {
         if error.code != 409 {
             tracing::warn!(name, %error, "a custom resource definition could not be ended, will try again");
         }
-        tokio::time::sleep(LOOK_AGAIN.0).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -67,42 +70,55 @@ async fn release(client: &kube::Client, path: &str) -> Result<(), ApiError> {
     send(client, "PATCH", path, &patch).await.map(|_| ())
 }
 
-/// Asks for the end of every object; answers how many are left.
-async fn remove_all(core: &Arc<Core>, client: &kube::Client, definition: &Definition) -> Result<usize, ApiError> {
-    let Some(version) = definition.versions.iter().find(|version| version.served) else {
-        return remove_unserved(core, definition).await;
-    };
-    let root = format!("/apis/{}/{}", definition.group, version.name);
-    let plural = &definition.names.plural;
-    if plural.is_empty() || core.registry.lookup(&definition.group, &version.name, plural).is_none() {
-        return Ok(0);
+/// Asks for the end of every object, and waits until there is none: something may hold them back.
+async fn remove_all(core: &Arc<Core>, client: &kube::Client, definition: &Definition) -> Result<(), ApiError> {
+    let scope = Scope::all(&Resource::from_qualified(&definition.stored_as()));
+    loop {
+        let listed = core.store.list(&scope, ListAt::Latest, Page::default()).await;
+        let listed = listed.map_err(|error| store_failure(&error))?;
+        if listed.items.is_empty() {
+            return Ok(());
+        }
+        match collections(core, definition) {
+            Some((root, plural)) => {
+                let namespaces: BTreeSet<&str> = listed.items.iter().map(|entry| entry.key.namespace()).collect();
+                for namespace in namespaces {
+                    let within = if namespace.is_empty() { "" } else { &format!("/namespaces/{namespace}") };
+                    send(client, "DELETE", &format!("{root}{within}/{plural}"), &Value::Null).await?;
+                }
+            }
+            None => remove_unserved(core, &listed.items).await?,
+        }
+        gone(core, &scope, listed).await.map_err(|error| store_failure(&error))?;
     }
-    let everywhere = format!("{root}/{plural}");
-    let list = || async {
-        let list = send(client, "GET", &everywhere, &Value::Null).await?;
-        Ok::<_, ApiError>(object::list(&list, &["items"]).to_vec())
-    };
-    let namespaces: BTreeSet<String> =
-        list().await?.iter().map(|object| object::namespace(object).to_owned()).collect();
-    for namespace in namespaces {
-        let collection = match namespace.as_str() {
-            "" => format!("{root}/{plural}"),
-            namespace => format!("{root}/namespaces/{namespace}/{plural}"),
-        };
-        send(client, "DELETE", &collection, &Value::Null).await?;
-    }
-    Ok(list().await?.len())
+}
+
+/// Where the objects are served: the path before the namespace, and the name behind it.
+fn collections<'a>(core: &Core, definition: &'a Definition) -> Option<(String, &'a str)> {
+    let version = definition.versions.iter().find(|version| version.served)?;
+    let plural = definition.names.plural.as_str();
+    core.registry.lookup(&definition.group, &version.name, plural)?;
+    Some((format!("/apis/{}/{}", definition.group, version.name), plural))
 }
 
 /// No path leads to the objects, so nobody can hold on to them.
-async fn remove_unserved(core: &Arc<Core>, definition: &Definition) -> Result<usize, ApiError> {
-    let scope = crate::store::Scope::namespace(&crate::store::Resource::from_qualified(&definition.stored_as()), "");
-    let listed = core.store.list(&scope, crate::store::ListAt::Latest, crate::store::Page::default()).await;
-    let listed = listed.map_err(|error| crate::registry::storage::store_failure(&error))?;
-    for entry in &listed.items {
-        if let Err(crate::registry::storage::WriteError::Failed(error)) = core.remove(entry).await {
+async fn remove_unserved(core: &Arc<Core>, objects: &[Arc<Entry>]) -> Result<(), ApiError> {
+    for entry in objects {
+        if let Err(WriteError::Failed(error)) = core.remove(entry).await {
             return Err(error);
         }
     }
-    Ok(0)
+    Ok(())
+}
+
+/// Waits until all objects of a list are gone.
+async fn gone(core: &Core, scope: &Scope, listed: Listed) -> Result<(), StoreError> {
+    let mut left: HashSet<Key> = listed.items.into_iter().map(|entry| entry.key.clone()).collect();
+    let mut changes = core.store.watch(scope, listed.revision).await?;
+    while !left.is_empty() {
+        for event in changes.next().await?.events.iter().filter(|event| event.kind == EventKind::Deleted) {
+            left.remove(&event.entry.key);
+        }
+    }
+    Ok(())
 }
