@@ -2,8 +2,9 @@
 //!
 //! Who asks ([`identity`]), for what ([`attributes`]), which kinds there are ([`resource`]) and what they
 //! are made of ([`schema`]), what may be called what ([`names`]), what selects ([`selector`]) and how much is asked
-//! for ([`quantity`]), which nodes are asked for ([`node_selector`]) and which taints are tolerated ([`taints`]), how objects change ([`patch`]) and who owns which
-//! field ([`managed_fields`]), what an answer of failure looks like ([`status`]), the time ([`clock`]), and schedules
+//! for ([`quantity`]), which nodes are asked for ([`node_selector`]) and which taints are tolerated ([`taints`]), how
+//! objects change ([`patch`]) and who owns which field ([`managed_fields`]), what an answer of failure looks like
+//! ([`status`]), what a request's query says ([`query`]), the time ([`clock`]), and schedules
 //! over it ([`cron`]).
 
 pub mod attributes;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod node_selector;
 pub mod patch;
 pub mod quantity;
+pub mod query;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -33,6 +33,7 @@ use crate::{
     metrics::Observed,
     registry::{
         call::{Call, Note},
+        core::connect_options::ConnectOptions,
         select::equalities,
         verbs,
     },
@@ -303,6 +304,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         warnings: Arc::clone(&warnings),
         notes,
         upgrade: Mutex::new(upgrade),
+        connects: ConnectOptions::default(),
         headers,
         method,
     };

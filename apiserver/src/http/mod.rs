@@ -10,8 +10,9 @@ pub mod info;
 pub mod negotiate;
 pub mod outbound;
 pub mod proxy;
-pub mod query;
 pub mod reply;
 pub mod rewrite;
 pub mod routes;
 pub mod track;
+
+pub use martello_api::query;

@@ -8,7 +8,10 @@ use martello_api::{attributes::ResourceTarget, identity::User, status::ApiError}
 use martello_policy::Permit;
 use parking_lot::Mutex;
 
-use super::options::{MAX_MANAGER_BYTES, is_printable};
+use super::{
+    core::connect_options::ConnectOptions,
+    options::{MAX_MANAGER_BYTES, is_printable},
+};
 use crate::http::{negotiate::Accepted, query::Query};
 
 /// A call that was authorized: handlers can't be reached without its [`Permit`].
@@ -41,6 +44,8 @@ pub struct Call {
     pub notes: Arc<Mutex<Vec<Note>>>,
     /// The connection, for calls that take it over.
     pub upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
+    /// What a call that connects asks for, as policies and webhooks let it pass.
+    pub connects: ConnectOptions,
     /// Headers of the request, for calls that are passed on.
     pub headers: http::HeaderMap,
     /// Method of the request.

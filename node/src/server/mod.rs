@@ -5,7 +5,6 @@ pub mod fd;
 pub mod forward;
 pub mod listener;
 pub mod logs;
-pub mod query;
 pub mod routes;
 pub mod spdy;
 mod streaming;

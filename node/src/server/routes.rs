@@ -9,13 +9,12 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use k8s_openapi::{List, api::core::v1::Pod};
 use kube::ResourceExt as _;
-use martello_api::clock;
+use martello_api::{clock, query::Query};
 use tokio::sync::mpsc;
 
 use super::{
     Body, Refusal,
     logs::{self, Options, Output},
-    query::Query,
     text,
 };
 use crate::{
@@ -90,7 +89,7 @@ impl Site {
         let pod = self.pod(namespace, pod, None)?;
         let options = options(query)?;
         let uid = pod.uid().unwrap_or_default();
-        let log = self.log_of(&pod, &uid, name, query.is_set(&["previous"])).await?;
+        let log = self.log_of(&pod, &uid, name, query.is_set("previous")).await?;
         let (sender, mut receiver) = mpsc::channel::<Bytes>(MOST_WAITING);
         let runtime = Arc::clone(&self.context.runtime);
         let (id, path) = (log.id.clone(), log.path.clone());
@@ -170,29 +169,29 @@ async fn is_running(runtime: &dyn crate::runtime::Runtime, uid: &str, id: &str) 
 }
 
 fn options(query: &Query) -> Result<Options, Refusal> {
-    let number = |name: &str| match query.get(name).filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => text.parse::<u64>().map(Some).map_err(|_| Refusal::bad(format!("invalid {name}: {text:?}"))),
+    let number = |name: &str| match query.get(name) {
+        "" => Ok(None),
+        text => text.parse::<u64>().map(Some).map_err(|_| Refusal::bad(format!("invalid {name}: {text:?}"))),
     };
-    let since = match (number("sinceSeconds")?, query.get("sinceTime").filter(|text| !text.is_empty())) {
+    let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
         (Some(seconds), _) => {
             let ago = Duration::from_secs(seconds);
             let epoch = jiff::Timestamp::UNIX_EPOCH;
             Some(backoff::later(epoch, backoff::between(epoch, clock::now()).saturating_sub(ago)))
         }
-        (None, Some(text)) => Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime: {text:?}")))?),
-        (None, None) => None,
+        (None, "") => None,
+        (None, text) => Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime: {text:?}")))?),
     };
     let stream = match query.get("stream") {
-        Some("Stdout") => Some(Output::Stdout),
-        Some("Stderr") => Some(Output::Stderr),
+        "Stdout" => Some(Output::Stdout),
+        "Stderr" => Some(Output::Stderr),
         _ => None,
     };
     Ok(Options {
-        follow: query.is_set(&["follow"]),
+        follow: query.is_set("follow"),
         tail: number("tailLines")?,
         since,
-        timestamps: query.is_set(&["timestamps"]),
+        timestamps: query.is_set("timestamps"),
         limit_bytes: number("limitBytes")?,
         stream,
     })

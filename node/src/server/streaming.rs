@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use kube::ResourceExt as _;
+use martello_api::query::Query;
 use tokio::sync::mpsc;
 
 use super::{
     Body, Refusal, exec, forward,
-    query::Query,
     routes::{MOST_WAITING, Site},
     spdy::session,
     streams::{Outcome, Streams, Wanted},
@@ -97,8 +97,7 @@ impl Site {
         let uid = pod.uid().unwrap_or_default();
         let runtime = Arc::clone(&self.context.runtime);
         let ports: Vec<u16> = query
-            .all("ports")
-            .chain(query.all("port"))
+            .all("port")
             .flat_map(|list| list.split(','))
             .map(|port| port.parse().map_err(|_| Refusal::bad(format!("unable to parse {port:?} as a port"))))
             .collect::<Result<_, _>>()?;
@@ -195,16 +194,31 @@ async fn run_command(start: impl Future<Output = Result<ExecSession, RuntimeErro
     }
 }
 
-/// Which streams a query asks for, under the names that upstream's kubelet and API server use.
+/// Which streams a query asks for. As upstream's kubelet, a node knows one spelling of each: the API server writes it, and what
+/// is spelled otherwise is not asked for.
 fn wanted(query: &Query) -> Result<Wanted, Refusal> {
     let wanted = Wanted {
-        stdin: query.is_set(&["input", "stdin"]),
-        stdout: query.is_set(&["output", "stdout"]),
-        stderr: query.is_set(&["error", "stderr"]),
-        tty: query.is_set(&["tty"]),
+        stdin: query.get("input") == "1",
+        stdout: query.get("output") == "1",
+        stderr: query.get("error") == "1",
+        tty: query.get("tty") == "1",
     };
     if !wanted.stdin && !wanted.stdout && !wanted.stderr {
         return Err(Refusal::bad("you must specify at least 1 of stdin, stdout, stderr"));
     }
     Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_asks_for_a_stream() {
+        let all = wanted(&Query::parse("input=1&output=1&error=1&tty=1")).ok().unwrap();
+        assert!(all.stdin && all.stdout && all.stderr && all.tty);
+        let one = wanted(&Query::parse("stdin=1&output=1&error=true&tty=T")).ok().unwrap();
+        assert!(!one.stdin && one.stdout && !one.stderr && !one.tty);
+        assert!(wanted(&Query::parse("stdout=1")).is_err());
+    }
 }

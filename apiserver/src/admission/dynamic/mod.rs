@@ -10,14 +10,13 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::{
-    registry::{call::Call, kind::Kind},
+    registry::{call::Call, core::connect_options::ConnectOptions, kind::Kind},
     server::Core,
 };
 
 mod binding;
 pub(crate) mod call_webhook;
 mod conditions;
-mod connect;
 mod equivalent;
 mod exempt;
 mod input;
@@ -104,18 +103,24 @@ pub async fn before_delete(core: &Arc<Core>, kind: &Kind, call: &Call, old: &Val
     webhooks::mutate(&request, &hooks, &mut Value::Null, Some(old), &mut webhooks::Called::default(), false).await
 }
 
-/// Lets policies and webhooks refuse that somebody connects to an object.
-pub async fn connect(core: &Arc<Core>, kind: &Kind, call: &Call) -> Result<(), ApiError> {
+/// Lets policies and webhooks refuse that somebody connects to an object, or change what is asked for.
+pub async fn connect(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    asked: ConnectOptions,
+) -> Result<ConnectOptions, ApiError> {
     let hooks = core.hooks.load();
     if !hooks.mutates() && !hooks.validates() {
-        return Ok(());
+        return Ok(asked);
     }
-    let mut options = connect::options(kind, call);
+    let unreadable = |error| ApiError::internal(format!("options of a connection, as webhooks made them: {error}"));
+    let mut options = serde_json::to_value(&asked).map_err(unreadable)?;
     let request = Request::new(core, kind, call, Operation::Connect, None, None).await?;
-    webhooks::mutate(&request, &hooks, &mut options.clone(), None, &mut webhooks::Called::default(), false).await?;
-    let options = Some(std::mem::take(&mut options));
-    validating::dispatch(&request, &hooks, options.as_ref(), None).await?;
-    webhooks::validate(&request, &hooks, options.as_ref(), None).await
+    webhooks::mutate(&request, &hooks, &mut options, None, &mut webhooks::Called::default(), false).await?;
+    validating::dispatch(&request, &hooks, Some(&options), None).await?;
+    webhooks::validate(&request, &hooks, Some(&options), None).await?;
+    serde_json::from_value(options).map_err(unreadable)
 }
 
 /// Lets policies and webhooks refuse what is to be written.

@@ -17,7 +17,10 @@ use super::{
     snapshot::Snapshot,
     webhook::Webhook,
 };
-use crate::registry::codec;
+use crate::{
+    admission::Operation,
+    registry::{codec, core::connect_options::ConnectOptions},
+};
 
 /// Which webhooks were called, and which are to be called again.
 #[derive(Default)]
@@ -214,6 +217,15 @@ impl<'w, 'a> Asked<'w, 'a> {
         if answer.allowed { Ok(answer) } else { Err(Failure::Refused(answer.refusal(&webhook.name))) }
     }
 
+    /// What a webhook made of the object, in its own version and with no field that it does not have.
+    fn remade(&self, patched: Value) -> Result<Value, String> {
+        if self.request.operation == Operation::Connect {
+            let options: ConnectOptions = serde_json::from_value(patched).map_err(|error| error.to_string())?;
+            return serde_json::to_value(options).map_err(|error| error.to_string());
+        }
+        codec::remade(self.request.kind, equivalent::back(self.request.kind, &self.matched, patched))
+    }
+
     async fn validate(&self, object: Option<&Value>) -> Result<(), Failure> {
         self.ask(object, false).await.map(|_| ())
     }
@@ -242,8 +254,7 @@ impl<'w, 'a> Asked<'w, 'a> {
             patch::PatchError::Operation { .. } => Failure::Internal(patching::failure(&shown, &answer.patch, &error)),
             other => Failure::Call(format!("received undecodable patch in webhook response: {other}")),
         })?;
-        let back = equivalent::back(own, &self.matched, patched.value);
-        let remade = codec::remade(own, back).map_err(Failure::Internal)?;
+        let remade = self.remade(patched.value).map_err(Failure::Internal)?;
         let changed = remade != given;
         if changed {
             *object = remade;

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod claim_rules;
 pub mod component_status;
 pub mod configmap;
+pub mod connect_options;
 pub mod endpoints;
 pub mod eviction;
 pub mod limit_range;

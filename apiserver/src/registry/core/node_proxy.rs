@@ -53,11 +53,12 @@ impl PodStream {
     /// Path and query at the node's agent.
     fn path(self, call: &Call, pod: &Value) -> Result<String, ApiError> {
         let (namespace, name) = (call.namespace(), call.name());
-        let raw = call.raw_query();
+        let query = if self == Self::Log { call.raw_query().to_owned() } else { call.connects.for_node() };
         if self == Self::PortForward {
-            return Ok(with_query(format!("/portForward/{namespace}/{name}"), raw));
+            return Ok(with_query(format!("/portForward/{namespace}/{name}"), &query));
         }
-        let container = container(call.query.get("container"), name, pod, self)?;
+        let asked = if self == Self::Log { call.query.get("container") } else { &call.connects.container };
+        let container = container(asked, name, pod, self)?;
         let phase = object::text(pod, &["status", "phase"]);
         if self != Self::Log && matches!(phase, "Succeeded" | "Failed") {
             return Err(ApiError::bad_request(format!(
@@ -69,12 +70,12 @@ impl PodStream {
             Self::Exec => "exec",
             Self::Attach | Self::PortForward => "attach",
         };
-        Ok(with_query(format!("/{root}/{namespace}/{name}/{container}"), raw))
+        Ok(with_query(format!("/{root}/{namespace}/{name}/{container}"), &query))
     }
 }
 
-fn with_query(path: String, raw: &str) -> String {
-    if raw.is_empty() { path } else { format!("{path}?{raw}") }
+fn with_query(path: String, query: &str) -> String {
+    if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
 /// The container that is meant: the one that is named, the only one, or the one that an annotation names.

@@ -191,7 +191,7 @@ fn to_root(prefix: &str, query: &str) -> Reply {
 }
 
 fn outgoing(call: &Call, prefix: &str, host: &str) -> Outgoing {
-    let path = encoded(call.rest.trim_start_matches('/'));
+    let path = encoded(call.connects.path.trim_start_matches('/'));
     let query = if call.raw_query().is_empty() { String::new() } else { format!("?{}", call.raw_query()) };
     let mut headers = outbound::passed_on(&call.headers);
     // Pages are read to be rewritten.

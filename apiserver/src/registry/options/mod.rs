@@ -29,8 +29,8 @@ fn check_dry_run(values: &[&str], causes: &mut Vec<Cause>) -> bool {
     !values.is_empty()
 }
 
-/// What Go says of a text that is no number of 64 bits.
-fn number_fault(text: &str) -> &'static str {
+/// What Go says of a text that is no number of so many bits.
+pub(super) fn number_fault(text: &str) -> &'static str {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     if whole && !text.starts_with('-') { "value out of range" } else { "invalid syntax" }

@@ -18,7 +18,7 @@ pub mod scale;
 pub mod update;
 pub mod watch;
 
-use super::{call::Call, codec, kind::Kind};
+use super::{call::Call, codec, core::connect_options::ConnectOptions, kind::Kind};
 use crate::{
     http::reply::{self, Reply},
     server::Core,
@@ -112,7 +112,7 @@ async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Resul
     }
 }
 
-async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
+async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result<Reply, ApiError> {
     let name = call.target.subresource.clone();
     let Some(subresource) = kind.resource.subresources.iter().find(|own| own.name == name) else {
         if kind.is_custom() {
@@ -127,7 +127,8 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<R
     }
     if let Some(special) = special {
         if CONNECTS.contains(&name.as_str()) {
-            crate::admission::dynamic::connect(core, kind, &call).await?;
+            let asked = ConnectOptions::read(kind, &call)?;
+            call.connects = crate::admission::dynamic::connect(core, kind, &call, asked).await?;
         }
         return special.serve(core, kind, call).await;
     }

@@ -7,17 +7,14 @@ pub struct Query {
     raw: String,
 }
 
-/// Most pairs a query may have; more is a mistake or an attack.
-const MAX_PAIRS: usize = 256;
-
 impl Query {
-    /// Decodes `raw` (without the question mark). Broken escapes are kept as they are.
+    /// Decodes all of `raw` (without the question mark). Broken escapes are kept as they are. Nothing is left out, so that
+    /// who judges a request and who carries it out see the same; whoever reads requests bounds their length.
     #[must_use]
     pub fn parse(raw: &str) -> Self {
         let pairs = raw
             .split('&')
             .filter(|part| !part.is_empty())
-            .take(MAX_PAIRS)
             .map(|part| {
                 let (name, value) = part.split_once('=').unwrap_or((part, ""));
                 (decode(name, true), decode(value, true))
@@ -47,6 +44,12 @@ impl Query {
     /// Every value of `name`.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the flag `name` is set.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.flag(name) == Some(true)
     }
 
     /// A flag as upstream reads it: absent is none; an empty value, or anything but `false` and `0`, is true.
@@ -88,6 +91,20 @@ pub fn decode(text: &str, plus: bool) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Percent-encodes `text` as a name or value of a query.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -109,5 +126,26 @@ mod tests {
         assert_eq!(query.flag("watch"), Some(true));
         assert_eq!(query.get("z"), "%zz");
         assert_eq!(query.get("missing"), "");
+    }
+
+    #[test]
+    fn no_pair_is_too_far_back_to_be_seen() {
+        let query = Query::parse(&format!("{}command=sh&command=-c", "x&".repeat(8_000)));
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c"]);
+    }
+
+    #[test]
+    fn a_flag_is_set_unless_it_is_denied() {
+        let query = Query::parse("a&b=&c=True&d=yes&e=0&f=False&c=false");
+        let set: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"].into_iter().filter(|name| query.is_set(name)).collect();
+        assert_eq!(set, ["a", "b", "c", "d"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_makes_it_panic(text in ".{0,200}") {
+            proptest::prop_assert!(Query::parse(&text).pairs.len() <= text.len() + 1);
+            proptest::prop_assert_eq!(decode(&encode(&text), true), text);
+        }
     }
 }
