@@ -13,6 +13,20 @@ fn node(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
 }
 
+/// Gives all nodes a right besides their own.
+async fn allow_nodes(admin: &Endpoint, rule: Value) {
+    let group = "rbac.authorization.k8s.io";
+    let named =
+        |kind: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": "nodes-too"}});
+    let (mut role, mut binding) = (named("ClusterRole"), named("ClusterRoleBinding"));
+    role["rules"] = json!([rule]);
+    binding["subjects"] = json!([{"kind": "Group", "name": "system:nodes", "apiGroup": group}]);
+    binding["roleRef"] = json!({"kind": "ClusterRole", "name": "nodes-too", "apiGroup": group});
+    for (plural, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
+        done(&admin.ask("POST", &format!("/apis/{group}/v1/{plural}"), object.to_string()).await.unwrap());
+    }
+}
+
 fn secret(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"key": "value"}})
 }
@@ -111,6 +125,8 @@ async fn a_node_makes_mirror_pods_that_refer_to_nothing() {
     let mut cluster = Cluster::start().await.unwrap();
     let admin = cluster.admin_with_pods().await.unwrap();
     let uid = done(&as_node(&admin, "POST", "/api/v1/nodes", Some(&node("n1"))).await)["metadata"]["uid"].clone();
+    // By themselves nodes make no pods here.
+    allow_nodes(&admin, json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]})).await;
     let mirror = |uid: Value, spec: Value| {
         let mut mirror = pod("static-n1");
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "abc"});
@@ -160,18 +176,7 @@ async fn a_node_gets_tokens_for_the_audiences_of_its_pods_only() {
     for audiences in [json!(["sts.amazonaws.com"]), json!(["vault", "sts.amazonaws.com"])] {
         refused(&ask(audiences).await, 403, "Forbidden");
     }
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "pulls"},
-        "rules": [{"apiGroups": [""], "resources": ["sts.amazonaws.com"], "verbs": ["request-serviceaccounts-token-audience"]}],
-    });
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "pulls"},
-        "subjects": [{"kind": "Group", "name": "system:nodes", "apiGroup": "rbac.authorization.k8s.io"}],
-        "roleRef": {"kind": "ClusterRole", "name": "pulls", "apiGroup": "rbac.authorization.k8s.io"},
-    });
-    for (plural, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
-        let path = format!("/apis/rbac.authorization.k8s.io/v1/{plural}");
-        done(&admin.ask("POST", &path, object.to_string()).await.unwrap());
-    }
+    let verbs = ["request-serviceaccounts-token-audience"];
+    allow_nodes(&admin, json!({"apiGroups": [""], "resources": ["sts.amazonaws.com"], "verbs": verbs})).await;
     done(&ask(json!(["sts.amazonaws.com"])).await);
 }
