@@ -34,6 +34,10 @@ impl Object {
         self.metadata.deletion_timestamp.is_some()
     }
 
+    fn blocks_an_owner(&self) -> bool {
+        self.owners().iter().any(|owner| owner.block_owner_deletion == Some(true))
+    }
+
     fn waits_for_dependents(&self) -> bool {
         self.is_deleting() && self.has_finalizer(FOREGROUND)
     }
@@ -48,6 +52,8 @@ pub enum Action {
     Delete(&'static str),
     /// Take away the references to these owners.
     Drop(Vec<Uid>),
+    /// Let no owner wait for it any longer: owners in a circle would wait for each other.
+    Unblock,
     /// Take away this finalizer: what it waited for has happened.
     Finalize(&'static str),
     /// Let these dependents go, then take away the orphan finalizer.
@@ -156,8 +162,12 @@ impl Graph {
             dangling.append(&mut waiting);
             return if dangling.is_empty() { Action::Keep } else { Action::Drop(dangling) };
         }
-        if !waiting.is_empty() && self.dependents.contains_key(uid) {
-            return Action::Delete("Foreground");
+        if !waiting.is_empty()
+            && let Some(dependents) = self.dependents.get(uid)
+        {
+            let waits = |dependent: &Uid| self.objects.get(dependent).is_some_and(Object::waits_for_dependents);
+            let in_circle = object.blocks_an_owner() && dependents.iter().any(waits);
+            return if in_circle { Action::Unblock } else { Action::Delete("Foreground") };
         }
         Action::Delete(if object.has_finalizer(ORPHAN) {
             "Orphan"
@@ -247,6 +257,20 @@ mod tests {
         graph.observe("b", object(&["a"], &[], false));
         graph.observe("c", object(&["b"], &[], false));
         assert_eq!(graph.plan("b", &none()), Action::Delete("Foreground"));
+    }
+
+    #[test]
+    fn owners_in_a_circle_do_not_wait_for_each_other() {
+        let mut graph = Graph::default();
+        graph.observe("a", object(&["c"], &[FOREGROUND], true));
+        graph.observe("b", object(&["a"], &[FOREGROUND], true));
+        graph.observe("c", object(&["b"], &[], false));
+        assert_eq!(graph.plan("c", &none()), Action::Unblock);
+        let mut unblocked = object(&["b"], &[], false);
+        unblocked.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.block_owner_deletion = None);
+        graph.observe("c", unblocked);
+        assert_eq!(graph.plan("c", &none()), Action::Delete("Foreground"));
+        assert_eq!(graph.plan("b", &none()), Action::Finalize(FOREGROUND));
     }
 
     #[test]

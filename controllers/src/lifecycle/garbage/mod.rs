@@ -229,6 +229,7 @@ impl Collector {
             Action::Keep => Ok(()),
             Action::Delete(policy) => self.delete(&object, policy).await,
             Action::Drop(owners) => self.drop_owners(&object, &owners).await,
+            Action::Unblock => self.unblock(&object).await,
             Action::Finalize(finalizer) => self.finalize(&object, finalizer).await,
             Action::Await(dependents) => {
                 dependents.into_iter().for_each(|dependent| self.queue.add(dependent));
@@ -313,13 +314,24 @@ impl Collector {
     }
 
     async fn drop_owners(&self, object: &Object, owners: &[Uid]) -> Result<(), RequestError> {
-        let Some((api, name, called)) = self.target(object) else { return Ok(()) };
         let kept: Vec<&OwnerReference> =
             object.metadata.owner_references.iter().flatten().filter(|owner| !owners.contains(&owner.uid)).collect();
         let kept = if kept.is_empty() { serde_json::Value::Null } else { json!(kept) };
-        let body = json!({"metadata": {"resourceVersion": object.metadata.resource_version, "ownerReferences": kept}});
+        self.set_owners(object, &kept).await
+    }
+
+    async fn unblock(&self, object: &Object) -> Result<(), RequestError> {
+        let mut owners = object.metadata.owner_references.clone().unwrap_or_default();
+        owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
+        self.set_owners(object, &json!(owners)).await
+    }
+
+    async fn set_owners(&self, object: &Object, owners: &serde_json::Value) -> Result<(), RequestError> {
+        let Some((api, name, called)) = self.target(object) else { return Ok(()) };
+        let version = &object.metadata.resource_version;
+        let body = json!({"metadata": {"resourceVersion": version, "ownerReferences": owners}});
         let patched = api.patch(&name, &patch(), &Patch::Merge(body)).await;
-        patched.attempt_unless_gone(|| format!("take owner references from {called}"))?;
+        patched.attempt_unless_gone(|| format!("change the owner references of {called}"))?;
         Ok(())
     }
 
