@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 use martello_api::{
-    attributes::{Attributes, Target},
+    attributes::{Attributes, ResourceTarget, Target},
     clock,
     identity::{ANONYMOUS, User},
     schema::has_protobuf,
@@ -21,7 +21,7 @@ use super::{
     compress::{compress, takes_gzip},
     extension,
     info::RequestInfo,
-    negotiate::{Accepted, NotAcceptable, accept, content_type},
+    negotiate::{Accepted, NotAcceptable, accept, accept_without_tables, content_type},
     query::Query,
     reply::{self, Reply},
     routes,
@@ -34,6 +34,7 @@ use crate::{
     registry::{
         call::{Call, Note},
         core::connect_options::ConnectOptions,
+        kind::Kind,
         select::equalities,
         verbs,
     },
@@ -278,8 +279,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {
         return Err(plain(ApiError::bad_request(format!("{segment:?} can't be the name of anything"))));
     }
-    let accepted = accepted(text(header::ACCEPT), info.verb, &target.subresource, has_protobuf(&kind.resource.gvk))
-        .map_err(plain)?;
+    let accepted = accepted(text(header::ACCEPT), info.verb, &target, &kind).map_err(plain)?;
     let long = is_long_running(&info);
     let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
@@ -350,11 +350,15 @@ fn upgrade_wanted(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
-fn accepted(header: &str, verb: &str, subresource: &str, protobuf: bool) -> Result<Accepted, ApiError> {
+fn accepted(header: &str, verb: &str, target: &ResourceTarget, kind: &Kind) -> Result<Accepted, ApiError> {
+    let (subresource, protobuf) = (target.subresource.as_str(), has_protobuf(&kind.resource.gvk));
     if matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy") {
         return Ok(accept(header, false).unwrap_or_default());
     }
-    accept(header, protobuf).map_err(|why| {
+    // Reviews and requests are answered, and not kept.
+    let is_kept = kind.offers("get") && !matches!(subresource, "binding" | "eviction" | "token");
+    let picked = if is_kept { accept(header, protobuf) } else { accept_without_tables(header, protobuf) };
+    picked.map_err(|why| {
         let also = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
         let served = format!("application/json, application/yaml{also}");
         match why {

@@ -58,6 +58,15 @@ pub enum NotAcceptable {
 ///
 /// `protobuf`: whether the kind's objects can be told in it. Metadata always can, and tables never.
 pub fn accept(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
+    pick(header, protobuf, true)
+}
+
+/// The same for what no table can show: answers that are no stored objects.
+pub fn accept_without_tables(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
+    pick(header, protobuf, false)
+}
+
+fn pick(header: &str, protobuf: bool, tables: bool) -> Result<Accepted, NotAcceptable> {
     if header.trim().is_empty() {
         return Ok(Accepted::default());
     }
@@ -67,7 +76,9 @@ pub fn accept(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
     let mut clauses: Vec<Clause<'_>> = header.split(',').take(MAX_CLAUSES).map(Clause::read).collect();
     // The sort is stable: of equals the first wins.
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wildcards().cmp(&b.wildcards())));
-    clauses.iter().find_map(|clause| clause.served(protobuf)).ok_or(NotAcceptable::Form)
+    let served = clauses.iter().filter_map(|clause| clause.served(protobuf));
+    let mut shown = served.filter(|accepted| tables || !matches!(accepted.form, Form::Table(_)));
+    shown.next().ok_or(NotAcceptable::Form)
 }
 
 /// Whether a clause names a media type of ours, its parameters apart. Upstream's router knows no `application/*`.
@@ -180,6 +191,13 @@ mod tests {
         ] {
             assert_eq!(accept(header, true), Err(NotAcceptable::Form), "{header}");
         }
+    }
+
+    #[test]
+    fn what_no_table_shows_is_told_otherwise_or_not_at_all() {
+        let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
+        assert_eq!(accept_without_tables(table, true), Err(NotAcceptable::Form));
+        assert_eq!(accept_without_tables(&format!("{table},application/json"), true), Ok(Accepted::default()));
     }
 
     #[test]
