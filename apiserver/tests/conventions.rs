@@ -460,3 +460,44 @@ async fn documents_that_are_known_are_not_sent_again() {
         assert_eq!((again.status, again.bytes.len()), (304, 0), "{path}");
     }
 }
+
+#[tokio::test]
+async fn some_statuses_are_written_without_metadata() {
+    let rig = Rig::new().await;
+    const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let level = json!({"name": "catch-all"});
+    let schema = json!({"metadata": {"name": "a"}, "spec": {"priorityLevelConfiguration": level}});
+    assert_eq!(rig.admin(Method::POST, FLOW, Some(&schema)).await.0, 201);
+    let service = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
+    let services = "/api/v1/namespaces/default/services";
+    assert_eq!(rig.admin(Method::POST, services, Some(&service)).await.0, 201);
+    let patch = json!({"metadata": {"labels": {"x": "y"}, "finalizers": ["example.com/f"]}}).to_string();
+    for (path, finalizers, labels) in
+        [(FLOW, Value::Null, Value::Null), (services, json!(["example.com/f"]), json!({"x": "y"}))]
+    {
+        let path = format!("{path}/a/status");
+        let patched = rig.raw(Method::PATCH, &path, &[("content-type", MERGE)], &patch).await.json();
+        let found = &patched["metadata"];
+        assert_eq!((&found["finalizers"], &found["labels"]), (&finalizers, &labels), "{path}");
+        // Nobody owns what was not written.
+        let fields = found["managedFields"].to_string();
+        assert_eq!(fields.contains("f:x"), !labels.is_null(), "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_tells_no_generation_leaves_the_one_that_was_seen() {
+    let rig = Rig::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (_, mut made) = rig.admin(Method::POST, pods, Some(&pod)).await;
+    let path = format!("{pods}/a/status");
+    let condition = |generation: Value| json!([{"type": "Ready", "status": "True", "observedGeneration": generation}]);
+    made["status"] = json!({"phase": "Running", "observedGeneration": 1, "conditions": condition(json!(1))});
+    let (code, mut seen) = rig.admin(Method::PUT, &path, Some(&made)).await;
+    assert_eq!(code.as_u16(), 200, "{seen}");
+    seen["status"] = json!({"phase": "Running", "conditions": condition(Value::Null)});
+    let (_, kept) = rig.admin(Method::PUT, &path, Some(&seen)).await;
+    assert_eq!(kept["status"]["observedGeneration"], 1);
+    assert_eq!(kept["status"]["conditions"][0]["observedGeneration"], 1);
+}

@@ -302,9 +302,9 @@ fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static 
         return own;
     }
     match subresource {
-        "" if kind.has_status() => &[&["status"]],
-        "status" if kind.is_custom() => &[&["spec"]],
-        "status" => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
+        "" if kind.keeps_status() => &[&["status"]],
+        "status" if kind.is_custom() || kind.status_keeps_metadata() => &[&["metadata"], &["spec"]],
+        "status" => &[&["spec"]],
         _ => &[],
     }
 }

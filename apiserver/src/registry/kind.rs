@@ -155,8 +155,19 @@ pub trait Strategy: Send + Sync + 'static {
     /// What the server alone decides about a changed object; the status has been restored.
     fn prepare_update(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
 
-    /// What the server alone decides about a changed status; all else has been restored.
+    /// What the server alone decides about a changed status; the spec has been restored, and it is written down whose
+    /// fields were set.
     fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
+
+    /// Whether a write of its status leaves its metadata as they are.
+    fn status_keeps_metadata(&self) -> bool {
+        false
+    }
+
+    /// Whether a write of the object leaves its status as it is.
+    fn keeps_status(&self) -> bool {
+        self.has_status()
+    }
 
     /// What is wrong with a new object, metadata apart.
     fn validate(&self, _object: &Value, _causes: &mut Vec<Cause>) {}

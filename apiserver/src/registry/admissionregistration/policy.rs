@@ -43,6 +43,10 @@ impl Strategy for Policies {
         }
     }
 
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

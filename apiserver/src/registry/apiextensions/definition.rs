@@ -65,6 +65,11 @@ impl Strategy for CustomResourceDefinitions {
         store_version(object);
     }
 
+    // Upstream means to keep the metadata, and keeps only their ownership.
+    fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        (subresource == "status").then_some(&[&["metadata"], &["spec"]])
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

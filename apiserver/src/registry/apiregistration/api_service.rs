@@ -51,6 +51,10 @@ impl Strategy for ApiServices {
         object::set(object, &[], "status", status);
     }
 
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         check(object, causes);
     }

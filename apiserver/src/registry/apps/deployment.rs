@@ -46,6 +46,10 @@ impl Strategy for Deployments {
         crate::registry::meta::restore(object, old, "labels");
     }
 
+    fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        (subresource == "status").then_some(&[&["spec"], &["metadata", "labels"]])
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

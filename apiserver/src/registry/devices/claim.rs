@@ -45,6 +45,14 @@ impl Strategy for Claims {
         object::set(object, &[], "status", json!({}));
     }
 
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
+    fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        (subresource == "status").then_some(&[&["spec"]])
+    }
+
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         claim_rules::check(&Field::new(object, "").at("spec"), causes);
     }

@@ -37,6 +37,10 @@ impl Strategy for FlowSchemas {
         object::set(object, &[], "status", json!({}));
     }
 
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

@@ -57,6 +57,10 @@ impl Strategy for PriorityLevels {
         object::set(object, &[], "status", json!({}));
     }
 
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
     fn generation(&self) -> Generation {
         Generation::Spec
     }

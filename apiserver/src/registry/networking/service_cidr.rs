@@ -34,8 +34,21 @@ impl Strategy for ServiceCidrs {
         resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs").cluster_scoped().status().build()
     }
 
+    // As upstream's, whose rules for new and changed objects leave the status to whoever writes it.
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
-        object::set(object, &[], "status", json!({}));
+        object::map_mut(object, &["status"]);
+    }
+
+    fn keeps_status(&self) -> bool {
+        false
+    }
+
+    fn status_keeps_metadata(&self) -> bool {
+        true
+    }
+
+    fn reset_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        Some(&[])
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {

@@ -222,18 +222,14 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
         object::set(new, &["metadata"], "namespace", call.namespace());
     }
     match plan.part {
-        Part::Main if kind.has_status() => object::copy_key(new, current, "status"),
+        Part::Main if kind.keeps_status() => object::copy_key(new, current, "status"),
         Part::Main => {}
         Part::Status => {
             let mut shaped = current.clone();
             object::copy_key(&mut shaped, new, "status");
             object::copy_key(&mut shaped, new, "metadata");
-            kind.prepare_status(&mut shaped, current);
             *new = shaped;
             meta::prepare_update(new, current);
-            for key in ["ownerReferences", "finalizers"] {
-                meta::restore(new, current, key);
-            }
         }
         Part::Aspect(name) => {
             kind.shape_aspect(name, new, current);
@@ -243,6 +239,14 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
     }
     meta::dedup_owners(call, new);
     codec::track(kind, call, Some(current), new, plan.part.subresource());
+    if plan.part == Part::Status {
+        if kind.status_keeps_metadata() {
+            for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+                meta::restore(new, current, key);
+            }
+        }
+        kind.prepare_status(new, current);
+    }
 }
 
 fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(), ApiError> {

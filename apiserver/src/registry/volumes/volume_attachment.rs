@@ -8,7 +8,7 @@ use super::csi_driver::driver_name;
 use crate::registry::{
     core::persistent_volume_rules,
     kind::{Column, Strategy, resource},
-    meta, object, table,
+    object, table,
     validation::{field::Field, internal, text},
 };
 
@@ -30,9 +30,8 @@ impl Strategy for VolumeAttachments {
         object::set(object, &[], "status", json!({"attached": false}));
     }
 
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        meta::restore(object, old, "labels");
-        meta::restore(object, old, "annotations");
+    fn status_keeps_metadata(&self) -> bool {
+        true
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
