@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{claim_rules as rules, persistent_volume::OLD_CLASS};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -47,6 +47,10 @@ impl Strategy for PersistentVolumeClaims {
 
     fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
         warnings(&Field::new(object, "").at("spec"))
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

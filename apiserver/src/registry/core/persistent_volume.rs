@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{claim, persistent_volume_rules as rules, volume_sources};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -67,6 +67,10 @@ impl Strategy for PersistentVolumes {
 
     fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
         rules::warnings(object)
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

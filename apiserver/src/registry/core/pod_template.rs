@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pod_defaults;
 use crate::registry::{
     apps::workload,
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Column, Deleted, Generation, Strategy, resource},
     object, table,
     validation::pod,
 };
@@ -37,6 +37,10 @@ impl Strategy for PodTemplates {
             return Vec::new();
         }
         pod::template_warnings(object, &["template"], "template")
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

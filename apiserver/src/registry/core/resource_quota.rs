@@ -5,7 +5,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, resource_name},
 };
@@ -61,6 +61,10 @@ impl Strategy for ResourceQuotas {
         let status = Field::new(object, "").at("status");
         amounts(&status, "hard", causes);
         amounts(&status, "used", causes);
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -14,7 +14,7 @@ use super::{GROUP, claim_rules, claim_status, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Strategy, resource},
+        kind::{Change, Column, Deleted, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -66,6 +66,10 @@ impl Strategy for Claims {
 
     fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         claim_status::check(object, old, causes);
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

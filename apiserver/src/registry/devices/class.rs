@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{GROUP, claim_rules, lists};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Column, Deleted, Generation, Strategy, resource},
     object, table,
     validation::{
         field::Field,
@@ -38,6 +38,10 @@ impl Strategy for DeviceClasses {
         if let Some(name) = spec.get("extendedResourceName") {
             name.check(extended_resource, causes);
         }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

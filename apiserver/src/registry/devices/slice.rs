@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{GROUP, defaults, slice_rules};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Column, Deleted, Generation, Strategy, resource},
     object, table,
 };
 
@@ -36,6 +36,10 @@ impl Strategy for Slices {
 
     fn selectable(&self) -> &'static [&'static str] {
         &["spec.driver", "spec.nodeName"]
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -13,7 +13,7 @@ use super::{GROUP, claim, claim_rules, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Strategy, resource},
+        kind::{Change, Column, Deleted, Strategy, resource},
         object, table,
         validation::{field::Field, metadata},
     },
@@ -51,6 +51,10 @@ impl Strategy for Templates {
             let shown = go_form::template(object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

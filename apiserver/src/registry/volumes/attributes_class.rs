@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::storage_class::{driver, parameters, unchanged};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -32,6 +32,10 @@ impl Strategy for VolumeAttributesClasses {
         let [new, old] = [object, old].map(|class| Field::new(class, ""));
         unchanged(&new, &old, "driverName", causes);
         unchanged(&new, &old, "parameters", causes);
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

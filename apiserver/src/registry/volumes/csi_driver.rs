@@ -5,7 +5,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, text},
 };
@@ -95,6 +95,10 @@ impl Strategy for CsiDrivers {
         let tokens = object::list(object, &["spec", "tokenRequests"]);
         let unset = object::at(object, &["spec", "serviceAccountTokenInSecrets"]).is_none_or(Value::is_null);
         if !tokens.is_empty() && unset { vec![TOKENS_IN_ATTRIBUTES.to_owned()] } else { Vec::new() }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::csi_driver::driver_name;
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, text},
 };
@@ -51,6 +51,10 @@ impl Strategy for CsiNodes {
                 }
             }
         }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

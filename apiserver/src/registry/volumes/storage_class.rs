@@ -5,7 +5,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, node_labels, text},
 };
@@ -55,6 +55,10 @@ impl Strategy for StorageClasses {
         let terms = class.items("allowedTopologies");
         let keys = terms.iter().flat_map(|term| term.items("matchLabelExpressions")).map(|label| label.at("key"));
         keys.filter_map(|key| node_labels::warning(key.text(), &key.path)).collect()
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {

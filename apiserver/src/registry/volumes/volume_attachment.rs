@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::csi_driver::driver_name;
 use crate::registry::{
     core::persistent_volume_rules,
-    kind::{Column, Strategy, resource},
+    kind::{Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, text},
 };
@@ -71,6 +71,10 @@ impl Strategy for VolumeAttachments {
             }
             error.at("errorCode").not_negative(causes);
         }
+    }
+
+    fn deleted(&self) -> Deleted {
+        Deleted::Object
     }
 
     fn columns(&self) -> &'static [Column] {
