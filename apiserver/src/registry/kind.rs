@@ -26,10 +26,24 @@ pub struct Kind {
     /// Under what its objects are stored; two kinds may share it.
     pub storage: Text,
     strategy: Box<dyn Strategy>,
+    other: Option<OtherVersion>,
     head: String,
     list_kind: String,
     descriptions: OnceLock<Vec<String>>,
 }
+
+/// What a kind is that is stored in another version of the same fields.
+struct OtherVersion {
+    /// The `apiVersion` of the stored form.
+    stored: String,
+    /// What clients are told.
+    deprecation: Option<String>,
+}
+
+/// The minor release of Kubernetes 1 whose API is spoken.
+const MINOR: u32 = 36;
+/// After how many minor releases a beta version is deprecated, and after how many more it is gone.
+const BETA_RELEASES: u32 = 3;
 
 /// How names of objects are formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -450,6 +464,10 @@ pub fn plain_field(object: &Value, path: &str) -> String {
     }
 }
 
+fn head_of(resource: &Resource) -> String {
+    format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version())
+}
+
 impl Kind {
     /// A kind of these rules.
     #[must_use]
@@ -458,9 +476,95 @@ impl Kind {
         let storage = strategy
             .storage()
             .unwrap_or_else(|| martello_api::status::qualified(&resource.gvk.group, &resource.plural).into());
-        let head = format!("{{\"kind\":{:?},\"apiVersion\":{:?},", resource.gvk.kind, resource.gvk.api_version());
-        let list_kind = strategy.list_kind();
-        Self { resource, storage, strategy: Box::new(strategy), head, list_kind, descriptions: OnceLock::new() }
+        let (head, list_kind) = (head_of(&resource), strategy.list_kind());
+        let strategy = Box::new(strategy);
+        Self { resource, storage, strategy, other: None, head, list_kind, descriptions: OnceLock::new() }
+    }
+
+    /// The same kind in another version of its group that has the same fields. Objects are stored as `strategy` has them.
+    /// It is served only where it is asked for by name. `introduced` is the minor release that a beta version came with.
+    #[must_use]
+    pub fn in_version(strategy: impl Strategy, version: &'static str, introduced: Option<u32>) -> Self {
+        let mut kind = Self::new(strategy);
+        let (stored, own) = (kind.resource.gvk.clone(), &mut kind.resource);
+        own.gvk.version = version.into();
+        let subs = own.subresources.iter_mut().map(|sub| &mut sub.gvk);
+        subs.filter(|gvk| (&gvk.group, &gvk.version) == (&stored.group, &stored.version))
+            .for_each(|gvk| gvk.version = version.into());
+        let deprecation = introduced.map(|since| since + BETA_RELEASES).filter(|since| *since <= MINOR).map(|since| {
+            let (name, gone) = (format!("{} {}", own.gvk.api_version(), own.gvk.kind), since + BETA_RELEASES);
+            format!("{name} is deprecated in v1.{since}+, unavailable in v1.{gone}+")
+        });
+        kind.head = head_of(own);
+        kind.other = Some(OtherVersion { stored: stored.api_version(), deprecation });
+        kind
+    }
+
+    /// Whether it is served where nothing else was asked for: not in another version than its stable one.
+    #[must_use]
+    pub fn by_default(&self) -> bool {
+        self.other.is_none()
+    }
+
+    /// See [`Strategy::converts`].
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.other.is_some() || self.strategy.converts()
+    }
+
+    /// See [`Strategy::shows_as_stored`].
+    #[must_use]
+    pub fn shows_as_stored(&self, entry: &Entry) -> bool {
+        self.other.is_none() && self.strategy.shows_as_stored(entry)
+    }
+
+    /// See [`Strategy::to_stored`].
+    pub fn to_stored(&self, object: &mut Value) {
+        self.strategy.to_stored(object);
+        if let Some(other) = &self.other {
+            object::set(object, &[], "apiVersion", &*other.stored);
+        }
+    }
+
+    /// See [`Strategy::show_stored`].
+    pub fn show_stored(&self, object: &mut Value) {
+        self.strategy.show_stored(object);
+        self.put_version(object);
+    }
+
+    fn put_version(&self, object: &mut Value) {
+        if self.other.is_some() {
+            object::set(object, &[], "apiVersion", self.resource.gvk.api_version());
+        }
+    }
+
+    /// See [`Strategy::read`].
+    pub async fn read(&self, core: &Core, stored: Value) -> Result<Value, ApiError> {
+        let mut read = self.strategy.read(core, stored).await?;
+        self.put_version(&mut read);
+        Ok(read)
+    }
+
+    /// See [`Strategy::read_all`].
+    pub async fn read_all(&self, core: &Core, stored: Vec<Value>) -> Result<Vec<Value>, ApiError> {
+        let mut read = self.strategy.read_all(core, stored).await?;
+        read.iter_mut().for_each(|one| self.put_version(one));
+        Ok(read)
+    }
+
+    /// See [`Strategy::write`].
+    pub async fn write(&self, core: &Core, object: Value) -> Result<Value, ApiError> {
+        let mut written = self.strategy.write(core, object).await?;
+        if let Some(other) = &self.other {
+            object::set(&mut written, &[], "apiVersion", &*other.stored);
+        }
+        Ok(written)
+    }
+
+    /// See [`Strategy::deprecation`].
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&str> {
+        self.other.as_ref().and_then(|other| other.deprecation.as_deref()).or_else(|| self.strategy.deprecation())
     }
 
     /// The kind of its lists.

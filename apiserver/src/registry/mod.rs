@@ -40,9 +40,11 @@ pub mod storage;
 pub mod table;
 pub mod validation;
 pub mod verbs;
+pub mod versions;
 pub mod volumes;
 
 pub use kind::{Kind, Strategy};
+use versions::{RuntimeConfig, RuntimeConfigError};
 
 /// Kinds, found by their paths.
 #[derive(Default)]
@@ -81,14 +83,22 @@ pub struct Custom {
 #[derive(Default)]
 pub struct Registry {
     builtin: Kinds,
+    /// Those that are built in and not served.
+    withheld: Kinds,
     custom: ArcSwap<Custom>,
     changes: watch::Sender<u64>,
 }
 
 impl Registry {
-    /// Those that are built in.
+    /// Those that are built in and served by default.
     #[must_use]
     pub fn builtin() -> Self {
+        Self::serving(&RuntimeConfig::default())
+    }
+
+    /// Those that are built in and served where this was asked for.
+    #[must_use]
+    pub fn serving(config: &RuntimeConfig) -> Self {
         let mut registry = Self::default();
         for kinds in [
             core::kinds(),
@@ -113,9 +123,25 @@ impl Registry {
             volumes::kinds(),
             martello::kinds(),
         ] {
-            kinds.into_iter().for_each(|kind| registry.add(kind));
+            for kind in kinds {
+                if config.serves(&kind.resource, kind.by_default()) {
+                    registry.add(kind);
+                } else {
+                    registry.withheld.add(Arc::new(kind));
+                }
+            }
         }
         registry
+    }
+
+    /// Whether everything that was asked for exists.
+    pub fn check(&self, config: &RuntimeConfig) -> Result<(), RuntimeConfigError> {
+        config.check(self.builtin.iter().chain(self.withheld.iter()).map(|kind| &kind.resource))
+    }
+
+    /// What is served and would not be by default.
+    pub fn beyond_default(&self) -> impl Iterator<Item = &Resource> {
+        self.builtin.iter().filter(|kind| !kind.by_default()).map(|kind| &kind.resource)
     }
 
     /// Adds a kind that is built in.
@@ -123,10 +149,11 @@ impl Registry {
         self.builtin.add(Arc::new(kind));
     }
 
-    /// The built-in kind that is served under these names.
+    /// The built-in kind of these names, whether it is served or not: the server itself keeps objects of some.
     #[must_use]
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.builtin.find(&path(group, version, plural))
+        let path = path(group, version, plural);
+        self.builtin.find(&path).or_else(|| self.withheld.find(&path))
     }
 
     /// The kind that is served under these names, wherever it comes from. It stays as it is while the caller holds it.

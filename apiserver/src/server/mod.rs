@@ -10,7 +10,11 @@ use martello_pki::{Pki, identity::Identity};
 use martello_policy::Authorizer;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, registry::Registry, store::Store};
+use crate::{
+    metrics::Metrics,
+    registry::{Registry, versions::RuntimeConfig},
+    store::Store,
+};
 
 pub mod account_tokens;
 pub mod audit;
@@ -60,6 +64,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// What was asked for that is weaker than the default, for its status.
     pub weaker_settings: Vec<String>,
+    /// Which versions are served.
+    pub runtime_config: RuntimeConfig,
 }
 
 /// An API server. Cheap to clone.
@@ -120,9 +126,15 @@ impl Server {
     /// Puts a server together. It serves, but is not ready until [`Server::start`] is through.
     #[must_use]
     pub fn build(config: Config) -> Self {
+        let registry = Registry::serving(&config.runtime_config);
+        let mut weaker_settings = config.weaker_settings;
+        weaker_settings.extend(registry.beyond_default().map(|resource| {
+            let version = resource.gvk.api_version();
+            format!("{version}/{} is served, though that version is no stable one (--runtime-config)", resource.plural)
+        }));
         let core = Core {
             store: config.store,
-            registry: Registry::builtin(),
+            registry,
             authorizer: config.authorizer,
             sealer: sealer::Sealer::new(config.kms),
             pki: config.pki,
@@ -141,7 +153,7 @@ impl Server {
             advertise: config.advertise,
             product_version: config.product_version,
             identity: config.identity,
-            weaker_settings: config.weaker_settings,
+            weaker_settings,
             ready: std::sync::atomic::AtomicBool::new(false),
         };
         Self { core: Arc::new(core) }

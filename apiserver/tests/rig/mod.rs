@@ -62,6 +62,7 @@ impl Rig {
             product_version: "0".to_owned(),
             identity: None,
             weaker_settings: Vec::new(),
+            runtime_config: martello_apiserver::registry::versions::RuntimeConfig::default(),
         });
         server.start().await.unwrap();
         let rig = Self { server, store, _directory: directory };

@@ -7,6 +7,10 @@ use std::{
 
 use clap::Args;
 use ipnet::Ipv4Net;
+use martello_apiserver::registry::{
+    Registry,
+    versions::{RuntimeConfig, RuntimeConfigError},
+};
 
 /// Settings of the server. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
 #[derive(Clone, Debug, Args)]
@@ -57,6 +61,10 @@ pub struct Flags {
     /// Addresses of pods; each node takes a part.
     #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
     pub pod_cidr: Ipv4Net,
+    /// Versions and resources to serve or not, as `resource.k8s.io/v1beta2=true` or `batch/v1/cronjobs=false`, and stages
+    /// (`api/all`, `api/ga`, `api/beta`, `api/alpha`); may be given again, or joined by commas.
+    #[arg(long, value_name = "NAME=BOOL")]
+    pub runtime_config: Vec<String>,
     /// The log.
     #[command(flatten)]
     pub log: crate::logging::Flags,
@@ -85,6 +93,13 @@ impl Flags {
     pub fn weaker(&self) -> Vec<String> {
         let plain = self.plain_http_registry.iter();
         plain.map(|registry| format!("registry {registry} is reached without TLS (--plain-http-registry)")).collect()
+    }
+
+    /// Which versions are served.
+    pub fn runtime_config(&self) -> Result<RuntimeConfig, RuntimeConfigError> {
+        let config = RuntimeConfig::parse(&self.runtime_config)?;
+        Registry::builtin().check(&config)?;
+        Ok(config)
     }
 
     /// The address of the Service `kubernetes`: the first of the range.

@@ -77,6 +77,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let tls =
         martello_pki::server_config(&identity, pki.trust(), ClientCertificates::ProvenOnly).context("set up TLS")?;
 
+    let runtime_config = flags.runtime_config().context("read which versions to serve (--runtime-config)")?;
     let server = Server::build(Config {
         store: Arc::clone(&store) as Arc<dyn Store>,
         authorizer: Authorizer::new(),
@@ -90,6 +91,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         product_version: env!("CARGO_PKG_VERSION").to_owned(),
         identity: Some(identity.clone()),
         weaker_settings: flags.weaker(),
+        runtime_config,
     });
     let foreign = martello_apiserver::authn::foreign::Foreign::read(
         flags.authentication_config.as_deref(),

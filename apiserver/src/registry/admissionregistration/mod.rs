@@ -26,5 +26,9 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(Policies::Validating),
         Kind::new(Bindings::Validating),
         Kind::new(Webhooks::Validating),
+        Kind::in_version(Policies::Mutating, "v1beta1", Some(34)),
+        Kind::in_version(Bindings::Mutating, "v1beta1", Some(34)),
+        Kind::in_version(Policies::Mutating, "v1alpha1", None),
+        Kind::in_version(Bindings::Mutating, "v1alpha1", None),
     ]
 }

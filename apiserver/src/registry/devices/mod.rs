@@ -25,5 +25,9 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(claim::Claims),
         Kind::new(template::Templates),
         Kind::new(slice::Slices),
+        Kind::in_version(class::DeviceClasses, "v1beta2", Some(33)),
+        Kind::in_version(claim::Claims, "v1beta2", Some(33)),
+        Kind::in_version(template::Templates, "v1beta2", Some(33)),
+        Kind::in_version(slice::Slices, "v1beta2", Some(33)),
     ]
 }

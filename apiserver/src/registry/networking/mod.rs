@@ -19,5 +19,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(ip_address::IpAddresses),
         Kind::new(network_policy::NetworkPolicies),
         Kind::new(service_cidr::ServiceCidrs),
+        Kind::in_version(ip_address::IpAddresses, "v1beta1", Some(31)),
+        Kind::in_version(service_cidr::ServiceCidrs, "v1beta1", Some(31)),
     ]
 }

@@ -19,5 +19,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(storage_class::StorageClasses),
         Kind::new(volume_attachment::VolumeAttachments),
         Kind::new(attributes_class::VolumeAttributesClasses),
+        Kind::in_version(attributes_class::VolumeAttributesClasses, "v1beta1", Some(31)),
     ]
 }
