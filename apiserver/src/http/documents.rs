@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents},
-    openapi::{CustomSchema, Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_ACCEPT},
-    registry::Custom,
+    openapi::{CustomSchema, Described, Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_OLD, PROTOBUF_V3, PROTOBUF_V3_OLD},
+    registry::{Custom, Registry, kind::Deleted},
     server::Core,
 };
 
@@ -41,7 +41,7 @@ impl Published {
     fn openapi(&self, core: &Core) -> Arc<OpenApi> {
         let custom = core.registry.custom();
         current(&self.openapi, custom.generation, |previous| {
-            let builtin: Vec<Resource> = core.registry.resources().cloned().collect();
+            let builtin = described(&core.registry);
             let schemas = custom.kinds.iter().filter_map(|kind| {
                 let (resource, list_kind) = (kind.resource.clone(), kind.list_kind().to_owned());
                 Some(CustomSchema { resource, list_kind, schema: kind.openapi()? })
@@ -69,6 +69,18 @@ fn resources(core: &Core, custom: &Custom) -> Vec<Resource> {
     kinds.map(|kind| kind.resource.clone()).collect()
 }
 
+/// What is built in, for OpenAPI. A delete of a namespace answers with the object, too, and upstream does not tell so.
+#[must_use]
+pub fn described(registry: &Registry) -> Vec<Described> {
+    let kinds = registry.kinds().iter();
+    kinds
+        .map(|kind| Described {
+            resource: kind.resource.clone(),
+            answers_deleted: kind.deleted() == Deleted::Object && kind.resource.plural != "namespaces",
+        })
+        .collect()
+}
+
 /// Serves a document.
 pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -> Reply {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -80,18 +92,20 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
         ["apis", group] => found(published.discovery(core).group(group).or_else(|| extension::group(core, group))),
         ["apis", group, version] => versioned(core, group, version),
         ["api", version] => versioned(core, "", version),
-        ["openapi", "v2"] if accepts(headers, PROTOBUF_V2_ACCEPT) => {
-            document(headers, openapi().v2_protobuf(), PROTOBUF_V2)
-        }
-        ["openapi", "v2"] => document(headers, openapi().v2_json(), "application/json"),
-        ["openapi", "v3"] => reply::text(200, extension::with_schemas(core, openapi().v3_index().clone())),
-        ["openapi", "v3", place @ ..] => {
-            let place = place.join("/");
-            match openapi().v3(&place) {
-                Some(found) => third(headers, query, &place, found),
-                None => reply::page_not_found(),
+        ["openapi", "v2"] => {
+            let openapi = openapi();
+            match asked_form(headers, PROTOBUF_V2, PROTOBUF_V2_OLD) {
+                Some(Form::Json) => document(headers, openapi.v2_json(), openapi.made(), "application/json"),
+                Some(Form::Protobuf) => document(headers, openapi.v2_protobuf(), openapi.made(), PROTOBUF_V2),
+                None => not_acceptable(),
             }
         }
+        ["openapi", "v3"] => {
+            let mut answer = reply::text(200, extension::with_schemas(core, openapi().v3_index().clone()));
+            put_time(&mut answer, header::LAST_MODIFIED, clock::now());
+            answer
+        }
+        ["openapi", "v3", place @ ..] => third(headers, query, &place.join("/"), &openapi()),
         _ => reply::page_not_found(),
     }
 }
@@ -112,12 +126,35 @@ fn found(document: Option<Bytes>) -> Reply {
     }
 }
 
-fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.contains(media_type))
+/// The forms of an OpenAPI document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Json,
+    Protobuf,
+}
+
+/// The form that a client likes best of those that there are: JSON, and protobuf under its name and its older one. None
+/// if it takes neither.
+fn asked_form(headers: &HeaderMap, protobuf: &str, old: &str) -> Option<Form> {
+    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let offered = [("application/json", Form::Json), (protobuf, Form::Protobuf), (old, Form::Protobuf)];
+    super::negotiate::wanted(header).into_iter().find_map(|wanted| {
+        let fits = |name: &str| {
+            let of_kind = wanted.split_once('/').zip(name.split_once('/'));
+            of_kind.is_some_and(|((kind, subtype), (known, known_subtype))| {
+                (kind == known || kind == "*") && (subtype == known_subtype || subtype == "*")
+            })
+        };
+        offered.iter().find(|(name, _)| fits(name)).map(|(_, form)| *form)
+    })
+}
+
+fn not_acceptable() -> Reply {
+    let mut answer = Reply::new(ReplyBody::empty());
+    *answer.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    answer.headers_mut().insert(header::CACHE_CONTROL, reply::NO_STORE);
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
 }
 
 /// `/api` and `/apis`: plain, or aggregated in the first of its versions that the client asks for.
@@ -155,26 +192,53 @@ fn groups(core: &Core, headers: &HeaderMap, core_group: bool) -> Reply {
 const KEPT_SECONDS: i64 = 365 * 24 * 3600;
 
 /// A document of version 3. An address with a hash names its content: it may be kept, and leads on where it is old.
-fn third(headers: &HeaderMap, query: &Query, place: &str, found: &Document) -> Reply {
+fn third(headers: &HeaderMap, query: &Query, place: &str, openapi: &OpenApi) -> Reply {
+    let Some((found, made)) = openapi.v3(place) else {
+        let mut answer = Reply::new(ReplyBody::empty());
+        *answer.status_mut() = StatusCode::NOT_FOUND;
+        answer.headers_mut().insert(header::CACHE_CONTROL, reply::NO_STORE);
+        return answer;
+    };
+    let (form, media_type) = match asked_form(headers, PROTOBUF_V3, PROTOBUF_V3_OLD) {
+        Some(Form::Json) => (Some(found), "application/json"),
+        Some(Form::Protobuf) => (openapi.v3_protobuf(place), PROTOBUF_V3),
+        None => return not_acceptable(),
+    };
     let asked = query.get("hash");
     if !asked.is_empty() && asked != found.hash {
-        let to = format!("/openapi/v3/{place}?hash={}", found.hash);
-        let mut answer = reply::reply(301, HeaderValue::from_static("text/html; charset=utf-8"), ReplyBody::empty());
-        if let Ok(to) = HeaderValue::from_str(&to) {
-            answer.headers_mut().insert(header::LOCATION, to);
-        }
-        return answer;
+        return leading_on(place, &found.hash, media_type);
     }
-    let mut answer = document(headers, found, "application/json");
+    let Some(form) = form else { return not_acceptable() };
+    // Both forms have one tag: that of their content.
+    let told = Document { gzip: form.gzip.clone(), hash: found.hash.clone() };
+    let mut answer = document(headers, &told, made, media_type);
     if !asked.is_empty() {
-        let expires = clock::now().checked_add(SignedDuration::from_secs(KEPT_SECONDS)).map(rfc1123);
-        let headers = answer.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-        if let Some(expires) = expires.ok().and_then(|text| HeaderValue::from_str(&text).ok()) {
-            headers.insert(header::EXPIRES, expires);
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        if let Ok(expires) = clock::now().checked_add(SignedDuration::from_secs(KEPT_SECONDS)) {
+            put_time(&mut answer, header::EXPIRES, expires);
         }
     }
     answer
+}
+
+/// Where the content is that is told now.
+fn leading_on(place: &str, hash: &str, media_type: &'static str) -> Reply {
+    let mut answer = reply::reply(301, HeaderValue::from_static(media_type), ReplyBody::empty());
+    let to = format!("/openapi/v3/{place}?hash={hash}");
+    let headers = answer.headers_mut();
+    for (name, value) in [(header::LOCATION, to), (header::ETAG, format!("\"{hash}\""))] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    answer
+}
+
+fn put_time(answer: &mut Reply, name: header::HeaderName, time: Timestamp) {
+    if let Ok(value) = HeaderValue::from_str(&rfc1123(time)) {
+        answer.headers_mut().insert(name, value);
+    }
 }
 
 /// A time as HTTP has it (RFC 9110, 5.6.7).
@@ -207,20 +271,22 @@ fn tagged(headers: &HeaderMap, hash: &str, answer: impl FnOnce() -> Reply) -> Re
 }
 
 /// A document as it is kept, compressed, or plain for those who cannot read that.
-fn document(headers: &HeaderMap, document: &Document, media_type: &'static str) -> Reply {
+fn document(headers: &HeaderMap, document: &Document, made: Timestamp, media_type: &'static str) -> Reply {
     let reads_gzip = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.contains("gzip"));
-    tagged(headers, &document.hash, || {
+    let mut answer = tagged(headers, &document.hash, || {
         let body = if reads_gzip { document.gzip.clone() } else { document.plain() };
         let mut answer = reply::reply(200, HeaderValue::from_static(media_type), ReplyBody::full(body));
         if reads_gzip {
             answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         answer
-    })
+    });
+    put_time(&mut answer, header::LAST_MODIFIED, made);
+    answer
 }
 
 #[cfg(test)]
@@ -247,14 +313,38 @@ mod tests {
 
     #[test]
     fn an_address_with_a_hash_may_be_kept_and_an_old_one_leads_on() {
-        let found = Document { hash: "AB".to_owned(), ..Document::default() };
-        let ask = |query: &str| third(&HeaderMap::new(), &Query::parse(query), "apis/apps/v1", &found);
-        let kept = ask("hash=AB");
+        let openapi = OpenApi::new(&[], "v1.36.0");
+        let hash = openapi.v3("version").unwrap().0.hash.clone();
+        let ask = |query: &str| third(&HeaderMap::new(), &Query::parse(query), "version", &openapi);
+        let kept = ask(&format!("hash={hash}"));
         assert_eq!(kept.headers()[header::CACHE_CONTROL], "public, immutable");
         assert!(kept.headers()[header::EXPIRES].to_str().unwrap().ends_with(" GMT"));
         let old = ask("hash=CD");
         assert_eq!(old.status().as_u16(), 301);
-        assert_eq!(old.headers()[header::LOCATION], "/openapi/v3/apis/apps/v1?hash=AB");
+        assert_eq!(old.headers()[header::LOCATION], format!("/openapi/v3/version?hash={hash}"));
         assert_eq!(ask("").headers()[header::CACHE_CONTROL], "no-cache, private");
+        assert_eq!(third(&HeaderMap::new(), &Query::parse(""), "none", &openapi).status().as_u16(), 404);
+    }
+
+    #[test]
+    fn a_document_comes_in_the_form_that_is_wanted_most() {
+        let asked = |accept: &'static str| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            asked_form(&headers, PROTOBUF_V3, PROTOBUF_V3_OLD)
+        };
+        for (accept, form) in [
+            ("", Some(Form::Json)),
+            ("*/*", Some(Form::Json)),
+            ("text/html, application/*;q=0.5", Some(Form::Json)),
+            (PROTOBUF_V3, Some(Form::Protobuf)),
+            (
+                "application/json;q=0.5, application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+                Some(Form::Protobuf),
+            ),
+            ("application/com.github.proto-openapi.spec.v2.v1.0+protobuf", None),
+            ("text/html", None),
+        ] {
+            assert_eq!(asked(accept), form, "{accept}");
+        }
     }
 }

@@ -73,12 +73,25 @@ fn pick(header: &str, protobuf: bool, tables: bool) -> Result<Accepted, NotAccep
     if !header.split(',').take(MAX_CLAUSES).any(is_known) {
         return Err(NotAcceptable::Media);
     }
+    let served = sorted(header).into_iter().filter_map(|clause| clause.served(protobuf));
+    let mut shown = served.filter(|accepted| tables || !matches!(accepted.form, Form::Table(_)));
+    shown.next().ok_or(NotAcceptable::Form)
+}
+
+/// The media types of an `Accept` header, the most wanted first; any where it is empty.
+#[must_use]
+pub fn wanted(header: &str) -> Vec<&str> {
+    if header.trim().is_empty() {
+        return vec!["*/*"];
+    }
+    sorted(header).into_iter().map(|clause| clause.media).collect()
+}
+
+fn sorted(header: &str) -> Vec<Clause<'_>> {
     let mut clauses: Vec<Clause<'_>> = header.split(',').take(MAX_CLAUSES).map(Clause::read).collect();
     // The sort is stable: of equals the first wins.
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wildcards().cmp(&b.wildcards())));
-    let served = clauses.iter().filter_map(|clause| clause.served(protobuf));
-    let mut shown = served.filter(|accepted| tables || !matches!(accepted.form, Form::Table(_)));
-    shown.next().ok_or(NotAcceptable::Form)
+    clauses
 }
 
 /// Whether a clause names a media type of ours, its parameters apart. Upstream's router knows no `application/*`.

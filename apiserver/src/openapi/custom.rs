@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use martello_api::{
-    resource::GroupVersionKind,
-    schema::{Descriptions, Schema, Schemas},
-};
+use martello_api::{resource::GroupVersionKind, schema::Descriptions};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -21,9 +18,9 @@ const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-a
 
 static WORDS: LazyLock<Descriptions> = LazyLock::new(|| Descriptions::of(&BTreeSet::from([LIKE])));
 
-/// What every definition refers to.
-pub(super) fn needs() -> Vec<&'static Schema> {
-    [OBJECT_META, LIST_META].into_iter().filter_map(|name| Schemas::builtin().named(name)).collect()
+/// What `apiVersion` or `kind` is for.
+pub(super) fn type_words(field: &str) -> &'static str {
+    WORDS.of_field(LIKE, field)
 }
 
 /// `com.example.v1.Widget`

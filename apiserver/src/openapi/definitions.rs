@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use martello_api::resource::{GroupVersionKind, Resource};
+use martello_api::resource::GroupVersionKind;
 use martello_api::schema::{Descriptions, Field, Kind, ListMerge, Presence, Schema, Schemas, zero};
 use serde_json::{Map, Value, json};
 
@@ -26,59 +26,79 @@ const RAW_EXTENSION: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+pub(super) const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 
-/// The definitions of what these resources speak, and of all that is part of it.
-pub(super) fn definitions(resources: &[&Resource], custom: &[CustomSchema], flavour: Flavour) -> Value {
-    let mut schemas = reached(resources);
-    if !custom.is_empty() {
-        custom::needs().into_iter().for_each(|schema| reach(schema, &mut schemas));
+/// The definitions that `told` refers to, and all that is part of them. In version 3, a type that many versions share is
+/// told of the version alone that the document is of.
+pub(super) fn definitions(
+    told: &Map<String, Value>,
+    custom: &[CustomSchema],
+    flavour: Flavour,
+    of: Option<(&str, &str)>,
+) -> Map<String, Value> {
+    let mut all: Map<String, Value> = custom.iter().flat_map(|schema| custom::definitions(schema, flavour)).collect();
+    let mut wanted = BTreeSet::new();
+    told.values().chain(all.values()).for_each(|value| references(value, &mut wanted));
+    let mut found = BTreeMap::new();
+    for name in &wanted {
+        if let Some(schema) = Schemas::builtin().named(name) {
+            reach(schema, &mut found);
+        }
     }
-    let names: BTreeSet<&str> = schemas.keys().copied().chain([PATCH, FIELDS_V1, RAW_EXTENSION]).collect();
-    let words = Descriptions::of(&names);
-    let mut all = Map::new();
-    for (name, schema) in &schemas {
-        all.insert((*name).to_owned(), definition(schema, flavour, &words));
+    let words = Descriptions::of(&found.keys().copied().chain([PATCH, RAW_EXTENSION]).collect());
+    for (name, schema) in &found {
+        let told = definition(schema, flavour, &words, of);
+        references(&told, &mut wanted);
+        all.insert((*name).to_owned(), told);
     }
-    let scalars = [
-        (QUANTITY, json!({"type": "string"})),
-        (INT_OR_STRING, json!({"type": "string", "format": "int-or-string"})),
+    for (_, name) in EITHER.iter().filter(|(_, name)| wanted.contains(&format!("{EXTENSIONS}.{name}"))) {
+        let (name, mut value) = (format!("{EXTENSIONS}.{name}"), json!({}));
+        describe(&mut value, words.of_type(&name));
+        all.insert(name, value);
+    }
+    for (name, mut value) in scalars(flavour) {
+        if wanted.contains(name) {
+            describe(&mut value, words.of_type(name));
+            all.insert(name.to_owned(), value);
+        }
+    }
+    all
+}
+
+/// The types that are no object of fields.
+fn scalars(flavour: Flavour) -> [(&'static str, Value); 7] {
+    let (mut quantity, mut either) = (json!({"type": "string"}), json!({"type": "string", "format": "int-or-string"}));
+    if flavour == Flavour::Third {
+        quantity = json!({"oneOf": [{"type": "string"}, {"type": "number"}]});
+        either = json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]});
+    }
+    [
+        (QUANTITY, quantity),
+        (INT_OR_STRING, either),
         (TIME, json!({"type": "string", "format": "date-time"})),
         (MICRO_TIME, json!({"type": "string", "format": "date-time"})),
         (PATCH, json!({"type": "object"})),
         (FIELDS_V1, json!({"type": "object"})),
         (RAW_EXTENSION, json!({"type": "object"})),
-    ];
-    for (name, mut value) in scalars {
-        if flavour == Flavour::Third && name == QUANTITY {
-            value = json!({"oneOf": [{"type": "string"}, {"type": "number"}]});
+    ]
+}
+
+/// The names of what a value refers to.
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            let name = map.get("$ref").and_then(Value::as_str).and_then(|to| to.rsplit('/').next());
+            found.extend(name.map(str::to_owned));
+            map.values().for_each(|value| references(value, found));
         }
-        if flavour == Flavour::Third && name == INT_OR_STRING {
-            value = json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]});
-        }
-        describe(&mut value, words.of_type(name));
-        all.insert(name.to_owned(), value);
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
     }
-    all.extend(custom.iter().flat_map(|schema| custom::definitions(schema, flavour)));
-    Value::Object(all)
 }
 
 /// The list kind of a kind.
 pub(super) fn list_of(gvk: &GroupVersionKind) -> GroupVersionKind {
     GroupVersionKind { kind: format!("{}List", gvk.kind).into(), ..gvk.clone() }
-}
-
-fn reached(resources: &[&Resource]) -> BTreeMap<&'static str, &'static Schema> {
-    let all = Schemas::builtin();
-    let mut found = BTreeMap::new();
-    let kinds = resources.iter().flat_map(|resource| {
-        let own = [resource.gvk.clone(), list_of(&resource.gvk)];
-        own.into_iter().chain(resource.subresources.iter().map(|sub| sub.gvk.clone()))
-    });
-    let roots = kinds
-        .filter_map(|gvk| all.get(&gvk))
-        .chain([STATUS, DELETE_OPTIONS].into_iter().filter_map(|name| all.named(name)));
-    roots.for_each(|schema| reach(schema, &mut found));
-    found
 }
 
 /// Adds a schema and all that is part of it.
@@ -106,20 +126,34 @@ fn describe(value: &mut Value, words: &str) {
     }
 }
 
-fn definition(schema: &Schema, flavour: Flavour, words: &Descriptions) -> Value {
+/// What a field is for. Kind and version are described alike in all types.
+fn words_of<'w>(schema: &Schema, field: &Field, words: &'w Descriptions) -> &'w str {
+    match words.of_field(&schema.name, &field.name) {
+        "" if schema.name == WATCH_EVENT && field.name == "object" => "The object, or a Status of what went wrong.",
+        "" if !schema.kinds.is_empty() && matches!(&*field.name, "apiVersion" | "kind") => {
+            custom::type_words(&field.name)
+        }
+        words => words,
+    }
+}
+
+fn definition(schema: &Schema, flavour: Flavour, words: &Descriptions, of: Option<(&str, &str)>) -> Value {
     let mut properties = Map::new();
     for field in schema.fields() {
-        let mut value = property(field, flavour);
+        let mut value = property(schema, field, flavour);
         if let (Value::Object(map), true) =
             (&mut value, schema.name.ends_with(".APIServiceSpec") && field.name == "caBundle")
         {
             // The one text that is declared a list: of bytes, upstream.
             map.insert("x-kubernetes-list-type".into(), "atomic".into());
         }
-        describe(&mut value, words.of_field(&schema.name, &field.name));
+        describe(&mut value, words_of(schema, field, words));
+        if flavour == Flavour::Third {
+            wrap_reference(&mut value);
+        }
         properties.insert(field.name.to_string(), value);
     }
-    let required: Vec<&str> = schema.fields().iter().filter(|field| field.required).map(|field| &*field.name).collect();
+    let required = required(schema);
     let mut map = Map::from_iter([("type".to_owned(), json!("object"))]);
     if !properties.is_empty() {
         map.insert("properties".into(), Value::Object(properties));
@@ -133,13 +167,77 @@ fn definition(schema: &Schema, flavour: Flavour, words: &Descriptions) -> Value 
     if let Some(unions) = &schema.unions {
         map.insert("x-kubernetes-unions".into(), unions.clone());
     }
-    if !schema.kinds.is_empty() {
-        let kinds: Vec<Value> = schema.kinds.iter().map(gvk).collect();
+    let own = |kind: &&GroupVersionKind| {
+        let version = (&*kind.group, &*kind.version);
+        schema.kinds.len() == 1 || of.is_none_or(|of| version == of || version == ("", "v1"))
+    };
+    let kinds: Vec<Value> = schema.kinds.iter().filter(own).map(gvk).collect();
+    if !kinds.is_empty() {
         map.insert("x-kubernetes-group-version-kind".into(), Value::Array(kinds));
     }
     let mut value = Value::Object(map);
     describe(&mut value, words.of_type(&schema.name));
     value
+}
+
+/// Types whose required fields are not declared in the order of their numbers.
+const DECLARED_OTHERWISE: [(&str, &[&str]); 4] = [
+    ("io.k8s.api.networking.v1.HTTPIngressPath", &["pathType", "backend"]),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.APIResource", &["name", "singularName", "namespaced", "kind", "verbs"]),
+    ("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", &["apiVersion", "kind", "name", "uid"]),
+    (
+        "io.k8s.apimachinery.pkg.version.Info",
+        &[
+            "major",
+            "minor",
+            "gitVersion",
+            "gitCommit",
+            "gitTreeState",
+            "buildDate",
+            "goVersion",
+            "compiler",
+            "platform",
+        ],
+    ),
+];
+
+/// The required fields, in the order in which upstream declares them.
+fn required(schema: &Schema) -> Vec<&str> {
+    if let Some((_, fields)) = DECLARED_OTHERWISE.iter().find(|(name, _)| *name == schema.name) {
+        return fields.to_vec();
+    }
+    let mut fields: Vec<&Field> = schema.fields().iter().filter(|field| field.required).collect();
+    fields.sort_by_key(|field| (field.outer, field.number));
+    fields.iter().map(|field| &*field.name).collect()
+}
+
+/// Fields with a declared default that is what they are without: told, and filled in by nobody.
+const DEFAULT_IS_ZERO: [(&str, &str); 3] = [
+    ("io.k8s.api.authentication.v1.SelfSubjectReviewStatus", "userInfo"),
+    ("io.k8s.api.autoscaling.v1.ScaleSpec", "replicas"),
+    ("io.k8s.api.core.v1.ReplicationControllerSpec", "minReadySeconds"),
+];
+
+/// Fields that have no default where others of their presence have one.
+const WITHOUT_DEFAULT: [(&str, &str); 4] = [
+    ("io.k8s.api.admissionregistration.v1.MutatingWebhook", "sideEffects"),
+    ("io.k8s.api.admissionregistration.v1.ValidatingWebhook", "sideEffects"),
+    ("io.k8s.api.core.v1.ResourceFieldSelector", "divisor"),
+    ("io.k8s.api.networking.v1.HTTPIngressPath", "pathType"),
+];
+
+/// The default that version 3 tells of a field.
+fn default(schema: &Schema, field: &Field) -> Option<Value> {
+    let told = field.default.is_some()
+        || field.presence == Presence::Always
+        || field.presence == Presence::Optional && field.required && !matches!(field.kind, Kind::Message(_))
+        || DEFAULT_IS_ZERO.iter().any(|(name, of)| *name == schema.name && *of == field.name);
+    let zero = || match &field.kind {
+        Kind::Message(_) => json!({}),
+        kind => zero(kind),
+    };
+    let without = WITHOUT_DEFAULT.iter().any(|(name, of)| *name == schema.name && *of == field.name);
+    (told && !without).then(|| field.default.clone().unwrap_or_else(zero))
 }
 
 /// A kind as extensions write it.
@@ -155,25 +253,43 @@ pub(super) fn reference(name: &str, flavour: Flavour) -> Value {
     }
 }
 
-fn property(field: &Field, flavour: Flavour) -> Value {
+/// Types that may be of one or another type; what they hold is told as anything.
+const EITHER: [(&str, &str); 7] = [
+    ("additionalItems", "JSONSchemaPropsOrBool"),
+    ("additionalProperties", "JSONSchemaPropsOrBool"),
+    ("default", "JSON"),
+    ("dependencies", "JSONSchemaPropsOrStringArray"),
+    ("enum", "JSON"),
+    ("example", "JSON"),
+    ("items", "JSONSchemaPropsOrArray"),
+];
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
+
+/// The name of such a type, for a field that has one in it.
+fn either(schema: &Schema, field: &Field) -> Option<String> {
+    let of = schema.name.strip_prefix(EXTENSIONS).is_some_and(|name| name == ".JSONSchemaProps");
+    let found = EITHER.iter().find(|(name, _)| of && *name == field.name);
+    found.map(|(_, name)| format!("{EXTENSIONS}.{name}"))
+}
+
+/// In version 3 nothing may stand beside a reference.
+fn wrap_reference(value: &mut Value) {
+    if let Value::Object(map) = value
+        && map.len() > 1
+        && let Some(to) = map.remove("$ref")
+    {
+        map.insert("allOf".into(), json!([{"$ref": to}]));
+    }
+}
+
+fn property(schema: &Schema, field: &Field, flavour: Flavour) -> Value {
     let mut value = match &field.kind {
         // The one field whose own type is not of the schema table.
         Kind::Raw if field.name == "fieldsV1" => reference(FIELDS_V1, flavour),
-        kind => shape(kind, flavour),
+        kind => shape(kind, flavour, either(schema, field)),
     };
-    let default = match (&field.default, field.presence, &field.kind) {
-        (Some(default), ..) => Some(default.clone()),
-        (None, Presence::Always, Kind::Message(_)) => Some(json!({})),
-        (None, Presence::Always, kind) => Some(zero(kind)),
-        (None, ..) => None,
-    };
-    if flavour == Flavour::Third {
-        if value.get("$ref").is_some() {
-            value = json!({"allOf": [value]});
-        }
-        if let (Value::Object(map), Some(default)) = (&mut value, default) {
-            map.insert("default".into(), default);
-        }
+    if let (Value::Object(map), Flavour::Third, Some(default)) = (&mut value, flavour, default(schema, field)) {
+        map.insert("default".into(), default);
     }
     let Value::Object(map) = &mut value else { return value };
     if let Some(kind) = &field.map_type {
@@ -206,7 +322,8 @@ fn property(field: &Field, flavour: Flavour) -> Value {
     value
 }
 
-fn shape(kind: &Kind, flavour: Flavour) -> Value {
+/// `either` is the name of what is told as anything, where it has one.
+fn shape(kind: &Kind, flavour: Flavour, either: Option<String>) -> Value {
     match kind {
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Int32 => json!({"type": "integer", "format": "int32"}),
@@ -218,10 +335,10 @@ fn shape(kind: &Kind, flavour: Flavour) -> Value {
         Kind::IntOrString => reference(INT_OR_STRING, flavour),
         Kind::Time => reference(TIME, flavour),
         Kind::MicroTime => reference(MICRO_TIME, flavour),
-        Kind::Any => json!({}),
+        Kind::Any => either.map_or_else(|| json!({}), |name| reference(&name, flavour)),
         Kind::Raw => reference(RAW_EXTENSION, flavour),
         Kind::Message(link) => reference(&link.get().name, flavour),
-        Kind::List(list) => json!({"type": "array", "items": shape(&list.item, flavour)}),
-        Kind::Map(map) => json!({"type": "object", "additionalProperties": shape(&map.value, flavour)}),
+        Kind::List(list) => json!({"type": "array", "items": shape(&list.item, flavour, either)}),
+        Kind::Map(map) => json!({"type": "object", "additionalProperties": shape(&map.value, flavour, either)}),
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::wire::{Message, entries, named, wrapped};
+
 /// Encodes the JSON form.
 pub(super) fn encode(document: &Value) -> Vec<u8> {
     let mut out = Message::default();
@@ -22,82 +24,38 @@ pub(super) fn encode(document: &Value) -> Vec<u8> {
         definitions.message(1, &named(name, &schema(value)));
     }
     out.message(9, &definitions);
+    let mut parameters = Message::default();
+    for (name, value) in entries(document.get("parameters")) {
+        parameters.message(1, &named(name, &parameter(value)));
+    }
+    out.message(10, &parameters);
+    for one in document.get("security").and_then(Value::as_array).into_iter().flatten() {
+        let mut requirement = Message::default();
+        for (name, scopes) in entries(Some(one)) {
+            let mut list = Message::default();
+            list.texts(1, Some(scopes));
+            requirement.message(1, &named(name, &list));
+        }
+        out.message(12, &requirement);
+    }
+    let mut security = Message::default();
+    for (name, value) in entries(document.get("securityDefinitions")) {
+        let mut key = Message::default();
+        for (number, of) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+            key.text(number, value.get(of));
+        }
+        security.message(1, &named(name, &wrapped(2, &key)));
+    }
+    out.message(13, &security);
     out.0
 }
 
-/// An encoded message.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push((value as u8) | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn bytes(&mut self, number: u64, bytes: &[u8]) {
-        self.varint(number << 3 | 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn message(&mut self, number: u64, inner: &Self) {
-        self.bytes(number, &inner.0);
-    }
-
-    fn text(&mut self, number: u64, value: Option<&Value>) {
-        if let Some(text) = value.and_then(Value::as_str).filter(|text| !text.is_empty()) {
-            self.bytes(number, text.as_bytes());
-        }
-    }
-
-    fn texts(&mut self, number: u64, value: Option<&Value>) {
-        for one in value.and_then(Value::as_array).into_iter().flatten() {
-            self.text(number, Some(one));
-        }
-    }
-
-    fn flag(&mut self, number: u64, value: Option<&Value>) {
-        if value.and_then(Value::as_bool) == Some(true) {
-            self.varint(number << 3);
-            self.varint(1);
-        }
-    }
-
-    /// `x-` extensions, each as YAML, of which JSON is a part.
-    fn extensions(&mut self, number: u64, map: &Map<String, Value>) {
-        for (name, value) in map.iter().filter(|(name, _)| name.starts_with("x-")) {
-            let mut any = Self::default();
-            any.bytes(2, format!("{value}\n").as_bytes());
-            self.message(number, &named(name, &any));
-        }
-    }
-}
-
-fn entries(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
-    value.and_then(Value::as_object).into_iter().flatten()
-}
-
-/// Each `Named…` message: the name, then the value.
-fn named(name: &str, value: &Message) -> Message {
-    let mut message = Message::default();
-    message.bytes(1, name.as_bytes());
-    message.message(2, value);
-    message
-}
-
-fn wrapped(number: u64, inner: &Message) -> Message {
-    let mut message = Message::default();
-    message.message(number, inner);
-    message
-}
+const METHODS: [(u64, &str); 7] =
+    [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (6, "options"), (7, "head"), (8, "patch")];
 
 fn path_item(item: &Value) -> Message {
     let mut message = Message::default();
-    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    for (number, method) in METHODS {
         if let Some(Value::Object(value)) = item.get(method) {
             message.message(number, &operation(value));
         }
@@ -129,12 +87,24 @@ fn operation(map: &Map<String, Value>) -> Message {
     message
 }
 
+/// Each in its place, or a reference to where it is.
 fn parameters(message: &mut Message, number: u64, list: Option<&Value>) {
-    for parameter in list.and_then(Value::as_array).into_iter().flatten() {
-        let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default();
-        let encoded = if place == "body" { wrapped(1, &body(parameter)) } else { wrapped(2, &other(parameter, place)) };
-        message.message(number, &wrapped(1, &encoded));
+    for one in list.and_then(Value::as_array).into_iter().flatten() {
+        let item = match one.get("$ref") {
+            Some(to) => {
+                let mut reference = Message::default();
+                reference.text(1, Some(to));
+                wrapped(2, &reference)
+            }
+            None => wrapped(1, &parameter(one)),
+        };
+        message.message(number, &item);
     }
+}
+
+fn parameter(parameter: &Value) -> Message {
+    let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default();
+    if place == "body" { wrapped(1, &body(parameter)) } else { wrapped(2, &other(parameter, place)) }
 }
 
 fn body(parameter: &Value) -> Message {

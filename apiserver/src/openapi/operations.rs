@@ -1,276 +1,219 @@
 //! Paths and operations: what can be asked of each resource, and by which parameters.
 
-use martello_api::resource::{GroupVersionKind, Resource};
+use martello_api::resource::{GroupVersionKind, Resource, Text};
 use martello_api::schema::{Schemas, has_protobuf};
 use serde_json::{Map, Value, json};
 
-use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, gvk, list_of, reference};
-use super::{CustomSchema, custom, place};
+use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, WATCH_EVENT, gvk, list_of, reference};
+use super::parameters::{self, CHANGING, DELETING, LISTING, PATCHING, Parameter, READING, WATCHING};
+use super::{CustomSchema, Described, custom, place};
 
 /// Encodings of every answer; kinds that protobuf knows have the last one, too.
 const ENCODINGS: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// Encodings of streams of events.
+const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
-
 /// Custom kinds know no strategic merge.
 const CUSTOM_PATCHES: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
-
-/// A query parameter.
-struct Parameter(&'static str, &'static str, &'static str);
-
-const PRETTY: Parameter = Parameter("pretty", "string", "Indent the answer if 'true'.");
-const DRY_RUN: Parameter =
-    Parameter("dryRun", "string", "Process the request but store nothing. The only value is All.");
-const FIELD_MANAGER: Parameter =
-    Parameter("fieldManager", "string", "Who makes the change, as managedFields will name it; required for apply.");
-const FIELD_VALIDATION: Parameter = Parameter(
-    "fieldValidation",
-    "string",
-    "What unknown and duplicate fields lead to: Ignore, Warn (the default) or Strict, which refuses them.",
-);
-const FORCE: Parameter = Parameter("force", "boolean", "Take over fields that other managers own; for apply only.");
-const LISTING: [Parameter; 11] = [
-    Parameter("allowWatchBookmarks", "boolean", "Let a watch send bookmarks of how far it has come."),
-    Parameter("continue", "string", "Where the previous page of a list ended."),
-    Parameter("fieldSelector", "string", "Only objects with these values of fields."),
-    Parameter("labelSelector", "string", "Only objects with these labels."),
-    Parameter("limit", "integer", "How many objects to answer with at most."),
-    Parameter("resourceVersion", "string", "From which version on, or at which, to read."),
-    Parameter("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
-    Parameter("shardSelector", "string", "Only objects of a shard. Without effect while that feature is off."),
-    Parameter("sendInitialEvents", "boolean", "Start a watch with the objects that are there already."),
-    Parameter("timeoutSeconds", "integer", "When to end the request, in seconds."),
-    Parameter("watch", "boolean", "Follow changes instead of listing."),
-];
-const DELETING: [Parameter; 5] = [
-    DRY_RUN,
-    Parameter("gracePeriodSeconds", "integer", "How long the object may take to end, in seconds; 0 ends it at once."),
-    Parameter("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean", "Delete what can no longer be read."),
-    Parameter("orphanDependents", "boolean", "Deprecated: leave dependents behind."),
-    Parameter("propagationPolicy", "string", "What becomes of dependents: Orphan, Background or Foreground."),
+const CUSTOM_BODIES: [&str; 2] = ["application/json", "application/yaml"];
+const ANY: [&str; 1] = ["*/*"];
+/// What a proxy passes on: the method, and whether discovery tells it.
+const PROXIED: [(&str, &str); 7] = [
+    ("get", "get"),
+    ("put", "update"),
+    ("post", "create"),
+    ("delete", "delete"),
+    ("patch", "patch"),
+    ("head", "get"),
+    ("options", "get"),
 ];
 
-/// All paths of these resources.
-pub(super) fn paths(resources: &[&Resource], custom: &[CustomSchema], flavour: Flavour) -> Value {
-    let mut paths = Map::new();
-    for resource in resources {
-        let root = format!("/{}", place(resource));
-        let base = if resource.namespaced { format!("{root}/namespaces/{{namespace}}") } else { root.clone() };
-        let collection = format!("{base}/{}", resource.plural);
-        let item = format!("{collection}/{{name}}");
-        let builder = Builder { resource, custom, flavour };
-        builder.put(
-            &mut paths,
-            &collection,
-            &["list", "create", "deletecollection"],
-            &resource.verbs,
-            &resource.gvk,
-            "",
-        );
-        builder.put(&mut paths, &item, &["get", "update", "patch", "delete"], &resource.verbs, &resource.gvk, "");
-        if resource.namespaced {
-            builder.put(
-                &mut paths,
-                &format!("{root}/{}", resource.plural),
-                &["list"],
-                &resource.verbs,
-                &resource.gvk,
-                "",
-            );
-        }
-        for sub in &resource.subresources {
-            let path = format!("{item}/{}", sub.name);
-            builder.put(
-                &mut paths,
-                &path,
-                &["get", "create", "update", "patch", "delete"],
-                &sub.verbs,
-                &sub.gvk,
-                &sub.name,
-            );
+/// What an operation does, in the words of its name and in those of its action.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    List,
+    Create,
+    DeleteCollection,
+    Read,
+    Replace,
+    Patch,
+    Delete,
+    Watch,
+    WatchList,
+    Connect(&'static str),
+}
+
+impl Verb {
+    /// Those of a verb that discovery tells of a collection, an object or a subresource.
+    const ALL: [(&'static str, Self); 7] = [
+        ("list", Self::List),
+        ("create", Self::Create),
+        ("deletecollection", Self::DeleteCollection),
+        ("get", Self::Read),
+        ("update", Self::Replace),
+        ("patch", Self::Patch),
+        ("delete", Self::Delete),
+    ];
+
+    fn is_of_collection(self) -> bool {
+        matches!(self, Self::List | Self::Create | Self::DeleteCollection)
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Self::Create => "post",
+            Self::Replace => "put",
+            Self::Patch => "patch",
+            Self::Delete | Self::DeleteCollection => "delete",
+            Self::List | Self::Read | Self::Watch | Self::WatchList => "get",
+            Self::Connect(method) => method,
         }
     }
-    Value::Object(paths)
+
+    fn action(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::DeleteCollection => "deletecollection",
+            Self::Watch => "watch",
+            Self::WatchList => "watchlist",
+            Self::Connect(_) => "connect",
+            other => other.method(),
+        }
+    }
+
+    /// How its name begins, and what comes between version and scope.
+    fn words(self) -> (&'static str, String) {
+        let (word, part) = match self {
+            Self::List => ("list", ""),
+            Self::Create => ("create", ""),
+            Self::DeleteCollection => ("delete", "Collection"),
+            Self::Read => ("read", ""),
+            Self::Replace => ("replace", ""),
+            Self::Patch => ("patch", ""),
+            Self::Delete => ("delete", ""),
+            Self::Watch | Self::WatchList => ("watch", ""),
+            Self::Connect(method) => return ("connect", capital(method)),
+        };
+        (word, part.to_owned())
+    }
+
+    fn queries(self, is_custom: bool) -> Vec<&'static Parameter> {
+        match self {
+            Self::List | Self::Watch | Self::WatchList => LISTING.iter().collect(),
+            Self::DeleteCollection if is_custom => LISTING.iter().collect(),
+            Self::DeleteCollection => {
+                LISTING.iter().filter(|one| !WATCHING.contains(&one.0)).chain(&DELETING).collect()
+            }
+            Self::Read if is_custom => READING.iter().collect(),
+            Self::Create | Self::Replace => CHANGING.iter().collect(),
+            Self::Patch => PATCHING.iter().collect(),
+            Self::Delete => DELETING.iter().collect(),
+            Self::Read | Self::Connect(_) => Vec::new(),
+        }
+    }
+}
+
+/// All paths of these resources.
+pub(super) fn paths(resources: &[&Described], custom: &[CustomSchema], flavour: Flavour) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for described in resources {
+        let resource = &described.resource;
+        let is_custom = custom.iter().any(|schema| schema.resource.gvk == resource.gvk);
+        let builder = Builder { described, resource, custom, is_custom, flavour };
+        builder.put_objects(&mut paths);
+        for sub in &resource.subresources {
+            builder.put_subresource(&mut paths, &sub.name, &sub.gvk, &sub.verbs);
+        }
+        if !is_custom {
+            builder.put_watches(&mut paths);
+        }
+    }
+    paths
 }
 
 struct Builder<'r> {
+    described: &'r Described,
     resource: &'r Resource,
     custom: &'r [CustomSchema],
+    is_custom: bool,
     flavour: Flavour,
 }
 
 impl Builder<'_> {
+    fn put_objects(&self, paths: &mut Map<String, Value>) {
+        let (collection, resource) = (self.collection("", true), self.resource);
+        let verbs = |of_collection: bool| {
+            let offered = |name: &str| resource.verbs.iter().any(|given| given == name);
+            let fit = Verb::ALL.into_iter().filter(move |(_, verb)| verb.is_of_collection() == of_collection);
+            fit.filter(move |(name, _)| offered(name)).map(|(_, verb)| verb).collect::<Vec<_>>()
+        };
+        self.put(paths, &format!("{collection}/{{name}}"), &verbs(false), &resource.gvk, "");
+        if resource.namespaced && verbs(true).contains(&Verb::List) {
+            self.put(paths, &self.collection("", false), &[Verb::List], &resource.gvk, "");
+        }
+        self.put(paths, &collection, &verbs(true), &resource.gvk, "");
+    }
+
+    fn put_subresource(&self, paths: &mut Map<String, Value>, name: &str, kind: &GroupVersionKind, verbs: &[Text]) {
+        let path = format!("{}/{{name}}/{name}", self.collection("", true));
+        let offered = |name: &str| verbs.iter().any(|given| given == name);
+        if is_connection(kind) {
+            let is_proxy = name == "proxy";
+            let methods = PROXIED.into_iter().filter(|(method, _)| is_proxy || !matches!(*method, "head" | "options"));
+            let verbs: Vec<Verb> =
+                methods.filter(|(_, verb)| offered(verb)).map(|(method, _)| Verb::Connect(method)).collect();
+            self.put(paths, &path, &verbs, kind, name);
+            if is_proxy {
+                self.put(paths, &format!("{path}/{{path}}"), &verbs, kind, name);
+            }
+            return;
+        }
+        let verbs: Vec<Verb> = Verb::ALL.into_iter().filter(|(name, _)| offered(name)).map(|(_, verb)| verb).collect();
+        self.put(paths, &path, &verbs, kind, name);
+    }
+
+    /// The paths of watches from before lists could be followed.
+    fn put_watches(&self, paths: &mut Map<String, Value>) {
+        if !self.resource.verbs.iter().any(|verb| verb == "watch") {
+            return;
+        }
+        let (gvk, collection) = (&self.resource.gvk, self.collection("/watch", true));
+        self.put(paths, &collection, &[Verb::WatchList], gvk, "");
+        self.put(paths, &format!("{collection}/{{name}}"), &[Verb::Watch], gvk, "");
+        if self.resource.namespaced {
+            self.put(paths, &self.collection("/watch", false), &[Verb::WatchList], gvk, "");
+        }
+    }
+
+    /// The path of a collection, in a namespace if there are any.
+    fn collection(&self, prefix: &str, in_namespace: bool) -> String {
+        let namespace = if self.resource.namespaced && in_namespace { "/namespaces/{namespace}" } else { "" };
+        format!("/{}{prefix}{namespace}/{}", place(self.resource), self.resource.plural)
+    }
+
     fn put(
         &self,
         paths: &mut Map<String, Value>,
         path: &str,
-        possible: &[&str],
-        verbs: &[std::borrow::Cow<'static, str>],
+        verbs: &[Verb],
         kind: &GroupVersionKind,
         subresource: &str,
     ) {
-        let mut entry = Map::new();
-        for verb in possible.iter().filter(|verb| verbs.iter().any(|given| given == *verb)) {
-            let method = match *verb {
-                "list" | "get" => "get",
-                "create" => "post",
-                "update" => "put",
-                "patch" => "patch",
-                _ => "delete",
-            };
-            entry.insert(method.into(), self.operation(verb, path, kind, subresource));
-        }
-        if entry.is_empty() {
+        if verbs.is_empty() {
             return;
         }
-        let mut common = self.take_common(&mut entry);
-        if path.contains("{name}") {
-            common.push(self.path_parameter("name", &format!("Name of the {}.", self.resource.gvk.kind)));
-        }
-        if path.contains("{namespace}") {
-            common.push(self.path_parameter("namespace", "Namespace of the object."));
-        }
-        if !is_connection(kind) {
-            common.push(self.query(&PRETTY));
-        }
-        entry.insert("parameters".into(), Value::Array(common));
-        paths.insert(path.to_owned(), Value::Object(entry));
-    }
-
-    /// What all operations of a path have in common is told once, bodies apart.
-    fn take_common(&self, operations: &mut Map<String, Value>) -> Vec<Value> {
-        let parameters = |operation: &Value| operation.get("parameters").and_then(Value::as_array).cloned();
-        let mut lists = operations.values().filter_map(parameters);
-        let mut common = lists.next().unwrap_or_default();
-        common.retain(|one| one.get("in").and_then(Value::as_str) != Some("body"));
-        lists.for_each(|list| common.retain(|one| list.contains(one)));
-        for operation in operations.values_mut() {
-            if let Some(list) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
-                list.retain(|one| !common.contains(one));
-            }
-        }
-        common
-    }
-
-    fn operation(&self, verb: &str, path: &str, kind: &GroupVersionKind, subresource: &str) -> Value {
-        let changes = [DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
-        let (action, queries): (&str, Vec<&Parameter>) = match verb {
-            _ if is_connection(kind) => ("connect", Vec::new()),
-            "list" => ("list", LISTING.iter().collect()),
-            "deletecollection" => {
-                ("deletecollection", LISTING.iter().filter(|one| !WATCHING.contains(&one.0)).chain(&DELETING).collect())
-            }
-            "get" => ("get", Vec::new()),
-            "create" => ("post", changes.iter().collect()),
-            "update" => ("put", changes.iter().collect()),
-            "patch" => ("patch", changes.iter().chain([&FORCE]).collect()),
-            _ => ("delete", DELETING.iter().collect()),
-        };
-        let (body, body_types): (Option<String>, &[&str]) = match verb {
-            "create" | "update" if action != "connect" => (self.schema_name(kind), &["*/*"]),
-            "patch" if action != "connect" && !self.custom.is_empty() && Schemas::builtin().get(kind).is_none() => {
-                (Some(PATCH.to_owned()), &CUSTOM_PATCHES)
-            }
-            "patch" if action != "connect" => (Some(PATCH.to_owned()), &PATCHES),
-            "delete" | "deletecollection" if action != "connect" => (Some(DELETE_OPTIONS.to_owned()), &["*/*"]),
-            _ => (None, &["*/*"]),
-        };
-        let answer = match verb {
-            "list" => self.schema_name(&self.list_kind(kind)),
-            "delete" | "deletecollection" => Some(STATUS.to_owned()),
-            _ => self.schema_name(kind),
-        };
-        let gvk_value = gvk(kind);
-        let mut parameters: Vec<Value> = queries.into_iter().map(|one| self.query(one)).collect();
-        let mut operation = json!({
-            "description": format!("{verb} {}", if subresource.is_empty() { self.resource.plural.to_string() } else { format!("{} of {}", subresource, self.resource.plural) }),
-            "operationId": self.operation_id(if action == "connect" { action } else { verb }, verb, path, subresource),
-            "tags": [tag(&self.resource.gvk)],
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": gvk_value,
-        });
-        let Value::Object(map) = &mut operation else { return operation };
-        match self.flavour {
-            Flavour::Second => {
-                if let Some(body) = body {
-                    let required = verb != "delete" && verb != "deletecollection";
-                    parameters.push(json!({"name": "body", "in": "body", "required": required, "schema": reference(&body, self.flavour)}));
-                }
-                map.insert("consumes".into(), json!(body_types));
-                map.insert(
-                    "produces".into(),
-                    json!(self.produced(if action == "connect" { action } else { verb }, subresource)),
-                );
-                map.insert("schemes".into(), json!(["https"]));
-            }
-            Flavour::Third => {
-                if let Some(body) = body {
-                    let types: Map<String, Value> = body_types
-                        .iter()
-                        .map(|kind| ((*kind).to_owned(), json!({"schema": reference(&body, self.flavour)})))
-                        .collect();
-                    map.insert("requestBody".into(), json!({"content": types}));
-                }
-            }
-        }
-        map.insert("parameters".into(), Value::Array(parameters));
-        let answered = if action == "connect" || subresource == "log" { "connect" } else { verb };
-        map.insert("responses".into(), self.responses(answered, answer.as_deref()));
-        operation
-    }
-
-    /// In which encodings an operation answers.
-    fn produced(&self, verb: &str, subresource: &str) -> Vec<&'static str> {
-        let protobuf = has_protobuf(&self.resource.gvk);
-        let known = ENCODINGS.into_iter().filter(|one| protobuf || !one.ends_with("protobuf"));
-        match verb {
-            "connect" => vec!["*/*"],
-            "list" => {
-                let streams = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
-                known.chain(streams.into_iter().take(if protobuf { 2 } else { 1 })).collect()
-            }
-            _ if subresource == "log" => ["text/plain"].into_iter().chain(known).collect(),
-            _ => known.collect(),
-        }
-    }
-
-    fn responses(&self, verb: &str, answer: Option<&str>) -> Value {
-        if verb == "connect" {
-            let schema = json!({"type": "string"});
-            let ok = match self.flavour {
-                Flavour::Second => json!({"description": "OK", "schema": schema}),
-                Flavour::Third => json!({"description": "OK", "content": {"*/*": {"schema": schema}}}),
-            };
-            return json!({"200": ok, "401": {"description": "Unauthorized"}});
-        }
-        let with = |words: &str| {
-            let Some(answer) = answer else { return json!({"description": words}) };
-            let schema = reference(answer, self.flavour);
-            match self.flavour {
-                Flavour::Second => json!({"description": words, "schema": schema}),
-                Flavour::Third => {
-                    let content: Map<String, Value> = self
-                        .produced(verb, "")
-                        .into_iter()
-                        .map(|kind| (kind.to_owned(), json!({"schema": schema})))
-                        .collect();
-                    json!({"description": words, "content": content})
-                }
-            }
-        };
-        let mut all = json!({"200": with("OK"), "401": {"description": "Unauthorized"}});
-        if let (Value::Object(map), true) = (&mut all, matches!(verb, "create" | "update" | "patch")) {
-            map.insert("201".into(), with("Created"));
-        }
-        if let (Value::Object(map), true) = (&mut all, matches!(verb, "create" | "delete")) {
-            map.insert("202".into(), with("Accepted"));
-        }
-        all
+        let call = |verb: Verb| Call { builder: self, verb, path, kind, subresource };
+        let mut item: Map<String, Value> =
+            verbs.iter().map(|verb| (verb.method().to_owned(), call(*verb).operation())).collect();
+        let common = parameters::take_common(&mut item);
+        item.insert("parameters".into(), Value::Array(common));
+        paths.insert(path.to_owned(), Value::Object(item));
     }
 
     fn schema_name(&self, kind: &GroupVersionKind) -> Option<String> {
@@ -283,63 +226,207 @@ impl Builder<'_> {
         let custom = self.custom.iter().find(|schema| schema.resource.gvk == *kind);
         custom.map_or_else(|| list_of(kind), custom::list_of)
     }
+}
+
+/// One operation.
+struct Call<'c> {
+    builder: &'c Builder<'c>,
+    verb: Verb,
+    path: &'c str,
+    kind: &'c GroupVersionKind,
+    subresource: &'c str,
+}
+
+impl Call<'_> {
+    fn operation(&self) -> Value {
+        let gvk_of = if self.builder.is_custom { &self.builder.resource.gvk } else { self.kind };
+        let mut operation = json!({
+            "description": self.description(),
+            "operationId": self.id(),
+            "tags": [tag(&self.builder.resource.gvk)],
+            "x-kubernetes-action": self.verb.action(),
+            "x-kubernetes-group-version-kind": gvk(gvk_of),
+            "responses": self.responses(),
+        });
+        let Value::Object(map) = &mut operation else { return operation };
+        let mut parameters = self.parameters();
+        let (body, types) = self.body();
+        match self.builder.flavour {
+            Flavour::Second => {
+                if let Some((body, required)) = body {
+                    let mut told = json!({"name": "body", "in": "body", "schema": reference(&body, Flavour::Second)});
+                    if let (Value::Object(told), true) = (&mut told, required) {
+                        told.insert("required".into(), true.into());
+                    }
+                    parameters.push(told);
+                }
+                map.insert("consumes".into(), json!(types));
+                map.insert("produces".into(), json!(self.produced()));
+                map.insert("schemes".into(), json!(["https"]));
+            }
+            Flavour::Third => {
+                if let Some((body, required)) = body {
+                    let mut told = json!({"content": content(types, &reference(&body, Flavour::Third))});
+                    if let (Value::Object(told), true) = (&mut told, required) {
+                        told.insert("required".into(), true.into());
+                    }
+                    map.insert("requestBody".into(), told);
+                }
+            }
+        }
+        map.insert("parameters".into(), Value::Array(parameters));
+        operation
+    }
+
+    /// All parameters but the body.
+    fn parameters(&self) -> Vec<Value> {
+        let (flavour, mut found) = (self.builder.flavour, Vec::new());
+        if self.path.contains("/{name}") {
+            let of = if self.builder.is_custom { &self.builder.resource.gvk } else { self.kind };
+            found.push(parameters::of_path("name", &format!("name of the {}", of.kind), flavour));
+        }
+        if self.path.contains("/{namespace}") {
+            let words = "object name and auth scope, such as for teams and projects";
+            found.push(parameters::of_path("namespace", words, flavour));
+        }
+        if self.path.ends_with("/{path}") {
+            found.push(parameters::of_path("path", "path to the resource", flavour));
+        }
+        if !matches!(self.verb, Verb::Connect(_)) {
+            found.push(parameters::query(&parameters::PRETTY, flavour));
+        }
+        let queries = self.verb.queries(self.builder.is_custom).into_iter();
+        found.extend(queries.chain(parameters::of_stream(self.subresource)).map(|one| parameters::query(one, flavour)));
+        found
+    }
+
+    /// What is sent and whether it must be, and in which encodings.
+    fn body(&self) -> (Option<(String, bool)>, &'static [&'static str]) {
+        let is_custom = self.builder.is_custom;
+        let objects: &[&str] = if is_custom { &CUSTOM_BODIES } else { &ANY };
+        match self.verb {
+            Verb::Create | Verb::Replace => (self.builder.schema_name(self.kind).map(|name| (name, true)), objects),
+            Verb::Patch => (Some((PATCH.to_owned(), true)), if is_custom { &CUSTOM_PATCHES } else { &PATCHES }),
+            Verb::DeleteCollection if is_custom => (None, objects),
+            Verb::Delete | Verb::DeleteCollection => (Some((DELETE_OPTIONS.to_owned(), false)), objects),
+            _ => (None, objects),
+        }
+    }
+
+    /// In which encodings an operation answers.
+    fn produced(&self) -> Vec<&'static str> {
+        let count = if has_protobuf(&self.builder.resource.gvk) { ENCODINGS.len() } else { ENCODINGS.len() - 1 };
+        let known = ENCODINGS.into_iter().take(count);
+        match self.verb {
+            Verb::Connect(_) => ANY.to_vec(),
+            Verb::List | Verb::Watch | Verb::WatchList if !self.builder.is_custom => {
+                known.chain(STREAMS.into_iter().take(count - 1)).collect()
+            }
+            _ if self.is_log() => ["text/plain"].into_iter().chain(known).collect(),
+            _ => known.collect(),
+        }
+    }
+
+    fn is_log(&self) -> bool {
+        self.subresource == "log"
+    }
+
+    /// The shape of the answer.
+    fn answer(&self) -> Option<Value> {
+        let builder = self.builder;
+        let name = match self.verb {
+            Verb::Connect(_) => None,
+            _ if self.is_log() => None,
+            Verb::List => builder.schema_name(&builder.list_kind(self.kind)),
+            Verb::Watch | Verb::WatchList => Some(WATCH_EVENT.to_owned()),
+            Verb::Delete if builder.described.answers_deleted => builder.schema_name(self.kind),
+            Verb::Delete | Verb::DeleteCollection => Some(STATUS.to_owned()),
+            _ => builder.schema_name(self.kind),
+        };
+        match name {
+            Some(name) => Some(reference(&name, builder.flavour)),
+            None if matches!(self.verb, Verb::Connect(_)) || self.is_log() => Some(json!({"type": "string"})),
+            None => None,
+        }
+    }
+
+    fn responses(&self) -> Value {
+        let answer = self.answer();
+        let with = |words: &str| match (&answer, self.builder.flavour) {
+            (None, _) => json!({"description": words}),
+            (Some(shape), Flavour::Second) => json!({"description": words, "schema": shape}),
+            (Some(shape), Flavour::Third) => json!({"description": words, "content": content(&self.produced(), shape)}),
+        };
+        let mut all = Map::from_iter([
+            ("200".to_owned(), with("OK")),
+            ("401".to_owned(), json!({"description": "Unauthorized"})),
+        ]);
+        let patched = self.verb == Verb::Patch && !self.builder.is_custom;
+        if patched || matches!(self.verb, Verb::Create | Verb::Replace) {
+            all.insert("201".into(), with("Created"));
+        }
+        if matches!(self.verb, Verb::Create | Verb::Delete) {
+            all.insert("202".into(), with("Accepted"));
+        }
+        Value::Object(all)
+    }
+
+    fn description(&self) -> String {
+        let kind = &self.builder.resource.gvk.kind;
+        let sub = if self.subresource.is_empty() { String::new() } else { format!(" {} of", self.subresource) };
+        let followed = !self.builder.is_custom && self.builder.resource.verbs.iter().any(|verb| verb == "watch");
+        let old = "deprecated: use the 'watch' parameter with a list operation instead";
+        match self.verb {
+            Verb::List if followed => format!("list or watch objects of kind {kind}"),
+            Verb::List => format!("list objects of kind {kind}"),
+            Verb::Create => format!("create{sub}{}{kind}", article(kind)),
+            Verb::DeleteCollection => format!("delete collection of {kind}"),
+            Verb::Read => format!("read{sub} the specified {kind}"),
+            Verb::Replace => format!("replace{sub} the specified {kind}"),
+            Verb::Patch => format!("partially update{sub} the specified {kind}"),
+            Verb::Delete => format!("delete{}{kind}", article(kind)),
+            Verb::Watch => format!(
+                "watch changes to an object of kind {kind}. {old}, filtered to a single item with the 'fieldSelector' parameter."
+            ),
+            Verb::WatchList => format!("watch individual changes to a list of {kind}. {old}."),
+            Verb::Connect(method) => format!("connect {} requests to{sub} {kind}", method.to_ascii_uppercase()),
+        }
+    }
 
     /// Clients that are generated call their functions so.
-    fn operation_id(&self, action: &str, verb: &str, path: &str, subresource: &str) -> String {
-        let gvk = &self.resource.gvk;
-        let method = match verb {
-            "create" => "Post",
-            "update" => "Put",
-            "patch" => "Patch",
-            "delete" => "Delete",
-            _ => "Get",
+    fn id(&self) -> String {
+        let gvk = &self.builder.resource.gvk;
+        let (word, part) = self.verb.words();
+        let namespaced = self.builder.resource.namespaced;
+        let (scope, everywhere) = match (namespaced, self.path.contains("/{namespace}")) {
+            (true, true) => ("Namespaced", ""),
+            (true, false) => ("", "ForAllNamespaces"),
+            (false, _) => ("", ""),
         };
-        let (word, part) = match action {
-            "connect" => ("connect", method),
-            "get" => ("read", ""),
-            "update" => ("replace", ""),
-            "deletecollection" => ("delete", "Collection"),
-            other => (other, ""),
-        };
-        let scope = match (self.resource.namespaced, path.contains("{namespace}")) {
-            (true, true) => "Namespaced",
-            _ => "",
-        };
-        let everywhere = if self.resource.namespaced && scope.is_empty() { "ForAllNamespaces" } else { "" };
+        let list = if self.verb == Verb::WatchList { "List" } else { "" };
+        let rest = if self.path.ends_with("/{path}") { "WithPath" } else { "" };
         format!(
-            "{word}{}{}{part}{scope}{}{}{everywhere}",
+            "{word}{}{}{part}{scope}{}{}{list}{everywhere}{rest}",
             capital(&short_group(&gvk.group)),
             capital(&gvk.version),
             gvk.kind,
-            capital(subresource)
+            capital(self.subresource)
         )
-    }
-
-    fn query(&self, Parameter(name, kind, words): &Parameter) -> Value {
-        match self.flavour {
-            Flavour::Second => {
-                json!({"name": name, "in": "query", "type": kind, "description": words, "uniqueItems": true})
-            }
-            Flavour::Third => {
-                json!({"name": name, "in": "query", "description": words, "schema": {"type": kind, "uniqueItems": true}})
-            }
-        }
-    }
-
-    fn path_parameter(&self, name: &str, words: &str) -> Value {
-        match self.flavour {
-            Flavour::Second => {
-                json!({"name": name, "in": "path", "required": true, "type": "string", "description": words, "uniqueItems": true})
-            }
-            Flavour::Third => {
-                json!({"name": name, "in": "path", "required": true, "description": words, "schema": {"type": "string", "uniqueItems": true}})
-            }
-        }
     }
 }
 
-/// Parameters that only a list or watch has.
-const WATCHING: [&str; 2] = ["allowWatchBookmarks", "watch"];
+/// One shape in several encodings.
+pub(super) fn content(types: &[&str], shape: &Value) -> Value {
+    types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": shape}))).collect::<Map<_, _>>().into()
+}
+
+/// What stands before a kind in a sentence: nothing before a plural.
+fn article(kind: &str) -> &'static str {
+    if kind.ends_with('s') && !kind.ends_with("ss") {
+        return " ";
+    }
+    if kind.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']) { " an " } else { " a " }
+}
 
 /// Streams and proxies: their kinds end so, and no object is sent.
 fn is_connection(kind: &GroupVersionKind) -> bool {
@@ -351,13 +438,14 @@ fn tag(gvk: &GroupVersionKind) -> String {
 }
 
 /// A group as names of functions have it: without the project's domain, its parts joined.
-fn short_group(group: &str) -> String {
+pub(super) fn short_group(group: &str) -> String {
     let mut parts = group.strip_suffix(".k8s.io").unwrap_or(group).split('.');
     let first = parts.next().filter(|first| !first.is_empty()).unwrap_or("core").to_owned();
     parts.fold(first, |name, part| name + &capital(part))
 }
 
-fn capital(text: &str) -> String {
+/// With a capital at its beginning.
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
 }
@@ -377,6 +465,18 @@ mod tests {
             ("stable.example.com", "stableExampleCom"),
         ] {
             assert_eq!(short_group(group), name);
+        }
+    }
+
+    #[test]
+    fn a_kind_has_the_article_of_its_first_letter_and_a_plural_none() {
+        for (kind, with) in [
+            ("Pod", " a Pod"),
+            ("Ingress", " an Ingress"),
+            ("Endpoints", " Endpoints"),
+            ("IngressClass", " an IngressClass"),
+        ] {
+            assert_eq!(format!("{}{kind}", article(kind)), with);
         }
     }
 }

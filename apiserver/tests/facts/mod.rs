@@ -1,0 +1,116 @@
+//! What a server of the Kubernetes API tells about itself, as lines that can be compared: a line for each resource of
+//! discovery, each operation and each type of OpenAPI. Of operations and types the line has a hash of the content.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ring::digest::{SHA256, digest};
+use serde_json::{Map, Value};
+
+/// Facts by place: `apis/apps/v1` has one line for each of what it holds.
+pub(crate) type Facts = BTreeMap<String, BTreeSet<String>>;
+
+/// The facts of a document of OpenAPI version 3.
+pub(crate) fn of_document(document: &Value) -> BTreeSet<String> {
+    let document = comparable_document(document);
+    let mut lines = BTreeSet::new();
+    for (path, item) in entries(document.get("paths")) {
+        lines.insert(format!("{path} {}", hash(item.get("parameters").unwrap_or(&Value::Null))));
+        for (method, operation) in entries(Some(item)).filter(|(method, _)| *method != "parameters") {
+            let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
+            lines.insert(format!("{path} {method} {id} {}", hash(operation)));
+        }
+    }
+    for (name, schema) in entries(document.pointer("/components/schemas")) {
+        lines.insert(format!("{name} {}", hash(schema)));
+    }
+    lines.insert(format!("security {}", hash(document.pointer("/components/securitySchemes").unwrap_or(&Value::Null))));
+    lines
+}
+
+/// The facts of the resources that discovery tells of a version.
+pub(crate) fn of_resources(document: &Value) -> BTreeSet<String> {
+    let resources = document.get("resources").and_then(Value::as_array);
+    let line = |resource: &Value| {
+        let text = |value: &Value| match value {
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let keys = [
+            "name",
+            "singularName",
+            "kind",
+            "group",
+            "version",
+            "namespaced",
+            "shortNames",
+            "categories",
+            "verbs",
+            "storageVersionHash",
+        ];
+        keys.iter().map(|key| resource.get(*key).map(text).unwrap_or_default()).collect::<Vec<_>>().join(" ")
+    };
+    resources.into_iter().flatten().map(line).collect()
+}
+
+/// A document without what differs on purpose, words of lists and watch events included.
+pub(crate) fn comparable_document(document: &Value) -> Value {
+    let mut document = comparable(document);
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for (name, schema) in schemas.into_iter().flatten() {
+        if name.ends_with("List") || name.ends_with(".WatchEvent") {
+            *schema = without_words(schema);
+        }
+    }
+    document
+}
+
+/// Without what differs on purpose: CBOR, which is off by default, and the words of query parameters, which are ours.
+fn comparable(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let is_query = map.get("in").is_some_and(|place| place == "query");
+            let kept = |key: &str| !(key.contains("cbor") || is_query && key == "description");
+            let kept = map.iter().filter(|(key, _)| kept(key));
+            Value::Object(kept.map(|(key, value)| (key.clone(), comparable(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(list) => {
+            let known = |one: &&Value| !one.as_str().is_some_and(|one| one.contains("cbor"));
+            Value::Array(list.iter().filter(known).map(comparable).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Lists are described in words that differ from kind to kind, and that no library of ours knows.
+fn without_words(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(key, value)| !(*key == "description" && value.is_string()));
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_words(value))).collect::<Map<_, _>>())
+        }
+        Value::Array(list) => list.iter().map(without_words).collect(),
+        other => other.clone(),
+    }
+}
+
+fn entries(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
+    value.and_then(Value::as_object).into_iter().flatten()
+}
+
+/// Of the content: objects are sorted by their keys, so that the same content has the same text.
+fn hash(value: &Value) -> String {
+    let digest = digest(&SHA256, sorted(value).to_string().as_bytes());
+    digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let sorted_map: BTreeMap<&String, Value> = map.iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(sorted_map.into_iter().map(|(key, value)| (key.clone(), value)).collect())
+        }
+        Value::Array(list) => list.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,115 @@
+//! What is served against what Kubernetes 1.36 tells of itself, by tables of facts that were derived from its discovery
+//! and its OpenAPI (`tests/upstream/*.txt`; `make reference` derives them again and holds them against their source).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what sets a test up fails as the test does")]
+
+use std::collections::BTreeSet;
+
+use martello_apiserver::{
+    discovery::Documents,
+    http::documents::described,
+    openapi::{Described, OpenApi},
+    registry::{Registry, versions::RuntimeConfig},
+};
+use serde_json::Value;
+
+mod facts;
+
+use facts::Facts;
+
+const OPENAPI: &str = include_str!("upstream/openapi.txt");
+const DISCOVERY: &str = include_str!("upstream/discovery.txt");
+
+/// Places that are not served, each with its reason.
+const NOT_SERVED: [(&str, &str); 15] = [
+    ("apis/certificates.k8s.io/v1alpha1", "off by default, and not built yet"),
+    ("apis/certificates.k8s.io/v1beta1", "off by default, and not built yet"),
+    ("apis/coordination.k8s.io/v1alpha2", "off by default, and not built yet"),
+    ("apis/coordination.k8s.io/v1beta1", "off by default, and not built yet"),
+    ("apis/internal.apiserver.k8s.io", "its one version is off by default, and not built yet"),
+    ("apis/internal.apiserver.k8s.io/v1alpha1", "off by default, and not built yet"),
+    ("apis/resource.k8s.io/v1alpha3", "off by default, and not built yet"),
+    ("apis/resource.k8s.io/v1beta1", "off by default, and not built yet"),
+    ("apis/scheduling.k8s.io/v1alpha2", "off by default, and not built yet"),
+    ("apis/storagemigration.k8s.io", "its one version is off by default, and not built yet"),
+    ("apis/storagemigration.k8s.io/v1beta1", "off by default, and not built yet"),
+    ("logs", "the logs of the server's machine are nobody's who only has an identity"),
+    ("apis/resource.k8s.io/v1beta2 devicetaintrules", "off by default, and not built yet"),
+    ("apis/resource.k8s.io/v1beta2 DeviceTaintRule", "of what is not built yet"),
+    ("apis/resource.k8s.io/v1beta2 DeviceTaintSelector", "of what is not built yet"),
+];
+
+/// Facts of a file: a place, then its lines.
+fn read(text: &str) -> Facts {
+    let mut facts = Facts::new();
+    let mut place = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix('@') {
+            Some(name) => {
+                name.clone_into(&mut place);
+                facts.entry(place.clone()).or_default();
+            }
+            None => {
+                facts.entry(place.clone()).or_default().insert(line.to_owned());
+            }
+        }
+    }
+    facts
+}
+
+/// Everything that can be switched on.
+fn registry() -> Registry {
+    Registry::serving(&RuntimeConfig::parse(&["api/all=true".to_owned()]).unwrap())
+}
+
+fn is_ours(group: &str) -> bool {
+    group == "martello.dev"
+}
+
+fn differences(ours: &Facts, theirs: &Facts) -> Vec<String> {
+    let is_excused = |place: &str, line: &str| {
+        NOT_SERVED.iter().any(|(excused, _)| match excused.split_once(' ') {
+            None => *excused == place,
+            Some((of, part)) => of == place && line.contains(part),
+        })
+    };
+    let none = BTreeSet::new();
+    let places: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let mut found = Vec::new();
+    for place in places {
+        let (mine, known) = (ours.get(place).unwrap_or(&none), theirs.get(place).unwrap_or(&none));
+        let missing = known.difference(mine).filter(|line| !is_excused(place, line));
+        found.extend(missing.map(|line| format!("{place}: missing {line}")));
+        found.extend(mine.difference(known).map(|line| format!("{place}: told and not known {line}")));
+    }
+    found
+}
+
+#[test]
+fn openapi_tells_what_upstream_tells() {
+    let open: Vec<Described> =
+        described(&registry()).into_iter().filter(|one| !is_ours(&one.resource.gvk.group)).collect();
+    let open = OpenApi::new(&open, "v1.36.0");
+    let index: Value = serde_json::from_slice(open.v3_index()).unwrap();
+    let places = index.get("paths").and_then(Value::as_object).unwrap().keys();
+    let told = places.map(|place| {
+        let document: Value = serde_json::from_slice(&open.v3(place).unwrap().0.plain()).unwrap();
+        (place.clone(), facts::of_document(&document))
+    });
+    let found = differences(&told.collect(), &read(OPENAPI));
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn discovery_tells_what_upstream_tells() {
+    let resources: Vec<_> = registry().resources().filter(|one| !is_ours(&one.gvk.group)).cloned().collect();
+    let documents = Documents::new(&resources, "127.0.0.1:6443");
+    let versions: BTreeSet<(&str, &str)> = resources.iter().map(|one| (&*one.gvk.group, &*one.gvk.version)).collect();
+    let told = versions.into_iter().map(|(group, version)| {
+        let place = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+        let document: Value = serde_json::from_slice(&documents.resources(group, version).unwrap()).unwrap();
+        (place, facts::of_resources(&document))
+    });
+    let found = differences(&told.collect(), &read(DISCOVERY));
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+}
