@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::Identity;
-use crate::tls::provider;
+use crate::tls::{provider, schemes, verify_signature};
 
 /// Most certificates of one bundle.
 const MAX_BUNDLE: usize = 500;
@@ -76,10 +76,7 @@ pub fn foreign_config(trust: ForeignTrust, identity: Option<&Identity>) -> Resul
 }
 
 /// What judges servers by authorities, and by certificates of their own that stand among these.
-///
-/// # Errors
-/// When none of the authorities can be used.
-pub fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, ForeignError> {
+fn verifier(authorities: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, ForeignError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(authorities.iter().cloned());
     let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
@@ -185,12 +182,11 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms)
+        verify_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        schemes()
     }
 }
 

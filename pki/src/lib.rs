@@ -6,7 +6,7 @@
 
 pub mod authority;
 pub mod enroll;
-pub mod foreign;
+mod foreign;
 pub mod identity;
 pub mod join;
 pub mod oidc;

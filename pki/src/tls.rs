@@ -155,7 +155,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        schemes()
     }
 }
 
@@ -220,7 +220,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        schemes()
     }
 }
 
@@ -236,7 +236,13 @@ fn pinned(authorities: &[Fingerprint], chain: &[CertificateDer<'_>]) -> Result<A
     built.map_err(|_| unknown_issuer())
 }
 
-fn verify_signature(
+/// The signatures that are understood.
+pub(crate) fn schemes() -> Vec<SignatureScheme> {
+    provider().signature_verification_algorithms.supported_schemes()
+}
+
+/// Checks a signature of a TLS 1.3 handshake.
+pub(crate) fn verify_signature(
     message: &[u8],
     certificate: &CertificateDer<'_>,
     signed: &DigitallySignedStruct,

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod foreign;
 pub mod fuzz;
 pub mod kubectl;
 pub mod load;

@@ -1,24 +1,24 @@
 //! Webhooks: a real server that is asked, refuses, changes objects, is late, lies, or is not there.
 
 use std::{
-    convert::Infallible,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Bytes, body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::body::Bytes;
 use martello_tests::{
     cluster::Cluster,
+    foreign::ForeignServer,
     raw::{Answer, Endpoint},
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{
+    SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
@@ -35,40 +35,15 @@ struct Hook {
 
 impl Hook {
     async fn start() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut parameters = rcgen::CertificateParams::default();
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = parameters.self_signed(&key).unwrap();
-        let issuer = rcgen::Issuer::new(parameters, key);
-        let own_key = rcgen::KeyPair::generate().unwrap();
-        let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let own = own.signed_by(&own_key, &issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![own.der().clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der())),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Self::speaking(&TLS13).await
+    }
+
+    async fn speaking(version: &'static SupportedProtocolVersion) -> Self {
         let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
         let notes = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, notes) = (acceptor.clone(), Arc::clone(&notes));
-                tokio::spawn(async move {
-                    let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let serve = service_fn(move |request| answer(request, Arc::clone(&notes)));
-                    drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), serve).await);
-                });
-            }
-        });
-        Self { port, authority: STANDARD.encode(authority.pem()), seen }
+        let server =
+            ForeignServer::start(&[version], move |request| answer(request, Arc::clone(&notes))).await.unwrap();
+        Self { port: server.port, authority: STANDARD.encode(server.authority_pem), seen }
     }
 
     /// A configuration with one webhook, for ConfigMaps whose label `hook` is the configuration's name.
@@ -89,12 +64,8 @@ impl Hook {
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    notes: Arc<Mutex<Vec<Value>>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let path = request.uri().path().to_owned();
-    let body = request.into_body().collect().await.unwrap().to_bytes();
+async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Response<Full<Bytes>> {
+    let (path, body) = (request.uri().path().to_owned(), request.into_body());
     let review: Value = serde_json::from_slice(&body).unwrap();
     let asked = &review["request"];
     let mut response = json!({"uid": asked["uid"], "allowed": true});
@@ -118,13 +89,13 @@ async fn answer(
         "/fails" => {
             let mut answer = Response::new(Full::from("out of order"));
             *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-            return Ok(answer);
+            return answer;
         }
         _ => {}
     }
     notes.lock().unwrap().push(review);
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-    Ok(Response::new(Full::from(review.to_string())))
+    Response::new(Full::from(review.to_string()))
 }
 
 fn config_map(name: &str, hook: &str) -> String {
@@ -181,6 +152,22 @@ async fn a_webhook_changes_and_another_refuses() {
     assert_eq!(review["request"]["kind"], json!({"group": "", "version": "v1", "kind": "ConfigMap"}));
     assert_eq!(review["request"]["object"]["metadata"]["name"], "a");
     assert!(review["request"]["userInfo"]["groups"].as_array().is_some_and(|groups| !groups.is_empty()));
+}
+
+#[tokio::test]
+async fn a_webhook_of_tls_1_2_is_called_and_one_without_a_bundle_is_not_trusted() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let hook = Hook::speaking(&TLS12).await;
+    let kind = "ValidatingWebhookConfiguration";
+    make(&admin, VALIDATING, &hook.configuration(kind, "judge", "/judge", json!({}))).await;
+    until(&admin, "bad", "judge", 403).await;
+    let mut unvouched = hook.configuration(kind, "unvouched", "/judge", json!({}));
+    unvouched["webhooks"][0]["clientConfig"]["caBundle"] = Value::Null;
+    make(&admin, VALIDATING, &unvouched).await;
+    let message = until(&admin, "x", "unvouched", 500).await.json()["message"].as_str().unwrap().to_owned();
+    let told = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    assert!(message.ends_with(told), "{message}");
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! The way to a webhook: a URL or a Service, over TLS that the configuration's authority vouches for.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -12,13 +9,9 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use martello_api::status::ApiError;
-use martello_pki::foreign;
+use martello_pki::{ForeignTrust, foreign_config};
 use parking_lot::Mutex;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    version::TLS13,
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -33,6 +26,7 @@ use crate::{
 const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 /// Most bytes of a failure's body that are told.
 const MAX_FAILURE_CHARS: usize = 2048;
+const UNKNOWN_AUTHORITY: &str = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
@@ -102,7 +96,6 @@ impl Caller {
     }
 
     async fn connect(&self, core: &Core) -> Result<Sender, String> {
-        let tls = self.tls.clone()?;
         let (host, port) = match &self.target {
             Target::Url { host, port, .. } => (host.clone(), *port),
             Target::Service { namespace, name, port, .. } => {
@@ -114,7 +107,8 @@ impl Caller {
         let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|error| dialed(&shown, &error))?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| untrusted(&error))?;
+        let stream =
+            TlsConnector::from(self.tls.clone()?).connect(name, tcp).await.map_err(|error| untrusted(&error))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -188,23 +182,13 @@ impl Target {
 
 /// A client that trusts the authorities of a bundle, and nobody where there is none.
 fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
-    static PROVIDER: LazyLock<Arc<rustls::crypto::CryptoProvider>> =
-        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
-    let pem = STANDARD.decode(bundle).map_err(|error| format!("unable to load root certificates: {error}"))?;
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let authorities =
-        read.map_err(|_| "unable to load root certificates: unable to parse bytes as PEM block".to_owned())?;
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|error| error.to_string())?;
-    let config = if authorities.is_empty() {
-        builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
-    } else {
-        let verifier =
-            foreign::verifier(authorities).map_err(|error| format!("unable to load root certificates: {error}"))?;
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-    };
-    Ok(Arc::new(config))
+    let unusable = |why: &dyn std::fmt::Display| format!("unable to load root certificates: {why}");
+    let pem = STANDARD.decode(bundle).map_err(|error| unusable(&error))?;
+    if pem.is_empty() {
+        return Err(UNKNOWN_AUTHORITY.to_owned());
+    }
+    let trust = ForeignTrust::from_pem(&pem).map_err(|error| error.to_string())?;
+    foreign_config(trust, None).map_err(|error| unusable(&error))
 }
 
 /// Where a Service's port leads: an endpoint that is ready.
@@ -269,9 +253,7 @@ fn untrusted(error: &std::io::Error) -> String {
     use rustls::{CertificateError as Why, Error};
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let x509 = match inner {
-        Some(Error::InvalidCertificate(Why::UnknownIssuer | Why::BadSignature)) => {
-            "certificate signed by unknown authority".to_owned()
-        }
+        Some(Error::InvalidCertificate(Why::UnknownIssuer | Why::BadSignature)) => return UNKNOWN_AUTHORITY.to_owned(),
         Some(Error::InvalidCertificate(Why::Expired | Why::ExpiredContext { .. })) => {
             "certificate has expired or is not yet valid".to_owned()
         }
