@@ -1,7 +1,5 @@
 //! Tokens of identity providers (OpenID Connect): signature, issuer, audience and time. What the claims mean is for the caller.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -55,9 +53,9 @@ pub enum OidcError {
     Keys(String),
 }
 
-/// The keys of a provider.
+/// The keys of a provider, each with its name if it has one.
 #[derive(Clone, Default)]
-pub struct Keys(HashMap<String, DecodingKey>);
+pub struct Keys(Vec<(Option<String>, DecodingKey)>);
 
 impl Keys {
     /// Reads the provider's document (RFC 7517). Keys of kinds that are not verified here are left out.
@@ -71,9 +69,15 @@ impl Keys {
         }
         let usable = |jwk: &Jwk| {
             let key = DecodingKey::from_jwk(jwk).ok()?;
-            Some((jwk.common.key_id.clone().unwrap_or_default(), key))
+            Some((jwk.common.key_id.clone(), key))
         };
         Ok(Self(set.keys.iter().filter_map(usable).collect()))
+    }
+
+    /// Those that may have signed a token that names `kid`, or no key at all.
+    fn of<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a DecodingKey> {
+        let kid = kid.filter(|kid| !kid.is_empty());
+        self.0.iter().filter(move |(name, _)| kid.is_none() || name.as_deref() == kid).map(|(_, key)| key)
     }
 }
 
@@ -109,14 +113,19 @@ pub fn verify(
     if !ALGORITHMS.contains(&header.alg) {
         return Err(OidcError::Signature);
     }
-    let key = keys.0.get(header.kid.as_deref().unwrap_or_default()).ok_or(OidcError::UnknownKey)?;
     let mut validation = Validation::new(header.alg);
     // Times and audiences are checked below, with the time that was passed in.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
-    let claims = jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| OidcError::Signature)?.claims;
+    let kid = header.kid.as_deref();
+    let signed = keys.of(kid).find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &validation).ok());
+    let Some(claims) = signed.map(|signed| signed.claims) else {
+        // Of a token that names no key, the provider may have the right one by now.
+        let known = kid.is_some() && keys.of(kid).next().is_some();
+        return Err(if known { OidcError::Signature } else { OidcError::UnknownKey });
+    };
     if claims.get("iss").and_then(Value::as_str) != Some(issuer) {
         return Err(OidcError::Issuer);
     }

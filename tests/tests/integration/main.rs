@@ -16,6 +16,7 @@ mod bad_input;
 mod basics;
 mod crash;
 mod custom;
+mod identity;
 mod kubectl;
 mod node_agent;
 mod node_rules;
