@@ -112,14 +112,25 @@ pub async fn of_pod(core: &Arc<Core>, namespace: &str, name: &str, port: Option<
     }
 }
 
-/// One of those that serve a Service at the port of this name or number; the only port where none is named.
-pub async fn of_service(core: &Arc<Core>, namespace: &str, name: &str, port: &str) -> Result<Backend, ApiError> {
+/// One of those that serve a Service at the port of this name or number, or at the port without a name. `asked` is what
+/// messages call it.
+pub async fn of_service(
+    core: &Arc<Core>,
+    namespace: &str,
+    name: &str,
+    port: &str,
+    asked: &str,
+) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "services").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, namespace, name).await?;
     let service = core.value(kind, &entry).await?;
     let port_name = port_name(&service, name, port)?;
-    let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
     let slices = slices(core, namespace, name).await?;
+    let is_empty = slices.iter().all(|slice| object::list(slice, &["endpoints"]).is_empty());
+    let none = || {
+        let about = if is_empty { name } else { asked };
+        ApiError::unavailable(format!("no endpoints available for service {about:?}"))
+    };
     let ready = endpoints(&slices, &port_name);
     let (endpoint, port) = ready.choose(&mut rand::rng()).ok_or_else(none)?;
     let target = object::at(endpoint, &["targetRef"]);
@@ -130,20 +141,14 @@ pub async fn of_service(core: &Arc<Core>, namespace: &str, name: &str, port: &st
     Ok(Backend::Direct { host: host.to_owned(), port: *port })
 }
 
-/// The name of the Service's port that is meant; empty for a port without a name.
+/// The name of the Service's port that is meant; empty for the port without a name.
 fn port_name(service: &Value, name: &str, wanted: &str) -> Result<String, ApiError> {
     let ports = object::list(service, &["spec", "ports"]);
-    let named = |port: &Value| object::text(port, &["name"]).to_owned();
-    if let Ok(number) = wanted.parse::<i64>() {
-        let found = ports.iter().find(|port| object::int(port, &["port"]) == Some(number));
-        return found
-            .map(named)
-            .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")));
-    }
-    match (wanted, ports) {
-        ("", [only]) => Ok(named(only)),
-        _ => Ok(wanted.to_owned()),
-    }
+    let Ok(number) = wanted.parse::<i64>() else { return Ok(wanted.to_owned()) };
+    let found = ports.iter().find(|port| object::int(port, &["port"]) == Some(number));
+    found
+        .map(|port| object::text(port, &["name"]).to_owned())
+        .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")))
 }
 
 /// The slices of a Service.
@@ -184,6 +189,7 @@ mod tests {
         let service = json!({"spec": {"ports": [{"name": "web", "port": 80}, {"name": "tls", "port": 443}]}});
         assert_eq!(port_name(&service, "s", "443").unwrap(), "tls");
         assert_eq!(port_name(&service, "s", "web").unwrap(), "web");
+        assert_eq!(port_name(&service, "s", "").unwrap(), "");
         assert_eq!(port_name(&service, "s", "81").unwrap_err().message, "no service port 81 found for service \"s\"");
     }
 

@@ -198,7 +198,8 @@ impl Extension {
         mut outgoing: Outgoing,
     ) -> Result<http::Response<hyper::body::Incoming>, String> {
         let config = self.tls.clone().ok_or("its caBundle can't be used")?;
-        let found = backends::of_service(core, &self.namespace, &self.service, &self.port.to_string()).await;
+        let found =
+            backends::of_service(core, &self.namespace, &self.service, &self.port.to_string(), &self.service).await;
         let backend: Backend = found.map_err(|error| error.message)?;
         let name = format!("{}.{}.svc", self.service, self.namespace);
         outgoing.host.clone_from(&name);
