@@ -22,6 +22,7 @@ use super::{
     extension,
     info::RequestInfo,
     negotiate::{Accepted, NotAcceptable, accept, accept_without_tables, content_type},
+    outbound::Takeover,
     query::Query,
     reply::{self, Reply},
     routes,
@@ -98,7 +99,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
         Ok(user) => {
             if let Some(visit) = origin.visit.as_ref().filter(|_| user.name != ANONYMOUS) {
-                visit.prove();
+                visit.prove(&user.name);
             }
             user
         }
@@ -117,6 +118,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         }
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+    let upgrade = upgrade.map(|stream| Takeover { stream, visit: origin.visit.as_ref().map(Visit::begin) });
     let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated);
     let (flow, seat) = match seated(core, &origin.peer, &user, &info).await {
         Ok(seated) => seated,
@@ -200,7 +202,7 @@ struct Passed {
     query: Query,
     headers: HeaderMap,
     permit: Permit,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    upgrade: Option<Takeover>,
     now: jiff::Timestamp,
     notes: Arc<Mutex<Vec<Note>>>,
 }
@@ -257,12 +259,17 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         && !core.registry.has_version(&extension.group, &extension.version)
     {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
-        let body = if upgrade_wanted(&headers) { Bytes::new() } else { read_body(request).await.map_err(plain)? };
+        let body = if upgrade_wanted(&headers) {
+            Bytes::new()
+        } else {
+            read_body(request, BODY_TIMEOUT).await.map_err(plain)?
+        };
         let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };
         return extension::serve(core, &extension, asked).await.map_err(plain);
     }
     let Target::Resource(target) = info.target.clone() else {
-        let body = if method == Method::GET { Bytes::new() } else { read_body(request).await.map_err(plain)? };
+        let body =
+            if method == Method::GET { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
         let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
         return Ok(compress(gzip, reply));
     };
@@ -286,7 +293,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let body = if method == Method::GET || upgrade_wanted(&headers) {
         Bytes::new()
     } else {
-        read_body(request).await.map_err(plain)?
+        read_body(request, BODY_TIMEOUT).await.map_err(plain)?
     };
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let call = Call {
@@ -382,8 +389,8 @@ fn accepted(header: &str, verb: &str, target: &ResourceTarget, kind: &Kind) -> R
 }
 
 /// Reads a body, bounded in bytes and in time.
-async fn read_body(request: Request<RequestBody>) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body())).await {
+async fn read_body(request: Request<RequestBody>, patience: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(patience, collect(request.into_body())).await {
         Ok(collected) => collected,
         Err(_) => Err(ApiError::new(408, "Timeout", "the request's body did not arrive in time")),
     }
@@ -417,5 +424,36 @@ async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
 pub fn set_audit_id(reply: &mut Reply, id: &str) {
     if let Ok(value) = HeaderValue::from_str(id) {
         reply.headers_mut().insert("audit-id", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    fn body(frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> Request<RequestBody> {
+        let frames = frames.map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)));
+        Request::new(StreamBody::new(frames).boxed_unsync())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_in_time_is_not_waited_for() {
+        let dawdling = futures::stream::iter([Bytes::from_static(b"{")]).chain(futures::stream::pending());
+        let error = read_body(body(dawdling), Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!((error.code, error.reason.as_str()), (408, "Timeout"));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_cut_off_at_its_limit_whatever_its_pieces() {
+        let piece = || Bytes::from(vec![b' '; MAX_BODY_BYTES / 4]);
+        let fits = futures::stream::iter(std::iter::repeat_with(piece).take(4));
+        assert_eq!(read_body(body(fits), BODY_TIMEOUT).await.unwrap().len(), MAX_BODY_BYTES);
+        let endless = futures::stream::iter(std::iter::repeat_with(piece));
+        let error = read_body(body(endless), BODY_TIMEOUT).await.unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (413, "Request entity too large: limit is 3145728"));
     }
 }

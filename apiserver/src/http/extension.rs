@@ -33,7 +33,7 @@ pub struct Asked<'a> {
     /// Its body.
     pub body: Bytes,
     /// Its connection, if that may be taken over.
-    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    pub upgrade: Option<outbound::Takeover>,
 }
 
 /// Lets the extension server answer.

@@ -17,7 +17,7 @@ use super::{
     body::{BoxError, ReplyBody},
     reply::Reply,
 };
-use crate::server::{Core, NodeIo};
+use crate::server::{Busy, Core, NodeIo};
 
 /// How long a connection may take to be made, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ pub async fn collect(answer: Response<Incoming>, limit: usize) -> Result<Bytes, 
 }
 
 /// Passes an answer on as it comes. One that takes the connection over joins both ends.
-pub fn pass_back(core: &Core, answer: Response<Incoming>, client: Option<hyper::upgrade::OnUpgrade>) -> Reply {
+pub fn pass_back(core: &Core, answer: Response<Incoming>, client: Option<Takeover>) -> Reply {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match client {
             Some(client) => switch(core, answer, client),
@@ -155,6 +155,12 @@ pub fn pass_back(core: &Core, answer: Response<Incoming>, client: Option<hyper::
     reply
 }
 
+/// A client's connection that is to be taken over. It counts as the client's until the stream ends.
+pub struct Takeover {
+    pub(super) stream: hyper::upgrade::OnUpgrade,
+    pub(super) visit: Option<Busy>,
+}
+
 /// The frames of a body, as they come.
 #[must_use]
 pub fn frames(body: Incoming) -> ReplyBody {
@@ -168,7 +174,8 @@ pub fn frames(body: Incoming) -> ReplyBody {
     ReplyBody::Stream(Box::pin(frames))
 }
 
-fn switch(core: &Core, answer: Response<Incoming>, client: hyper::upgrade::OnUpgrade) -> Reply {
+/// Joins both ends of a connection that is taken over: the bytes pass unread.
+pub fn switch(core: &Core, answer: Response<Incoming>, client: Takeover) -> Reply {
     let mut reply = Response::new(ReplyBody::empty());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in answer.headers() {
@@ -176,7 +183,14 @@ fn switch(core: &Core, answer: Response<Incoming>, client: hyper::upgrade::OnUpg
     }
     let drain = core.drain.clone();
     tokio::spawn(async move {
-        let (other, client) = match tokio::try_join!(hyper::upgrade::on(answer), client) {
+        let Takeover { stream, visit } = client;
+        let sent_off = async {
+            match &visit {
+                Some(visit) => visit.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (other, client) = match tokio::try_join!(hyper::upgrade::on(answer), stream) {
             Ok(both) => both,
             Err(error) => return tracing::debug!(%error, "a stream was not taken over"),
         };
@@ -187,6 +201,7 @@ fn switch(core: &Core, answer: Response<Incoming>, client: hyper::upgrade::OnUpg
                     tracing::debug!(%error, "a stream ended");
                 }
             }
+            () = sent_off => {}
             () = drain.cancelled() => {}
         }
     });

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, BodyStream, Empty};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use martello_api::status::ApiError;
 
-use super::{
-    body::{BoxError, ReplyBody},
-    reply::Reply,
-};
+use super::{outbound, reply::Reply};
 use crate::{
     registry::{call::Call, core::node_proxy::NodeAddress},
     server::Core,
@@ -84,18 +80,7 @@ pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, _call: &Ca
     }
     let content_type =
         answer.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("text/plain"));
-    Ok(super::reply::reply(200, content_type, frames(answer.into_body())))
-}
-
-fn frames(body: Incoming) -> ReplyBody {
-    let frames = BodyStream::new(body).filter_map(|frame| {
-        let data = match frame {
-            Ok(frame) => frame.into_data().ok().map(Ok),
-            Err(error) => Some(Err(BoxError::from(error))),
-        };
-        std::future::ready(data)
-    });
-    ReplyBody::Stream(Box::pin(frames))
+    Ok(super::reply::reply(200, content_type, outbound::frames(answer.into_body())))
 }
 
 /// What the agent says is wrong, as the client is told.
@@ -135,30 +120,5 @@ pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(failure(answer).await);
     }
-    let mut reply = Response::new(ReplyBody::empty());
-    *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    for (name, value) in answer.headers() {
-        reply.headers_mut().append(name.clone(), value.clone());
-    }
-    let drain = core.drain.clone();
-    let name = node.name.clone();
-    tokio::spawn(async move {
-        let (agent, client) = match tokio::try_join!(hyper::upgrade::on(answer), client) {
-            Ok(both) => both,
-            Err(error) => {
-                tracing::debug!(%error, node = name, "a stream was not taken over");
-                return;
-            }
-        };
-        let (mut agent, mut client) = (TokioIo::new(agent), TokioIo::new(client));
-        tokio::select! {
-            copied = tokio::io::copy_bidirectional(&mut client, &mut agent) => {
-                if let Err(error) = copied {
-                    tracing::debug!(%error, node = name, "a stream ended");
-                }
-            }
-            () = drain.cancelled() => {}
-        }
-    });
-    Ok(reply)
+    Ok(outbound::switch(core, answer, client))
 }

@@ -12,7 +12,7 @@ use super::{
     core::connect_options::ConnectOptions,
     options::{MAX_MANAGER_BYTES, is_printable},
 };
-use crate::http::{negotiate::Accepted, query::Query};
+use crate::http::{negotiate::Accepted, outbound::Takeover, query::Query};
 
 /// A call that was authorized: handlers can't be reached without its [`Permit`].
 pub struct Call {
@@ -43,7 +43,7 @@ pub struct Call {
     /// What the audit trail is told besides.
     pub notes: Arc<Mutex<Vec<Note>>>,
     /// The connection, for calls that take it over.
-    pub upgrade: Mutex<Option<hyper::upgrade::OnUpgrade>>,
+    pub upgrade: Mutex<Option<Takeover>>,
     /// What a call that connects asks for, as policies and webhooks let it pass.
     pub connects: ConnectOptions,
     /// Headers of the request, for calls that are passed on.

@@ -1,60 +1,70 @@
-//! Connections of callers who have proved nothing yet: how many are kept, and for how long.
+//! Connections: who may keep how many, and for how long.
 //!
-//! Whoever showed a trusted certificate or token on a connection may keep it. The rest share a few places, some for each
-//! network: when one comes too many, the oldest goes. So a stranger who opens connections without end pushes out their own
-//! connections and nobody else's, and who has something to show does so within milliseconds, long before they are pushed.
+//! Whoever showed a trusted certificate or token on a connection may keep it, up to a number for each user. The rest, those of
+//! a user beyond that number included, share a few places, some for each network: when one comes too many, the oldest goes.
+//! So a stranger who opens connections without end pushes out their own connections and nobody else's, and who has something
+//! to show does so within milliseconds, long before they are pushed; and no user takes all the places.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Connections of one network that have proved nothing: more than health checks and clients that just begin ever need.
 const MOST_OF_A_NETWORK: usize = 200;
 /// The same, of all networks: at some 60 KiB each, 120 MiB.
 const MOST_OF_ALL: usize = 2_000;
-/// How long such a connection may be without a request. The keep-alive of HTTP/1.1 ends sooner.
+/// Connections that one user may keep, streams that were taken over included: a quarter of all, so that it takes more than
+/// one stolen identity to shut everybody else out, and far more than any client opens.
+const MOST_OF_A_USER: usize = 5_000;
+/// How long a connection that has proved nothing may be without a request. The keep-alive of HTTP/1.1 ends sooner.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// All connections that have proved nothing yet. Clones share them.
+/// All connections. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Callers {
     strangers: Arc<Mutex<Strangers>>,
+    /// How many connections each user keeps.
+    known: Arc<Mutex<HashMap<String, usize>>>,
+    most_of_a_user: usize,
 }
 
 impl Callers {
-    /// None yet; `places` is how many connections there can be at once, of which strangers get a quarter at most.
+    /// None yet; `places` is how many connections there can be at once, of which strangers get a quarter at most, and so
+    /// does a user.
     pub(super) fn new(places: usize) -> Self {
         let most = (places / 4).clamp(1, MOST_OF_ALL);
         let strangers = Strangers { of_network: MOST_OF_A_NETWORK.min(most), of_all: most, ..Strangers::default() };
-        Self { strangers: Arc::new(Mutex::new(strangers)) }
+        let most_of_a_user = (places / 4).clamp(1, MOST_OF_A_USER);
+        Self { strangers: Arc::new(Mutex::new(strangers)), known: Arc::default(), most_of_a_user }
     }
 
-    /// Lets a connection from `address` in, and sends the oldest one off if that is one too many.
-    pub(super) fn enter(&self, address: IpAddr) -> Arc<Visit> {
+    /// Lets a connection from `address` in, and sends the oldest stranger off if that is one too many. `place` is kept for
+    /// as long as anybody holds on to the visit.
+    pub(super) fn enter(&self, address: IpAddr, place: Option<OwnedSemaphorePermit>) -> Arc<Visit> {
         let end = CancellationToken::new();
         let number = self.strangers.lock().enter(network(address), end.clone());
         let activity = Mutex::new(Activity { running: 0, since: Instant::now() });
-        Arc::new(Visit { callers: self.clone(), number, end, proven: AtomicBool::new(false), activity })
+        Arc::new(Visit { callers: self.clone(), number, end, user: OnceLock::new(), activity, _place: place })
     }
 }
 
-/// One connection.
+/// One connection, for as long as it is used: what takes it over holds on to it.
 #[derive(Debug)]
 pub struct Visit {
     callers: Callers,
     number: u64,
     end: CancellationToken,
-    proven: AtomicBool,
+    /// The first user that it proved to be, if they may keep it.
+    user: OnceLock<String>,
     activity: Mutex<Activity>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -72,15 +82,23 @@ impl Activity {
 }
 
 impl Visit {
-    /// The caller has shown who they are: from now on the connection is theirs to keep.
-    pub(crate) fn prove(&self) {
-        if !self.proven.swap(true, Ordering::Relaxed) {
+    /// The caller has shown who they are: from now on the connection is theirs to keep, unless they keep too many.
+    pub(crate) fn prove(&self, user: &str) {
+        if self.user.get().is_some() {
+            return;
+        }
+        let mut known = self.callers.known.lock();
+        if known.get(user).is_some_and(|kept| *kept >= self.callers.most_of_a_user) {
+            return tracing::debug!(user, "a user has too many connections; this one is met as a stranger's");
+        }
+        if self.user.set(user.to_owned()).is_ok() {
+            *known.entry(user.to_owned()).or_insert(0) += 1;
             self.callers.strangers.lock().leave(self.number);
         }
     }
 
     /// A request has come; it ends when what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.activity.lock().running += 1;
         Busy(Arc::clone(self))
     }
@@ -95,7 +113,7 @@ impl Visit {
 
     async fn idle(&self) {
         loop {
-            if self.proven.load(Ordering::Relaxed) {
+            if self.user.get().is_some() {
                 return std::future::pending().await;
             }
             let left = self.activity.lock().left(Instant::now());
@@ -109,12 +127,29 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.callers.strangers.lock().leave(self.number);
+        let Some(user) = self.user.get() else {
+            self.callers.strangers.lock().leave(self.number);
+            return;
+        };
+        let mut known = self.callers.known.lock();
+        if let Some(kept) = known.get_mut(user) {
+            *kept = kept.saturating_sub(1);
+            if *kept == 0 {
+                known.remove(user);
+            }
+        }
     }
 }
 
-/// A request that is being served.
-pub(super) struct Busy(Arc<Visit>);
+/// A request that is being served, or a stream that took a connection over.
+pub struct Busy(Arc<Visit>);
+
+impl Busy {
+    /// Waits until the connection has to go.
+    pub(crate) async fn over(&self) {
+        self.0.over().await;
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -188,15 +223,35 @@ mod tests {
     #[tokio::test]
     async fn a_flood_from_one_address_pushes_out_only_its_own_oldest_connections() {
         let callers = Callers::new(20_000);
-        let other = callers.enter(address(1));
-        let known = callers.enter(address(2));
-        known.prove();
-        let flood: Vec<_> = (0..1_000).map(|_| callers.enter(address(2))).collect();
+        let other = callers.enter(address(1), None);
+        let known = callers.enter(address(2), None);
+        known.prove("jane");
+        let flood: Vec<_> = (0..1_000).map(|_| callers.enter(address(2), None)).collect();
         let open = flood.iter().filter(|visit| !visit.end.is_cancelled()).count();
         assert_eq!(open, MOST_OF_A_NETWORK);
         assert!(flood.iter().rev().take(open).all(|visit| !visit.end.is_cancelled()), "the newest stay");
         assert!(!other.end.is_cancelled() && !known.end.is_cancelled());
         flood[0].over().await;
+    }
+
+    #[test]
+    fn what_a_user_has_beyond_their_share_is_met_as_a_strangers() {
+        let callers = Callers::new(40);
+        let connect = |user: &str| {
+            let visit = callers.enter(address(1), None);
+            visit.prove(user);
+            visit
+        };
+        let mut own: Vec<_> = (0..12).map(|_| connect("jane")).collect();
+        let kept = |own: &[Arc<Visit>]| own.iter().filter(|visit| visit.user.get().is_some()).count();
+        assert_eq!(kept(&own), 10);
+        let other = connect("joe");
+        assert!(other.user.get().is_some(), "others have a share of their own");
+        own.drain(..5);
+        own.iter().for_each(|visit| visit.prove("jane"));
+        assert_eq!(kept(&own), own.len(), "those that stay are kept once there is room");
+        drop((own, other));
+        assert!(callers.known.lock().is_empty() && callers.strangers.lock().all.is_empty());
     }
 
     #[test]
@@ -210,7 +265,7 @@ mod tests {
     #[test]
     fn only_a_connection_without_a_request_grows_idle() {
         let callers = Callers::new(20_000);
-        let visit = callers.enter(address(1));
+        let visit = callers.enter(address(1), None);
         let request = visit.begin();
         let later = Instant::now() + 3 * IDLE_TIMEOUT;
         assert_eq!(visit.activity.lock().left(later), IDLE_TIMEOUT);

@@ -93,9 +93,8 @@ impl Server {
             };
             let watcher = graceful.watcher();
             let (core, acceptor, http) = (Arc::clone(&self.core), acceptor.clone(), Arc::clone(&http));
-            let visit = callers.enter(peer.ip());
+            let visit = callers.enter(peer.ip(), place.ok());
             tokio::spawn(async move {
-                let _place = place;
                 let own = Arc::clone(&visit);
                 let connection = async move {
                     let Some((stream, origin)) = handshake(&core, &acceptor, stream, peer, &own).await else { return };
@@ -190,8 +189,8 @@ async fn handshake(
         None => Peer::Unknown,
         Some(chain) => credentials::certificate_peer(core, &chain, clock::now()),
     };
-    if matches!(peer_of, Peer::Certificate(..)) {
-        visit.prove();
+    if let Peer::Certificate(user, ..) = &peer_of {
+        visit.prove(&user.name);
     }
     if let Peer::Refused(why) = &peer_of {
         tracing::info!(why = &**why, %peer, "a client certificate was refused; each request will be answered with 401");

@@ -32,7 +32,7 @@ pub mod services;
 pub mod signers;
 mod unsettled;
 
-pub use callers::Visit;
+pub use callers::{Busy, Visit};
 pub use listener::ServeError;
 pub use local::LocalError;
 pub use nodes::{DialError, NodeDialer, NodeIo};
