@@ -21,4 +21,5 @@ mod kubectl;
 mod node_agent;
 mod node_rules;
 mod secrets;
+mod slow_clients;
 mod webhooks;
