@@ -50,10 +50,8 @@ const BETA_RELEASES: u32 = 3;
 pub enum NameRule {
     /// DNS subdomain: most kinds.
     Subdomain,
-    /// DNS label: Namespaces.
+    /// DNS label: Namespaces and Services.
     Label,
-    /// DNS label that starts with a letter: Services.
-    Label1035,
     /// Anything without slash and percent: RBAC.
     PathSegment,
     /// An IP address in its canonical form: IPAddresses.
@@ -68,9 +66,8 @@ impl NameRule {
     pub fn faults(self, name: &str) -> text::Faults {
         match self {
             Self::Subdomain => text::dns1123_subdomain(name),
-            Self::Label | Self::Label1035 if name.contains('.') => vec!["must not contain dots".to_owned()],
+            Self::Label if name.contains('.') => vec!["must not contain dots".to_owned()],
             Self::Label => text::dns1123_label(name),
-            Self::Label1035 => text::dns1035_label(name),
             Self::PathSegment => text::path_segment(name),
             Self::Any => Vec::new(),
             Self::Address => super::networking::cidr::canonical_ip(name),

@@ -25,15 +25,18 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllocationError {
     /// Outside the range.
-    #[error("the provided {what} is not in the valid range. The range of valid {kind} is {range}")]
+    #[error("{what} is not in the valid range. The range of valid {kind} is {range}")]
     OutOfRange {
-        /// `IP (10.0.0.1)` or `port`.
+        /// `the provided IP (10.0.0.1)` or `provided port`.
         what: String,
         /// `IPs` or `ports`.
         kind: &'static str,
         /// The range.
         range: String,
     },
+    /// Of no network that addresses come from.
+    #[error("the provided network does not match the current range")]
+    OtherNetwork,
     /// Another Service has it.
     #[error("provided {0} is already allocated")]
     Taken(&'static str),
@@ -68,12 +71,12 @@ impl Allocator {
     pub fn address(&self, owner: &str, wanted: Option<Ipv4Addr>, keep: bool) -> Result<Ipv4Addr, AllocationError> {
         let mut state = self.state.lock();
         if let Some(address) = wanted {
-            let usable = self.network.contains(&address)
-                && address != self.network.network()
-                && address != self.network.broadcast();
-            if !usable {
+            if !self.network.contains(&address) {
+                return Err(AllocationError::OtherNetwork);
+            }
+            if address == self.network.network() || address == self.network.broadcast() {
                 return Err(AllocationError::OutOfRange {
-                    what: format!("IP ({address})"),
+                    what: format!("the provided IP ({address})"),
                     kind: "IPs",
                     range: self.network.to_string(),
                 });
@@ -116,7 +119,7 @@ impl Allocator {
         if let Some(port) = wanted {
             if !(low..=high).contains(&port) {
                 return Err(AllocationError::OutOfRange {
-                    what: "port".to_owned(),
+                    what: "provided port".to_owned(),
                     kind: "ports",
                     range: format!("{low}-{high}"),
                 });
@@ -163,9 +166,11 @@ mod tests {
         allocator.keep_only("ns/0", &[], &[]);
         assert_eq!(allocator.address("ns/x", None, true), Ok(given[0]));
         let error = allocator.address("ns/y", Some("10.1.0.1".parse().unwrap()), true).unwrap_err();
+        assert_eq!(error.to_string(), "the provided network does not match the current range");
+        let error = allocator.address("ns/y", Some("10.0.0.0".parse().unwrap()), true).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the provided IP (10.1.0.1) is not in the valid range. The range of valid IPs is 10.0.0.0/29"
+            "the provided IP (10.0.0.0) is not in the valid range. The range of valid IPs is 10.0.0.0/29"
         );
     }
 }

@@ -91,14 +91,19 @@ async fn bind(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, pod: &str, bindin
 
 fn check_target(binding: &Value) -> Result<(), ApiError> {
     let kind = object::text(binding, &["target", "kind"]);
-    let cause = if !matches!(kind, "Node" | "") {
-        Cause::not_supported("target.kind", &json!(kind), &["Node", "<empty>"])
-    } else if object::text(binding, &["target", "name"]).is_empty() {
-        Cause::required("target.name", "")
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::new(500, "", format!("{}: {}", cause.field, cause.message)))
+    let mut faults = Vec::new();
+    if !matches!(kind, "Node" | "") {
+        faults.push(Cause::not_supported("target.kind", &json!(kind), &["Node", "<empty>"]));
+    }
+    if object::text(binding, &["target", "name"]).is_empty() {
+        faults.push(Cause::required("target.name", ""));
+    }
+    let said: Vec<String> = faults.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    match said.as_slice() {
+        [] => Ok(()),
+        [one] => Err(ApiError::new(500, "", one.as_str())),
+        many => Err(ApiError::new(500, "", format!("[{}]", many.join(", ")))),
+    }
 }
 
 fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, ApiError> {

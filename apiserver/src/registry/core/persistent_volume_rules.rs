@@ -35,15 +35,13 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if !policy.text().is_empty() {
         policy.one_of(&["Delete", "Recycle", "Retain"], causes);
     }
-    let affinity = spec.at("nodeAffinity");
     if let Some(affinity) = spec.get("nodeAffinity") {
         match affinity.get("required") {
             Some(required) => pod::node_selector(&required, causes),
             None => affinity.at("required").required("must specify required node constraints", causes),
         }
     }
-    let specified = affinity.at("required").count("nodeSelectorTerms") > 0;
-    sources(spec, specified, causes);
+    sources(spec, spec.get("nodeAffinity").is_some(), causes);
     if policy.text() == "Recycle" && is_root(spec.at("hostPath").str("path")) {
         policy.forbidden("may not be 'recycle' for a hostPath mount of '/'", causes);
     }
@@ -103,7 +101,16 @@ fn capacity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         causes.push(Cause::not_supported(capacity.path.as_str(), capacity.value, &["storage"]));
     }
     for (_, amount) in &amounts {
+        not_negative(amount, causes);
         positive(amount, causes);
+    }
+}
+
+/// Checks an amount of which there may be none.
+pub(super) fn not_negative(amount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let units = amount.text().parse::<Quantity>().map_or(0, |quantity| quantity.units());
+    if units < 0 {
+        causes.push(Cause::invalid(amount.path.as_str(), &units.into(), "must be a valid resource quantity"));
     }
 }
 
@@ -119,12 +126,12 @@ fn sources(spec: &Field<'_>, has_affinity: bool, causes: &mut Vec<Cause>) {
     let mut any = false;
     for kind in SOURCES {
         let Some(found) = spec.get(kind) else { continue };
-        if any {
-            found.forbidden("may not specify more than 1 volume type", causes);
+        if any && kind != "flexVolume" {
+            spec.at(pod::volumes::refused_as(kind)).forbidden("may not specify more than 1 volume type", causes);
             continue;
         }
         any = true;
-        volume_sources::check(kind, &found, causes);
+        volume_sources::check(kind, &Field::new(found.value, spec.at(pod::volumes::checked_as(kind)).path), causes);
         if kind == "local" && !has_affinity {
             spec.at("nodeAffinity").required("Local volume requires node affinity", causes);
         }
@@ -167,7 +174,8 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (now, before) = (of(new, "nodeAffinity"), of(old, "nodeAffinity"));
     if !before.is_null() && !object::semantically_equal(Some(&renamed(&now)), Some(&renamed(&before))) {
         let shown = internal::of("io.k8s.api.core.v1.VolumeNodeAffinity", &now);
-        causes.push(Cause::invalid("nodeAffinity", &shown, "field is immutable"));
+        let why = "field is immutable, except for updating from beta label to GA";
+        causes.push(Cause::invalid("nodeAffinity", &shown, why));
     }
     if !of(old, "volumeAttributesClassName").is_null() && of(new, "volumeAttributesClassName").is_null() {
         causes

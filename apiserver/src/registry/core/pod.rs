@@ -13,7 +13,8 @@ use martello_policy::Change as PolicyChange;
 use serde_json::{Value, json};
 
 use super::{
-    binding::PodBinding, eviction::Evictions, node_proxy, pod_columns, pod_defaults, pod_update, proxied::Proxied,
+    binding::PodBinding, eviction::Evictions, node_proxy, pod_columns, pod_defaults, pod_new, pod_resize,
+    pod_status_rules, pod_update, proxied::Proxied,
 };
 use crate::{
     registry::{
@@ -65,6 +66,7 @@ impl Strategy for Pods {
     }
 
     fn prepare_create(&self, object: &mut Value, now: Timestamp) {
+        pod_new::prepare(object);
         let class = rules::qos_class(object);
         object::set(object, &[], "status", json!({"phase": "Pending", "qosClass": class}));
         if !object::list(object, &["spec", "schedulingGates"]).is_empty() {
@@ -77,13 +79,8 @@ impl Strategy for Pods {
     }
 
     fn prepare_status(&self, object: &mut Value, old: &Value) {
-        if object::text(object, &["status", "qosClass"]).is_empty()
-            && let Some(class) = object::at(old, &["status", "qosClass"]).cloned()
-        {
-            object::set(object, &["status"], "qosClass", class);
-        }
+        pod_status_rules::prepare(object, old);
         meta::restore(object, old, "ownerReferences");
-        keep_observed(object, old);
     }
 
     fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
@@ -104,7 +101,7 @@ impl Strategy for Pods {
     }
 
     fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        pod_update::check_status(object, old, causes);
+        pod_status_rules::check(object, old, causes);
     }
 
     fn validate_aspect(&self, name: &str, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -115,7 +112,7 @@ impl Strategy for Pods {
             }
             "resize" => {
                 rules::pod(object, causes);
-                pod_update::check_resize(object, old, causes);
+                pod_resize::check(object, old, causes);
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{claim, volume_sources};
+use super::{claim, pod_features, pod_usage, volume_sources};
 use crate::registry::object;
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -16,6 +16,7 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
         return;
     }
     let here: &[&str] = &[];
+    pod_features::drop_disabled(spec);
     object::set_default(spec, here, "restartPolicy", "Always");
     object::set_default(spec, here, "dnsPolicy", "ClusterFirst");
     object::set_default(spec, here, "schedulerName", "default-scheduler");
@@ -173,21 +174,35 @@ fn downward(item: &mut Value) {
 
 /// What is limited and not requested is requested.
 fn requests_from_limits(spec: &mut Value) {
-    let limits = object::at(spec, &["resources", "limits"]).and_then(Value::as_object).cloned();
-    for (key, value) in limits.into_iter().flatten() {
-        let by_containers = object::list(spec, &["containers"])
-            .iter()
-            .any(|container| object::at(container, &["resources", "requests", &key]).is_some());
-        if !by_containers {
-            object::set_default(spec, &["resources", "requests"], &key, value);
-        }
-    }
     for list in ["initContainers", "containers"] {
         for container in object::list_mut(spec, &[list]).into_iter().flatten() {
             let limits = object::at(container, &["resources", "limits"]).and_then(Value::as_object).cloned();
             for (key, value) in limits.into_iter().flatten() {
                 object::set_default(container, &["resources", "requests"], &key, value);
             }
+        }
+    }
+    whole(spec);
+}
+
+/// A pod as a whole has what its containers have, or else what it is limited to.
+fn whole(spec: &mut Value) {
+    if object::at(spec, &["resources"]).is_none_or(object::is_zero) {
+        return;
+    }
+    let huge = |name: &str| name.starts_with("hugepages-");
+    for (key, sum) in pod_usage::summed(spec, "limits").into_iter().filter(|(key, _)| huge(key)) {
+        object::set_default(spec, &["resources", "limits"], &key, sum.to_string());
+    }
+    for (key, sum) in pod_usage::summed(spec, "requests") {
+        if matches!(key.as_str(), "cpu" | "memory") {
+            object::set_default(spec, &["resources", "requests"], &key, sum.to_string());
+        }
+    }
+    let limits = object::at(spec, &["resources", "limits"]).and_then(Value::as_object).cloned();
+    for (key, value) in limits.into_iter().flatten() {
+        if matches!(key.as_str(), "cpu" | "memory") || huge(&key) {
+            object::set_default(spec, &["resources", "requests"], &key, value);
         }
     }
 }

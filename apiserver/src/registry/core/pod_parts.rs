@@ -58,6 +58,9 @@ impl Connect for Resize {
         Box::pin(async move {
             part(core, kind, &call, "resize", &|new, current| {
                 let mut changed = current.clone();
+                if let Some(spec) = changed.get_mut("spec") {
+                    object::copy_key(spec, new.get("spec").unwrap_or(&Value::Null), "resources");
+                }
                 for list in ["containers", "initContainers"] {
                     let from = object::list(new, &["spec", list]).to_vec();
                     let names = |all: &[Value]| -> Vec<Value> {
@@ -68,12 +71,11 @@ impl Connect for Resize {
                         object::set(&mut changed, &["spec"], list, from);
                         continue;
                     }
-                    for container in object::list_mut(&mut changed, &["spec", list]).into_iter().flatten() {
-                        let same = from.iter().find(|other| other.get("name") == container.get("name"));
-                        if let Some(other) = same {
-                            object::copy_key(container, other, "resources");
-                            object::copy_key(container, other, "resizePolicy");
-                        }
+                    for (container, other) in
+                        object::list_mut(&mut changed, &["spec", list]).into_iter().flatten().zip(&from)
+                    {
+                        object::copy_key(container, other, "resources");
+                        object::copy_key(container, other, "resizePolicy");
                     }
                 }
                 changed

@@ -5,71 +5,91 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     object,
-    validation::{field::Field, pod::qos_class, text},
+    validation::{field::Field, internal, pod as rules},
 };
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// Marks a pod that a node's own files describe.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Checks a changed pod against what it was.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    rules::annotations_update(new, old, causes);
     for list in ["containers", "initContainers"] {
         let (now, before) = (object::list(new, &["spec", list]), object::list(old, &["spec", list]));
         if now.len() != before.len() {
             causes.push(Cause::forbidden(format!("spec.{list}"), "pod updates may not add or remove containers"));
             return;
         }
-        for (index, container) in now.iter().enumerate() {
-            if object::text(container, &["image"]).is_empty() {
-                causes.push(Cause::required(format!("spec.{list}[{index}].image"), ""));
-            }
+        // They were checked before; upstream does it again.
+        for container in Field::new(new, "").at("spec").items(list) {
+            container.at("image").needs_text(causes);
+            rules::container::image_as_is(&container, causes);
         }
     }
-    deadline(new, old, causes);
-    let gated = !object::list(old, &["spec", "schedulingGates"]).is_empty();
+    if !deadline(new, old, causes) {
+        return;
+    }
+    tolerations(new, old, causes);
     gates(new, old, causes);
+    if object::semantically_equal(new.get("spec"), old.get("spec")) {
+        return;
+    }
+    let gated = !object::list(old, &["spec", "schedulingGates"]).is_empty();
     if gated {
         placing(new, old, causes);
     }
     let mut settled = new.clone();
     settle(&mut settled, old, gated);
-    let (now, before) = (settled.get("spec"), old.get("spec"));
-    if !object::semantically_equal(now, before) {
+    if !object::semantically_equal(settled.get("spec"), old.get("spec")) {
         causes.push(Cause::forbidden("spec", WHY));
     }
 }
 
-fn deadline(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+/// The rest is not looked at where the answer is no.
+fn deadline(new: &Value, old: &Value, causes: &mut Vec<Cause>) -> bool {
     const PATH: &str = "spec.activeDeadlineSeconds";
-    let (now, before) =
-        (object::int(new, &["spec", "activeDeadlineSeconds"]), object::int(old, &["spec", "activeDeadlineSeconds"]));
-    match (now, before) {
+    let of = |pod: &Value| object::int(pod, &["spec", "activeDeadlineSeconds"]);
+    let why = match (of(new), of(old)) {
         (None, Some(_)) => {
-            causes.push(Cause::invalid(PATH, &Value::Null, "must not update from a positive integer to nil value"))
+            causes.push(Cause::invalid(PATH, &Value::Null, "must not update from a positive integer to nil value"));
+            return true;
         }
-        (Some(now), Some(before)) if now > before => {
-            causes.push(Cause::invalid(
-                PATH,
-                &json!(now),
-                &format!("must be less than or equal to previous value {before}"),
-            ));
-        }
-        _ => {}
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => "must be between 0 and 2147483647, inclusive",
+        (Some(now), Some(before)) if now > before => "must be less than or equal to previous value",
+        _ => return true,
+    };
+    causes.push(Cause::invalid(PATH, &json!(of(new)), why));
+    false
+}
+
+/// Tolerations come, and only how long they hold changes.
+fn tolerations(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let of = |pod: &Value| {
+        let mut all = object::list(pod, &["spec", "tolerations"]).to_vec();
+        all.iter_mut().for_each(|one| drop(object::remove(one, &[], "tolerationSeconds")));
+        all
+    };
+    let now = of(new);
+    if of(old).iter().all(|before| now.contains(before)) {
+        rules::tolerations(&Field::new(new, "").at("spec"), causes);
+    } else {
+        let why = "existing toleration can not be modified except its tolerationSeconds";
+        causes.push(Cause::forbidden("spec.tolerations", why));
     }
 }
 
 fn gates(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let before = object::list(old, &["spec", "schedulingGates"]);
-    let added: Vec<&str> = object::list(new, &["spec", "schedulingGates"])
-        .iter()
-        .filter(|gate| !before.contains(gate))
-        .map(|gate| object::text(gate, &["name"]))
-        .collect();
-    if !added.is_empty() {
-        let why = format!("only deletion is allowed, but found new scheduling gates {:?}", added.join(", "));
-        causes.push(Cause::forbidden("spec.schedulingGates", &why));
+    let known = |name: &str| {
+        object::list(old, &["spec", "schedulingGates"]).iter().any(|gate| object::text(gate, &["name"]) == name)
+    };
+    for gate in Field::new(new, "").at("spec").items("schedulingGates") {
+        let name = gate.at("name");
+        if !known(name.text()) {
+            let why = format!("only deletion is allowed, but found new scheduling gate '{}'", name.text());
+            name.forbidden(&why, causes);
+        }
     }
 }
 
@@ -88,72 +108,19 @@ fn placing(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         return;
     }
     let path = TERMS.join(".");
+    let shown = |term: &Value| internal::of("io.k8s.api.core.v1.NodeSelectorTerm", term);
     if now.len() != before.len() {
         let why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        return causes.push(Cause::invalid(path, &json!(now), why));
+        let all: Option<Vec<Value>> = Some(now.iter().map(shown).collect()).filter(|all: &Vec<_>| !all.is_empty());
+        return causes.push(Cause::invalid(path, &json!(all), why));
     }
     for (index, (own, other)) in now.iter().zip(before).enumerate() {
-        let only_more = ["matchExpressions", "matchFields"].iter().all(|key| {
-            let (own, other) = (object::list(own, &[key]), object::list(other, &[key]));
-            own.len() >= other.len() && own.iter().zip(other).all(|(own, other)| own == other)
-        });
-        if !only_more {
+        let lists = |term: &Value| ["matchExpressions", "matchFields"].map(|key| object::list(term, &[key]).to_vec());
+        let was_empty = lists(other).iter().all(Vec::is_empty);
+        let only_more = lists(own).iter().zip(lists(other)).all(|(own, other)| own.starts_with(&other));
+        if !only_more || was_empty && !lists(own).iter().all(Vec::is_empty) {
             let why = "only additions are allowed (no mutations or deletions)";
-            causes.push(Cause::invalid(format!("{path}[{index}]"), own, why));
-        }
-    }
-}
-
-/// Checks a changed status against what it was.
-pub fn check_status(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let whole = Field::new(new, "");
-    let status = whole.at("status");
-    let nominated = status.at("nominatedNodeName");
-    if nominated.text() != object::text(old, &["status", "nominatedNodeName"]) {
-        nominated.check_if_set(text::dns1123_subdomain, causes);
-    }
-    for list in ["containerStatuses", "initContainerStatuses"] {
-        ended_stays_ended(new, old, list, causes);
-    }
-    for condition in status.items("conditions") {
-        let kind = condition.at("type");
-        if !matches!(kind.text(), "PodScheduled" | "Ready" | "Initialized") {
-            let field = Field::new(kind.value, format!("{}.Type", condition.path));
-            field.check(text::qualified_name, causes);
-        }
-        condition.at("observedGeneration").not_negative(causes);
-    }
-    let class = status.at("qosClass");
-    let before = object::text(old, &["status", "qosClass"]);
-    if !before.is_empty() && class.text() != before {
-        class.invalid("field is immutable", causes);
-    }
-}
-
-/// What ended and is not started again stays ended.
-fn ended_stays_ended(new: &Value, old: &Value, list: &str, causes: &mut Vec<Cause>) {
-    let policy = object::text(old, &["spec", "restartPolicy"]);
-    if policy == "Always" {
-        return;
-    }
-    let specs = object::list(old, &["spec", if list == "containerStatuses" { "containers" } else { "initContainers" }]);
-    let now = object::list(new, &["status", list]);
-    for before in object::list(old, &["status", list]) {
-        let name = object::text(before, &["name"]);
-        let Some(ended) = object::at(before, &["state", "terminated"]).filter(|ended| !ended.is_null()) else {
-            continue;
-        };
-        let spec = specs.iter().find(|spec| object::text(spec, &["name"]) == name);
-        let own = spec.map_or("", |spec| object::text(spec, &["restartPolicy"]));
-        let failed = object::int(ended, &["exitCode"]).unwrap_or(0) != 0;
-        if !own.is_empty() || failed && policy == "OnFailure" {
-            continue;
-        }
-        for (index, after) in now.iter().enumerate().filter(|(_, after)| object::text(after, &["name"]) == name) {
-            if object::at(after, &["state", "terminated"]).is_none_or(Value::is_null) {
-                let path = format!("status.{list}[{index}].state");
-                causes.push(Cause::forbidden(path, "may not be transitioned to non-terminated state"));
-            }
+            causes.push(Cause::invalid(format!("{path}[{index}]"), &shown(own), why));
         }
     }
 }
@@ -166,18 +133,17 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
             object::copy_key(container, before, "image");
         }
     }
-    let mut keys = vec!["activeDeadlineSeconds", "schedulingGates"];
+    let mut keys = vec!["activeDeadlineSeconds", "schedulingGates", "tolerations"];
     if gated {
         keys.push("nodeSelector");
-        keys.push("affinity");
+        match object::at(old, &["spec", "affinity", "nodeAffinity"]).cloned() {
+            Some(before) => object::set(new, &["spec", "affinity"], "nodeAffinity", before),
+            None => drop(object::remove(new, &["spec", "affinity"], "nodeAffinity")),
+        }
     }
     let grace = |pod: &Value| object::int(pod, &["spec", "terminationGracePeriodSeconds"]);
     if grace(old).is_some_and(|seconds| seconds < 0) && grace(new) == Some(1) {
         keys.push("terminationGracePeriodSeconds");
-    }
-    let kept = object::list(new, &["spec", "tolerations"]).to_vec();
-    if object::list(old, &["spec", "tolerations"]).iter().all(|toleration| kept.contains(toleration)) {
-        keys.push("tolerations");
     }
     if let (Some(new), Some(old)) = (new.get_mut("spec"), old.get("spec")) {
         for key in keys {
@@ -188,8 +154,10 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
 
 /// Checks changed ephemeral containers: they come, and stay as they are.
 pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    rules::annotations_update(new, old, causes);
     const PATH: &str = "spec.ephemeralContainers";
     if object::at(old, &["metadata", "annotations", MIRROR]).is_some() {
+        causes.clear();
         return causes.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
     }
     let now = object::list(new, &["spec", "ephemeralContainers"]);
@@ -209,117 +177,14 @@ pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Checks resized containers: cpu and memory may change, and the pod's class of service may not.
-pub fn check_resize(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    if object::at(old, &["metadata", "annotations", MIRROR]).is_some() {
-        return causes.push(Cause::forbidden("", "static pods cannot be resized"));
-    }
-    if object::text(old, &["spec", "os", "name"]) == "windows" {
-        return causes.push(Cause::forbidden("", "windows pods cannot be resized"));
-    }
-    if [new, old].iter().any(|pod| object::at(pod, &["spec", "resources"]).is_some_and(|own| !object::is_zero(own))) {
-        return causes.push(Cause::forbidden("", "pods with pod-level resources cannot be resized"));
-    }
-    for list in ["containers", "initContainers"] {
-        let (now, before) = (object::list(new, &["spec", list]), object::list(old, &["spec", list]));
-        let same = |(own, other): (&Value, &Value)| own.get("name") == other.get("name");
-        if now.len() != before.len() {
-            causes.push(Cause::forbidden(format!("spec.{list}"), "containers may not be added or removed on resize"));
-            return;
-        }
-        if !now.iter().zip(before).all(same) {
-            causes
-                .push(Cause::forbidden(format!("spec.{list}"), "containers may not be renamed or reordered on resize"));
-            return;
-        }
-        for (index, (own, other)) in now.iter().zip(before).enumerate() {
-            resized(own, other, &format!("spec.{list}[{index}]"), list == "initContainers", causes);
-        }
-    }
-    let class = qos_class(old);
-    if qos_class(new) != class {
-        let why = "Pod QOS Class may not change as a result of resizing";
-        causes.push(Cause::invalid("metadata", &json!(class), why));
-    }
-}
-
-fn resized(own: &Value, other: &Value, path: &str, init: bool, causes: &mut Vec<Cause>) {
-    let sidecar = object::text(other, &["restartPolicy"]) == "Always";
-    if init && !sidecar {
-        if !object::semantically_equal(own.get("resources"), other.get("resources")) {
-            causes.push(Cause::forbidden("spec", "resources for non-sidecar init containers are immutable"));
-        }
-        return;
-    }
-    let mut settled = own.clone();
-    for part in ["requests", "limits"] {
-        for resource in ["cpu", "memory"] {
-            let at = ["resources", part, resource];
-            let before = object::at(other, &at).cloned();
-            if before.is_some() && object::at(own, &at).is_none() {
-                let why = format!("resource {part} cannot be removed");
-                causes.push(Cause::forbidden(format!("{path}.resources.{part}"), &why));
-            }
-            match before {
-                Some(value) => object::set(&mut settled, &["resources", part], resource, value),
-                None => {
-                    object::remove(&mut settled, &["resources", part], resource);
-                }
-            }
-        }
-    }
-    object::copy_key(&mut settled, other, "resizePolicy");
-    if !object::semantically_equal(Some(&settled), Some(other)) {
-        let what = if init {
-            "only cpu and memory resources for sidecar containers are mutable"
-        } else {
-            "only cpu and memory resources are mutable"
-        };
-        causes.push(Cause::forbidden("spec", what));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pod(resources: Value) -> Value {
-        json!({"spec": {"containers": [{"name": "c", "resources": resources}]}})
-    }
 
     fn faults(check: fn(&Value, &Value, &mut Vec<Cause>), new: &Value, old: &Value) -> Vec<String> {
         let mut causes = Vec::new();
         check(new, old, &mut causes);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
-    }
-
-    #[test]
-    fn a_resize_changes_cpu_and_memory_only() {
-        let old = pod(json!({"requests": {"cpu": "1", "memory": "1Gi"}}));
-        assert_eq!(
-            faults(check_resize, &pod(json!({"requests": {"cpu": "2", "memory": "1Gi"}})), &old),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            faults(check_resize, &pod(json!({"requests": {"cpu": "1"}})), &old),
-            ["spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"]
-        );
-        assert_eq!(
-            faults(
-                check_resize,
-                &pod(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"ephemeral-storage": "1Gi"}})),
-                &old
-            ),
-            ["spec: Forbidden: only cpu and memory resources are mutable"]
-        );
-        assert_eq!(
-            faults(
-                check_resize,
-                &pod(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}})),
-                &old
-            ),
-            [r#"metadata: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing"#]
-        );
     }
 
     #[test]

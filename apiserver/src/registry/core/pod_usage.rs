@@ -13,13 +13,22 @@ pub type Amounts = BTreeMap<String, Quantity>;
 /// `requests` or `limits` of a pod, without what its runtime takes.
 #[must_use]
 pub fn of_containers(pod: &Value, part: &str) -> Amounts {
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    let mut all = summed(spec, part);
+    all.extend(read(object::at(spec, &["resources", part])));
+    all
+}
+
+/// `requests` or `limits` of the containers of a pod spec, whatever the pod says as a whole.
+#[must_use]
+pub fn summed(spec: &Value, part: &str) -> Amounts {
     let mut all = Amounts::new();
-    for container in object::list(pod, &["spec", "containers"]) {
+    for container in object::list(spec, &["containers"]) {
         add(&mut all, &read(object::at(container, &["resources", part])));
     }
     // Init containers run one after the other, beside those of them that stay.
     let (mut staying, mut start) = (Amounts::new(), Amounts::new());
-    for container in object::list(pod, &["spec", "initContainers"]) {
+    for container in object::list(spec, &["initContainers"]) {
         let own = read(object::at(container, &["resources", part]));
         if object::text(container, &["restartPolicy"]) == "Always" {
             add(&mut all, &own);
@@ -32,7 +41,6 @@ pub fn of_containers(pod: &Value, part: &str) -> Amounts {
         }
     }
     raise(&mut all, &start);
-    all.extend(read(object::at(pod, &["spec", "resources", part])));
     all
 }
 

@@ -10,7 +10,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{proxied::Proxied, service_rules};
+use super::{proxied::Proxied, service_families, service_rules};
 use crate::{
     registry::{
         call::Call,
@@ -40,7 +40,7 @@ impl Strategy for Services {
     }
 
     fn name_rule(&self) -> NameRule {
-        NameRule::Label1035
+        NameRule::Label
     }
 
     fn default(&self, object: &mut Value) {
@@ -81,6 +81,7 @@ impl Strategy for Services {
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
         object::set(object, &[], "status", json!({"loadBalancer": {}}));
+        service_families::settle(object, None);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
@@ -93,6 +94,10 @@ impl Strategy for Services {
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         service_rules::check_update(object, old, causes);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        service_rules::check_status(object, old, causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
@@ -220,28 +225,24 @@ fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
     } else {
         object::set(object, &["spec"], "clusterIPs", vec!["None"]);
     }
-    object::set_default(object, &["spec"], "ipFamilies", vec!["IPv4"]);
-    object::set_default(object, &["spec"], "ipFamilyPolicy", "SingleStack");
-    let on_nodes = kind == "NodePort"
-        || (kind == "LoadBalancer" && object::flag(object, &["spec", "allocateLoadBalancerNodePorts"]));
-    if on_nodes {
-        let ports = object::list_mut(object, &["spec", "ports"]);
-        for (index, port) in ports.into_iter().flatten().enumerate() {
-            let asked =
-                object::int(port, &["nodePort"]).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-            match core.services.port(&owner, asked, keep) {
-                Ok(given) => object::set(port, &[], "nodePort", given),
-                Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
-            }
-        }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        node_ports(core, object, &owner, keep, &mut causes);
     }
-    if kind == "LoadBalancer" && object::text(object, &["spec", "externalTrafficPolicy"]) == "Local" {
+    if service_rules::needs_health_check(object) {
         let asked = object::int(object, &["spec", "healthCheckNodePort"])
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0);
-        match core.services.port(&owner, asked, keep) {
-            Ok(given) => object::set(object, &["spec"], "healthCheckNodePort", given),
-            Err(error) => causes.push(failed("spec.healthCheckNodePort", json!(asked), &error)),
+        match (core.services.port(&owner, asked, keep), asked) {
+            (Ok(given), _) => object::set(object, &["spec"], "healthCheckNodePort", given),
+            (Err(error), Some(asked)) => {
+                release_but(core, object, old);
+                let why = format!("failed to allocate requested HealthCheck NodePort {asked}: {error}");
+                return Err(ApiError::internal(why));
+            }
+            (Err(error), None) => {
+                release_but(core, object, old);
+                return Err(ApiError::internal(format!("failed to allocate a HealthCheck NodePort 0: {error}")));
+            }
         }
     }
     if causes.is_empty() {
@@ -251,9 +252,37 @@ fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
     Err(ApiError::invalid("", "Service", object::name(object), causes))
 }
 
+/// Gives node ports. Ports of one number, of different protocols, share theirs.
+fn node_ports(core: &Arc<Core>, service: &mut Value, owner: &str, keep: bool, causes: &mut Vec<Cause>) {
+    let all = object::text(service, &["spec", "type"]) == "NodePort"
+        || object::flag(service, &["spec", "allocateLoadBalancerNodePorts"]);
+    let number = |port: &Value, key: &str| object::int(port, &[key]).filter(|port| *port != 0);
+    let before = object::list(service, &["spec", "ports"]).to_vec();
+    let mut given: Vec<(Option<i64>, u16)> = Vec::new();
+    let ports = object::list_mut(service, &["spec", "ports"]);
+    for (index, port) in ports.into_iter().flatten().enumerate() {
+        let (own, of) = (number(port, "nodePort"), number(port, "port"));
+        if own.is_none() && !all {
+            continue;
+        }
+        let shared = given.iter().find(|(other, _)| *other == of).map(|(_, port)| i64::from(*port));
+        let asked = own.or(shared).or_else(|| {
+            before.iter().filter(|other| number(other, "port") == of).find_map(|other| number(other, "nodePort"))
+        });
+        let wanted = asked.map(|asked| u16::try_from(asked).unwrap_or_default());
+        match core.services.port(owner, wanted, keep) {
+            Ok(found) => {
+                object::set(port, &[], "nodePort", found);
+                given.push((of, found));
+            }
+            Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
+        }
+    }
+}
+
 fn failed(path: &str, value: Value, error: &AllocationError) -> Cause {
     let why = match error {
-        AllocationError::OutOfRange { .. } if path.starts_with("spec.clusterIP") => {
+        AllocationError::OutOfRange { .. } | AllocationError::OtherNetwork if path.starts_with("spec.clusterIP") => {
             format!("failed to allocate IP {}: {error}", value.get(0).and_then(Value::as_str).unwrap_or_default())
         }
         AllocationError::Taken("IP") => {

@@ -9,9 +9,6 @@ use crate::registry::validation::{
     text,
 };
 
-/// The agents' own port, which may not be reached from outside through a Service.
-const AGENT_PORT: i64 = 10_250;
-
 /// Checks each port.
 pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let ports = spec.items("ports");
@@ -34,16 +31,6 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         port_or_name(&port.at("targetPort"), causes);
         if let Some(protocol) = port.get("appProtocol") {
             protocol.check(text::qualified_name, causes);
-        }
-    }
-}
-
-/// Checks ports that are reached from outside.
-pub fn external(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    for port in spec.items("ports") {
-        let number = port.at("port");
-        if number.int() == Some(AGENT_PORT) {
-            number.invalid("may not expose port 10250 externally since it is used by kubelet", causes);
         }
     }
 }

@@ -3,7 +3,7 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::service_ports;
+use super::{service_families, service_ports};
 use crate::registry::{
     networking::cidr,
     object,
@@ -19,19 +19,22 @@ pub fn check(service: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(service, "");
     let spec = whole.at("spec");
     let (kind, headless) = (spec.str("type"), spec.str("clusterIP") == "None");
+    if kind != "ExternalName" {
+        // Addresses are given before anything else is looked at.
+        let found = service_families::check(&spec);
+        if !found.is_empty() {
+            *causes = found;
+            return;
+        }
+    }
     annotations(&whole, causes);
     if spec.count("ports") == 0 && !headless && kind != "ExternalName" {
         spec.at("ports").required("", causes);
     }
     match kind {
-        "LoadBalancer" | "NodePort" => {
-            if headless {
-                let why = format!("may not be set to 'None' for {kind} services");
-                causes.push(Cause::invalid("spec.clusterIPs[0]", &json!("None"), &why));
-            }
-            if kind == "LoadBalancer" {
-                service_ports::external(&spec, causes);
-            }
+        "LoadBalancer" | "NodePort" if headless => {
+            let why = format!("may not be set to 'None' for {kind} services");
+            causes.push(Cause::invalid("spec.clusterIPs[0]", &json!("None"), &why));
         }
         "ExternalName" => external_name(&spec, causes),
         _ => {}
@@ -39,9 +42,6 @@ pub fn check(service: &Value, causes: &mut Vec<Cause>) {
     service_ports::check(&spec, causes);
     metadata::labels(Some(spec.at("selector").value), "spec.selector", causes);
     affinity(&spec, causes);
-    if kind != "ExternalName" {
-        families(&spec, causes);
-    }
     for address in spec.items("externalIPs") {
         address::served(&address, causes);
     }
@@ -92,70 +92,6 @@ fn affinity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn families(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
-    for family in spec.items("ipFamilies") {
-        family.one_of(&["IPv4", "IPv6"], causes);
-        if seen.contains(&family.text()) {
-            family.duplicate(causes);
-        } else if family.text() == "IPv6" {
-            family.invalid("not configured on this cluster", causes);
-        }
-        seen.push(family.text());
-    }
-    if let Some(policy) = spec.get("ipFamilyPolicy") {
-        policy.one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], causes);
-        if policy.text() == "RequireDualStack" {
-            policy.invalid("this cluster is not configured for dual-stack services", causes);
-        }
-    }
-    cluster_addresses(spec, causes);
-}
-
-fn cluster_addresses(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let first = spec.at("clusterIP");
-    let list = spec.at("clusterIPs");
-    let all = spec.items("clusterIPs");
-    match (first.text(), all.first().map(Field::text)) {
-        ("", None | Some("")) => return,
-        ("", Some(_)) => return list.forbidden("must be empty when `clusterIP` is not specified", causes),
-        ("None", None) => return,
-        (_, None) => return Field::new(first.value, "spec.clusterIPs[0]").check(cidr::strict_ip, causes),
-        (own, Some(other)) if own != other => {
-            return list.invalid("first value must match `clusterIP`", causes);
-        }
-        _ => {}
-    }
-    let before = causes.len();
-    for (index, address) in all.iter().enumerate() {
-        if index == 0 && address.text() == "None" {
-            if all.len() > 1 {
-                list.invalid("'None' must be the first and only value", causes);
-            }
-        } else {
-            address.check(cidr::strict_ip, causes);
-        }
-    }
-    if all.len() > 2 {
-        list.invalid("may only hold up to 2 values", causes);
-    }
-    if causes.len() > before {
-        return;
-    }
-    let is_six = |address: &Field<'_>| address.text().contains(':');
-    if let [one, other] = all.as_slice()
-        && is_six(one) == is_six(other)
-    {
-        list.invalid("may specify no more than one IP for each IP family", causes);
-    }
-    for (index, (address, family)) in all.iter().zip(spec.items("ipFamilies")).enumerate() {
-        if address.text() != "None" && (family.text() == "IPv6") != is_six(address) {
-            let why = format!("expected an {} value as indicated by `ipFamilies[{index}]`", family.text());
-            address.invalid(&why, causes);
-        }
-    }
-}
-
 fn load_balancer(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     const WHY: &str = "may only be used when `type` is 'LoadBalancer'";
     let balanced = spec.str("type") == "LoadBalancer";
@@ -186,23 +122,26 @@ fn load_balancer(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 
 fn traffic(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let (policy, check) = (spec.at("externalTrafficPolicy"), spec.at("healthCheckNodePort"));
-    if let Some(policy) = spec.get("externalTrafficPolicy") {
-        if is_external(spec.value) {
-            policy.needs_one_of(&["Cluster", "Local"], causes);
-        } else {
-            policy.invalid("may only be set for externally-accessible services", causes);
-        }
+    if is_external(spec.value) {
+        policy.needs_one_of(&["Cluster", "Local"], causes);
+    } else if !policy.text().is_empty() {
+        policy.invalid("may only be set for externally-accessible services", causes);
     }
     let local = spec.str("type") == "LoadBalancer" && policy.text() == "Local";
-    if check.int().unwrap_or(0) != 0 && !local {
-        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        check.invalid(why, causes);
+    match check.int().unwrap_or(0) {
+        // One is given later.
+        0 => {}
+        _ if !local => {
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            check.invalid(why, causes);
+        }
+        port => text::port_number(port).iter().for_each(|fault| check.invalid(fault, causes)),
     }
     if let Some(policy) = spec.get("internalTrafficPolicy") {
         policy.one_of(&["Cluster", "Local"], causes);
     }
     if let Some(distribution) = spec.get("trafficDistribution") {
-        distribution.one_of(&["PreferClose", "PreferSameNode", "PreferSameZone"], causes);
+        distribution.one_of(&["PreferClose", "PreferSameZone", "PreferSameNode"], causes);
     }
 }
 
@@ -270,18 +209,83 @@ fn annotations(service: &Field<'_>, causes: &mut Vec<Cause>) {
 /// Checks a changed Service.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let kinds = [new, old].map(|service| object::text(service, &["spec", "type"]));
+    let reduced = service_families::check_update(new, old);
+    if !reduced.is_empty() {
+        *causes = reduced;
+        return;
+    }
     if !kinds.contains(&"ExternalName") {
         check_addresses(new, old, causes);
+        check_families(new, old, causes);
     }
     let class = |service| object::at(service, &["spec", "loadBalancerClass"]).cloned().unwrap_or(Value::Null);
     if kinds == ["LoadBalancer"; 2] && class(new) != class(old) {
         causes.push(Cause::invalid("spec.loadBalancerClass", &class(new), "may not change once set"));
+    }
+    let port = |service| object::int(service, &["spec", "healthCheckNodePort"]).unwrap_or(0);
+    if [new, old].into_iter().all(needs_health_check) && port(new) != port(old) {
+        causes.push(Cause::forbidden("spec.healthCheckNodePort", "field is immutable"));
+    }
+}
+
+/// Whether what balances load asks the nodes of a Service how they are.
+#[must_use]
+pub fn needs_health_check(service: &Value) -> bool {
+    object::text(service, &["spec", "type"]) == "LoadBalancer"
+        && object::text(service, &["spec", "externalTrafficPolicy"]) == "Local"
+}
+
+/// The first family is for ever, but for headless Services.
+fn check_families(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    const KEPT: &str = "may not change once set";
+    let headless = |service: &Value| object::text(service, &["spec", "clusterIP"]) == "None";
+    if headless(new) || headless(old) {
+        return;
+    }
+    let of = |service: &Value, key: &str| object::list(service, &["spec", key]).to_vec();
+    let (now, before) = (of(new, "ipFamilies"), of(old, "ipFamilies"));
+    if now.len() == before.len() {
+        for _ in now.iter().zip(&before).filter(|(now, before)| now != before) {
+            causes.push(Cause::invalid("spec.ipFamilies[0]", &json!(now), KEPT));
+        }
+    } else if !now.is_empty() && !before.is_empty() && now.first() != before.first() {
+        causes.push(Cause::invalid("spec.ipFamilies[0]", &json!(of(new, "clusterIPs")), KEPT));
+    }
+}
+
+/// Checks what a balancer of load reported.
+pub fn check_status(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(new, "");
+    let balancer = whole.at("status").at("loadBalancer");
+    if whole.at("spec").str("type") != "LoadBalancer" && balancer.count("ingress") > 0 {
+        let why = "may only be used when `spec.type` is 'LoadBalancer'";
+        return balancer.at("ingress").forbidden(why, causes);
+    }
+    let before = object::list(old, &["status", "loadBalancer", "ingress"]);
+    for ingress in balancer.items("ingress") {
+        let (ip, mode, host) = (ingress.at("ip"), ingress.at("ipMode"), ingress.at("hostname"));
+        if !before.iter().any(|old| object::text(old, &["ip"]) == ip.text()) {
+            ip.check_if_set(cidr::strict_ip, causes);
+        }
+        match (mode.value.is_null(), ip.text().is_empty()) {
+            (true, false) => mode.required("must be specified when `ip` is set", causes),
+            (false, true) => mode.forbidden("may not be specified when `ip` is not set", causes),
+            (false, false) => mode.one_of(&["Proxy", "VIP"], causes),
+            (true, true) => {}
+        }
+        host.check_if_set(text::dns1123_subdomain, causes);
+        if cidr::any_ip(host.text()).is_some() {
+            host.invalid("must be a DNS name, not an IP address", causes);
+        }
     }
 }
 
 /// An address is for ever, but for the second, which comes and goes with the policy.
 fn check_addresses(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     const KEPT: &str = "may not change once set";
+    if [new, old].into_iter().all(|service| object::text(service, &["spec", "clusterIP"]) == "None") {
+        return;
+    }
     let of = |service: &Value| {
         let all = object::list(service, &["spec", "clusterIPs"]).to_vec();
         let first = object::text(service, &["spec", "clusterIP"]);
@@ -334,17 +338,14 @@ pub fn carry_over(new: &mut Value, old: &Value) {
     if before == "LoadBalancer" && now != "LoadBalancer" {
         drop_same(new, old, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
     }
-    let is_local = |service: &Value| {
-        object::text(service, &["spec", "type"]) == "LoadBalancer"
-            && object::text(service, &["spec", "externalTrafficPolicy"]) == "Local"
-    };
-    if is_local(old) && !is_local(new) {
+    if needs_health_check(old) && !needs_health_check(new) {
         drop_same(new, old, &["healthCheckNodePort"]);
     }
     let external = |service: &Value| service.get("spec").is_some_and(is_external);
     if external(old) && !external(new) {
         drop_same(new, old, &["externalTrafficPolicy"]);
     }
+    service_families::settle(new, Some(old));
 }
 
 /// Of a client that knows only `clusterIP`: the list follows what it changed there.

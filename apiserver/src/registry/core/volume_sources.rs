@@ -103,7 +103,9 @@ pub fn check(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
         "rbd" => each_required(field, &["monitors", "image"], causes),
         "quobyte" => quobyte(field, causes),
         "cephfs" => each_required(field, &["monitors"], causes),
-        "iscsi" => iscsi(field, causes),
+        "iscsi" => {
+            iscsi(field, "must be valid format", causes);
+        }
         "cinder" => {
             each_required(field, &["volumeID"], causes);
             if let Some(secret) = field.get("secretRef") {
@@ -176,7 +178,7 @@ fn glusterfs(field: &Field<'_>, causes: &mut Vec<Cause>) {
         if namespace.text().is_empty() {
             namespace.invalid("if the endpointnamespace is set, it must be a valid namespace name", causes);
         }
-        namespace.check(text::dns1123_label, causes);
+        namespace.check_if_set(text::dns1123_label, causes);
     }
 }
 
@@ -198,8 +200,9 @@ fn flocker(field: &Field<'_>, causes: &mut Vec<Cause>) {
 fn nfs(field: &Field<'_>, causes: &mut Vec<Cause>) {
     each_required(field, &["server"], causes);
     let path = field.at("path");
-    if path.needs_text(causes) && !path.text().starts_with('/') {
-        path.invalid("must be an absolute path", causes);
+    path.needs_text(causes);
+    if !path.text().starts_with('/') {
+        causes.push(Cause::invalid(path.path.as_str(), &json!(path.text()), "must be an absolute path"));
     }
 }
 
@@ -219,27 +222,25 @@ fn quobyte(field: &Field<'_>, causes: &mut Vec<Cause>) {
     each_required(field, &["volume"], causes);
 }
 
-fn iscsi(field: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks a target of iSCSI; `unknown` is said of a name of no known kind.
+pub fn iscsi(field: &Field<'_>, unknown: &str, causes: &mut Vec<Cause>) {
     each_required(field, &["targetPortal"], causes);
     let name = field.at("iqn");
     if name.needs_text(causes) {
-        iscsi_name(&name, causes);
+        iscsi_name(&name, unknown, causes);
     }
     byte(&field.at("lun"), causes);
     let secret = field.get("secretRef");
     if (field.flag("chapAuthDiscovery") || field.flag("chapAuthSession")) && secret.is_none() {
         field.at("secretRef").required("", causes);
     }
-    if let Some(secret) = secret {
-        each_required(&secret, &["name"], causes);
-    }
     if let Some(own) = field.get("initiatorName") {
         let own = Field::new(own.value, field.at("initiatorname").path);
-        iscsi_name(&own, causes);
+        iscsi_name(&own, unknown, causes);
     }
 }
 
-fn iscsi_name(name: &Field<'_>, causes: &mut Vec<Cause>) {
+fn iscsi_name(name: &Field<'_>, unknown: &str, causes: &mut Vec<Cause>) {
     let text = name.text();
     let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let right = match text.split_once('.') {
@@ -248,7 +249,7 @@ fn iscsi_name(name: &Field<'_>, causes: &mut Vec<Cause>) {
         Some(("naa", rest)) => matches!(rest.len(), 16 | 32) && hex(rest),
         _ => {
             if !["iqn", "eui", "naa"].iter().any(|start| text.starts_with(start)) {
-                return name.invalid("must be valid format starting with iqn, eui, or naa", causes);
+                return name.invalid(unknown, causes);
             }
             false
         }
@@ -288,9 +289,9 @@ fn fibre_channel(field: &Field<'_>, causes: &mut Vec<Cause>) {
 fn flex(field: &Field<'_>, causes: &mut Vec<Cause>) {
     each_required(field, &["driver"], causes);
     for (key, option) in field.entries("options") {
-        let domain = key.split('/').next().unwrap_or_default();
-        if ["kubernetes.io", "k8s.io"].iter().any(|own| domain.ends_with(own)) && key.contains('/') {
-            causes.push(Cause::invalid(option.path, &json!(key), "kubernetes.io is a reserved namespace"));
+        let domain = format!(".{}", key.split('/').next().unwrap_or_default().to_lowercase());
+        if [".kubernetes.io", ".k8s.io"].iter().any(|own| domain.ends_with(own)) {
+            causes.push(Cause::invalid(option.path, &json!(key), "kubernetes.io and k8s.io namespaces are reserved"));
         }
     }
 }

@@ -4,7 +4,7 @@ use martello_api::schema::{Field, Kind, Presence, Schema, Schemas};
 use serde_json::{Map, Value, json};
 
 /// Fields whose Go names are more than a capital in front.
-const NAMES: [(&str, &str); 34] = [
+const NAMES: [(&str, &str); 37] = [
     ("apiGroup", "APIGroup"),
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
@@ -18,6 +18,8 @@ const NAMES: [(&str, &str); 34] = [
     ("fsGroup", "FSGroup"),
     ("fsType", "FSType"),
     ("gcePersistentDisk", "GCEPersistentDisk"),
+    ("gmsaCredentialSpec", "GMSACredentialSpec"),
+    ("gmsaCredentialSpecName", "GMSACredentialSpecName"),
     ("grpc", "GRPC"),
     ("hostIPC", "HostIPC"),
     ("httpGet", "HTTPGet"),
@@ -34,6 +36,7 @@ const NAMES: [(&str, &str); 34] = [
     ("pool", "RBDPool"),
     ("rbd", "RBD"),
     ("scaleIO", "ScaleIO"),
+    ("seLinuxOptions", "SELinuxOptions"),
     ("storageos", "StorageOS"),
     ("targetWWNs", "TargetWWNs"),
     ("tty", "TTY"),
@@ -42,7 +45,7 @@ const NAMES: [(&str, &str); 34] = [
 ];
 
 /// Types whose fields are declared in another order than protobuf numbers them.
-const ORDERS: [(&str, &[&str]); 3] = [
+const ORDERS: [(&str, &[&str]); 4] = [
     (
         "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
         &[
@@ -55,6 +58,23 @@ const ORDERS: [(&str, &[&str]); 3] = [
             "dataSource",
             "dataSourceRef",
             "volumeAttributesClassName",
+        ],
+    ),
+    (
+        "io.k8s.api.core.v1.SecurityContext",
+        &[
+            "capabilities",
+            "privileged",
+            "seLinuxOptions",
+            "windowsOptions",
+            "runAsUser",
+            "runAsGroup",
+            "runAsNonRoot",
+            "readOnlyRootFilesystem",
+            "allowPrivilegeEscalation",
+            "procMount",
+            "seccompProfile",
+            "appArmorProfile",
         ],
     ),
     ("io.k8s.api.core.v1.VolumeResourceRequirements", &["limits", "requests"]),

@@ -12,8 +12,14 @@ const OLD: [(&str, &str, &str); 5] = [
 /// What a client is told of the label `key` at `path`; nothing of one that is not old.
 #[must_use]
 pub fn warning(key: &str, path: &str) -> Option<String> {
+    age(key).map(|age| format!("{path}: {age}"))
+}
+
+/// Since when the label `key` is old, and what to use instead; nothing of one that is not old.
+#[must_use]
+pub fn age(key: &str) -> Option<String> {
     let (_, since, successor) = OLD.iter().find(|(old, _, _)| *old == key)?;
-    Some(format!("{path}: deprecated since {since}; use {successor:?} instead"))
+    Some(format!("deprecated since {since}; use {successor:?} instead"))
 }
 
 /// The newer name of the label `key`.

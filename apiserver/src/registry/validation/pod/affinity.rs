@@ -16,7 +16,8 @@ pub(super) fn check(affinity: &Field<'_>, causes: &mut Vec<Cause>) {
         }
         for preferred in nodes.items(PREFERRED) {
             weight(&preferred, causes);
-            node_term(&preferred.at("preference"), causes);
+            // Upstream takes any value here: it is a wish.
+            node_term(&preferred.at("preference"), false, causes);
         }
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
@@ -38,7 +39,7 @@ pub fn node_selector(selector: &Field<'_>, causes: &mut Vec<Cause>) {
         selector.at("nodeSelectorTerms").required("must have at least one node selector term", causes);
     }
     for term in terms {
-        node_term(&term, causes);
+        node_term(&term, true, causes);
     }
 }
 
@@ -50,7 +51,7 @@ fn weight(preferred: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn node_term(term: &Field<'_>, causes: &mut Vec<Cause>) {
+fn node_term(term: &Field<'_>, strict: bool, causes: &mut Vec<Cause>) {
     for requirement in term.items("matchExpressions") {
         let (operator, values) = (requirement.at("operator"), requirement.at("values"));
         let count = requirement.count("values");
@@ -68,7 +69,7 @@ fn node_term(term: &Field<'_>, causes: &mut Vec<Cause>) {
             _ => operator.invalid(OPERATOR, causes),
         }
         requirement.at("key").check(text::label_key, causes);
-        for value in requirement.items("values") {
+        for value in requirement.items("values").iter().filter(|_| strict) {
             value.check(text::label_value, causes);
         }
     }
@@ -98,14 +99,39 @@ fn pod_term(term: &Field<'_>, causes: &mut Vec<Cause>) {
     for namespace in term.items("namespaces") {
         Field::new(namespace.value, format!("{}.namespace", term.path)).check(text::dns1123_label, causes);
     }
-    topology_key(term, causes);
-}
-
-/// Checks the key that says what counts as one place.
-pub(super) fn topology_key(term: &Field<'_>, causes: &mut Vec<Cause>) {
+    label_keys(term, causes);
     let key = term.at("topologyKey");
     if key.text().is_empty() {
         key.required("can not be empty", causes);
     }
     key.check(text::label_key, causes);
+}
+
+/// Checks keys whose values a pod brings: those that others must share, and those that they must not.
+pub(super) fn label_keys(term: &Field<'_>, causes: &mut Vec<Cause>) {
+    let labels = term.at("labelSelector");
+    for list in ["matchLabelKeys", "mismatchLabelKeys"] {
+        if term.count(list) > 0 && labels.value.is_null() {
+            term.at(list).forbidden("must not be specified when labelSelector is not set", causes);
+            continue;
+        }
+        term.items(list).iter().for_each(|key| key.check(text::label_key, causes));
+    }
+    let keys = term.items("matchLabelKeys");
+    let mut seen: Vec<&str> = labels.entries("matchLabels").into_iter().map(|(key, _)| key).collect();
+    for expression in labels.items("matchExpressions") {
+        let key = expression.str("key");
+        // What the key itself brought is there once.
+        let place = keys.iter().rposition(|own| own.text() == key).filter(|_| seen.contains(&key));
+        if let Some(place) = place {
+            let path = format!("{}[{place}]", term.path);
+            causes.push(Cause::invalid(path, &key.into(), "exists in both matchLabelKeys and labelSelector"));
+        }
+        seen.push(key);
+    }
+    for key in keys {
+        if term.items("mismatchLabelKeys").iter().any(|other| other.text() == key.text()) {
+            key.invalid("exists in both matchLabelKeys and mismatchLabelKeys", causes);
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Annotations of pods and templates that mean something to the cluster.
 
 use martello_api::status::Cause;
+use serde_json::{Value, json};
 
-use super::volumes::local_path;
+use super::{all_containers, volumes::local_path};
 use crate::registry::validation::field::Field;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -45,10 +46,7 @@ fn profile(key: &str, keyed: &Field<'_>, spec: &Field<'_>, path: &str, causes: &
             None => field.invalid("must be a valid seccomp profile", causes),
         }
     } else if let Some(name) = key.strip_prefix(CONTAINER_APP_ARMOR) {
-        let known = ["initContainers", "containers", "ephemeralContainers"]
-            .iter()
-            .flat_map(|list| spec.items(list))
-            .any(|container| container.str("name") == name);
+        let known = all_containers(spec).iter().any(|container| container.str("name") == name);
         if !known {
             causes.push(Cause::invalid(keyed.path.as_str(), &name.into(), "container not found"));
         }
@@ -58,10 +56,91 @@ fn profile(key: &str, keyed: &Field<'_>, spec: &Field<'_>, path: &str, causes: &
     }
 }
 
+/// Checks that profiles which are told twice, as annotations and as fields, are the same; `path` is of the spec.
+pub(super) fn agree(annotations: &Field<'_>, spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (own, containers) = (spec.at("securityContext"), all_containers(spec));
+    let tell = |key: &str, context: &Field<'_>, field: &str, words: &Words, causes: &mut Vec<Cause>| {
+        let (Some(annotation), Some(profile)) = (annotations.get(key), context.get(field)) else { return };
+        differs(annotation.text(), &profile, &context.at(words.field).path, words, causes);
+    };
+    tell(POD_SECCOMP, &own, "seccompProfile", &SECCOMP, causes);
+    for container in &containers {
+        let key = format!("{CONTAINER_SECCOMP}{}", container.str("name"));
+        tell(&key, &container.at("securityContext"), "seccompProfile", &SECCOMP, causes);
+    }
+    if spec.at("os").str("name") == "windows" {
+        return;
+    }
+    for container in &containers {
+        let context = container.at("securityContext");
+        let key = format!("{CONTAINER_APP_ARMOR}{}", container.str("name"));
+        let Some(annotation) = annotations.get(&key) else { continue };
+        let Some(profile) = context.get("appArmorProfile").or(own.get("appArmorProfile")) else { continue };
+        differs(annotation.text(), &profile, &context.at("appArmorProfile").path, &APP_ARMOR, causes);
+    }
+}
+
+/// How a kind of profile is told of.
+struct Words {
+    field: &'static str,
+    shown: &'static str,
+    default: &'static [&'static str],
+}
+
+const SECCOMP: Words =
+    Words { field: "seccompProfile", shown: "seccomp", default: &["runtime/default", "docker/default"] };
+const APP_ARMOR: Words = Words { field: "appArmorProfile", shown: "apparmor", default: &["runtime/default"] };
+
+fn differs(annotation: &str, profile: &Field<'_>, path: &str, words: &Words, causes: &mut Vec<Cause>) {
+    let local = annotation.strip_prefix("localhost/");
+    let what = match profile.str("type") {
+        "Unconfined" if annotation != "unconfined" => "type",
+        "RuntimeDefault" if !words.default.contains(&annotation) => "type",
+        "Localhost" if local.is_none() => "type",
+        "Localhost" if local != profile.at("localhostProfile").value.as_str() => "localhostProfile",
+        _ => return,
+    };
+    let word = if what == "type" { "type" } else { "profile" };
+    let why = format!("{} {word} in annotation and field must match", words.shown);
+    causes.push(Cause::forbidden(format!("{path}.{what}"), &why));
+}
+
+/// The profile that an annotation means.
+#[must_use]
+pub fn profile_of(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        _ => {
+            let name = annotation.strip_prefix("localhost/").filter(|name| !name.is_empty() && name.trim() == *name)?;
+            Some(json!({"type": "Localhost", "localhostProfile": name}))
+        }
+    }
+}
+
+/// Checks annotations that stay as they were when the pod was made.
+pub(super) fn check_update(new: &Field<'_>, old: &Field<'_>, causes: &mut Vec<Cause>) {
+    let what = |key: &str| match key {
+        MIRROR => Some("mirror pod annotation"),
+        _ if key.starts_with(CONTAINER_APP_ARMOR) => Some("AppArmor annotations"),
+        _ => None,
+    };
+    let path = |key: &str| format!("metadata.annotations[{key}]");
+    for (key, before) in old.entries("annotations") {
+        let kept = new.at("annotations").get(key).is_some_and(|now| now.value == before.value);
+        if let Some(what) = what(key).filter(|_| !kept) {
+            causes.push(Cause::forbidden(path(key), &format!("may not remove or update {what}")));
+        }
+    }
+    for (key, _) in new.entries("annotations") {
+        if let Some(what) = what(key).filter(|_| old.at("annotations").get(key).is_none()) {
+            causes.push(Cause::forbidden(path(key), &format!("may not add {what}")));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

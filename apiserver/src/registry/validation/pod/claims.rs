@@ -45,22 +45,18 @@ fn source(claim: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// Checks that a container uses what its pod claims.
 pub(super) fn check_container(spec: &Field<'_>, resources: &Field<'_>, causes: &mut Vec<Cause>) {
-    let claimed: Vec<&str> =
+    let mut claimed: Vec<&str> =
         spec.items("resourceClaims").iter().map(|claim| claim.str("name")).filter(|name| !name.is_empty()).collect();
+    claimed.sort_unstable();
+    claimed.dedup();
     let mut seen: Vec<String> = Vec::new();
     for claim in resources.items("claims") {
-        let (name, request) = (claim.str("name"), claim.str("request"));
+        let name = claim.str("name");
         if name.is_empty() {
             claim.required("", causes);
             continue;
         }
-        claim.at("request").check_if_set(text::dns1123_label, causes);
-        let key = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
-        let whole = seen.iter().any(|own| own == name || request.is_empty() && own.starts_with(&format!("{name}/")));
-        if whole || seen.contains(&key) {
-            causes.push(Cause::duplicate(claim.path.as_str(), &key.as_str().into()));
-        }
-        seen.push(key);
+        again(&claim, &mut seen, causes);
         if !claimed.contains(&name) {
             let known =
                 if claimed.is_empty() { " which is empty".to_owned() } else { format!(": {}", claimed.join(", ")) };
@@ -68,4 +64,24 @@ pub(super) fn check_container(spec: &Field<'_>, resources: &Field<'_>, causes: &
             causes.push(Cause::new("FieldValueNotFound", claim.path.as_str(), why));
         }
     }
+}
+
+/// What is used once, as a whole or a part of it, is not used again. `seen` are `claim` and `claim/request`.
+fn again(claim: &Field<'_>, seen: &mut Vec<String>, causes: &mut Vec<Cause>) {
+    let (name, request) = (claim.str("name"), claim.str("request"));
+    let duplicate = |key: &str, causes: &mut Vec<Cause>| {
+        causes.push(Cause::duplicate(claim.path.as_str(), &key.into()));
+    };
+    if seen.iter().any(|own| own == name) {
+        return duplicate(name, causes);
+    }
+    claim.at("request").check_if_set(text::dns1123_label, causes);
+    let key = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
+    if seen.contains(&key) {
+        duplicate(&key, causes);
+    } else if request.is_empty() {
+        let parts = seen.iter().filter(|own| own.split_once('/').is_some_and(|(claim, _)| claim == name));
+        parts.for_each(|_| duplicate(name, causes));
+    }
+    seen.push(key);
 }

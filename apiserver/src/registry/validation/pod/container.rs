@@ -3,12 +3,21 @@
 use martello_api::status::Cause;
 use serde_json::json;
 
-use super::{claims, environment, handlers, resources, security, volumes};
+use super::{claims, environment, handlers, mounts, resources, security};
 use crate::registry::validation::{field::Field, text};
 
 /// What an ephemeral container may not have.
-const NOT_EPHEMERAL: [&str; 7] =
-    ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources", "resizePolicy"];
+const NOT_EPHEMERAL: [&str; 9] = [
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
 /// Most rules by which a container is started again.
 const MAX_RESTART_RULES: usize = 20;
 /// Most exit codes of such a rule: as many as there are.
@@ -25,39 +34,54 @@ pub(super) fn check_all(spec: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cau
     let mut names: Vec<&str> = Vec::new();
     for container in spec.items("containers") {
         common(spec, &container, volumes, causes);
-        unique(&container, &mut names, causes);
+        unique(&container, false, &mut names, causes);
         handlers::check(&container, grace, causes);
-        restart_policy(&container, &["Always", "Never", "OnFailure"], causes);
+        restart_policy(&container, causes);
     }
-    host_ports(spec, "containers", causes);
+    host_ports(&spec.at("containers"), &spec.items("containers"), causes);
     for container in spec.items("initContainers") {
         common(spec, &container, volumes, causes);
-        unique(&container, &mut names, causes);
-        restart_policy(&container, &["Always", "Never", "OnFailure"], causes);
+        restart_policy(&container, causes);
+        unique(&container, true, &mut names, causes);
+        // They run one by one. Upstream calls each the first.
+        host_ports(&spec.at("initContainers"), std::slice::from_ref(&container), causes);
         if container.str("restartPolicy") == "Always" {
             handlers::check(&container, grace, causes);
         } else {
             handlers::forbid(&container, causes);
+            resources::no_restart(&container, causes);
         }
     }
-    host_ports(spec, "initContainers", causes);
     for container in spec.items("ephemeralContainers") {
         common(spec, &container, volumes, causes);
-        unique(&container, &mut names, causes);
+        image_as_is(&container, causes);
+        unique(&container, false, &mut names, causes);
         ephemeral(spec, &container, causes);
+    }
+}
+
+/// Checks what only holds for containers of pods: templates have been taken with any image.
+pub(super) fn check_images(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    for list in ["containers", "initContainers"] {
+        spec.items(list).iter().for_each(|container| image_as_is(container, causes));
+    }
+}
+
+/// Checks that an image has no blanks around it.
+pub fn image_as_is(container: &Field<'_>, causes: &mut Vec<Cause>) {
+    let image = container.at("image");
+    if image.text().trim() != image.text() {
+        image.invalid("must not have leading or trailing whitespace", causes);
     }
 }
 
 fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
     container.at("name").check_required(text::dns1123_label, causes);
-    let image = container.at("image");
-    if image.needs_text(causes) && image.text().trim() != image.text() {
-        image.invalid("must not have leading or trailing whitespace", causes);
-    }
-    container.at("terminationMessagePolicy").needs_one_of(&["FallbackToLogsOnError", "File"], causes);
+    container.at("image").needs_text(causes);
+    container.at("terminationMessagePolicy").needs_one_of(&["File", "FallbackToLogsOnError"], causes);
     ports(container, causes);
     environment::check(container, causes);
-    volumes::mounts(spec, container, volumes, causes);
+    mounts::check(spec, container, volumes, causes);
     container.at("imagePullPolicy").needs_one_of(&["Always", "IfNotPresent", "Never"], causes);
     resources::check(&container.at("resources"), causes);
     claims::check_container(spec, &container.at("resources"), causes);
@@ -67,20 +91,20 @@ fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mu
     }
 }
 
-fn unique<'a>(container: &Field<'a>, names: &mut Vec<&'a str>, causes: &mut Vec<Cause>) {
+fn unique<'a>(container: &Field<'a>, init: bool, names: &mut Vec<&'a str>, causes: &mut Vec<Cause>) {
     let name = container.at("name");
     if names.contains(&name.text()) {
-        name.duplicate(causes);
-    } else if !name.text().is_empty() {
+        causes.push(Cause::duplicate(name.path.as_str(), &json!(name.text())));
+    } else if !(init && name.text().is_empty()) {
         names.push(name.text());
     }
 }
 
-fn restart_policy(container: &Field<'_>, supported: &[&str], causes: &mut Vec<Cause>) {
+fn restart_policy(container: &Field<'_>, causes: &mut Vec<Cause>) {
     let (policy, rules) = (container.at("restartPolicy"), container.at("restartPolicyRules"));
     let count = container.count("restartPolicyRules");
     if !policy.value.is_null() {
-        policy.one_of(supported, causes);
+        policy.one_of(&["Always", "Never", "OnFailure"], causes);
     } else if count > 0 {
         policy.required("must specify restartPolicy when restart rules are used", causes);
     }
@@ -128,18 +152,19 @@ fn ports(container: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-/// No two containers of a list may take the same port of the host.
-fn host_ports(spec: &Field<'_>, list: &str, causes: &mut Vec<Cause>) {
+/// No two of these containers may take the same port of the host.
+fn host_ports(list: &Field<'_>, containers: &[Field<'_>], causes: &mut Vec<Cause>) {
     let mut seen: Vec<String> = Vec::new();
-    for container in spec.items(list) {
-        for port in container.items("ports") {
+    for (place, container) in containers.iter().enumerate() {
+        for (index, port) in container.items("ports").into_iter().enumerate() {
             let number = port.at("hostPort").int().unwrap_or(0);
             if number == 0 {
                 continue;
             }
             let taken = format!("{}/{}/{number}", port.str("protocol"), port.str("hostIP"));
             if seen.contains(&taken) {
-                causes.push(Cause::duplicate(port.at("hostPort").path, &json!(taken)));
+                let path = format!("{}[{place}].ports[{index}].hostPort", list.path);
+                causes.push(Cause::duplicate(path, &json!(taken)));
             } else {
                 seen.push(taken);
             }
@@ -156,7 +181,9 @@ fn ephemeral(spec: &Field<'_>, container: &Field<'_>, causes: &mut Vec<Cause>) {
         target.not_found(causes);
     }
     for key in NOT_EPHEMERAL {
-        if let Some(found) = container.get(key).filter(|found| !found.is_empty()) {
+        // What is an empty list or an empty set of amounts is not set; an empty probe is.
+        let unset = |found: &Field<'_>| matches!(key, "ports" | "resources") && found.is_empty();
+        if let Some(found) = container.get(key).filter(|found| !unset(found)) {
             found.forbidden("cannot be set for an Ephemeral Container", causes);
         }
     }

@@ -3,6 +3,7 @@
 use martello_api::{quantity::Quantity, status::Cause};
 use serde_json::json;
 
+use super::volumes::no_steps_back;
 use crate::registry::validation::{field::Field, text};
 
 /// What may be referred to at all; each use allows some of these.
@@ -60,14 +61,18 @@ pub(super) fn check(container: &Field<'_>, causes: &mut Vec<Cause>) {
         let found: Vec<Field<'_>> =
             ["configMapRef", "secretRef"].into_iter().filter_map(|key| source.get(key)).collect();
         for reference in &found {
-            reference.at("name").needs_text(causes);
+            // Upstream takes a trailing dash, as if a name were made of this one.
+            reference
+                .at("name")
+                .check_required(|name| text::dns1123_subdomain(&text::mask_trailing_dash(name)), causes);
         }
         let why = match found.len() {
             0 => "must specify one of: `configMapRef` or `secretRef`",
             1 => continue,
             _ => TWO_SOURCES,
         };
-        causes.push(Cause::invalid(source.path.as_str(), &json!(""), why));
+        // Upstream leaves the place of the source out of this path.
+        causes.push(Cause::invalid(container.at("envFrom").path, &json!(""), why));
     }
 }
 
@@ -84,11 +89,19 @@ fn value_from(variable: &Field<'_>, from: &Field<'_>, causes: &mut Vec<Cause>) {
     for key in ["configMapKeyRef", "secretKeyRef"] {
         if let Some(reference) = from.get(key) {
             sources += 1;
-            reference.at("name").needs_text(causes);
+            reference.at("name").check(text::dns1123_subdomain, causes);
             reference.at("key").check_required(text::config_map_key, causes);
         }
     }
-    sources += usize::from(from.get("fileKeyRef").is_some());
+    if let Some(file) = from.get("fileKeyRef") {
+        sources += 1;
+        file.at("key").check_required(text::env_var_name, causes);
+        file.at("volumeName").check_required(text::dns1123_label, causes);
+        let path = file.at("path");
+        if path.needs_text(causes) {
+            no_steps_back(&path, causes);
+        }
+    }
     let why = match sources {
         0 => NO_SOURCE,
         _ if !variable.str("value").is_empty() => "may not be specified when `value` is not empty",
@@ -111,7 +124,11 @@ pub(super) fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Ve
     let parts = path.text().strip_suffix("']").and_then(|rest| rest.split_once("['"));
     let plain = parts.map_or(path.text(), |(plain, _)| plain);
     let subscripted = matches!(plain, "metadata.annotations" | "metadata.labels");
-    if !LABELS.contains(&plain) || (parts.is_some() && !subscripted) {
+    if parts.is_some() && !subscripted {
+        let why = format!("error converting fieldPath: field label does not support subscript: {}", path.text());
+        return path.invalid(&why, causes);
+    }
+    if !LABELS.contains(&plain) {
         let why = format!("error converting fieldPath: field label not supported: {}", path.text());
         return path.invalid(&why, causes);
     }
@@ -136,20 +153,52 @@ pub(super) fn resource_ref(reference: &Field<'_>, in_volume: bool, causes: &mut 
     } else if !huge {
         resource.one_of(&RESOURCES, causes);
     }
-    let Some(divisor) = reference.get("divisor") else { return };
-    let is = |sizes: &[&str]| {
-        let own = divisor.text().parse::<Quantity>().ok();
-        own.is_none() || sizes.iter().chain(&["0"]).any(|size| size.parse::<Quantity>().ok() == own)
-    };
-    let Some((_, name)) = resource.text().split_once('.') else { return };
+    divisor(reference, resource.text(), causes);
+}
+
+/// Checks that an amount is told in units that are known, written as they are.
+fn divisor(reference: &Field<'_>, resource: &str, causes: &mut Vec<Cause>) {
+    let divisor = reference.at("divisor");
+    let Ok(unit) = divisor.text().parse::<Quantity>() else { return };
+    let (unit, zero) = (unit.to_string(), unit.is_zero());
+    let Some((_, name)) = resource.split_once('.') else { return };
     let why = match name {
-        "cpu" if !is(&["1m", "1"]) => "only divisor's values 1m and 1 are supported with the cpu resource".to_owned(),
-        "memory" | "ephemeral-storage" if !is(&SIZES) => format!(
-            "only divisor's values {} are supported with the {} resource",
-            SIZES.join(", "),
-            if name == "memory" { "memory" } else { "local ephemeral storage" }
-        ),
+        _ if zero => return,
+        "cpu" if !matches!(unit.as_str(), "1m" | "1") => {
+            "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
+        }
+        "cpu" => return,
+        _ if SIZES.contains(&unit.as_str()) => return,
+        "memory" => sizes_only("memory"),
+        "ephemeral-storage" => sizes_only("local ephemeral storage"),
+        _ if name.starts_with("hugepages-") => sizes_only("hugepages"),
         _ => return,
     };
-    causes.push(Cause::invalid(divisor.path, &json!(resource.text()), &why));
+    causes.push(Cause::invalid(divisor.path, &json!(resource), &why));
+}
+
+fn sizes_only(what: &str) -> String {
+    format!("only divisor's values {} are supported with the {what} resource", SIZES.join(", "))
+}
+
+/// Checks that the files which variables are read from are in volumes that the pod can fill itself.
+pub(super) fn file_volumes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let volumes = spec.items("volumes");
+    for container in super::all_containers(spec) {
+        for variable in container.items("env") {
+            let Some(file) = variable.at("valueFrom").get("fileKeyRef") else { continue };
+            let name = file.at("volumeName");
+            match volumes.iter().rfind(|volume| volume.str("name") == name.text()) {
+                None => name.not_found(causes),
+                Some(volume) if volume.get("emptyDir").is_none() => {
+                    causes.push(Cause::invalid(
+                        name.path.as_str(),
+                        &json!(name.text()),
+                        "referenced volume must be of type emptyDir",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+    }
 }

@@ -17,9 +17,6 @@ pub(super) fn check(container: &Field<'_>, grace: i64, causes: &mut Vec<Cause>) 
                 handler(&hook, grace, causes);
             }
         }
-        if let Some(signal) = lifecycle.get("stopSignal") {
-            signal.needs_text(causes);
-        }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = container.get(name) else { continue };

@@ -3,6 +3,7 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
+use super::all_containers;
 use crate::registry::validation::{field::Field, text};
 
 /// Longest name of a host.
@@ -31,21 +32,24 @@ pub(super) fn users(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             spec.at(shown).forbidden("when `hostUsers` is false", causes);
         }
     }
+    for container in all_containers(spec).iter().filter(|container| container.count("volumeDevices") > 0) {
+        container.at("volumeDevices").forbidden("when `hostUsers` is false", causes);
+    }
 }
 
 /// Checks a name of the host that is given outright.
 pub(super) fn name(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let Some(name) = spec.get("hostnameOverride") else { return };
-    name.check(text::dns1123_subdomain, causes);
+    if spec.flag("setHostnameAsFQDN") {
+        name.forbidden("may not be specified when setHostnameAsFQDN is true", causes);
+    }
+    if spec.flag("hostNetwork") {
+        name.forbidden("may not be specified when hostNetwork is true", causes);
+    }
     if name.text().len() > MAX_HOSTNAME {
         causes.push(Cause::too_long(name.path.as_str(), MAX_HOSTNAME));
     }
-    if spec.flag("setHostnameAsFQDN") {
-        spec.at("setHostnameAsFQDN").forbidden("may not be specified when `hostnameOverride` is set", causes);
-    }
-    if spec.flag("hostNetwork") {
-        name.forbidden("may not be specified when `hostNetwork` is true", causes);
-    }
+    name.check(text::dns1123_subdomain, causes);
 }
 
 /// Checks containers that are processes of a Windows host: all of a pod's are, or none.
@@ -53,7 +57,7 @@ pub(super) fn processes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let of = |holder: &Field<'_>| holder.at("securityContext").at("windowsOptions").at("hostProcess").value.as_bool();
     let pod = of(spec);
     let (mut all, mut hosted) = (0_usize, 0_usize);
-    for container in ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|list| spec.items(list)) {
+    for container in all_containers(spec) {
         let own = of(&container);
         all += 1;
         hosted += usize::from(own.or(pod) == Some(true));

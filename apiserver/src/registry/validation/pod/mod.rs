@@ -13,17 +13,21 @@ pub mod container;
 pub mod environment;
 pub mod handlers;
 mod host;
+mod mounts;
 pub mod network;
 pub mod overlaps;
 pub mod platform;
+mod projected;
 pub mod qos;
 pub mod resources;
 pub mod scheduling;
 pub mod security;
 pub mod volumes;
 pub mod warnings;
+mod windows;
 
 pub use affinity::node_selector;
+pub use annotations::profile_of as app_armor_profile;
 pub use handlers::port as port_or_name;
 pub use qos::qos_class;
 pub use resources::{
@@ -36,23 +40,34 @@ pub use warnings::{template_warnings, warnings};
 pub fn pod(object: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(object, "");
     annotations::check(&whole.at("metadata").at("annotations"), &whole.at("spec"), "metadata.annotations", causes);
-    spec(object, &["spec"], "spec", true, causes);
+    spec(object, &["spec"], "spec", Some(object::name(object)), causes);
+    container::check_images(&whole.at("spec"), causes);
 }
 
-/// Checks a pod spec at `at`, which messages call `path`.
-fn spec(object: &Value, at: &[&str], path: &str, of_pod: bool, causes: &mut Vec<Cause>) {
+/// Checks annotations of a changed pod.
+pub fn annotations_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let of = |pod| Field::new(pod, "").at("metadata");
+    annotations::check_update(&of(new), &of(old), causes);
+}
+
+/// All containers of a spec, in the order in which upstream visits them.
+#[must_use]
+pub fn all_containers<'a>(spec: &Field<'a>) -> Vec<Field<'a>> {
+    ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|list| spec.items(list)).collect()
+}
+
+/// Checks a pod spec at `at`, which messages call `path`; `pod` is the name of its pod, which templates lack.
+fn spec(object: &Value, at: &[&str], path: &str, pod: Option<&str>, causes: &mut Vec<Cause>) {
     let Some(found) = object::at(object, at).filter(|spec| !spec.is_null()) else {
         causes.push(Cause::required(format!("{path}.containers"), ""));
         return;
     };
     let spec = Field::new(found, path);
-    let volumes = volumes::check(&spec, causes);
+    let volumes = volumes::check(&spec, pod, causes);
     claims::check_pod(&spec, causes);
     container::check_all(&spec, &volumes, causes);
-    if let Some(resources) = spec.get("resources") {
-        resources::check_pod(&resources, causes);
-    }
-    host::check(&spec, of_pod, causes);
+    resources::check_pod(&spec, causes);
+    host::check(&spec, pod.is_some(), causes);
     spec.at("restartPolicy").needs_one_of(&["Always", "OnFailure", "Never"], causes);
     spec.at("dnsPolicy").needs_one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], causes);
     let node_selector = spec.at("nodeSelector");
@@ -66,6 +81,7 @@ fn spec(object: &Value, at: &[&str], path: &str, of_pod: bool, causes: &mut Vec<
     scheduling::spread(&spec, causes);
     host::processes(&spec, causes);
     host::users(&spec, causes);
+    host::name(&spec, causes);
     spec.at("serviceAccountName").check_if_set(text::dns1123_subdomain, causes);
     spec.at("nodeName").check_if_set(text::dns1123_subdomain, causes);
     let deadline = spec.at("activeDeadlineSeconds");
@@ -74,7 +90,6 @@ fn spec(object: &Value, at: &[&str], path: &str, of_pod: bool, causes: &mut Vec<
     }
     spec.at("hostname").check_if_set(text::dns1123_label, causes);
     spec.at("subdomain").check_if_set(text::dns1123_label, causes);
-    host::name(&spec, causes);
     scheduling::tolerations(&spec, causes);
     network::host_aliases(&spec, causes);
     spec.at("priorityClassName").check_if_set(text::dns1123_subdomain, causes);
@@ -88,6 +103,7 @@ fn spec(object: &Value, at: &[&str], path: &str, of_pod: bool, causes: &mut Vec<
         resources::overhead(&spec.at("overhead"), causes);
     }
     platform::check(&spec, causes);
+    environment::file_volumes(&spec, causes);
 }
 
 /// Checks a pod template at `at`, which messages call `path`.
@@ -99,8 +115,9 @@ pub fn template(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>
     let whole = Field::new(found, path);
     let own = whole.at("metadata").at("annotations");
     annotations::check(&own, &whole.at("spec"), &format!("{path}.annotations"), causes);
-    spec(found, &["spec"], &format!("{path}.spec"), false, causes);
+    spec(found, &["spec"], &format!("{path}.spec"), None, causes);
     let spec = whole.at("spec");
+    annotations::agree(&own, &spec, causes);
     if spec.count("ephemeralContainers") > 0 {
         spec.at("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template", causes);
     }
@@ -115,6 +132,7 @@ pub fn creation(pod: &Value, causes: &mut Vec<Cause>) {
     if spec.count("schedulingGates") > 0 && !spec.str("nodeName").is_empty() {
         spec.at("nodeName").forbidden("cannot be set until all schedulingGates have been cleared", causes);
     }
+    annotations::agree(&Field::new(pod, "").at("metadata").at("annotations"), &spec, causes);
 }
 
 #[cfg(test)]

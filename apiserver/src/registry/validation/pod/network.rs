@@ -3,7 +3,10 @@
 use martello_api::status::Cause;
 use serde_json::json;
 
-use crate::registry::validation::{field::Field, text};
+use crate::registry::{
+    networking::cidr,
+    validation::{field::Field, text},
+};
 
 /// Most name servers, as resolvers take.
 const MAX_SERVERS: usize = 3;
@@ -25,7 +28,7 @@ pub(super) fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let (servers, searches) = (config.at("nameservers"), config.at("searches"));
     match config.count("nameservers") {
         0 if alone => {
-            servers.required("must provide at least one DNS nameserver when `dnsPolicy` is None", causes);
+            return servers.required("must provide at least one DNS nameserver when `dnsPolicy` is None", causes);
         }
         too_many if too_many > MAX_SERVERS => {
             servers.invalid(&format!("must not have more than {MAX_SERVERS} nameservers"), causes);
@@ -33,7 +36,7 @@ pub(super) fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         _ => {}
     }
     for server in config.items("nameservers") {
-        server.check(text::ip, causes);
+        server.check(cidr::strict_ip, causes);
     }
     if config.count("searches") > MAX_SEARCHES {
         searches.invalid(&format!("must not have more than {MAX_SEARCHES} search paths"), causes);
@@ -58,7 +61,7 @@ pub(super) fn dns_config(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 /// Checks names that are put into `/etc/hosts`.
 pub(super) fn host_aliases(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for alias in spec.items("hostAliases") {
-        alias.at("ip").check(text::ip, causes);
+        alias.at("ip").check(cidr::strict_ip, causes);
         for name in alias.items("hostnames") {
             name.check(text::dns1123_subdomain, causes);
         }

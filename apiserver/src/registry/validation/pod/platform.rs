@@ -2,19 +2,26 @@
 
 use martello_api::status::Cause;
 
+use super::all_containers;
 use crate::registry::validation::field::Field;
 
-const POD_CONTEXT: [&str; 10] = [
-    "appArmorProfile",
-    "seLinuxOptions",
-    "seccompProfile",
-    "fsGroup",
-    "fsGroupChangePolicy",
-    "sysctls",
-    "runAsUser",
-    "runAsGroup",
-    "supplementalGroups",
-    "supplementalGroupsPolicy",
+/// Settings of a pod in upstream's order; the second says which are of its security context.
+const POD: [(&str, bool); 15] = [
+    ("appArmorProfile", true),
+    ("seLinuxOptions", true),
+    ("hostUsers", false),
+    ("hostPID", false),
+    ("hostIPC", false),
+    ("seccompProfile", true),
+    ("fsGroup", true),
+    ("fsGroupChangePolicy", true),
+    ("sysctls", true),
+    ("shareProcessNamespace", false),
+    ("runAsUser", true),
+    ("runAsGroup", true),
+    ("supplementalGroups", true),
+    ("supplementalGroupsPolicy", true),
+    ("seLinuxChangePolicy", true),
 ];
 const CONTAINER_CONTEXT: [&str; 10] = [
     "appArmorProfile",
@@ -28,39 +35,41 @@ const CONTAINER_CONTEXT: [&str; 10] = [
     "runAsUser",
     "runAsGroup",
 ];
-const POD: [&str; 3] = ["hostPID", "hostIPC", "shareProcessNamespace"];
 const NOT_WINDOWS: &str = "cannot be set for a windows pod";
 
 /// Checks the settings of a pod against its `os`.
 pub(super) fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let Some(os) = spec.get("os") else { return };
-    os.at("name").needs_one_of(&["linux", "windows"], causes);
-    let contexts = ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|list| spec.items(list))
-        .filter_map(|container| container.get("securityContext"));
-    let own = spec.get("securityContext");
-    match os.str("name") {
+    let name = os.at("name");
+    if !name.needs_text(causes) {
+        return;
+    }
+    let contexts = all_containers(spec).into_iter().filter_map(|container| container.get("securityContext"));
+    let own = spec.at("securityContext");
+    match name.text() {
         "linux" => {
-            for options in own.into_iter().chain(contexts).filter_map(|context| context.get("windowsOptions")) {
+            for options in [own].into_iter().chain(contexts).filter_map(|context| context.get("windowsOptions")) {
                 options.forbidden("windows options cannot be set for a linux pod", causes);
             }
         }
         "windows" => {
-            for key in POD.into_iter().filter(|key| spec.flag(key)) {
-                spec.at(key).forbidden(NOT_WINDOWS, causes);
+            for (key, in_context) in POD {
+                let found = if in_context { own.get(key) } else { spec.get(key) };
+                let unset = |found: &Field<'_>| match key {
+                    "hostPID" | "hostIPC" | "sysctls" => found.is_empty(),
+                    _ => false,
+                };
+                if let Some(found) = found.filter(|found| !unset(found)) {
+                    found.forbidden(NOT_WINDOWS, causes);
+                }
             }
-            if let Some(context) = own {
-                forbid(&context, &POD_CONTEXT, causes);
+            for context in contexts {
+                for found in CONTAINER_CONTEXT.iter().filter_map(|key| context.get(key)) {
+                    found.forbidden(NOT_WINDOWS, causes);
+                }
             }
-            contexts.for_each(|context| forbid(&context, &CONTAINER_CONTEXT, causes));
         }
-        _ => {}
-    }
-}
-
-fn forbid(context: &Field<'_>, keys: &[&str], causes: &mut Vec<Cause>) {
-    for found in keys.iter().filter_map(|key| context.get(key)) {
-        found.forbidden(NOT_WINDOWS, causes);
+        // Upstream names the system here, not its name.
+        other => causes.push(Cause::not_supported(os.path.as_str(), &other.into(), &["linux", "windows"])),
     }
 }

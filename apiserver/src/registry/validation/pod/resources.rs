@@ -2,7 +2,10 @@
 
 use martello_api::{quantity::Quantity, status::Cause};
 
-use crate::registry::validation::{field::Field, text};
+use crate::registry::{
+    core::pod_usage,
+    validation::{field::Field, text},
+};
 
 const HUGE: &str = "hugepages-";
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -40,10 +43,10 @@ pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
             huge |= name.starts_with(HUGE);
             container_name(name, &amount, causes);
             self::amount(name, &amount, causes);
-            whole_pages(name, &amount, causes);
             if part == "requests" {
                 against_limit(resources, name, &amount, causes);
             }
+            whole_pages(name, &amount, causes);
         }
     }
     if huge && !basic {
@@ -68,16 +71,60 @@ fn whole_pages(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks the resources of a pod as a whole.
-pub(super) fn check_pod(resources: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(resources) = spec.get("resources") else { return };
+    if spec.at("os").str("name") == "windows" {
+        return resources.forbidden("may not be set for a windows pod", causes);
+    }
+    if resources.count("claims") > 0 {
+        resources.at("claims").forbidden("claims may not be set for Resources at pod-level", causes);
+    }
+    let (mut basic, mut huge) = (false, false);
     for part in ["limits", "requests"] {
         for (name, amount) in resources.entries(part) {
-            if !matches!(name, "cpu" | "memory") && !name.starts_with(HUGE) {
+            basic |= matches!(name, "cpu" | "memory");
+            huge |= is_huge(name);
+            if resource_name(name, &amount, causes) && !matches!(name, "cpu" | "memory") && !is_huge(name) {
                 let supported = ["cpu", HUGE, "memory"];
                 causes.push(Cause::not_supported(amount.path.as_str(), &name.into(), &supported));
             }
             self::amount(name, &amount, causes);
             if part == "requests" {
-                against_limit(resources, name, &amount, causes);
+                against_limit(&resources, name, &amount, causes);
+            }
+            whole_pages(name, &amount, causes);
+        }
+    }
+    if huge && !basic {
+        resources.forbidden("HugePages require cpu or memory", causes);
+    }
+    against_containers(spec, &resources, causes);
+}
+
+/// Checks the resources of a pod against those of its containers.
+fn against_containers(spec: &Field<'_>, resources: &Field<'_>, causes: &mut Vec<Cause>) {
+    let own = |part: &str, name: &str| resources.at(part).str(name).parse::<Quantity>().ok();
+    for (name, sum) in pod_usage::summed(spec.value, "requests") {
+        if let Some(most) = own("requests", &name).filter(|most| sum > *most) {
+            let why = format!("must be greater than or equal to aggregate container requests of {sum}");
+            let path = format!("{}[{name}]", resources.at("requests").path);
+            causes.push(Cause::invalid(path, &most.to_string().into(), &why));
+        }
+    }
+    for (name, sum) in pod_usage::summed(spec.value, "limits").into_iter().filter(|(name, _)| is_huge(name)) {
+        if let Some(most) = own("limits", &name).filter(|most| sum > *most) {
+            let why = format!("must be greater than or equal to aggregate container limits of {sum}");
+            let path = format!("{}[{name}]", resources.at("limits").path);
+            causes.push(Cause::invalid(path, &most.to_string().into(), &why));
+        }
+    }
+    for (index, container) in spec.items("containers").iter().enumerate() {
+        for (name, amount) in container.at("resources").entries("limits") {
+            let (Some(limit), Some(most)) = (read(&amount), own("limits", name)) else { continue };
+            if limit > most {
+                let path = format!("{}.containers[{index}][{name}].limits", resources.path);
+                let why = format!("must be less than or equal to pod limits of {most}");
+                causes.push(Cause::invalid(path, &limit.to_string().into(), &why));
             }
         }
     }
@@ -118,8 +165,18 @@ pub(super) fn resize_policy(container: &Field<'_>, pod_policy: &str, causes: &mu
             }
         }
         if pod_policy == "Never" && restart != "NotRequired" {
-            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            let why = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
             causes.push(Cause::invalid(list.path.as_str(), &restart.into(), why));
+        }
+    }
+}
+
+/// Checks that nothing asks to start an init container anew: it does its work once.
+pub(super) fn no_restart(container: &Field<'_>, causes: &mut Vec<Cause>) {
+    for policy in container.items("resizePolicy") {
+        let restart = policy.at("restartPolicy");
+        if restart.text() == "RestartContainer" {
+            restart.invalid("must not be set to 'RestartContainer' for non-sidecar initContainers", causes);
         }
     }
 }
@@ -133,27 +190,41 @@ fn overcommits(name: &str) -> bool {
     (!name.contains('/') || name.contains("kubernetes.io/")) && !name.starts_with(HUGE)
 }
 
+/// Checks that `name` is a resource; `amount` is where it is named.
+fn resource_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) -> bool {
+    let faults = text::qualified_name(name);
+    faults.iter().for_each(|fault| causes.push(Cause::invalid(amount.path.as_str(), &name.into(), fault)));
+    if !faults.is_empty() {
+        return false;
+    }
+    let standard = STANDARD.contains(&name) || is_huge(name) || name.starts_with("requests.hugepages-");
+    if !name.contains('/') && !standard {
+        let why = "must be a standard resource type or fully qualified";
+        causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));
+        return false;
+    }
+    true
+}
+
 /// Checks that `name` is a resource that a container can have; `amount` is where it is named.
 pub fn container_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let faults = text::qualified_name(name);
-    let invalid =
-        |why: &str, causes: &mut Vec<Cause>| causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));
-    if !faults.is_empty() {
-        faults.iter().for_each(|fault| invalid(fault, causes));
-        return;
-    }
-    if name.contains('/') || name.starts_with(HUGE) {
-        if name.starts_with("requests.") && !name.contains("kubernetes.io/") {
-            invalid("doesn't follow extended resource name standard", causes);
-        }
-        return;
-    }
-    if !STANDARD.contains(&name) {
-        invalid("must be a standard resource type or fully qualified", causes);
-    }
-    if !CONTAINER_RESOURCES.contains(&name) {
-        invalid("must be a standard resource for containers", causes);
-    }
+    resource_name(name, amount, causes);
+    let why = match name.matches('/').count() {
+        0 if !CONTAINER_RESOURCES.contains(&name) && !is_huge(name) => "must be a standard resource for containers",
+        0 => return,
+        _ if !name.contains("kubernetes.io/") && !is_extended(name) => "doesn't follow extended resource name standard",
+        _ => return,
+    };
+    causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));
+}
+
+fn is_huge(name: &str) -> bool {
+    name.starts_with(HUGE)
+}
+
+/// Whether a name of somebody's own is one that a quota can name too.
+fn is_extended(name: &str) -> bool {
+    !name.starts_with("requests.") && text::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn against_limit(resources: &Field<'_>, name: &str, request: &Field<'_>, causes: &mut Vec<Cause>) {

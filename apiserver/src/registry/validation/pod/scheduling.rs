@@ -3,7 +3,7 @@
 use martello_api::status::Cause;
 use serde_json::json;
 
-use super::affinity::topology_key;
+use super::affinity::label_keys;
 use crate::registry::validation::{field::Field, selector, text};
 
 /// Checks readiness and scheduling gates.
@@ -26,58 +26,42 @@ pub(super) fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// Checks how pods spread over places.
 pub(super) fn spread(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
-    for constraint in spec.items("topologySpreadConstraints") {
-        let when = constraint.at("whenUnsatisfiable");
-        let skew = constraint.at("maxSkew");
-        if skew.int().unwrap_or(0) <= 0 {
-            causes.push(Cause::invalid(
-                skew.path,
-                &json!(skew.value.as_i64().unwrap_or(0)),
-                "must be greater than zero",
-            ));
+    let constraints = spec.items("topologySpreadConstraints");
+    for (index, constraint) in constraints.iter().enumerate() {
+        let (when, key) = (constraint.at("whenUnsatisfiable"), constraint.at("topologyKey"));
+        positive(&constraint.at("maxSkew"), causes);
+        if key.text().is_empty() {
+            key.required("can not be empty", causes);
         }
-        topology_key(&constraint, causes);
         when.one_of(&["DoNotSchedule", "ScheduleAnyway"], causes);
-        let pair = (constraint.str("topologyKey"), when.text());
-        if seen.contains(&pair) {
+        let again =
+            |other: &Field<'_>| other.str("topologyKey") == key.text() && other.str("whenUnsatisfiable") == when.text();
+        if constraints.iter().skip(index + 1).any(again) {
             let path = format!("{}.{{topologyKey, whenUnsatisfiable}}", constraint.path);
-            causes.push(Cause::duplicate(path, &json!(format!("{{{}, {}}}", pair.0, pair.1))));
+            causes.push(Cause::duplicate(path, &json!(format!("{{{}, {}}}", key.text(), when.text()))));
         }
-        seen.push(pair);
-        let domains = constraint.at("minDomains");
-        if domains.int().is_some_and(|number| number <= 0) {
-            domains.invalid("must be greater than zero", causes);
-        }
-        if domains.int().is_some() && when.text() != "DoNotSchedule" {
-            let why = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway";
-            domains.invalid(why, causes);
+        if let Some(domains) = constraint.get("minDomains") {
+            positive(&domains, causes);
+            if when.text() != "DoNotSchedule" {
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", when.text());
+                domains.invalid(&why, causes);
+            }
         }
         for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             if let Some(policy) = constraint.get(key) {
                 policy.one_of(&["Honor", "Ignore"], causes);
             }
         }
-        match_keys(&constraint, causes);
+        label_keys(constraint, causes);
         let labels = constraint.at("labelSelector");
         selector::check(Some(labels.value), &labels.path, causes);
     }
 }
 
-fn match_keys(constraint: &Field<'_>, causes: &mut Vec<Cause>) {
-    let keys = constraint.at("matchLabelKeys");
-    let labels = constraint.at("labelSelector");
-    if constraint.count("matchLabelKeys") > 0 && labels.value.is_null() {
-        keys.forbidden("must not be specified when labelSelector is not set", causes);
-        return;
-    }
-    for key in constraint.items("matchLabelKeys") {
-        key.check(text::label_key, causes);
-        let taken = labels.items("matchExpressions").iter().any(|expression| expression.str("key") == key.text())
-            || labels.at("matchLabels").get(key.text()).is_some();
-        if taken {
-            key.invalid("exists in both matchLabelKeys and labelSelector", causes);
-        }
+fn positive(number: &Field<'_>, causes: &mut Vec<Cause>) {
+    let own = number.int().unwrap_or(0);
+    if own <= 0 {
+        causes.push(Cause::invalid(number.path.as_str(), &json!(own), "must be greater than zero"));
     }
 }
 
@@ -105,6 +89,12 @@ pub fn tolerations(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             "Exists" if !value.is_empty() => {
                 let why = "value must be empty when `operator` is 'Exists'";
                 causes.push(Cause::invalid(operator.path.as_str(), &json!(value), why));
+            }
+            "Exists" => {}
+            // These need a feature that is off.
+            "Lt" | "Gt" => {
+                let known = ["Equal", "Exists", "Lt", "Gt"];
+                causes.push(Cause::not_supported(operator.path.as_str(), &json!(operator.text()), &known));
             }
             _ => operator.one_of(&["Equal", "Exists"], causes),
         }

@@ -3,29 +3,17 @@
 use martello_api::status::Cause;
 use serde_json::Value;
 
-use super::volumes::local_path;
-use crate::registry::validation::field::{Field, go_form};
+use super::{volumes::local_path, windows};
+use crate::registry::validation::{field::Field, internal};
 
 const ID_RANGE: &str = "must be between 0 and 2147483647, inclusive";
 const SYSCTL: &str = r"must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 /// Longest name of a sysctl.
 const SYSCTL_LIMIT: usize = 253;
-/// Fields of a container's security context in upstream's order.
-const CONTEXT: [(&str, &str); 12] = [
-    ("capabilities", "Capabilities"),
-    ("privileged", "Privileged"),
-    ("seLinuxOptions", "SELinuxOptions"),
-    ("windowsOptions", "WindowsOptions"),
-    ("runAsUser", "RunAsUser"),
-    ("runAsGroup", "RunAsGroup"),
-    ("runAsNonRoot", "RunAsNonRoot"),
-    ("readOnlyRootFilesystem", "ReadOnlyRootFilesystem"),
-    ("allowPrivilegeEscalation", "AllowPrivilegeEscalation"),
-    ("procMount", "ProcMount"),
-    ("seccompProfile", "SeccompProfile"),
-    ("appArmorProfile", "AppArmorProfile"),
-];
-
+/// Kinds of profiles.
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+/// Longest name of a profile: the longest path.
+const MAX_PROFILE: usize = 4095;
 /// Checks the security context of a container.
 pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
     ids(context, &["runAsUser", "runAsGroup"], causes);
@@ -36,17 +24,22 @@ pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mu
             mount.invalid("`hostUsers` must be false to use `Unmasked`", causes);
         }
     }
-    profiles(context, causes);
-    if context.at("allowPrivilegeEscalation").value != &Value::Bool(false) {
-        return;
+    seccomp(context, causes);
+    if context.at("allowPrivilegeEscalation").value == &Value::Bool(false) {
+        escalation(context, causes);
     }
-    let shown = go_form(context.value, &CONTEXT.map(|(key, name)| (key, name, Value::Null)));
-    let adds = context.at("capabilities").items("add");
+    windows::check(&context.at("windowsOptions"), causes);
+    app_armor(context, causes);
+}
+
+/// Checks what lets a process become more, where it may not.
+fn escalation(context: &Field<'_>, causes: &mut Vec<Cause>) {
+    let shown = internal::of("io.k8s.api.core.v1.SecurityContext", context.value);
     if context.flag("privileged") {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
         causes.push(Cause::invalid(context.path.as_str(), &shown, why));
     }
-    if adds.iter().any(|one| one.text() == "CAP_SYS_ADMIN") {
+    for _ in context.at("capabilities").items("add").iter().filter(|one| one.text() == "CAP_SYS_ADMIN") {
         let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
         causes.push(Cause::invalid(context.path.as_str(), &shown, why));
     }
@@ -55,23 +48,29 @@ pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mu
 /// Checks the security context of a pod.
 pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let context = spec.at("securityContext");
+    ids(&context, &["fsGroup", "runAsUser", "runAsGroup"], causes);
+    for group in context.items("supplementalGroups") {
+        id(&group, causes);
+    }
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         let share =
             Field::new(spec.at("shareProcessNamespace").value, format!("{}.shareProcessNamespace", context.path));
         share.invalid("ShareProcessNamespace and HostPID cannot both be enabled", causes);
     }
-    ids(&context, &["fsGroup", "runAsUser", "runAsGroup"], causes);
-    for group in context.items("supplementalGroups") {
-        id(&group, causes);
-    }
-    if let Some(policy) = context.get("supplementalGroupsPolicy") {
-        policy.one_of(&["Merge", "Strict"], causes);
-    }
     sysctls(spec, &context, causes);
     if let Some(policy) = context.get("fsGroupChangePolicy") {
         policy.one_of(&["Always", "OnRootMismatch"], causes);
     }
-    profiles(&context, causes);
+    seccomp(&context, causes);
+    windows::check(&context.at("windowsOptions"), causes);
+    app_armor(&context, causes);
+    if let Some(policy) = context.get("supplementalGroupsPolicy") {
+        policy.one_of(&["Merge", "Strict"], causes);
+    }
+    if let Some(policy) = context.get("seLinuxChangePolicy") {
+        // The other needs a feature that is off.
+        policy.one_of(&["Recursive"], causes);
+    }
 }
 
 fn ids(context: &Field<'_>, keys: &[&str], causes: &mut Vec<Cause>) {
@@ -86,36 +85,54 @@ fn id(id: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn profiles(context: &Field<'_>, causes: &mut Vec<Cause>) {
-    for (key, name, word) in
-        [("seccompProfile", "seccomp", "seccompProfile"), ("appArmorProfile", "AppArmor", "appArmorProfile")]
-    {
-        let Some(profile) = context.get(key) else { continue };
-        let (kind, local) = (profile.at("type"), profile.at("localhostProfile"));
-        match kind.text() {
-            "Localhost" if local.value.is_null() => {
-                local.required(&format!("must be set when {name} type is Localhost"), causes);
-            }
-            "Localhost" if key == "seccompProfile" => local_path(&local, false, causes),
-            "Localhost" if local.text().trim() != local.text() => {
-                local.invalid("must not be padded with whitespace", causes);
-            }
-            "Localhost" => {}
-            _ if !local.value.is_null() => {
-                local.invalid(&format!("can only be set when {name} type is Localhost"), causes);
-            }
-            _ => {}
-        }
-        if kind.text().is_empty() {
-            kind.required(&format!("type is required when {word} is set"), causes);
-        } else {
-            kind.one_of(&["Localhost", "RuntimeDefault", "Unconfined"], causes);
+fn seccomp(context: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(profile) = context.get("seccompProfile") else { return };
+    let (kind, local) = (profile.at("type"), profile.at("localhostProfile"));
+    if kind.text().is_empty() {
+        kind.required("type is required when seccompProfile is set", causes);
+    } else {
+        kind.one_of(&PROFILES, causes);
+    }
+    match (kind.text(), local.value.is_null()) {
+        ("Localhost", true) => local.required("must be set when seccomp type is Localhost", causes),
+        ("Localhost", false) => local_path(&local, false, causes),
+        (_, true) => {}
+        (_, false) => {
+            let shown = internal::of("io.k8s.api.core.v1.SeccompProfile", profile.value);
+            let why = "can only be set when seccomp type is Localhost";
+            causes.push(Cause::invalid(local.path, &shown, why));
         }
     }
 }
 
+fn app_armor(context: &Field<'_>, causes: &mut Vec<Cause>) {
+    const UNNAMED: &str = "must be set when AppArmor type is Localhost";
+    let Some(profile) = context.get("appArmorProfile") else { return };
+    let (kind, local) = (profile.at("type"), profile.at("localhostProfile"));
+    match kind.text() {
+        "Localhost" if local.value.is_null() => local.required(UNNAMED, causes),
+        "Localhost" => {
+            if local.text().trim() != local.text() {
+                local.invalid("must not be padded with whitespace", causes);
+            } else if local.text().is_empty() {
+                local.required(UNNAMED, causes);
+            }
+            if local.text().len() > MAX_PROFILE {
+                causes.push(Cause::too_long(local.path, MAX_PROFILE));
+            }
+        }
+        "RuntimeDefault" | "Unconfined" => {
+            if !local.value.is_null() {
+                local.invalid("can only be set when AppArmor type is Localhost", causes);
+            }
+        }
+        "" => kind.required("type is required when appArmorProfile is set", causes),
+        _ => kind.one_of(&PROFILES, causes),
+    }
+}
+
 fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     for sysctl in context.items("sysctls") {
         let name = sysctl.at("name");
         let normal = name.text().replace('/', ".");
@@ -123,7 +140,7 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
             name.required("", causes);
         } else if !is_sysctl(name.text()) {
             name.invalid(SYSCTL, causes);
-        } else if seen.contains(&normal) {
+        } else if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
         let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| normal.starts_with(prefix))
@@ -134,7 +151,7 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
         if spec.flag("hostIPC") && of_ipc {
             name.invalid("may not be specified when 'hostIPC' is true", causes);
         }
-        seen.push(normal);
+        seen.push(name.text());
     }
 }
 

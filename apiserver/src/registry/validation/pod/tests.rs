@@ -9,7 +9,7 @@ fn faults(extra: Value) -> Vec<String> {
     }
     crate::registry::core::pod_defaults::spec(&mut pod, &["spec"], true);
     let mut causes = Vec::new();
-    spec(&pod, &["spec"], "spec", true, &mut causes);
+    spec(&pod, &["spec"], "spec", Some("p"), &mut causes);
     causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
 }
 

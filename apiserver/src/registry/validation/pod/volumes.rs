@@ -1,9 +1,12 @@
 //! Volumes of pods.
 
 use martello_api::status::Cause;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::environment::{field_ref, resource_ref};
+use super::{
+    environment::{field_ref, resource_ref},
+    projected,
+};
 use crate::registry::{
     core::{claim_rules, volume_sources},
     validation::{field::Field, metadata, text},
@@ -49,19 +52,27 @@ const DOWNWARD_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const ONE_TYPE: &str = "may not specify more than 1 volume type";
+/// Longest name and portal together.
+pub const MAX_PORTAL: usize = 64;
+/// What is said of a longer one.
+pub const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
 /// Highest mode of a file: 0777.
 const MAX_MODE: i64 = 0o777;
-/// Shortest life of a projected token: ten minutes.
-const MIN_TOKEN_SECONDS: i64 = 600;
-/// Longest life of a projected token.
-const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
-/// Checks volumes; answers the names of those that are right.
-pub(super) fn check<'a>(spec: &Field<'a>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
+/// Checks volumes of the pod of this name, which templates lack; answers the names of those that are right.
+pub(super) fn check<'a>(spec: &Field<'a>, pod: Option<&str>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
+    let volumes = spec.items("volumes");
+    let pod = pod.filter(|name| !name.is_empty());
+    let made = |name: &str| pod.map(|pod| format!("{pod}-{name}"));
+    let claims: Vec<String> = volumes
+        .iter()
+        .filter(|volume| volume.get("ephemeral").is_some())
+        .filter_map(|volume| made(volume.str("name")))
+        .collect();
     let mut names: Vec<&str> = Vec::new();
-    for volume in spec.items("volumes") {
+    for volume in &volumes {
         let before = causes.len();
-        sources(&volume, causes);
+        sources(volume, &made, causes);
         let name = volume.at("name");
         name.check_required(text::dns1123_label, causes);
         if names.contains(&name.text()) {
@@ -70,23 +81,67 @@ pub(super) fn check<'a>(spec: &Field<'a>, causes: &mut Vec<Cause>) -> Vec<&'a st
         if causes.len() == before {
             names.push(name.text());
         }
+        let claim = volume.at("persistentVolumeClaim").at("claimName");
+        if claims.iter().any(|own| own == claim.text()) {
+            claim.invalid("must not reference a PVC that gets created for an ephemeral volume", causes);
+        }
     }
     names
 }
 
-fn sources(volume: &Field<'_>, causes: &mut Vec<Cause>) {
+fn sources(volume: &Field<'_>, made: &dyn Fn(&str) -> Option<String>, causes: &mut Vec<Cause>) {
     let mut any = false;
     for kind in SOURCES {
         let Some(found) = volume.get(kind) else { continue };
         if any {
-            found.forbidden(ONE_TYPE, causes);
+            volume.at(refused_as(kind)).forbidden(ONE_TYPE, causes);
         } else {
-            source(kind, &found, causes);
+            source(kind, &Field::new(found.value, volume.at(checked_as(kind)).path), causes);
+        }
+        if kind == "iscsi" && found.get("initiatorName").is_some() {
+            portal(volume, &found, causes);
+        }
+        if kind == "ephemeral" && !any {
+            claim_name(volume, made, causes);
         }
         any = true;
     }
     if !any {
         volume.required("must specify a volume type", causes);
+    }
+}
+
+/// What messages about a source call it.
+#[must_use]
+pub fn checked_as(kind: &str) -> &str {
+    if kind == "gcePersistentDisk" { "persistentDisk" } else { kind }
+}
+
+/// What messages call a source that comes besides another.
+#[must_use]
+pub fn refused_as(kind: &str) -> &str {
+    match kind {
+        "cephfs" => "cephFS",
+        // Upstream's slip.
+        "downwardAPI" => "downwarAPI",
+        other => other,
+    }
+}
+
+/// With a name of its own, the machine builds a path of the volume's name and the portal.
+fn portal(volume: &Field<'_>, source: &Field<'_>, causes: &mut Vec<Cause>) {
+    let name = volume.at("name");
+    if name.text().len() + 1 + source.str("targetPortal").len() > MAX_PORTAL {
+        causes.push(Cause::invalid(name.path, &json!(volume.str("name")), LONG_PORTAL));
+    }
+}
+
+/// The claim that is made for the pod bears the names of both.
+fn claim_name(volume: &Field<'_>, made: &dyn Fn(&str) -> Option<String>, causes: &mut Vec<Cause>) {
+    let name = volume.at("name");
+    let Some(claim) = made(name.text()).filter(|_| !name.text().is_empty()) else { return };
+    for fault in text::dns1123_subdomain(&claim) {
+        name.invalid(&format!("PVC name {claim:?}: {fault}"), causes);
     }
 }
 
@@ -110,16 +165,20 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
         "configMap" => files(field, "name", causes),
         "downwardAPI" => {
             mode(&field.at("defaultMode"), causes);
-            downward_files(field, causes);
+            field.items("items").iter().for_each(|item| downward_file(field, item, causes));
         }
-        "projected" => projected(field, causes),
+        "projected" => projected::check(field, causes),
         "persistentVolumeClaim" => {
             field.at("claimName").needs_text(causes);
         }
         "csi" => {
             driver_name(&field.at("driver"), causes);
             if let Some(secret) = field.get("nodePublishSecretRef") {
-                secret.at("name").needs_text(causes);
+                let name = secret.at("name");
+                if name.needs_text(causes) {
+                    // Upstream names the source here, not the reference.
+                    Field::new(name.value, field.at("name").path).check(text::dns1123_subdomain, causes);
+                }
             }
         }
         "cinder" => {
@@ -137,9 +196,16 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
         }
         "image" => {
             field.at("reference").needs_text(causes);
-            let policy = field.at("pullPolicy");
-            policy.one_of(&["", "Always", "IfNotPresent", "Never"], causes);
+            field.at("pullPolicy").needs_one_of(&["Always", "IfNotPresent", "Never"], causes);
         }
+        "storageos" => {
+            field.at("volumeName").check_required(text::dns1123_label, causes);
+            field.at("volumeNamespace").check_if_set(text::dns1123_label, causes);
+            if let Some(secret) = field.get("secretRef") {
+                secret.at("name").needs_text(causes);
+            }
+        }
+        "iscsi" => volume_sources::iscsi(field, "must be valid format starting with iqn, eui, or naa", causes),
         "ephemeral" => claim_template(&field.at("volumeClaimTemplate"), causes),
         _ => volume_sources::check(kind, field, causes),
     }
@@ -161,80 +227,41 @@ fn claim_template(template: &Field<'_>, causes: &mut Vec<Cause>) {
 fn files(source: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
     source.at(name).needs_text(causes);
     mode(&source.at("defaultMode"), causes);
-    key_files(source, causes);
+    source.items("items").iter().for_each(|item| key_file(item, causes));
 }
 
-fn key_files(source: &Field<'_>, causes: &mut Vec<Cause>) {
-    for item in source.items("items") {
-        item.at("key").needs_text(causes);
-        let path = item.at("path");
-        if path.needs_text(causes) {
-            local_path(&path, true, causes);
-        }
-        mode(&item.at("mode"), causes);
-    }
-}
-
-fn downward_files(source: &Field<'_>, causes: &mut Vec<Cause>) {
-    for item in source.items("items") {
-        let path = item.at("path");
-        path.needs_text(causes);
-        local_path(&path, true, causes);
-        match (item.get("fieldRef"), item.get("resourceFieldRef")) {
-            (Some(field), other) => {
-                field_ref(&field, &DOWNWARD_FIELDS, causes);
-                if other.is_some() {
-                    let why = "fieldRef and resourceFieldRef can not be specified simultaneously";
-                    causes.push(Cause::invalid(item.path.as_str(), &json!("resource"), why));
-                }
-            }
-            (None, Some(resource)) => resource_ref(&resource, true, causes),
-            (None, None) => item.required("one of fieldRef and resourceFieldRef is required", causes),
-        }
-        mode(&item.at("mode"), causes);
-    }
-}
-
-fn projected(field: &Field<'_>, causes: &mut Vec<Cause>) {
-    mode(&field.at("defaultMode"), causes);
-    for source in field.items("sources") {
-        let mut any = false;
-        for kind in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"] {
-            let Some(found) = source.get(kind) else { continue };
-            if any {
-                found.forbidden(ONE_TYPE, causes);
-                continue;
-            }
-            any = true;
-            match kind {
-                "secret" | "configMap" => {
-                    found.at("name").needs_text(causes);
-                    key_files(&found, causes);
-                }
-                "downwardAPI" => downward_files(&found, causes),
-                "serviceAccountToken" => token(&found, causes),
-                _ => local_path(&found.at("path"), true, causes),
-            }
-        }
-    }
-}
-
-fn token(token: &Field<'_>, causes: &mut Vec<Cause>) {
-    let seconds = token.at("expirationSeconds");
-    match seconds.int().unwrap_or(0) {
-        ..MIN_TOKEN_SECONDS => seconds.invalid("may not specify a duration less than 10 minutes", causes),
-        too_long if too_long > MAX_TOKEN_SECONDS => {
-            seconds.invalid("may not specify a duration larger than 2^32 seconds", causes);
-        }
-        _ => {}
-    }
-    let path = token.at("path");
+/// Checks a key that is put into a file.
+pub(super) fn key_file(item: &Field<'_>, causes: &mut Vec<Cause>) {
+    item.at("key").needs_text(causes);
+    let path = item.at("path");
     if path.needs_text(causes) {
         local_path(&path, true, causes);
     }
+    mode(&item.at("mode"), causes);
 }
 
-fn mode(mode: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks a file about the pod, which is an item of `source`.
+pub(super) fn downward_file(source: &Field<'_>, item: &Field<'_>, causes: &mut Vec<Cause>) {
+    // Upstream leaves the place of the file out of the path.
+    let item = Field::new(item.value, source.path.as_str());
+    let path = item.at("path");
+    path.needs_text(causes);
+    local_path(&path, true, causes);
+    match (item.get("fieldRef"), item.get("resourceFieldRef")) {
+        (Some(field), other) => {
+            field_ref(&field, &DOWNWARD_FIELDS, causes);
+            if other.is_some() {
+                let why = "fieldRef and resourceFieldRef can not be specified simultaneously";
+                causes.push(Cause::invalid(item.path.as_str(), &json!("resource"), why));
+            }
+        }
+        (None, Some(resource)) => resource_ref(&resource, true, causes),
+        (None, None) => item.required("one of fieldRef and resourceFieldRef is required", causes),
+    }
+    mode(&item.at("mode"), causes);
+}
+
+pub(super) fn mode(mode: &Field<'_>, causes: &mut Vec<Cause>) {
     if mode.int().is_some_and(|bits| !(0..=MAX_MODE).contains(&bits)) {
         mode.invalid(MODE, causes);
     }
@@ -251,114 +278,8 @@ pub(super) fn local_path(path: &Field<'_>, reserved: bool, causes: &mut Vec<Caus
     }
 }
 
-fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
+pub(super) fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
     if path.text().split('/').any(|step| step == "..") {
         path.invalid("must not contain '..'", causes);
-    }
-}
-
-/// Checks mounts and devices of a container. `volumes` are the names of those that are right.
-pub(super) fn mounts(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
-    let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
-    let any = |all: &[Field<'_>], key: &str, text: &str| all.iter().any(|one| one.str(key) == text);
-    let mut paths: Vec<&str> = Vec::new();
-    for mount in &mounts {
-        let (name, path) = (mount.at("name"), mount.at("mountPath"));
-        name.needs_text(causes);
-        if !volumes.contains(&name.text()) {
-            name.not_found(causes);
-        }
-        path.needs_text(causes);
-        if paths.contains(&path.text()) {
-            path.invalid("must be unique", causes);
-        }
-        paths.push(path.text());
-        if any(&devices, "name", name.text()) {
-            name.invalid("must not already exist in volumeDevices", causes);
-        }
-        if any(&devices, "devicePath", path.text()) {
-            path.invalid("must not already exist as a path in volumeDevices", causes);
-        }
-        sub_paths(container, mount, causes);
-        propagation(container, mount, causes);
-        read_only(mount, causes);
-    }
-    let (mut names, mut paths): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-    for device in &devices {
-        let (name, path) = (device.at("name"), device.at("devicePath"));
-        name.needs_text(causes);
-        if names.contains(&name.text()) {
-            name.invalid("must be unique", causes);
-        }
-        device_source(spec, &name, volumes, causes);
-        path.needs_text(causes);
-        if paths.contains(&path.text()) {
-            path.invalid("must be unique", causes);
-        }
-        if path.text().split('/').any(|step| step == "..") {
-            path.invalid("can not contain backsteps ('..')", causes);
-        } else {
-            paths.push(path.text());
-        }
-        if any(&mounts, "name", name.text()) {
-            name.invalid("must not already exist in volumeMounts", causes);
-        }
-        if any(&mounts, "mountPath", path.text()) {
-            path.invalid("must not already exist as a path in volumeMounts", causes);
-        }
-        names.push(name.text());
-    }
-}
-
-/// A raw device is a claim's.
-fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
-    if !volumes.contains(&name.text()) {
-        return name.not_found(causes);
-    }
-    let own = spec.items("volumes").into_iter().find(|volume| volume.str("name") == name.text());
-    let claim = |volume: &Field<'_>| volume.get("persistentVolumeClaim").or(volume.get("ephemeral")).is_some();
-    if !own.is_some_and(|volume| claim(&volume)) {
-        let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-        name.invalid(why, causes);
-    }
-}
-
-fn read_only(mount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let Some(mode) = mount.get("recursiveReadOnly") else { return };
-    mode.one_of(&["Disabled", "Enabled", "IfPossible"], causes);
-    if !matches!(mode.text(), "Enabled" | "IfPossible") {
-        return;
-    }
-    if !mount.flag("readOnly") {
-        mode.forbidden("may only be specified when readOnly is true", causes);
-    }
-    if !matches!(mount.str("mountPropagation"), "" | "None") {
-        mode.forbidden("may only be specified when mountPropagation is None or not specified", causes);
-    }
-}
-
-fn sub_paths(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let both = ["subPath", "subPathExpr"].map(|key| mount.str(key));
-    if both.iter().all(|path| !path.is_empty()) {
-        mount.at("subPathExpr").invalid("subPathExpr and subPath are mutually exclusive", causes);
-    }
-    for (key, path) in ["subPath", "subPathExpr"].into_iter().zip(both) {
-        if !path.is_empty() {
-            // Upstream leaves the place of the mount out of this path.
-            let value = Value::from(path);
-            let list = container.at("volumeMounts");
-            local_path(&Field::new(&value, format!("{}.{key}", list.path)), false, causes);
-        }
-    }
-}
-
-fn propagation(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let Some(propagation) = mount.get("mountPropagation") else { return };
-    // Upstream leaves the place of the mount out of this path.
-    let path = format!("{}.mountPropagation", container.at("volumeMounts").path);
-    let propagation = Field::new(propagation.value, path);
-    propagation.one_of(&["Bidirectional", "HostToContainer", "None"], causes);
-    if propagation.text() == "Bidirectional" && !container.at("securityContext").flag("privileged") {
-        propagation.forbidden("Bidirectional mount propagation is available only to privileged containers", causes);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use martello_api::quantity::Quantity;
 use serde_json::Value;
 
-use super::overlaps;
+use super::{annotations, overlaps};
 use crate::registry::{
     object,
     validation::{address, field::Field, node_labels},
@@ -82,9 +82,10 @@ fn placing(spec: &Field<'_>, said: &mut Vec<String>) {
         }
     }
     for constraint in spec.items("topologySpreadConstraints") {
-        said.extend(node_labels::warning(constraint.str("topologyKey"), &format!("{}.topologyKey", constraint.path)));
-    }
-    for constraint in spec.items("topologySpreadConstraints") {
+        let key = constraint.str("topologyKey");
+        if let Some(age) = node_labels::age(key) {
+            said.push(format!("{}.topologyKey: {key} is {age}", constraint.path));
+        }
         if constraint.get("labelSelector").is_none() {
             said.push(format!("{}.labelSelector: {MATCHES_NO_POD}", constraint.path));
         }
@@ -127,7 +128,8 @@ fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
     for volume in spec.items("volumes") {
         for (kind, why) in DEPRECATED {
             if let Some(found) = volume.get(kind) {
-                said.push(format!("{}: {why}", found.path));
+                let path = if kind == "storageos" { volume.at("storageOS").path } else { found.path };
+                said.push(format!("{path}: {why}"));
             }
         }
     }
@@ -145,7 +147,7 @@ fn duplicates(spec: &Field<'_>, said: &mut Vec<String>) {
         }
     }
     for secret in spec.items("imagePullSecrets").iter().filter(|secret| secret.str("name").is_empty()) {
-        said.push(format!("{}: invalid empty name {:?}", secret.path, ""));
+        said.push(format!("{}: invalid empty name {:?}", secret.at("name").path, ""));
     }
 }
 
@@ -165,8 +167,16 @@ fn container_profiles(metadata: &Field<'_>, spec: &Field<'_>, container: &Field<
         said.push(format!("{}.annotations[{seccomp}]: {OLD_SECCOMP}", metadata.path));
     }
     let app_armor = format!("{CONTAINER_APP_ARMOR}{name}");
-    let by_field = [&context, &pod].iter().any(|context| context.get("appArmorProfile").is_some());
-    if annotations.get(&app_armor).is_some() && !by_field {
+    let Some(annotation) = annotations.get(&app_armor) else { return };
+    let (own, whole) = (context.get("appArmorProfile"), pod.get("appArmorProfile"));
+    let meant = annotations::profile_of(annotation.text());
+    let told = match (&own, meant) {
+        // A pod's annotations became fields when it was made.
+        (Some(own), Some(meant)) if spec.path == "spec" => *own.value == meant,
+        (None, None) if spec.path == "spec" => true,
+        _ => spec.path != "spec" && own.is_none() && whole.is_none(),
+    };
+    if told {
         said.push(format!("{}.annotations[{app_armor}]: {OLD_APP_ARMOR}", metadata.path));
     }
 }
@@ -175,7 +185,10 @@ fn environment(container: &Field<'_>, said: &mut Vec<String>) {
     let mut seen: Vec<&str> = Vec::new();
     for variable in container.items("env") {
         let name = variable.str("name");
-        if seen.contains(&name) {
+        // What refers to the value before may be meant to add to it.
+        let (value, before) = (variable.str("value"), format!("$({name})"));
+        let hides = variable.get("valueFrom").is_some() || value == before || !value.contains(&before);
+        if seen.contains(&name) && hides {
             said.push(format!(
                 "{}: hides previous definition of {name:?}, which may be dropped when using apply",
                 variable.path

@@ -1,0 +1,297 @@
+//! What holds for the status of pods.
+
+use std::net::IpAddr;
+
+use martello_api::status::Cause;
+use serde_json::{Value, json};
+
+use crate::registry::{
+    networking::cidr,
+    object,
+    validation::{field::Field, pod as rules, text},
+};
+
+/// Highest user and group.
+const MAX_ID: i64 = i32::MAX as i64;
+
+/// Fills in a status that was sent: old clients leave things out, or know one address only.
+pub fn prepare(pod: &mut Value, old: &Value) {
+    if object::text(pod, &["status", "qosClass"]).is_empty()
+        && let Some(class) = object::at(old, &["status", "qosClass"]).cloned()
+    {
+        object::set(pod, &["status"], "qosClass", class);
+    }
+    let (own, first) = (
+        object::text(pod, &["status", "podIP"]).to_owned(),
+        object::list(pod, &["status", "podIPs"]).first().map(|ip| object::text(ip, &["ip"]).to_owned()),
+    );
+    match first {
+        Some(first) if own.is_empty() => object::set(pod, &["status"], "podIP", first),
+        first if !own.is_empty() && first.as_ref() != Some(&own) => {
+            object::set(pod, &["status"], "podIPs", json!([{"ip": own}]));
+        }
+        _ => {}
+    }
+    let unset = |value: &Value, path: &[&str]| object::int(value, path).unwrap_or(0) == 0;
+    if unset(pod, &["status", "observedGeneration"])
+        && let Some(before) = object::at(old, &["status", "observedGeneration"]).cloned()
+    {
+        object::set(pod, &["status"], "observedGeneration", before);
+    }
+    let mut before = object::list(old, &["status", "conditions"]).to_vec();
+    for condition in object::list_mut(pod, &["status", "conditions"]).into_iter().flatten() {
+        let Some(place) = before.iter().position(|other| other.get("type") == condition.get("type")) else { continue };
+        let other = before.remove(place);
+        if unset(condition, &["observedGeneration"]) {
+            object::copy_key(condition, &other, "observedGeneration");
+        }
+    }
+}
+
+/// Checks a changed status against what it was.
+pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    rules::annotations_update(new, old, causes);
+    let whole = Field::new(new, "");
+    let status = whole.at("status");
+    for condition in status.items("conditions") {
+        generation(&condition, causes);
+        let kind = condition.at("type");
+        if !matches!(kind.text(), "PodScheduled" | "Ready" | "Initialized") {
+            Field::new(kind.value, format!("{}.Type", condition.path)).check(text::qualified_name, causes);
+        }
+    }
+    let nominated = status.at("nominatedNodeName");
+    if nominated.text() != object::text(old, &["status", "nominatedNodeName"]) {
+        nominated.check_if_set(text::dns1123_subdomain, causes);
+        if !nominated.text().is_empty() && !object::text(old, &["spec", "nodeName"]).is_empty() {
+            nominated.forbidden("may not be set on pods that are already bound to a node", causes);
+        }
+    }
+    generation(&status, causes);
+    let class = status.at("qosClass");
+    if class.text() != object::text(old, &["status", "qosClass"]) {
+        causes.push(Cause::invalid(class.path.as_str(), &json!(class.text()), "field is immutable"));
+    }
+    if !all_may_restart(old) {
+        for (list, specs) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
+            ended_stays_ended(new, old, list, Some(specs), causes);
+        }
+    }
+    ended_stays_ended(new, old, "ephemeralContainerStatuses", None, causes);
+    claims(&whole, causes);
+    addresses(&status, "podIPs", old, causes);
+    host_address(&status, causes);
+    addresses(&status, "hostIPs", old, causes);
+    let windows = whole.at("spec").at("os").str("name") == "windows";
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        status.items(list).iter().for_each(|one| user(one, windows, causes));
+    }
+    for (list, specs) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
+        status.items(list).iter().for_each(|one| devices(one, &whole.at("spec").items(specs), causes));
+    }
+    for one in status.items("ephemeralContainerStatuses").iter().filter(|one| one.count("allocatedResourcesStatus") > 0)
+    {
+        one.at("allocatedResourcesStatus").forbidden("must not be specified in container status", causes);
+    }
+}
+
+fn generation(holder: &Field<'_>, causes: &mut Vec<Cause>) {
+    let generation = holder.at("observedGeneration");
+    if generation.int().is_some_and(|number| number < 0) {
+        generation.invalid("must be a non-negative integer", causes);
+    }
+}
+
+/// Whether one container that ends starts all of them anew.
+fn all_may_restart(pod: &Value) -> bool {
+    let rules = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|list| object::list(pod, &["spec", list]))
+        .flat_map(|container| object::list(container, &["restartPolicyRules"]));
+    rules.into_iter().any(|rule| object::text(rule, &["action"]) == "RestartAllContainers")
+}
+
+/// What ended and is not started again stays ended.
+fn ended_stays_ended(new: &Value, old: &Value, list: &str, specs: Option<&str>, causes: &mut Vec<Cause>) {
+    let now = object::list(new, &["status", list]);
+    for (index, before) in object::list(old, &["status", list]).iter().enumerate() {
+        let Some(ended) = object::at(before, &["state", "terminated"]).filter(|ended| !ended.is_null()) else {
+            continue;
+        };
+        let same = |other: &&Value| other.get("name") == before.get("name");
+        let runs = |after: &&Value| object::at(after, &["state", "terminated"]).is_none_or(Value::is_null);
+        let code = object::int(ended, &["exitCode"]).unwrap_or(0);
+        let restarts = specs.is_some_and(|specs| {
+            let spec = object::list(old, &["spec", specs]).iter().find(same);
+            spec.is_some_and(|spec| may_restart(spec, object::text(old, &["spec", "restartPolicy"]), code))
+        });
+        if !restarts && now.iter().filter(same).any(|after| runs(&after)) {
+            let path = format!("status.{list}[{index}].state");
+            causes.push(Cause::forbidden(path, "may not be transitioned to non-terminated state"));
+        }
+    }
+}
+
+/// Whether a container that ended with `code` is started again.
+fn may_restart(container: &Value, of_pod: &str, code: i64) -> bool {
+    let own = object::text(container, &["restartPolicy"]);
+    if !own.is_empty() {
+        let by_rule = object::list(container, &["restartPolicyRules"]).iter().any(|rule| {
+            let listed = object::list(rule, &["exitCodes", "values"]).contains(&json!(code));
+            match object::text(rule, &["exitCodes", "operator"]) {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        });
+        if by_rule {
+            return true;
+        }
+    }
+    match if own.is_empty() { of_pod } else { own } {
+        "Never" => false,
+        "OnFailure" => code != 0,
+        _ => true,
+    }
+}
+
+fn claims(pod: &Field<'_>, causes: &mut Vec<Cause>) {
+    let known = pod.at("spec").items("resourceClaims");
+    let mut seen: Vec<&str> = Vec::new();
+    for claim in pod.at("status").items("resourceClaimStatuses") {
+        let name = claim.at("name");
+        if !known.iter().any(|own| own.str("name") == name.text()) {
+            name.invalid("must match the name of an entry in `spec.resourceClaims`", causes);
+        }
+        if seen.contains(&name.text()) {
+            name.duplicate(causes);
+        }
+        seen.push(name.text());
+        if let Some(made) = claim.get("resourceClaimName") {
+            made.check(text::dns1123_subdomain, causes);
+        }
+    }
+}
+
+fn host_address(status: &Field<'_>, causes: &mut Vec<Cause>) {
+    let first = status.items("hostIPs").into_iter().next();
+    if let Some(first) = first.filter(|first| first.str("ip") != status.str("hostIP")) {
+        first.at("ip").invalid("must be equal to `hostIP`", causes);
+    }
+}
+
+/// Checks addresses: each is one, and there is one of a family. What was there before is let be.
+fn addresses(status: &Field<'_>, list: &str, old: &Value, causes: &mut Vec<Cause>) {
+    let before = object::list(old, &["status", list]);
+    let all = status.items(list);
+    for address in &all {
+        if !before.iter().any(|old| object::text(old, &["ip"]) == address.str("ip")) {
+            let value = json!(address.str("ip"));
+            Field::new(&value, address.path.as_str()).check(cidr::strict_ip, causes);
+        }
+    }
+    let families: Vec<bool> = all
+        .iter()
+        .filter_map(|address| cidr::any_ip(address.str("ip")))
+        .map(|address| matches!(address, IpAddr::V6(_)))
+        .collect();
+    let one_of_each = matches!(families.as_slice(), [first, second] if first != second);
+    if all.len() > 1 && !one_of_each {
+        let shown: Vec<Value> = all.iter().map(|address| json!({"IP": address.str("ip")})).collect();
+        let why = "may specify no more than one IP for each IP family";
+        causes.push(Cause::invalid(status.at(list).path, &json!(shown), why));
+    }
+}
+
+fn user(container: &Field<'_>, windows: bool, causes: &mut Vec<Cause>) {
+    let Some(user) = container.at("user").get("linux") else { return };
+    if windows {
+        return user.forbidden("cannot be set for a windows pod", causes);
+    }
+    let ids = [user.at("uid"), user.at("gid")].into_iter().chain(user.items("supplementalGroups"));
+    for id in ids.filter(|id| id.int().is_some_and(|number| !(0..=MAX_ID).contains(&number))) {
+        id.invalid("must be between 0 and 2147483647, inclusive", causes);
+    }
+}
+
+/// Checks the health of devices that a container has.
+fn devices(status: &Field<'_>, specs: &[Field<'_>], causes: &mut Vec<Cause>) {
+    let Some(container) = specs.iter().find(|spec| spec.str("name") == status.str("name")) else { return };
+    let resources = container.at("resources");
+    let claimed = |name: &str| {
+        resources.items("claims").iter().any(|claim| match claim.str("request") {
+            "" => name == format!("claim:{}", claim.str("name")),
+            request => name == format!("claim:{}/{request}", claim.str("name")),
+        })
+    };
+    for device in status.items("allocatedResourcesStatus") {
+        let name = device.at("name");
+        let why = if name.text().starts_with("claim:") {
+            (!claimed(name.text())).then_some("must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty")
+        } else {
+            let asked = resources.at("requests").get(name.text()).is_some();
+            (!asked).then_some("must match one of the container's resource requests")
+        };
+        if let Some(why) = why {
+            name.invalid(why, causes);
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for part in device.items("resources") {
+            part.at("health").one_of(&["Healthy", "Unhealthy", "Unknown"], causes);
+            if seen.contains(&part.str("resourceID")) {
+                part.at("resourceID").duplicate(causes);
+            }
+            seen.push(part.str("resourceID"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(new: &Value, old: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check(new, old, &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn an_ended_container_starts_again_by_its_own_policy_or_rule() {
+        let with = |spec: Value, state: Value| {
+            json!({
+                "spec": {"restartPolicy": "Never", "containers": [spec]},
+                "status": {"containerStatuses": [{"name": "c", "state": state}]},
+            })
+        };
+        let ended = json!({"terminated": {"exitCode": 3}});
+        let goes_on = |spec: Value| faults(&with(spec.clone(), json!({})), &with(spec, ended.clone())).is_empty();
+        let rule = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}}]);
+        assert!(!goes_on(json!({"name": "c"})));
+        assert!(goes_on(json!({"name": "c", "restartPolicy": "OnFailure"})));
+        assert!(goes_on(json!({"name": "c", "restartPolicy": "Never", "restartPolicyRules": rule})));
+    }
+
+    #[test]
+    fn one_address_of_each_family() {
+        let status = |ips: &[&str]| {
+            let all: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+            json!({"status": {"podIPs": all}})
+        };
+        let old = status(&[]);
+        assert_eq!(faults(&status(&["10.0.0.1", "2001:db8::1"]), &old), Vec::<String>::new());
+        assert_eq!(
+            faults(&status(&["10.0.0.1", "10.0.0.2"]), &old),
+            [
+                r#"status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family"#
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_that_stands_alone_becomes_the_list() {
+        let mut pod = json!({"status": {"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}});
+        prepare(&mut pod, &json!({}));
+        assert_eq!(pod["status"]["podIPs"], json!([{"ip": "10.0.0.2"}]));
+    }
+}

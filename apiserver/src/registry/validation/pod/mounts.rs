@@ -1,0 +1,117 @@
+//! Where containers see the volumes of their pod.
+
+use martello_api::status::Cause;
+use serde_json::Value;
+
+use super::volumes::local_path;
+use crate::registry::validation::field::Field;
+
+/// Checks mounts and devices of a container. `volumes` are the names of those that are right.
+pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+    let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
+    let any = |all: &[Field<'_>], key: &str, text: &str| all.iter().any(|one| one.str(key) == text);
+    let mut paths: Vec<&str> = Vec::new();
+    for mount in &mounts {
+        let (name, path) = (mount.at("name"), mount.at("mountPath"));
+        name.needs_text(causes);
+        if !volumes.contains(&name.text()) {
+            name.not_found(causes);
+        }
+        path.needs_text(causes);
+        if paths.contains(&path.text()) {
+            path.invalid("must be unique", causes);
+        }
+        paths.push(path.text());
+        if any(&devices, "name", name.text()) {
+            name.invalid("must not already exist in volumeDevices", causes);
+        }
+        if any(&devices, "devicePath", path.text()) {
+            path.invalid("must not already exist as a path in volumeDevices", causes);
+        }
+        sub_paths(container, mount, causes);
+        propagation(container, mount, causes);
+        read_only(container, mount, causes);
+    }
+    let (mut names, mut paths): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    for device in &devices {
+        let (name, path) = (device.at("name"), device.at("devicePath"));
+        name.needs_text(causes);
+        if names.contains(&name.text()) {
+            name.invalid("must be unique", causes);
+        }
+        device_source(spec, &name, volumes, causes);
+        path.needs_text(causes);
+        if paths.contains(&path.text()) {
+            path.invalid("must be unique", causes);
+        }
+        if path.text().split('/').any(|step| step == "..") {
+            path.invalid("can not contain backsteps ('..')", causes);
+        } else {
+            paths.push(path.text());
+        }
+        if any(&mounts, "name", name.text()) {
+            name.invalid("must not already exist in volumeMounts", causes);
+        }
+        if any(&mounts, "mountPath", path.text()) {
+            path.invalid("must not already exist as a path in volumeMounts", causes);
+        }
+        if !name.text().is_empty() {
+            names.push(name.text());
+        }
+    }
+}
+
+/// A raw device is a claim's.
+fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+    if !volumes.contains(&name.text()) {
+        return name.not_found(causes);
+    }
+    let own = spec.items("volumes").into_iter().find(|volume| volume.str("name") == name.text());
+    let claim = |volume: &Field<'_>| volume.get("persistentVolumeClaim").or(volume.get("ephemeral")).is_some();
+    if !own.is_some_and(|volume| claim(&volume)) {
+        let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+        name.invalid(why, causes);
+    }
+}
+
+fn read_only(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(mode) = mount.get("recursiveReadOnly") else { return };
+    // Upstream leaves the place of the mount out of this path.
+    let mode = Field::new(mode.value, format!("{}.recursiveReadOnly", container.at("volumeMounts").path));
+    mode.one_of(&["Disabled", "Enabled", "IfPossible"], causes);
+    if !matches!(mode.text(), "Enabled" | "IfPossible") {
+        return;
+    }
+    if !mount.flag("readOnly") {
+        mode.forbidden("may only be specified when readOnly is true", causes);
+    }
+    if !matches!(mount.str("mountPropagation"), "" | "None") {
+        mode.forbidden("may only be specified when mountPropagation is None or not specified", causes);
+    }
+}
+
+fn sub_paths(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let both = ["subPath", "subPathExpr"].map(|key| mount.str(key));
+    if both.iter().all(|path| !path.is_empty()) {
+        mount.at("subPathExpr").invalid("subPathExpr and subPath are mutually exclusive", causes);
+    }
+    for (key, path) in ["subPath", "subPathExpr"].into_iter().zip(both) {
+        if !path.is_empty() {
+            // Upstream leaves the place of the mount out of this path.
+            let value = Value::from(path);
+            let list = container.at("volumeMounts");
+            local_path(&Field::new(&value, format!("{}.{key}", list.path)), false, causes);
+        }
+    }
+}
+
+fn propagation(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(propagation) = mount.get("mountPropagation") else { return };
+    // Upstream leaves the place of the mount out of this path.
+    let path = format!("{}.mountPropagation", container.at("volumeMounts").path);
+    let propagation = Field::new(propagation.value, path);
+    propagation.one_of(&["Bidirectional", "HostToContainer", "None"], causes);
+    if propagation.text() == "Bidirectional" && !container.at("securityContext").flag("privileged") {
+        propagation.forbidden("Bidirectional mount propagation is available only to privileged containers", causes);
+    }
+}
