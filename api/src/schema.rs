@@ -56,15 +56,8 @@ pub struct Schema {
     fields: Vec<Field>,
     /// The fields by their numbers; made when protobuf is first spoken.
     layout: OnceLock<protobuf::Layout>,
-    /// Places of the fields that are looked at though they are not given; found when they are first asked for.
-    unasked: OnceLock<Unasked>,
-}
-
-/// Places of the few fields of a message that matter where they are missing.
-#[derive(Debug, Default)]
-struct Unasked {
-    with_default: Vec<usize>,
-    always_written: Vec<usize>,
+    /// Places of the few fields that have a default; found when they are first asked for.
+    with_default: OnceLock<Vec<usize>>,
 }
 
 /// A field of a message.
@@ -258,26 +251,11 @@ impl Schema {
 
     /// The fields that have a default, sorted by name.
     fn with_default(&self) -> impl Iterator<Item = &Field> {
-        self.unasked().with_default.iter().filter_map(|place| self.fields.get(*place))
-    }
-
-    /// The fields that are written where nothing was given, sorted by name.
-    fn always_written(&self) -> impl Iterator<Item = &Field> {
-        self.unasked().always_written.iter().filter_map(|place| self.fields.get(*place))
-    }
-
-    fn unasked(&self) -> &Unasked {
-        let places = |wanted: &dyn Fn(&Field) -> bool| {
-            self.fields.iter().enumerate().filter(|(_, field)| wanted(field)).map(|(place, _)| place).collect()
-        };
-        self.unasked.get_or_init(|| Unasked {
-            with_default: places(&|field| field.default.is_some()),
-            always_written: places(&|field| match field.presence {
-                Presence::Always => field.default.is_none(),
-                Presence::Null => true,
-                Presence::OmitZero | Presence::Optional => false,
-            }),
-        })
+        let places = self.with_default.get_or_init(|| {
+            let fields = self.fields.iter().enumerate();
+            fields.filter(|(_, field)| field.default.is_some()).map(|(place, _)| place).collect()
+        });
+        places.iter().filter_map(|place| self.fields.get(*place))
     }
 
     fn layout(&self) -> &protobuf::Layout {

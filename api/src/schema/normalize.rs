@@ -22,7 +22,7 @@ pub fn normalize(schema: &Schema, value: &mut Value) {
         }
     }
     finish(schema, map);
-    for field in schema.always_written().filter(|field| field.presence == Presence::Null) {
+    for field in schema.fields().iter().filter(|field| field.presence == Presence::Null) {
         if let Some(value) = map.get_mut(&*field.name).filter(|value| is_empty_collection(field, value)) {
             *value = Value::Null;
         }
@@ -48,23 +48,24 @@ fn element(kind: &Kind, value: &mut Value) {
 
 /// Writes what a typed struct always writes, and drops what it never does.
 pub(super) fn finish(schema: &Schema, map: &mut JsonMap<String, Value>) {
-    map.retain(|name, value| schema.field(name).is_none_or(|field| is_written(field, value)));
-    for field in schema.always_written() {
-        if map.get(&*field.name).is_none_or(Value::is_null) {
-            let written = if field.presence == Presence::Always { zero(&field.kind) } else { Value::Null };
-            map.insert(field.name.clone().into_owned(), written);
+    for field in schema.fields() {
+        let drop = match (field.presence, map.get(&*field.name)) {
+            (Presence::Always, None | Some(Value::Null)) if field.default.is_none() => {
+                map.insert(field.name.clone().into_owned(), zero(&field.kind));
+                continue;
+            }
+            (Presence::Null, None) => {
+                map.insert(field.name.clone().into_owned(), Value::Null);
+                continue;
+            }
+            (Presence::Null, _) | (_, None) => false,
+            (_, Some(Value::Null)) => !matches!(field.kind, Kind::Any),
+            (Presence::OmitZero, Some(value)) => is_zero(value),
+            (Presence::Optional | Presence::Always, Some(_)) => false,
+        };
+        if drop {
+            map.remove(&*field.name);
         }
-    }
-}
-
-/// Whether a typed struct writes a field that has this value.
-fn is_written(field: &Field, value: &Value) -> bool {
-    match (field.presence, value) {
-        (Presence::Null, _) => true,
-        (Presence::Always, Value::Null) if field.default.is_none() => true,
-        (_, Value::Null) => matches!(field.kind, Kind::Any),
-        (Presence::OmitZero, value) => !is_zero(value),
-        (Presence::Optional | Presence::Always, _) => true,
     }
 }
 

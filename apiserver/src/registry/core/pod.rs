@@ -205,25 +205,3 @@ impl Strategy for Pods {
         }
     }
 }
-
-/// A write of the status that tells no observed generation leaves the one that is there, of each condition too.
-fn keep_observed(object: &mut Value, old: &Value) {
-    const KEY: &str = "observedGeneration";
-    let seen = |of: &Value| object::int(of, &[KEY]).filter(|generation| *generation != 0);
-    let of_status = |pod: &Value| pod.get("status").and_then(seen);
-    if let (None, Some(before)) = (of_status(object), of_status(old)) {
-        object::set(object, &["status"], KEY, before);
-    }
-    let mut before: Vec<(&str, Option<i64>)> = object::list(old, &["status", "conditions"])
-        .iter()
-        .map(|condition| (object::text(condition, &["type"]), seen(condition)))
-        .collect();
-    for condition in object::list_mut(object, &["status", "conditions"]).into_iter().flatten() {
-        // One type may be there more than once; each takes its own.
-        let own = before.iter().position(|(name, _)| *name == object::text(condition, &["type"]));
-        let own = own.and_then(|index| before.remove(index).1);
-        if let (None, Some(generation)) = (seen(condition), own) {
-            object::set(condition, &[], KEY, generation);
-        }
-    }
-}
