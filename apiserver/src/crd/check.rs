@@ -6,6 +6,7 @@ use martello_api::status::Cause;
 use serde_json::{Map, Value, json};
 
 use super::{
+    correlate::Former,
     format::Format,
     rules::{ListKind, ListRules, Number, ObjectRules, Rules, Text},
 };
@@ -275,11 +276,14 @@ impl Checker {
     }
 
     fn list(&mut self, rules: &ListRules, items: &[Value], old: Option<&Value>, found: &mut Found) {
-        let old = old.and_then(Value::as_array);
         if let Some(of) = &rules.items {
             let here = self.path.len();
+            let known = match &rules.kind {
+                ListKind::Map(keys) => Former::of(keys, old),
+                _ => None,
+            };
             for (at, item) in items.iter().enumerate() {
-                let before = correlated(&rules.kind, item, old);
+                let before = known.as_ref().and_then(|known| known.of_item(item));
                 let _infallible = write!(self.path, "[{at}]");
                 let below = self.value(of, item, before);
                 self.path.truncate(here);
@@ -350,12 +354,6 @@ impl Checker {
 fn counted(mut found: Found) -> Found {
     found.matches += usize::from(found.faults.is_empty());
     found
-}
-
-/// The item that `item` was before: only lists by keys can tell.
-fn correlated<'v>(kind: &ListKind, item: &Value, old: Option<&'v Vec<Value>>) -> Option<&'v Value> {
-    let ListKind::Map(keys) = kind else { return None };
-    old?.iter().find(|before| keys.iter().all(|key| before.get(key) == item.get(key)))
 }
 
 /// The type of a value, and the format that Go's decoding gives it.

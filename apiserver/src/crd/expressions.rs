@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::field_path;
+use super::{correlate::Former, field_path};
 use crate::{
     cel::{self, Bindings, Budget, Environment, ErrorKind, Old, Program, Type},
     registry::object,
@@ -217,23 +217,12 @@ impl<'v> Before<'v> {
         self.known.map_or(self.unchanged, |known| known == value)
     }
 
-    fn field(&self, value: &Value, name: &str, atomic: bool) -> Self {
+    /// The same of a field; `unchanged`: of the object that holds it.
+    fn field(&self, unchanged: bool, name: &str, atomic: bool) -> Self {
         fn below<'v>(of: Option<&'v Value>, name: &str) -> Option<&'v Value> {
             of.and_then(|of| of.get(name))
         }
-        Self {
-            old: below(self.old, name).filter(|_| !atomic),
-            known: below(self.known, name),
-            unchanged: self.same(value),
-        }
-    }
-
-    fn item(&self, value: &Value, item: &Value, keys: Option<&[String]>) -> Self {
-        let find = |of: Option<&'v Value>| {
-            let (items, keys) = of.and_then(Value::as_array).zip(keys)?;
-            items.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
-        };
-        Self { old: find(self.old), known: find(self.known), unchanged: self.same(value) }
+        Self { old: below(self.old, name).filter(|_| !atomic), known: below(self.known, name), unchanged }
     }
 }
 
@@ -246,11 +235,12 @@ impl Run {
         match value {
             Value::Array(items) => self.items(at, value, items, before, path),
             Value::Object(map) => {
+                let unchanged = before.same(value);
                 for (name, below) in map {
                     if self.stopped {
                         return;
                     }
-                    let before = before.field(value, name, at.atomic);
+                    let before = before.field(unchanged, name, at.atomic);
                     match (at.fields.get(name), &at.others) {
                         (Some(of), _) if path.is_empty() => self.value(of, below, before, name),
                         (Some(of), _) => self.value(of, below, before, &format!("{path}.{name}")),
@@ -265,11 +255,15 @@ impl Run {
 
     fn items(&mut self, at: &Expressions, list: &Value, items: &[Value], before: Before<'_>, path: &str) {
         let Some(below) = &at.items else { return };
+        let former = |list| at.keys.as_deref().and_then(|keys| Former::of(keys, list));
+        let (old, known) = (former(before.old), former(before.known));
+        let unchanged = before.same(list);
         for (index, item) in items.iter().enumerate() {
             if self.stopped {
                 return;
             }
-            let before = before.item(list, item, at.keys.as_deref());
+            let of_item = |former: &Option<Former<'_>>| former.as_ref().and_then(|former| former.of_item(item));
+            let before = Before { old: of_item(&old), known: of_item(&known), unchanged };
             self.value(below, item, before, &format!("{path}[{index}]"));
         }
     }

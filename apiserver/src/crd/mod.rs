@@ -10,6 +10,7 @@ pub mod approval;
 pub mod check;
 pub mod columns;
 pub mod convert;
+mod correlate;
 pub mod definition;
 pub mod expressions;
 pub mod field_path;
