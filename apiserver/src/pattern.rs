@@ -7,6 +7,8 @@ use regex::{Regex, RegexBuilder};
 
 /// Memory that one compiled pattern may take: patterns come from users.
 const MAX_BYTES: usize = 1024 * 1024;
+/// What most patterns stay below.
+pub(crate) const USUAL_BYTES: usize = 64 * 1024;
 /// Largest count of a repetition, as Go's.
 const MAX_REPEAT: u32 = 1000;
 const DIGITS: &str = "0-9";
@@ -15,8 +17,17 @@ const WORDS: &str = "0-9A-Za-z_";
 
 /// Compiles a pattern; the error is what Go says of it.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    compile_weighed(pattern).map(|(compiled, _)| compiled)
+}
+
+/// Compiles a pattern, and tells how much memory it takes at most.
+pub(crate) fn compile_weighed(pattern: &str) -> Result<(Regex, usize), String> {
     let translated = translate(pattern).map_err(|(what, at)| format!("error parsing regexp: {what}: `{at}`"))?;
-    RegexBuilder::new(&translated).size_limit(MAX_BYTES).build().map_err(|error| {
+    let within = |bytes| RegexBuilder::new(&translated).size_limit(bytes).dfa_size_limit(MAX_BYTES).build();
+    if let Ok(compiled) = within(USUAL_BYTES) {
+        return Ok((compiled, USUAL_BYTES));
+    }
+    within(MAX_BYTES).map(|compiled| (compiled, MAX_BYTES)).map_err(|error| {
         let why = error.to_string();
         let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
         format!("error parsing regexp: {last}: `{pattern}`")

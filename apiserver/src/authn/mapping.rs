@@ -144,7 +144,7 @@ fn listed(value: &Value) -> Vec<String> {
 fn evaluate(program: &Program, name: &'static str, value: &Value) -> Result<Value, String> {
     let mut bindings = Bindings::new();
     bindings.set(name, cel::Value::view(value, None));
-    let budget = Budget { limit: PER_CALL_LIMIT, deadline: None };
+    let budget = Budget::of(PER_CALL_LIMIT);
     let result = program.evaluate(&bindings, budget).result.map_err(|error| error.to_string())?;
     result.to_json()
 }

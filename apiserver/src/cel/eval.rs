@@ -1,113 +1,20 @@
 //! Evaluates a checked expression, and counts what it costs.
 
-use std::{cell::Cell, sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     ast::{ACCUMULATOR, Expr, ExprKind, FieldInit, Fold, ListItem, Literal, MapEntry},
     charge,
     check::{Checked, Reference},
     functions::{self, Fault, Function},
+    limits,
+    meter::{EvalError, Meter},
     value::{Entries, List, Map, Object, Text, Value},
 };
 
-/// Between looks at the clock.
-const STEPS_PER_LOOK: u32 = 100;
 const LIST_COST: u64 = 10;
 const MAP_COST: u64 = 30;
 const OBJECT_COST: u64 = 40;
-
-/// Why there is no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct EvalError {
-    /// What kind of reason.
-    pub kind: ErrorKind,
-    /// The reason, in upstream's words.
-    pub message: Arc<str>,
-}
-
-/// What kind of reason there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The expression does not fit the values.
-    Runtime,
-    /// It costs more than it may.
-    CostExceeded,
-    /// It takes longer than it may.
-    Interrupted,
-}
-
-impl EvalError {
-    /// Of an expression that does not fit the values.
-    #[must_use]
-    pub fn runtime(message: impl Into<Arc<str>>) -> Self {
-        Self { kind: ErrorKind::Runtime, message: message.into() }
-    }
-
-    /// Whether another operand may make up for it.
-    fn is_final(&self) -> bool {
-        self.kind != ErrorKind::Runtime
-    }
-}
-
-/// How much an evaluation may cost and take.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Most cost.
-    pub limit: u64,
-    /// When it must have ended.
-    pub deadline: Option<Instant>,
-}
-
-/// Counts what an evaluation costs.
-#[derive(Debug)]
-pub struct Meter {
-    budget: Budget,
-    cost: Cell<u64>,
-    steps: Cell<u32>,
-}
-
-impl Meter {
-    /// Nothing spent yet.
-    #[must_use]
-    pub fn new(budget: Budget) -> Self {
-        Self { budget, cost: Cell::new(0), steps: Cell::new(0) }
-    }
-
-    /// What was spent.
-    #[must_use]
-    pub fn cost(&self) -> u64 {
-        self.cost.get()
-    }
-
-    /// What is left.
-    #[must_use]
-    pub fn rest(&self) -> Budget {
-        Budget { limit: self.budget.limit.saturating_sub(self.cost.get()), deadline: self.budget.deadline }
-    }
-
-    /// Spends.
-    pub fn charge(&self, cost: u64) -> Result<(), EvalError> {
-        let cost = self.cost.get().saturating_add(cost);
-        self.cost.set(cost);
-        if cost > self.budget.limit {
-            let message = "operation cancelled: actual cost limit exceeded".into();
-            return Err(EvalError { kind: ErrorKind::CostExceeded, message });
-        }
-        Ok(())
-    }
-
-    /// Looks at the clock now and then.
-    fn step(&self) -> Result<(), EvalError> {
-        let steps = self.steps.get().wrapping_add(1);
-        self.steps.set(steps);
-        let late = steps.is_multiple_of(STEPS_PER_LOOK) && self.budget.deadline.is_some_and(|end| Instant::now() > end);
-        if late {
-            return Err(EvalError { kind: ErrorKind::Interrupted, message: "operation interrupted".into() });
-        }
-        Ok(())
-    }
-}
 
 type Outcome<'a> = Result<Value<'a>, EvalError>;
 
@@ -149,6 +56,17 @@ struct Evaluator<'e, 'a> {
 
 impl<'a> Evaluator<'_, 'a> {
     fn eval(&mut self, expr: &'a Expr) -> Outcome<'a> {
+        let depth = self.meter.depth.get();
+        if depth >= limits::MAX_DEPTH {
+            return Err(limits::too_large("expressions and variables within one another are nested too deeply"));
+        }
+        self.meter.depth.set(depth + 1);
+        let result = self.node(expr);
+        self.meter.depth.set(depth);
+        result
+    }
+
+    fn node(&mut self, expr: &'a Expr) -> Outcome<'a> {
         match &expr.kind {
             ExprKind::Literal(literal) => Ok(constant(literal)),
             ExprKind::Ident(name) => self.ident(expr, name),
@@ -254,10 +172,17 @@ impl<'a> Evaluator<'_, 'a> {
     }
 
     fn apply(&mut self, function: &'static Function, values: &[Value<'a>]) -> Outcome<'a> {
-        self.meter.step()?;
-        self.meter.charge(charge::before(function.name, values))?;
+        let cost = charge::before(function.name, values);
+        self.meter.step(cost)?;
+        self.meter.charge(cost)?;
+        self.meter.build(limits::measure(function.name, values)?)?;
         let result = (function.run)(values).map_err(|fault| error(function, values, fault))?;
         self.meter.charge(charge::after(function.name, &result))?;
+        match (function.name, &result) {
+            ("findAll", Value::List(found)) => self.meter.build(limits::items_bytes(found.len()))?,
+            ("_+_" | "cel.@mapInsert", _) => limits::walkable(&result)?,
+            _ => {}
+        }
         sound(result)
     }
 
@@ -331,16 +256,23 @@ impl<'a> Evaluator<'_, 'a> {
             Some((_, value)) => std::mem::replace(value, Ok(Value::Null))?,
             None => self.eval(accu)?,
         };
-        if function.name == "_+_" && matches!(carried, Value::List(_)) {
-            self.meter.step()?;
-            self.meter.charge(1)?;
-            let Some(more) = added.pop() else { return Err(EvalError::runtime("no such overload")) };
-            return functions::append(carried, more).or_else(|(carried, more)| {
-                (function.run)(&[carried, more]).map_err(|fault| error(function, &[], fault))
-            });
+        if !matches!(carried, Value::List(_) | Value::Map(_)) {
+            added.insert(0, carried);
+            return self.apply(function, &added);
         }
-        added.insert(0, carried);
-        self.apply(function, &added)
+        self.meter.step(1)?;
+        self.meter.charge(1)?;
+        let more = match added.as_slice() {
+            [Value::List(more)] => more.len(),
+            [Value::Map(more)] => more.len(),
+            _ => 1,
+        };
+        self.meter.build(limits::items_bytes(more))?;
+        match functions::grow(carried, added) {
+            Ok(grown) => grown,
+            Err(all) => (function.run)(&all),
+        }
+        .map_err(|fault| error(function, &[], fault))
     }
 
     fn list(&mut self, items: &'a [ListItem]) -> Outcome<'a> {
@@ -355,7 +287,9 @@ impl<'a> Evaluator<'_, 'a> {
             }
         }
         self.meter.charge(LIST_COST)?;
-        Ok(list.into())
+        let list = list.into();
+        limits::walkable(&list)?;
+        Ok(list)
     }
 
     fn map(&mut self, entries: &'a [MapEntry]) -> Outcome<'a> {
@@ -372,7 +306,9 @@ impl<'a> Evaluator<'_, 'a> {
             }
         }
         self.meter.charge(MAP_COST)?;
-        Ok(Value::Map(Map::Made(Arc::new(made))))
+        let map = Value::Map(Map::Made(Arc::new(made)));
+        limits::walkable(&map)?;
+        Ok(map)
     }
 
     fn object(&mut self, name: &Arc<str>, fields: &'a [FieldInit]) -> Outcome<'a> {
@@ -386,7 +322,9 @@ impl<'a> Evaluator<'_, 'a> {
             made.push((Arc::clone(&field.field), value));
         }
         self.meter.charge(OBJECT_COST)?;
-        Ok(Value::Object(Arc::new(Object { name: Arc::clone(name), fields: made })))
+        let object = Value::Object(Arc::new(Object { name: Arc::clone(name), fields: made }));
+        limits::walkable(&object)?;
+        Ok(object)
     }
 
     fn fold(&mut self, fold: &'a Fold) -> Outcome<'a> {
@@ -402,6 +340,7 @@ impl<'a> Evaluator<'_, 'a> {
         self.scopes.truncate(floor + 1);
         let result = walked.and_then(|()| self.eval(&fold.result));
         self.scopes.truncate(floor);
+        limits::walkable(result.as_ref().unwrap_or(&Value::Null))?;
         result
     }
 
@@ -438,7 +377,7 @@ impl<'a> Evaluator<'_, 'a> {
         first: Value<'a>,
         second: Option<(&'a str, Value<'a>)>,
     ) -> Result<bool, EvalError> {
-        self.meter.step()?;
+        self.meter.step(1)?;
         let floor = self.scopes.len();
         self.scopes.push((&fold.iter, sound(first)));
         if let Some((name, value)) = second {

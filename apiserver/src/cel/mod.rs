@@ -2,7 +2,8 @@
 //!
 //! Pure: no IO, no clock but the deadline that is passed in. An [`Environment`] says what names mean; in it an expression
 //! is compiled to a [`Program`], or refused with upstream's messages; a program is evaluated on [`Bindings`] whose values
-//! are views of JSON, within a [`Budget`]. Depth, size and cost are bounded.
+//! are views of JSON, within a [`Budget`]. Depth, size and cost are bounded: what is built is measured before it is
+//! built, and besides the cost there is a deadline.
 
 mod ast;
 mod charge;
@@ -14,7 +15,9 @@ mod eval;
 pub mod functions;
 mod json;
 mod lexer;
+mod limits;
 mod macros;
+mod meter;
 mod opaque;
 mod parser;
 mod program;
@@ -28,8 +31,9 @@ mod value;
 mod words;
 
 pub use estimate::Cost;
-pub use eval::{Bindings, Budget, ErrorKind, EvalError, Meter};
+pub use eval::Bindings;
 pub use functions::authorizer::{Authority, Authorizer, Decision};
+pub use meter::{Budget, ErrorKind, EvalError, Meter};
 pub use program::{CompileError, Declarations, Environment, Evaluation, Old, Program};
 pub use schema::{Fields, Schema, escape, unescape};
 pub use source::Issues;
@@ -37,6 +41,9 @@ pub use types::Type;
 pub use value::{Entries, Lazy, List, Map, Object, Text, Value};
 pub use words::is_no_name;
 
+/// Longest time that evaluations that belong together may take. Cost bounds what they should take; this bounds what they do,
+/// since a unit of cost is not the same time for every function.
+pub const MAX_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 /// Most cost of one evaluation: about a tenth of a second upstream.
 pub const PER_CALL_LIMIT: u64 = 1_000_000;
 /// Most cost of all rules on one custom resource, or of all policies of one request.

@@ -308,3 +308,120 @@ fn a_small_stack_is_enough_for_the_deepest_expression() {
     });
     handle.unwrap().join().unwrap();
 }
+
+/// The error of an expression over `object`.
+fn failure(source: &str, object: &serde_json::Value) -> EvalError {
+    let program = Environment::admission(&Declarations::default()).compile(source).unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(object, None));
+    program.evaluate(&bindings, budget()).result.unwrap_err()
+}
+
+/// `last` over `count` variables, each made of the one before.
+fn chained(count: usize, first: &str, each: impl Fn(&str) -> String, last: impl Fn(&str) -> String) -> String {
+    let mut source = last(&format!("v{count}"));
+    for at in (1..=count).rev() {
+        source = format!("cel.bind(v{at}, {}, {source})", each(&format!("v{}", at - 1)));
+    }
+    format!("cel.bind(v0, {first}, {source})")
+}
+
+#[test]
+fn a_result_is_measured_before_it_is_made() {
+    let long = "a".repeat(1_000_000);
+    let object = json!({"long": long, "parts": vec!["x"; 1000]});
+    for source in [
+        "object.long.replace('', object.long)",
+        "object.long.replace('a', object.long, 1000)",
+        "object.parts.join(object.long)",
+        "('%s' + '%s%s%s%s%s%s%s%s%s').format([object.long, object.long, object.long, object.long, object.long, \
+         object.long, object.long, object.long, object.long, object.long])",
+        "object.parts.map(part, part.replace('x', object.long)).size() > 0",
+    ] {
+        let error = failure(source, &object);
+        assert_eq!(error.kind, ErrorKind::CostExceeded, "{source}: {error}");
+        assert!(error.message.contains("bytes"), "{source}: {error}");
+    }
+    all_true(&["'abc'.replace('', '-') == '-a-b-c-' && ['a', 'b'].join('-') == 'a-b'"]);
+}
+
+#[test]
+fn what_doubles_ends_early() {
+    let none = json!({});
+    let added = chained(40, "[1, 2]", |before| format!("{before} + {before}"), |last| format!("{last}.size() > 0"));
+    let nested = chained(40, "[1, 2]", |before| format!("[{before}, {before}]"), |last| format!("{last} == {last}"));
+    let mapped =
+        chained(4, "object.l", |before| format!("object.l.map(x, {before})"), |last| format!("{last} == {last}"));
+    let object = json!({"l": vec![1; 1000]});
+    for (source, object) in [(added, &none), (nested, &none), (mapped, &object)] {
+        let error = failure(&source, object);
+        assert_eq!(error.kind, ErrorKind::CostExceeded, "{source}: {error}");
+    }
+    let shallow = chained(8, "[1]", |before| format!("{before} + {before}"), |last| format!("{last} == {last}"));
+    assert_eq!(run(&shallow), "true");
+}
+
+#[test]
+fn a_deadline_ends_an_evaluation() {
+    let object = json!({"l": vec![1; 2000]});
+    let program = Environment::admission(&Declarations::default());
+    let program = program.compile("object.l.all(x, object.l.all(y, x == y))").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&object, None));
+    let over = std::time::Instant::now();
+    let result = program.evaluate(&bindings, Budget { limit: u64::MAX, deadline: Some(over) }).result;
+    assert_eq!(result.unwrap_err().kind, ErrorKind::Interrupted);
+    assert!(Budget::of(1).deadline.is_some());
+}
+
+/// Every entry of it is worked out by asking for another.
+struct Endless<'p>(&'p Program);
+
+impl<'a> Lazy<'a> for Endless<'a> {
+    fn get(&self, _: &str, meter: &Meter) -> Option<Result<Value<'a>, EvalError>> {
+        let mut bindings = Bindings::new();
+        bindings.set("object", Value::Map(Map::Lazy(std::sync::Arc::new(Self(self.0)))));
+        Some(self.0.evaluate_on(&bindings, meter))
+    }
+}
+
+#[test]
+fn variables_within_variables_end_before_the_stack_does() {
+    let program = Environment::admission(&Declarations::default());
+    let program = program.compile("[[[[[[[[{'a': (true && object.next == 1) ? 1 : 2}.a]]]]]]]].size()").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::Map(Map::Lazy(std::sync::Arc::new(Endless(&program)))));
+    let error = program.evaluate(&bindings, budget()).result.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CostExceeded, "{error}");
+    assert!(error.message.contains("nested too deeply"), "{error}");
+}
+
+#[test]
+fn places_in_texts_are_counted_in_characters_and_found_in_one_pass() {
+    all_true(&[
+        "'héllo'.indexOf('l') == 2 && 'héllo'.lastIndexOf('l') == 3 && 'héllo'.lastIndexOf('l', 2) == 2",
+        "'héllo'.indexOf('l', 3) == 3 && 'héllo'.indexOf('h', 1) == -1 && 'héllo'.indexOf('') == 0",
+        "'héllo'.indexOf('', 3) == 3 && 'héllo'.lastIndexOf('') == 5 && 'héllo'.lastIndexOf('', 2) == 2",
+        "'aaa'.lastIndexOf('aa', 1) == 1 && 'aaa'.lastIndexOf('aa', 0) == 0 && 'ééé'.lastIndexOf('éé', 0) == 0",
+        "'a'.indexOf('abc') == -1 && 'a'.lastIndexOf('abc') == -1 && 'héllo'.lastIndexOf('h', 4) == 0",
+    ]);
+    assert_eq!(run("'abc'.indexOf('a', 4)"), "error: index out of range: 4");
+    let object = json!({"text": "a".repeat(400_000), "wanted": format!("{}b", "a".repeat(200_000))});
+    let program = Environment::admission(&Declarations::default());
+    let program =
+        program.compile("object.text.indexOf(object.wanted) + object.text.lastIndexOf(object.wanted)").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&object, None));
+    assert!(matches!(program.evaluate(&bindings, budget()).result, Ok(Value::Int(-2))));
+}
+
+#[test]
+fn patterns_that_data_brings_are_compiled_within_bounds() {
+    let long = json!({"l": (0..600).map(|at| format!("^x{at}{{1,9}}$")).collect::<Vec<_>>()});
+    let program = Environment::admission(&Declarations::default());
+    let program = program.compile("object.l.all(p, !'y'.matches(p))").unwrap();
+    let mut bindings = Bindings::new();
+    bindings.set("object", Value::view(&long, None));
+    assert!(matches!(program.evaluate(&bindings, budget()).result, Ok(Value::Bool(true))));
+    assert!(run("'a'.matches('(((a{100}){100}){100}){100}')").starts_with("refused"));
+}

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::{
-    eval::{EvalError, Meter},
+    meter::{EvalError, Meter},
     opaque::Opaque,
     read,
     schema::{Schema, Shape},

@@ -1,6 +1,6 @@
 //! `x-kubernetes-validations`: rules in CEL, compiled once per change of a definition and evaluated on every write.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use martello_api::status::Cause;
 use serde_json::{Value, json};
@@ -164,7 +164,7 @@ impl Expressions {
     /// Evaluates the rules on an object. What failed before and did not change is only told.
     #[must_use]
     pub fn evaluate(&self, value: &Value, old: Option<&Value>) -> Outcome {
-        let mut run = Run { left: cel::RUNTIME_BUDGET, stopped: false, outcome: Outcome::default() };
+        let mut run = Run::new();
         run.value(self, value, Before { old, known: old, unchanged: false }, "");
         run.outcome
     }
@@ -172,7 +172,7 @@ impl Expressions {
     /// Evaluates the rules on a default, which stands for its own old value and is told as `path`.
     #[must_use]
     pub fn evaluate_default(&self, value: &Value, path: &str) -> Vec<Cause> {
-        let mut run = Run { left: cel::RUNTIME_BUDGET, stopped: false, outcome: Outcome::default() };
+        let mut run = Run::new();
         run.value(self, value, Before { old: Some(value), known: None, unchanged: false }, path);
         run.outcome.causes
     }
@@ -194,8 +194,9 @@ pub struct Outcome {
 }
 
 struct Run {
-    /// What may still be spent.
+    /// What may still be spent, and until when.
     left: u64,
+    deadline: Option<Instant>,
     stopped: bool,
     outcome: Outcome,
 }
@@ -227,6 +228,11 @@ impl<'v> Before<'v> {
 }
 
 impl Run {
+    fn new() -> Self {
+        let Budget { limit: left, deadline } = Budget::of(cel::RUNTIME_BUDGET);
+        Self { left, deadline, stopped: false, outcome: Outcome::default() }
+    }
+
     fn value(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
         if value.is_null() {
             return;
@@ -294,7 +300,7 @@ impl Run {
                 return;
             }
             let bindings = bindings(at, rule, value, old);
-            let budget = Budget { limit: cel::PER_CALL_LIMIT, deadline: None };
+            let budget = Budget { limit: cel::PER_CALL_LIMIT, deadline: self.deadline };
             let evaluated = program.evaluate(&bindings, budget);
             if evaluated.cost > self.left {
                 self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
@@ -342,7 +348,7 @@ impl Run {
     /// much.
     fn message<'v>(&mut self, rule: &'v Rule, bindings: &Bindings<'v>) -> Result<String, String> {
         let Some(Ok(program)) = &rule.message_program else { return Ok(rule.fixed_message()) };
-        let evaluated = program.evaluate(bindings, Budget { limit: cel::PER_CALL_LIMIT, deadline: None });
+        let evaluated = program.evaluate(bindings, Budget { limit: cel::PER_CALL_LIMIT, deadline: self.deadline });
         if evaluated.cost > self.left {
             return Err(
                 "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
@@ -423,6 +429,33 @@ mod tests {
         assert_eq!(failed(9), ["spec.a: Forbidden: a is 9", "spec: Duplicate value"]);
         assert_eq!(failed(8), ["spec.a: Forbidden: a is 8", "spec: Invalid value: failed rule: self.a != 8"]);
         assert!(failed(1).is_empty());
+    }
+
+    #[test]
+    fn long_sets_and_lists_by_keys_are_compared_without_a_search_per_item() {
+        let rules = json!([{"rule": "self.s == oldSelf.s && (self.s + oldSelf.s).size() == self.s.size()"},
+            {"rule": "self.m == oldSelf.m && (self.m + oldSelf.m).size() == self.m.size()"}]);
+        let item = json!({"type": "object", "properties": {"k": {"type": "string"}, "n": {"type": "integer"}}});
+        let properties = json!({
+            "s": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": item},
+        });
+        let schema = json!({"type": "object", "properties": {"spec": {
+            "type": "object", "properties": properties, "x-kubernetes-validations": rules,
+        }}});
+        let spec = |order: &mut dyn Iterator<Item = usize>| {
+            let names: Vec<String> = order.map(|at| at.to_string()).collect();
+            let items: Vec<Value> = names.iter().map(|name| json!({"k": name, "n": 1})).collect();
+            json!({"spec": {"s": names, "m": items}})
+        };
+        let (old, new) = (spec(&mut (0..30_000)), spec(&mut (0..30_000).rev()));
+        let begun = Instant::now();
+        assert!(evaluate(&schema, &new, Some(&old)).0.is_empty());
+        // One search per item takes many minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+        let mut other = new.clone();
+        other["spec"]["m"][7]["n"] = json!(2);
+        assert_eq!(evaluate(&schema, &other, Some(&old)).0.len(), 1);
     }
 
     #[test]

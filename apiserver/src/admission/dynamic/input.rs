@@ -1,6 +1,9 @@
 //! What expressions of policies and match conditions see.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use martello_api::attributes::{Attributes, ResourceTarget};
 use martello_policy::{Authorizer as Policies, Decision as Answer};
@@ -105,6 +108,7 @@ impl<'a> Lazy<'a> for Variables<'a> {
 /// What is left to spend on expressions that belong together.
 pub(super) struct Purse {
     left: u64,
+    deadline: Option<Instant>,
 }
 
 /// Why an expression of a policy has no value.
@@ -121,7 +125,7 @@ pub(super) const SPENT: &str =
 
 impl Purse {
     pub(super) fn new(left: u64) -> Self {
-        Self { left }
+        Self { left, deadline: Budget::of(left).deadline }
     }
 
     /// Evaluates an expression.
@@ -132,7 +136,7 @@ impl Purse {
         bindings: &Bindings<'a>,
     ) -> Result<Cel<'a>, Trouble> {
         let program = program.as_ref().map_err(|why| Trouble::Failed(format!("compilation error: {why}")))?;
-        let evaluation = program.evaluate(bindings, Budget { limit: PER_CALL_LIMIT, deadline: None });
+        let evaluation = program.evaluate(bindings, Budget { limit: PER_CALL_LIMIT, deadline: self.deadline });
         let spent = evaluation.cost > self.left;
         self.left = self.left.saturating_sub(evaluation.cost);
         match evaluation.result {

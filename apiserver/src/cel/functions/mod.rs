@@ -23,7 +23,7 @@ mod strings;
 mod time;
 pub mod url;
 
-pub(crate) use operators::append;
+pub(crate) use operators::grow;
 
 /// A function.
 pub struct Function {

@@ -368,22 +368,41 @@ fn insert<'a>(args: &[Value<'a>]) -> Outcome<'a> {
             entries
         }
     };
-    for (key, value) in added {
-        let shown = plain(&key);
-        if !entries.insert(key, value) {
-            return fail(format!("insert failed: key {shown} already exists"));
-        }
-    }
+    put(&mut entries, added)?;
     Ok(Value::Map(Map::Made(Arc::new(entries))))
 }
 
-/// Appends to a list that nobody else holds; hands both back where that can't be.
-pub(crate) fn append<'a>(mut accu: Value<'a>, added: Value<'a>) -> Result<Value<'a>, (Value<'a>, Value<'a>)> {
-    if let (Value::List(List::Made(items)), Value::List(more)) = (&mut accu, &added)
-        && let Some(own) = Arc::get_mut(items)
-    {
-        own.extend(more.iter());
-        return Ok(accu);
+fn put<'a>(entries: &mut Entries<'a>, added: Vec<(Value<'a>, Value<'a>)>) -> Result<(), Fault> {
+    for (key, value) in added {
+        if !entries.insert(key.clone(), value) {
+            return fail(format!("insert failed: key {} already exists", plain(&key)));
+        }
     }
-    Err((accu, added))
+    Ok(())
+}
+
+/// Adds to a list or a map that nobody else holds, without a copy of what it holds already; hands all back where that can't
+/// be.
+pub(crate) fn grow<'a>(mut accu: Value<'a>, mut added: Vec<Value<'a>>) -> Result<Outcome<'a>, Vec<Value<'a>>> {
+    match (&mut accu, added.as_slice()) {
+        (Value::List(List::Made(items)), [Value::List(more)]) => {
+            if let Some(own) = Arc::get_mut(items) {
+                own.extend(more.iter());
+                return Ok(Ok(accu));
+            }
+        }
+        (Value::Map(Map::Made(entries)), [Value::Map(_)] | [_, _]) => {
+            if let Some(own) = Arc::get_mut(entries) {
+                let added = match added.as_slice() {
+                    [Value::Map(more)] => more.entries(),
+                    [key, value] => vec![(key.clone(), value.clone())],
+                    _ => Vec::new(),
+                };
+                return Ok(put(own, added).map(|()| accu));
+            }
+        }
+        _ => {}
+    }
+    added.insert(0, accu);
+    Err(added)
 }

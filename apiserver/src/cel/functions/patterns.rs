@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use regex::Regex;
 
 use super::{Fault, Library, Outcome, fail, text};
-use crate::{cel::value::Value, pattern};
+use crate::{
+    cel::{limits::MAX_ITEMS, value::Value},
+    pattern,
+};
 
 pub(super) const LIBRARY: Library = &[
     ("matches", &["matches: (string, string) -> bool", "matches_string: string.(string) -> bool"], |args| match args {
@@ -37,25 +40,37 @@ fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let found: Vec<Value<'a>> =
-        pattern_of(pattern)?.find_iter(own).take(limit).map(|found| text(found.as_str())).collect();
+        pattern_of(pattern)?.find_iter(own).take(limit.min(MAX_ITEMS)).map(|found| text(found.as_str())).collect();
     Ok(found.into())
 }
 
-/// Most patterns that are kept compiled: more than the rules of a large cluster have.
-const KEPT_PATTERNS: usize = 512;
 
-static KEPT: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+/// Most memory for patterns that are kept compiled: enough for 512 usual ones, more than the rules of a large cluster have.
+/// Patterns may come from users' data, so that their number alone would not bound it.
+const KEPT_BYTES: usize = 512 * pattern::USUAL_BYTES;
+
+/// Patterns that were compiled, and at most how much memory they take.
+#[derive(Default)]
+struct Kept {
+    patterns: HashMap<String, Regex>,
+    bytes: usize,
+}
+
+static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
 /// A compiled pattern; compiling takes far longer than matching, so that patterns are kept.
 fn pattern_of(pattern: &str) -> Result<Regex, Fault> {
-    if let Some(known) = KEPT.lock().get(pattern) {
+    if let Some(known) = KEPT.lock().patterns.get(pattern) {
         return Ok(known.clone());
     }
-    let compiled = pattern::compile(pattern).or_else(fail)?;
+    let (compiled, bytes) = pattern::compile_weighed(pattern).or_else(fail)?;
+    let bytes = bytes.saturating_add(pattern.len());
     let mut kept = KEPT.lock();
-    if kept.len() >= KEPT_PATTERNS {
-        kept.clear();
+    if kept.bytes.saturating_add(bytes) > KEPT_BYTES {
+        *kept = Kept::default();
     }
-    kept.insert(pattern.to_owned(), compiled.clone());
+    if kept.patterns.insert(pattern.to_owned(), compiled.clone()).is_none() {
+        kept.bytes = kept.bytes.saturating_add(bytes);
+    }
     Ok(compiled)
 }

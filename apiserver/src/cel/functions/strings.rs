@@ -81,6 +81,12 @@ fn place(at: i64, chars: &[char]) -> Result<usize, Fault> {
     usize::try_from(at).ok().filter(|at| *at <= chars.len()).map_or_else(|| out_of_range(at), Ok)
 }
 
+/// The byte at which the character of a place begins; the end is one.
+fn byte_place(at: i64, own: &str) -> Result<usize, Fault> {
+    let ends = own.char_indices().map(|(at, _)| at).chain([own.len()]);
+    usize::try_from(at).ok().and_then(|at| ends.into_iter().nth(at)).map_or_else(|| out_of_range(at), Ok)
+}
+
 fn char_at<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::String(own), Value::Int(at)] = args else { return Err(Fault::NoOverload) };
     let chars: Vec<char> = own.chars().collect();
@@ -95,20 +101,23 @@ fn index_of<'a>(args: &[Value<'a>], last: bool) -> Outcome<'a> {
         [Value::String(own), Value::String(wanted), Value::Int(from)] => (own, wanted, Some(*from)),
         _ => return Err(Fault::NoOverload),
     };
-    let chars: Vec<char> = own.chars().collect();
-    let wanted: Vec<char> = wanted.chars().collect();
-    let at = match from {
-        Some(from) => Some(place(from, &chars)?),
+    let start = match from {
+        Some(from) => Some(byte_place(from, own)?),
         None => None,
     };
-    let fits = |start: usize| chars.get(start..start + wanted.len()) == Some(wanted.as_slice());
-    let end = (chars.len() + 1).saturating_sub(wanted.len());
     let found = if last {
-        (0..end.min(at.map_or(usize::MAX, |at| at + 1))).rev().find(|start| fits(*start))
+        // What begins at `start` or before it ends here.
+        let mut end = start.map_or(own.len(), |start| start.saturating_add(wanted.len()).min(own.len()));
+        while !own.is_char_boundary(end) {
+            end -= 1;
+        }
+        own.get(..end).and_then(|part| part.rfind(&**wanted))
     } else {
-        (at.unwrap_or(0)..end).find(|start| fits(*start))
+        let start = start.unwrap_or(0);
+        own.get(start..).and_then(|part| part.find(&**wanted)).map(|at| start + at)
     };
-    Ok(Value::Int(found.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1)))
+    let chars = found.and_then(|at| own.get(..at)).map(|before| before.chars().count());
+    Ok(Value::Int(chars.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1)))
 }
 
 fn join<'a>(args: &[Value<'a>]) -> Outcome<'a> {

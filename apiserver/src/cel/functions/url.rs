@@ -1,6 +1,6 @@
 //! URLs: absolute ones, and paths.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Fault, Library, Outcome, fail, text};
 use crate::cel::{
@@ -161,12 +161,16 @@ fn unescaped(part: &str) -> Option<String> {
 fn query<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::Opaque(Opaque::Url(url))] = args else { return Err(Fault::NoOverload) };
     let mut found: Vec<(String, Vec<Value<'a>>)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for pair in url.query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (Some(name), Some(value)) = (unescaped(name), unescaped(value)) else { continue };
-        match found.iter_mut().find(|(own, _)| *own == name) {
+        match places.get(&name).and_then(|at| found.get_mut(*at)) {
             Some((_, values)) => values.push(text(value)),
-            None => found.push((name, vec![text(value)])),
+            None => {
+                places.insert(name.clone(), found.len());
+                found.push((name, vec![text(value)]));
+            }
         }
     }
     let mut entries = Entries::default();
