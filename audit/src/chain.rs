@@ -13,6 +13,9 @@ pub type Hash = [u8; 32];
 /// Longest line that is read, in bytes: an event is a few hundred to a few thousand, and this bounds a reader's memory.
 pub(crate) const MAX_LINE_BYTES: usize = 256 * 1024;
 
+/// Longest JSON of an event that surely fits in a line: encrypted and in base64 it grows by a third and a few bytes.
+pub(crate) const MAX_EVENT_BYTES: usize = MAX_LINE_BYTES / 4 * 3 - 1024;
+
 /// Makes and checks message authentication codes with a key that never lies beside the log.
 pub trait Authenticator: Send + Sync {
     /// HMAC-SHA-256 of `message`, or as strong.

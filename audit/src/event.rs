@@ -15,6 +15,16 @@ pub const MAX_URI_BYTES: usize = 8 * 1024;
 /// Longest text of the client's own choice that is recorded (user agent, annotation), in bytes.
 pub const MAX_TEXT_BYTES: usize = 1024;
 
+/// Most annotations of an event: a request has a handful, and webhooks and policies choose how many they add.
+pub const MAX_ANNOTATIONS: usize = 64;
+/// Longest key of an annotation, in bytes.
+const MAX_KEY_BYTES: usize = 256;
+/// Most groups of a user, and longest of their names, in an event that had to be shortened.
+const SHORT_GROUPS: usize = 16;
+const SHORT_TEXT_BYTES: usize = 128;
+/// Says in an event that had to be shortened that it was.
+const SHORTENED: &str = "audit.martello.dev/shortened";
+
 /// How much is recorded. Bodies never are: they may hold secrets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
@@ -161,11 +171,45 @@ impl Event {
         self
     }
 
-    /// A further annotation.
+    /// A further annotation, cut to size. Those beyond [`MAX_ANNOTATIONS`] are left out; the first ones, which say what was
+    /// decided, stay.
     #[must_use]
     pub fn annotated(mut self, key: &str, value: &str) -> Self {
-        self.annotations.insert(key.to_owned(), cut(value, MAX_TEXT_BYTES));
+        let key = cut(key, MAX_KEY_BYTES);
+        if self.annotations.len() < MAX_ANNOTATIONS || self.annotations.contains_key(&key) {
+            self.annotations.insert(key, cut(value, MAX_TEXT_BYTES));
+        }
         self
+    }
+
+    /// What is left of an event that no line holds: who, what and how it ended, without what can be as long as the client
+    /// or its identity provider likes.
+    #[must_use]
+    pub(crate) fn shortened(&self, bytes: usize) -> Self {
+        let short = |text: &str| cut(text, SHORT_TEXT_BYTES);
+        let mut event = self.clone();
+        event.request_uri = cut(&self.request_uri, MAX_TEXT_BYTES);
+        event.verb = short(&self.verb);
+        event.user = Arc::new(shortened_user(&self.user));
+        event.impersonated_user = self.impersonated_user.as_ref().map(|user| Arc::new(shortened_user(user)));
+        event.source_ips.truncate(1);
+        event.user_agent = short(&self.user_agent);
+        event.object_ref = self.object_ref.as_ref().map(|object| ObjectReference {
+            resource: short(&object.resource),
+            namespace: short(&object.namespace),
+            name: cut(&object.name, MAX_KEY_BYTES),
+            uid: short(&object.uid),
+            api_group: short(&object.api_group),
+            api_version: short(&object.api_version),
+            subresource: short(&object.subresource),
+        });
+        let kept = |key: &str| key.starts_with("authorization.k8s.io/");
+        event.annotations.retain(|key, _| kept(key));
+        event.annotations.insert(
+            SHORTENED.to_owned(),
+            format!("the record had {bytes} bytes; annotations were left out, groups and long texts were cut"),
+        );
+        event
     }
 
     /// The same request, ended with this HTTP status and Kubernetes reason (empty for a success).
@@ -203,6 +247,15 @@ impl ObjectReference {
             subresource: target.subresource.clone(),
         })
     }
+}
+
+fn shortened_user(user: &User) -> User {
+    let mut short = user.clone();
+    short.name = cut(&user.name, MAX_KEY_BYTES);
+    short.uid = user.uid.as_deref().map(|uid| cut(uid, SHORT_TEXT_BYTES));
+    short.groups = user.groups.iter().take(SHORT_GROUPS).map(|group| cut(group, SHORT_TEXT_BYTES)).collect();
+    short.extra.clear();
+    short
 }
 
 fn micros<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

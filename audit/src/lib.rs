@@ -34,7 +34,9 @@ mod waiters;
 mod writer;
 
 pub use chain::{Authenticator, Chain, Hash, RecordCipher};
-pub use event::{Event, Level, MAX_TEXT_BYTES, MAX_URI_BYTES, ObjectReference, ResponseStatus, Stage, UserInfo};
+pub use event::{
+    Event, Level, MAX_ANNOTATIONS, MAX_TEXT_BYTES, MAX_URI_BYTES, ObjectReference, ResponseStatus, Stage, UserInfo,
+};
 pub use files::FileError;
 pub use log::{Config, Durability, Keys, Log, LogError, Opened, Pending};
 pub use tail::{Entry, tail};

@@ -7,7 +7,7 @@ use martello_api::clock;
 use parking_lot::Mutex;
 
 use crate::{
-    chain::{Authenticator, Chain, RecordCipher, make_payload},
+    chain::{Authenticator, Chain, MAX_EVENT_BYTES, RecordCipher, make_payload},
     event::{Event, Stage},
     recover::recover,
     verify::{Gap, VerifyError},
@@ -207,7 +207,7 @@ impl Log {
     }
 
     fn append(&self, event: &Event, urgency: Urgency) -> Result<u64, LogError> {
-        let text = serde_json::to_vec(event).map_err(|error| LogError::Encode(error.to_string()))?;
+        let text = encoded(event)?;
         if urgency != Urgency::Late {
             self.health()?;
         }
@@ -251,6 +251,20 @@ impl Log {
         };
         woken.await.map_err(|_| shared.progress.borrow().failure.clone().map_or(LogError::Closed, LogError::Unwritable))
     }
+}
+
+/// An event as JSON that fits in a line: one that does not would be read back in pieces, and nothing after it could be verified.
+fn encoded(event: &Event) -> Result<Vec<u8>, LogError> {
+    let encode = |event: &Event| serde_json::to_vec(event).map_err(|error| LogError::Encode(error.to_string()));
+    let text = encode(event)?;
+    if text.len() <= MAX_EVENT_BYTES {
+        return Ok(text);
+    }
+    let shorter = encode(&event.shortened(text.len()))?;
+    if shorter.len() <= MAX_EVENT_BYTES {
+        return Ok(shorter);
+    }
+    Err(LogError::Encode(format!("{} bytes are more than the {MAX_EVENT_BYTES} of the longest record", shorter.len())))
 }
 
 /// How soon a record must be written.

@@ -302,3 +302,44 @@ proptest! {
         prop_assert_eq!(report.torn_tail_bytes, 0);
     }
 }
+
+#[tokio::test]
+async fn a_record_of_any_size_leaves_the_log_verifiable() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = Keys { authenticator: key(1), cipher: Some(Arc::new(TestCipher)) };
+    let (log, _) = Log::open(directory.path(), &keys, &Config::default(), now()).unwrap();
+    // Everything that others choose, as long as they like, and each character as long as JSON makes it.
+    let long = "\u{1}".repeat(300_000);
+    let mut large = event("a");
+    large.user = Arc::new(User {
+        uid: Some(long.clone()),
+        extra: [(long.clone(), vec![long.clone()])].into(),
+        ..User::authenticated(long.clone(), (0..20_000).map(|number| format!("group-{number}")))
+    });
+    large.impersonated_user = Some(Arc::clone(&large.user));
+    large.request_uri.clone_from(&long);
+    large.user_agent.clone_from(&long);
+    if let Some(object) = large.object_ref.as_mut() {
+        object.name.clone_from(&long);
+        object.subresource.clone_from(&long);
+    }
+    let large = (0..2_000).fold(large, |event, number| event.annotated(&format!("{number}{long}"), &long));
+    assert_eq!(large.annotations.len(), crate::event::MAX_ANNOTATIONS);
+    log.record(&large).unwrap();
+    // The longest that is recorded as it is, to the byte.
+    let mut longest = event("b");
+    let bare = serde_json::to_vec(&longest).unwrap().len();
+    longest.request_uri.push_str(&"x".repeat(MAX_EVENT_BYTES - bare));
+    log.record(&longest).unwrap();
+    log.record(&event("c")).unwrap();
+    log.flush().await.unwrap();
+    drop(log);
+    assert_eq!(check(directory.path()).unwrap().records, 3);
+    let entries = tail(directory.path(), 10, Some(&TestCipher)).unwrap();
+    let [shortened, whole, after] = entries.as_slice() else { panic!("{}", entries.len()) };
+    let shortened = shortened.event.as_ref().unwrap();
+    assert_eq!(shortened["auditID"], "a");
+    assert!(shortened["annotations"]["audit.martello.dev/shortened"].is_string(), "{shortened}");
+    assert_eq!(whole.event.as_ref().unwrap()["requestURI"].as_str().unwrap().len(), longest.request_uri.len());
+    assert_eq!(after.event.as_ref().unwrap()["auditID"], "c");
+}

@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use martello_api::status::{ApiError, Details};
+use martello_audit::MAX_ANNOTATIONS;
 use serde_json::{Value, json};
 
 use crate::registry::object;
@@ -75,7 +76,7 @@ fn warnings(response: &Value) -> Vec<String> {
 
 fn annotations(response: &Value) -> Vec<(String, String)> {
     let map = response.get("auditAnnotations").and_then(Value::as_object);
-    let pairs = map.into_iter().flatten();
+    let pairs = map.into_iter().flatten().take(MAX_ANNOTATIONS);
     pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
