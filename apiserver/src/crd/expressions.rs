@@ -261,15 +261,19 @@ impl Run {
 
     fn items(&mut self, at: &Expressions, list: &Value, items: &[Value], before: Before<'_>, path: &str) {
         let Some(below) = &at.items else { return };
-        let former = |list| at.keys.as_deref().and_then(|keys| Former::of(keys, list));
-        let (old, known) = (former(before.old), former(before.known));
+        let keys = at.keys.as_deref();
+        let old = keys.and_then(|keys| Former::of(keys, before.old));
+        let known = keys.and_then(|keys| Former::of(keys, before.known));
         let unchanged = before.same(list);
         for (index, item) in items.iter().enumerate() {
             if self.stopped {
                 return;
             }
-            let of_item = |former: &Option<Former<'_>>| former.as_ref().and_then(|former| former.of_item(item));
-            let before = Before { old: of_item(&old), known: of_item(&known), unchanged };
+            let before = Before {
+                old: old.as_ref().and_then(|former| former.of_item(item)),
+                known: known.as_ref().and_then(|former| former.of_item(item)),
+                unchanged,
+            };
             self.value(below, item, before, &format!("{path}[{index}]"));
         }
     }

@@ -44,7 +44,6 @@ fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     Ok(found.into())
 }
 
-
 /// Most memory for patterns that are kept compiled: enough for 512 usual ones, more than the rules of a large cluster have.
 /// Patterns may come from users' data, so that their number alone would not bound it.
 const KEPT_BYTES: usize = 512 * pattern::USUAL_BYTES;
