@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use martello_api::status::{ApiError, Cause};
-use martello_policy::admission::{LABEL_PREFIX, Levels, Verdict, judge_pod, judge_template};
+use martello_policy::admission::{LABEL_PREFIX, Levels, Verdict, judge_change, judge_pod, judge_template};
 use serde_json::Value;
 
 use super::Operation;
@@ -26,7 +26,9 @@ pub async fn check(
 ) -> Result<(), ApiError> {
     let Some(object) = object else { return Ok(()) };
     if (kind.group(), kind.name()) == ("", "Namespace") {
-        return labels(kind, object, old);
+        labels(kind, object, old)?;
+        let Some(old) = old.filter(|_| call.target.subresource.is_empty()) else { return Ok(()) };
+        return change(core, call, object, old).await;
     }
     let subject = match Subject::of(kind, call, object, old) {
         Some(subject) if operation != Operation::Delete => subject,
@@ -59,6 +61,19 @@ fn labels(kind: &Kind, namespace: &Value, old: Option<&Value>) -> Result<(), Api
         })
         .collect();
     if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(namespace), causes)) }
+}
+
+/// Warns of the pods that are beyond the level that a namespace asks for anew.
+async fn change(core: &Arc<Core>, call: &Call, namespace: &Value, old: &Value) -> Result<(), ApiError> {
+    let (new, old) = (Levels::of_namespace(namespace).enforce, Levels::of_namespace(old).enforce);
+    if new == old {
+        return Ok(());
+    }
+    let name = object::name(namespace);
+    let pods = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
+    let pods = core.all(pods, name).await?;
+    judge_change(name, &pods, &new, &old).into_iter().for_each(|warning| call.warn(warning));
+    Ok(())
 }
 
 /// What is judged.

@@ -30,8 +30,8 @@ const LATEST: u16 = 36;
 
 const POLICIES: &str = include_str!("pod-security.cedar");
 
-/// How much is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is refused: the further down, the more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Nothing.
     Privileged,
@@ -164,6 +164,43 @@ pub fn judge_template(user: &str, namespace: &str, template: &Value, levels: &Le
     let mut verdict = Verdict::default();
     mention(&mut verdict, user, namespace, template, levels);
     verdict
+}
+
+/// Warnings for whoever asks for another level of a namespace: which of its pods are beyond it. Nothing is said where the
+/// level was only relaxed.
+#[must_use]
+pub fn judge_change(namespace: &str, pods: &[Value], new: &Asked, old: &Asked) -> Vec<String> {
+    let relaxed = new.version == old.version && new.level <= old.level;
+    if new == old || relaxed || matches!(new.level, Level::Privileged | Level::Default) {
+        return Vec::new();
+    }
+    // By what is violated: the first pod, and how many there are.
+    let mut found: BTreeMap<String, (&str, usize)> = BTreeMap::new();
+    for pod in pods {
+        if let Some(violations) = violations(new, "", namespace, pod) {
+            let what: Vec<String> = violations.into_iter().map(|one| one.headline).collect();
+            let first = pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            found.entry(what.join(", ")).or_insert((first, 0)).1 += 1;
+        }
+    }
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let mut told: Vec<String> = found
+        .into_iter()
+        .map(|(what, (pod, count))| match count {
+            1 => format!("{pod}: {what}"),
+            2 => format!("{pod} (and 1 other pod): {what}"),
+            more => format!("{pod} (and {} other pods): {what}", more - 1),
+        })
+        .collect();
+    told.sort_unstable();
+    let level = format!("{}:{}", name(new.level), new.version);
+    told.insert(
+        0,
+        format!("existing pods in namespace {namespace:?} violate the new PodSecurity enforce level {level:?}"),
+    );
+    told
 }
 
 /// Adds warnings and annotations. Whoever is refused is not warned besides.

@@ -224,3 +224,21 @@ fn annotations_for_app_armor_count_as_the_field_does() {
          profile type to \"Unconfined\", \"container.apparmor.security.beta.kubernetes.io/c=\"unconfined\"\")"
     );
 }
+
+#[test]
+fn a_stricter_level_tells_of_the_pods_that_are_there() {
+    let pod = |name: &str, security: Value| json!({"metadata": {"name": name}, "spec": container(security)});
+    let pods = [pod("a", json!({})), pod("b", json!({"privileged": true})), pod("c", json!({}))];
+    let [privileged, baseline, restricted] =
+        ["privileged", "baseline", "restricted"].map(|level| levels(&[("enforce", level)]).enforce);
+    assert_eq!(
+        judge_change("shop", &pods, &baseline, &privileged),
+        [
+            "existing pods in namespace \"shop\" violate the new PodSecurity enforce level \"baseline:latest\"",
+            "b: privileged"
+        ]
+    );
+    let told = judge_change("shop", &pods, &restricted, &baseline);
+    assert!(told[1].starts_with("a (and 1 other pod): allowPrivilegeEscalation != false, "), "{told:?}");
+    assert!(judge_change("shop", &pods, &baseline, &restricted).is_empty());
+}
