@@ -34,10 +34,11 @@ pub fn generate_name(base: &str) -> String {
     name
 }
 
-/// Checks that the namespace of a body is that of the path, and fills it in.
+/// Checks that the namespace of a body is that of the path, and fills it in; where objects have none it is passed over.
 pub fn fit_namespace(kind: &Kind, call: &Call, object: &mut Value) -> Result<(), ApiError> {
     let own = object::namespace(object);
     if !kind.resource.namespaced {
+        object::remove(object, &["metadata"], "namespace");
         return Ok(());
     }
     if own.is_empty() {

@@ -148,6 +148,9 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         }
     };
     let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::no_such_route)?;
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
     let entry = core.get(kind, call.namespace(), name).await?;
     let uid = object::text(reference, &["uid"]);
     if !uid.is_empty() && uid != &*entry.uid {

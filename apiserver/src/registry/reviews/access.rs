@@ -12,7 +12,18 @@ use martello_policy::Decision;
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{call::Call, codec, kind::resource, object, reviews::Review, validation::field::go_form},
+    registry::{
+        call::Call,
+        codec,
+        kind::resource,
+        object,
+        reviews::Review,
+        select::equalities,
+        validation::{
+            field::{Field, go_form},
+            text,
+        },
+    },
     server::Core,
 };
 
@@ -76,6 +87,10 @@ impl Reviews {
         if self != Self::Own && nobody {
             causes.push(Cause::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
         }
+        if let Some(resource) = resource {
+            selectors(&Field::new(resource, "spec.resourceAttributes"), &mut causes);
+        }
+        self.check_metadata(review, &mut causes);
         if self == Self::Local
             && resource.is_some_and(|resource| object::text(resource, &["namespace"]) != call.namespace())
         {
@@ -91,6 +106,70 @@ impl Reviews {
         }
         if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(GROUP, "", "", causes)) }
     }
+}
+
+impl Reviews {
+    /// Reviews are not kept, so that nothing names them.
+    fn check_metadata(self, review: &Value, causes: &mut Vec<Cause>) {
+        let Some(metadata) = review.get("metadata") else { return };
+        let ignored = |key: &str| key == "managedFields" || self == Self::Local && key == "namespace";
+        let says_more = |(key, value): (&String, &Value)| !ignored(key) && !object::is_zero(value);
+        if metadata.as_object().is_some_and(|map| map.iter().any(says_more)) {
+            let why = if self == Self::Local { "must be empty except for namespace" } else { "must be empty" };
+            causes.push(Cause::invalid("metadata", metadata, why));
+        }
+    }
+}
+
+/// Checks by which selectors a collection is narrowed. Operators that are not known may come from newer clients.
+fn selectors(resource: &Field<'_>, causes: &mut Vec<Cause>) {
+    for key in ["fieldSelector", "labelSelector"] {
+        let Some(selector) = resource.get(key) else { continue };
+        let (raw, requirements) = (selector.at("rawSelector"), selector.items("requirements"));
+        match (raw.text().is_empty(), requirements.is_empty()) {
+            (false, false) => raw.invalid("may not specified at the same time as requirements", causes),
+            (true, true) => {
+                let why = format!("when {} is specified, requirements or rawSelector is required", selector.path);
+                selector.at("requirements").required(&why, causes);
+            }
+            _ => {}
+        }
+        requirements.iter().for_each(|requirement| self::requirement(requirement, key == "labelSelector", causes));
+    }
+}
+
+fn requirement(requirement: &Field<'_>, of_labels: bool, causes: &mut Vec<Cause>) {
+    let (key, values) = (requirement.at("key"), requirement.at("values"));
+    if !of_labels && key.text().is_empty() {
+        key.required("must be specified", causes);
+    }
+    match (requirement.str("operator"), requirement.count("values")) {
+        ("In" | "NotIn", 0) => values.required("must be specified when `operator` is 'In' or 'NotIn'", causes),
+        ("Exists" | "DoesNotExist", 1..) => {
+            values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'", causes);
+        }
+        _ => {}
+    }
+    if of_labels {
+        key.check(text::label_key, causes);
+        requirement.items("values").iter().for_each(|value| value.check(text::label_value, causes));
+    }
+}
+
+/// What the field selector of a question demands by equality; nothing where it can't be read, as upstream has it.
+fn demands(asked: &Value) -> Vec<(String, String)> {
+    let raw = object::text(asked, &["fieldSelector", "rawSelector"]);
+    if !raw.is_empty() {
+        return equalities(raw);
+    }
+    let requirements = object::list(asked, &["fieldSelector", "requirements"]).iter();
+    requirements
+        .filter(|one| object::text(one, &["operator"]) == "In")
+        .filter_map(|one| match object::list(one, &["values"]) {
+            [only] => Some((object::text(one, &["key"]).to_owned(), only.as_str()?.to_owned())),
+            _ => None,
+        })
+        .collect()
 }
 
 fn shown(path: Option<&Value>) -> Value {
@@ -129,7 +208,7 @@ pub(in crate::registry) fn attributes(user: Arc<User>, review: &Value) -> Attrib
                 subresource: text("subresource"),
                 namespace: text("namespace"),
                 name: text("name"),
-                ..ResourceTarget::default()
+                selected_fields: demands(asked),
             };
             Attributes { user, verb: text("verb"), target: Target::Resource(target) }
         }
@@ -158,5 +237,47 @@ fn decide(core: &Arc<Core>, user: Arc<User>, review: &Value) -> Value {
             }
             status
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(resource: Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        selectors(&Field::new(&resource, "r"), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn selectors_are_raw_or_have_requirements() {
+        assert_eq!(
+            faults(
+                json!({"fieldSelector": {"rawSelector": "a=b", "requirements": [{"operator": "Later"}]}, "labelSelector": {}})
+            ),
+            [
+                "r.fieldSelector.rawSelector: Invalid value: \"a=b\": may not specified at the same time as requirements",
+                "r.fieldSelector.requirements[0].key: Required value: must be specified",
+                "r.labelSelector.requirements: Required value: when r.labelSelector is specified, requirements or rawSelector is required",
+            ]
+        );
+        let labels = json!({"requirements": [{"key": "a", "operator": "In"}, {"key": "a", "operator": "Exists", "values": ["-"]}]});
+        let found = faults(json!({"labelSelector": labels}));
+        assert_eq!(
+            found[0],
+            "r.labelSelector.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+        );
+        assert!(found[1].starts_with("r.labelSelector.requirements[1].values: Forbidden"));
+        assert!(found[2].starts_with("r.labelSelector.requirements[1].values[0]: Invalid value: \"-\""));
+    }
+
+    #[test]
+    fn what_a_field_selector_demands_is_asked_with_it() {
+        let own = [("spec.nodeName".to_owned(), "n1".to_owned())];
+        assert_eq!(demands(&json!({"fieldSelector": {"rawSelector": "spec.nodeName=n1,a!=b"}})), own);
+        let requirement = json!({"key": "spec.nodeName", "operator": "In", "values": ["n1"]});
+        assert_eq!(demands(&json!({"fieldSelector": {"requirements": [requirement]}})), own);
+        assert!(demands(&json!({"fieldSelector": {"rawSelector": "a,,=b"}})).is_empty());
     }
 }

@@ -220,6 +220,8 @@ pub(super) fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
 fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &Value) {
     if kind.resource.namespaced {
         object::set(new, &["metadata"], "namespace", call.namespace());
+    } else {
+        object::remove(new, &["metadata"], "namespace");
     }
     match plan.part {
         Part::Main if kind.keeps_status() => object::copy_key(new, current, "status"),

@@ -18,7 +18,7 @@ pub mod scale;
 pub mod update;
 pub mod watch;
 
-use super::{call::Call, codec, core::connect_options::ConnectOptions, kind::Kind};
+use super::{call::Call, codec, core::connect_options::ConnectOptions, kind::Kind, meta};
 use crate::{
     http::reply::{self, Reply},
     server::Core,
@@ -105,6 +105,8 @@ fn check_scope(kind: &Kind, call: &Call) -> Result<(), ApiError> {
 
 async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let mut object = codec::decode(kind, call, "CreateOptions")?;
+    meta::fit_namespace(kind, call, &mut object)?;
+    meta::drop_system_fields(&mut object);
     codec::track(kind, call, None, &mut object, "");
     match kind.answer(core, call, object) {
         Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
