@@ -193,7 +193,7 @@ pub fn port_name(text: &str) -> Vec<String> {
     if text.len() > PORT_NAME_LIMIT {
         objections.push(too_long(PORT_NAME_LIMIT, "characters"));
     }
-    if !text.bytes().all(|byte| is_lower(byte) || byte == b'-') {
+    if text.is_empty() || !text.bytes().all(|byte| is_lower(byte) || byte == b'-') {
         objections.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !text.bytes().any(|byte| byte.is_ascii_lowercase()) {

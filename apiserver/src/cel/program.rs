@@ -77,8 +77,13 @@ pub enum CompileError {
     #[error("compilation failed: {0}")]
     Issues(Issues),
     /// Its result is of another type than wanted.
-    #[error("{0}")]
-    Output(String),
+    #[error("must evaluate to {wanted} but got {found}")]
+    Output {
+        /// What it may be.
+        wanted: String,
+        /// What it is.
+        found: String,
+    },
 }
 
 impl Environment {
@@ -165,7 +170,7 @@ impl Environment {
             [one] => one.clone(),
             several => format!("one of [{}]", several.join(" ")),
         };
-        Err(CompileError::Output(format!("must evaluate to {wanted} but got {}", program.output.runtime_name())))
+        Err(CompileError::Output { wanted, found: program.output.runtime_name() })
     }
 }
 

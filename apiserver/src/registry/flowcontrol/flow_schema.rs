@@ -12,7 +12,7 @@ use crate::{
     registry::{
         kind::{Column, Generation, Strategy, resource},
         object, table,
-        validation::field::capitalized,
+        validation::field::{capitalized, go_form},
     },
     server::Core,
 };
@@ -94,8 +94,44 @@ fn must_equal(object: &Value, kind: &str, causes: &mut Vec<Cause>) {
     let Some(fixed) = bootstrap::mandatory_spec(kind, name) else { return };
     if !object::semantically_equal(object.get("spec"), Some(fixed)) {
         let why = format!("spec of '{name}' must equal the fixed value");
-        causes.push(Cause::invalid("spec", &capitalized(object.get("spec").unwrap_or(&Value::Null)), &why));
+        causes.push(Cause::invalid("spec", &shown(object.get("spec").unwrap_or(&Value::Null)), &why));
     }
+}
+
+/// The spec as Go's internal types show it.
+fn shown(spec: &Value) -> Value {
+    let all = |owner: &Value, key: &str, form: &dyn Fn(&Value) -> Value| match owner.get(key) {
+        Some(Value::Array(items)) => Value::Array(items.iter().map(form).collect()),
+        _ => Value::Null,
+    };
+    let form = |value: &Value, names: &[(&str, &str)]| {
+        let fields: Vec<(&str, &str, Value)> = names.iter().map(|(key, name)| (*key, *name, Value::Null)).collect();
+        go_form(value, &fields)
+    };
+    let subject = |subject: &Value| {
+        form(subject, &[("kind", "Kind"), ("user", "User"), ("group", "Group"), ("serviceAccount", "ServiceAccount")])
+    };
+    let resources = |rule: &Value| {
+        let mut shown = form(rule, &[("verbs", "Verbs"), ("apiGroups", "APIGroups"), ("resources", "Resources")]);
+        object::set(&mut shown, &[], "ClusterScope", object::flag(rule, &["clusterScope"]));
+        object::set(&mut shown, &[], "Namespaces", rule.get("namespaces").cloned().unwrap_or_default());
+        shown
+    };
+    let urls = |rule: &Value| form(rule, &[("verbs", "Verbs"), ("nonResourceURLs", "NonResourceURLs")]);
+    let rule = |rule: &Value| {
+        json!({
+            "Subjects": all(rule, "subjects", &subject),
+            "ResourceRules": all(rule, "resourceRules", &resources),
+            "NonResourceRules": all(rule, "nonResourceRules", &urls),
+        })
+    };
+    let method = spec.get("distinguisherMethod").filter(|own| !own.is_null());
+    json!({
+        "PriorityLevelConfiguration": {"Name": object::text(spec, &["priorityLevelConfiguration", "name"])},
+        "MatchingPrecedence": object::int(spec, &["matchingPrecedence"]).unwrap_or(0),
+        "DistinguisherMethod": method.map_or(Value::Null, capitalized),
+        "Rules": all(spec, "rules", &rule),
+    })
 }
 
 /// Checks conditions as both kinds of the group have them.

@@ -12,7 +12,7 @@ use crate::{
     registry::{
         kind::{Column, Generation, Strategy, resource},
         object, table,
-        validation::field::{Field, capitalized},
+        validation::field::{Field, go_form},
     },
     server::Core,
 };
@@ -120,8 +120,31 @@ fn must_equal(object: &Value, causes: &mut Vec<Cause>) {
         why = "spec of 'exempt' except the 'spec.exempt' field must equal the fixed value".to_owned();
     }
     if !object::semantically_equal(Some(&spec), Some(fixed)) {
-        causes.push(Cause::invalid("spec", &capitalized(&spec), &why));
+        causes.push(Cause::invalid("spec", &shown(object.get("spec").unwrap_or(&Value::Null)), &why));
     }
+}
+
+/// The spec as Go's internal types show it.
+fn shown(spec: &Value) -> Value {
+    let unset = Value::Null;
+    let [limited, exempt] = ["limited", "exempt"].map(|key| spec.get(key).filter(|own| !own.is_null()));
+    let limited = limited.map_or(Value::Null, |limited| {
+        let response = limited.get("limitResponse").unwrap_or(&unset);
+        let queuing = response.get("queuing").filter(|own| !own.is_null()).map_or(Value::Null, |queuing| {
+            let sizes = [("queues", "Queues"), ("handSize", "HandSize"), ("queueLengthLimit", "QueueLengthLimit")];
+            go_form(queuing, &sizes.map(|(key, name)| (key, name, json!(0))))
+        });
+        json!({
+            "NominalConcurrencyShares": limited.get("nominalConcurrencyShares").unwrap_or(&unset),
+            "LimitResponse": {"Type": object::text(response, &["type"]), "Queuing": queuing},
+            "LendablePercent": limited.get("lendablePercent").unwrap_or(&unset),
+            "BorrowingLimitPercent": limited.get("borrowingLimitPercent").unwrap_or(&unset),
+        })
+    });
+    let shares = [("nominalConcurrencyShares", "NominalConcurrencyShares"), ("lendablePercent", "LendablePercent")];
+    let exempt =
+        exempt.map_or(Value::Null, |exempt| go_form(exempt, &shares.map(|(key, name)| (key, name, Value::Null))));
+    json!({"Type": object::text(spec, &["type"]), "Limited": limited, "Exempt": exempt})
 }
 
 /// Checks a level.

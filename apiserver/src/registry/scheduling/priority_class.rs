@@ -58,7 +58,7 @@ impl Strategy for PriorityClasses {
         object::set(object, &["metadata"], "generation", 1);
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         let class = Field::new(object, "");
         let (name, value) = (object::name(object), class.at("value").int().unwrap_or(0));
         if name.starts_with(RESERVED) {

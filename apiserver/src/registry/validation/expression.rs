@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martello_api::status::Cause;
 
 use super::field::Field;
-use crate::cel::{Declarations, Environment, Fields, Type};
+use crate::cel::{CompileError, Declarations, Environment, Fields, Type};
 
 /// Where an expression stands: what it sees, and what it must evaluate to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +55,12 @@ pub fn check(expression: &Field<'_>, place: Place, scope: &Scope, causes: &mut V
             return;
         }
     };
-    if let Err(error) = environment.compile_as(text, &wanted) {
-        expression.invalid(&error.to_string(), causes);
+    match environment.compile_as(text, &wanted) {
+        Err(CompileError::Output { found, .. }) if place == Place::Device => {
+            expression.invalid(&format!("must evaluate to bool or the unknown type, not {found}"), causes);
+        }
+        Err(error) => expression.invalid(&error.to_string(), causes),
+        Ok(_) => {}
     }
 }
 

@@ -25,11 +25,9 @@ impl Strategy for CsiStorageCapacities {
             selector::check(Some(topology.value), &topology.path, causes);
         }
         capacity.at("storageClassName").check(text::dns1123_subdomain, causes);
-        for key in ["capacity", "maximumVolumeSize"] {
-            let amount = capacity.at(key);
-            if amount.text().starts_with('-') {
-                amount.invalid("must be greater than or equal to 0", causes);
-            }
+        let amount = capacity.at("capacity");
+        if amount.text().starts_with('-') {
+            amount.invalid("must be greater than or equal to 0", causes);
         }
     }
 

@@ -59,8 +59,6 @@ impl Strategy for CsiDrivers {
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         let driver = Field::new(object, "");
-        let name = Field::new(object.get("metadata").and_then(|own| own.get("name")).unwrap_or(&Value::Null), "name");
-        driver_name(&name, causes);
         let spec = driver.at("spec");
         spec.at("fsGroupPolicy").one_of(&["File", "None", "ReadWriteOnceWithFSType"], causes);
         tokens(&spec, causes);

@@ -67,9 +67,13 @@ impl Strategy for VolumeAttachments {
         for key in ["attachError", "detachError"] {
             let error = status.at(key);
             if error.str("message").len() > MAX_MESSAGE {
-                causes.push(Cause::too_long(error.at("message").path, MAX_MESSAGE));
+                // Upstream tells the other limit.
+                causes.push(Cause::too_long(error.at("message").path, MAX_METADATA_BYTES));
             }
-            error.at("errorCode").not_negative(causes);
+            let code = error.at("errorCode");
+            if code.int().is_some_and(|number| number < 0) {
+                code.invalid(&format!("must be between 0 and {}, inclusive", i32::MAX), causes);
+            }
         }
     }
 
