@@ -7,6 +7,7 @@ use serde_json::{Map as JsonMap, Value};
 use super::decode::duplicates;
 use super::json::Raw;
 use super::{DecodeError, Decoded, FieldIssue, Kind, Nulls, Schema, Schemas, decode_raw};
+use crate::status::Cause;
 
 /// What every object has, whatever its kind.
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -28,7 +29,12 @@ pub(super) fn decode(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeErr
         *metadata = typed;
         unknown.extend(found);
     }
-    unknown.extend(prune(schema, &mut value));
+    let mut pruner = Pruner::default();
+    pruner.message(schema, &mut value);
+    if let Some(why) = pruner.fault {
+        return Err(DecodeError::Type(why));
+    }
+    unknown.extend(pruner.unknown);
     unknown.sort();
     unknown.dedup();
     issues.extend(unknown.into_iter().map(FieldIssue::Unknown));
@@ -51,7 +57,7 @@ fn metadata_of(value: Value, path: &str) -> Result<(Value, Vec<String>), DecodeE
         }
         other => {
             let found = Raw::from(other).go_kind();
-            let why = format!("json: cannot unmarshal {found} into Go struct field .metadata of type v1.ObjectMeta");
+            let why = format!("json: cannot unmarshal {found} into Go value of type v1.ObjectMeta");
             Err(DecodeError::Type(why))
         }
     }
@@ -59,14 +65,17 @@ fn metadata_of(value: Value, path: &str) -> Result<(Value, Vec<String>), DecodeE
 
 /// Drops every field that the schema has no place for; answers their paths.
 pub fn prune(schema: &Schema, value: &mut Value) -> Vec<String> {
-    let mut pruner = Pruner { path: String::new(), unknown: Vec::new() };
+    let mut pruner = Pruner::default();
     pruner.message(schema, value);
     pruner.unknown
 }
 
+#[derive(Default)]
 struct Pruner {
     path: String,
     unknown: Vec<String>,
+    /// What is wrong with the first object within the object that is none.
+    fault: Option<String>,
 }
 
 impl Pruner {
@@ -80,8 +89,10 @@ impl Pruner {
             }
             self.path.push_str(name);
             let keep = if schema.embedded && META_FIELDS.contains(&name.as_str()) {
-                if name == "metadata" && !is_root {
-                    self.metadata(value);
+                match name.as_str() {
+                    "metadata" if !is_root => self.metadata(value),
+                    "apiVersion" | "kind" if !is_root && !value.is_string() => self.wrong(value, "must be a string"),
+                    _ => {}
                 }
                 true
             } else if let Some(field) = schema.field(name) {
@@ -98,11 +109,21 @@ impl Pruner {
         });
     }
 
-    /// Metadata of an object within an object; where it is malformed it stays as it is, for validation to tell.
+    /// Metadata of an object within an object.
     fn metadata(&mut self, value: &mut Value) {
-        if let (true, Ok((typed, unknown))) = (value.is_object(), metadata_of(value.clone(), &self.path)) {
-            *value = typed;
-            self.unknown.extend(unknown);
+        match metadata_of(value.clone(), &self.path) {
+            Ok((typed, unknown)) => {
+                *value = typed;
+                self.unknown.extend(unknown);
+            }
+            Err(error) => self.wrong(value, &error.to_string()),
+        }
+    }
+
+    fn wrong(&mut self, value: &Value, why: &str) {
+        if self.fault.is_none() {
+            let cause = Cause::invalid(self.path.clone(), value, why);
+            self.fault = Some(format!("{}: {}", cause.field, cause.message));
         }
     }
 
@@ -222,6 +243,20 @@ mod tests {
                 "unknown field \"spec.b\""
             ]
         );
+    }
+
+    #[test]
+    fn an_object_within_an_object_says_what_it_is() {
+        let mut inner = loose(Vec::new());
+        (inner.embedded, inner.preserve_unknown) = (true, true);
+        let mut root = loose(vec![Field::new("emb", Kind::Message(Link::to(Arc::new(inner))))]);
+        root.embedded = true;
+        let fault = |emb: &str| {
+            decode_json(&root, format!(r#"{{"kind":"W","emb":{emb}}}"#).as_bytes()).unwrap_err().to_string()
+        };
+        assert_eq!(fault(r#"{"apiVersion":1}"#), "emb.apiVersion: Invalid value: 1: must be a string");
+        let why = "json: cannot unmarshal array into Go value of type v1.ObjectMeta";
+        assert_eq!(fault(r#"{"metadata":[]}"#), format!("emb.metadata: Invalid value: []: {why}"));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::{
     rules::{ListKind, ListRules, Number, ObjectRules, Rules, Text},
 };
 
+/// Up to here a float tells whole numbers apart.
+const EXACT: f64 = 9_007_199_254_740_991.0;
+
 /// Something that does not meet the rules.
 #[derive(Debug)]
 struct Fault {
@@ -121,7 +124,8 @@ impl Checker {
         if rules.types.is_empty() {
             return counted(found);
         }
-        let whole_float = own == "number" && value.as_f64().is_some_and(|number| number.fract() == 0.0);
+        let whole_float =
+            own == "number" && value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() <= EXACT);
         let fits = rules.types.contains(&own)
             || whole_float && rules.types.contains(&"integer")
             || own == "integer" && rules.types.contains(&"number");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use martello_api::status::ApiError;
+use martello_api::{schema::parse_json, status::ApiError};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, Version};
@@ -59,9 +59,9 @@ async fn ask(core: &Core, definition: &Definition, objects: &[&Value], wanted: &
     });
     let Some(caller) = &definition.webhook else { return Err(failed("failed: no webhook is configured")) };
     let answer = caller.call(core, &review, TIMEOUT).await.map_err(|why| failed(&format!("failed: {why}")))?;
-    let answer: Value =
-        serde_json::from_slice(&answer).map_err(|why| failed(&format!("failed: reading the answer: {why}")))?;
-    let converted = answered(&answer, &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
+    let answer = parse_json(&answer)
+        .map_err(|why| failed(&format!("failed: couldn't get version/kind; json parse error: {why}")))?;
+    let converted = answered(&answer.into_value(), &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
     if converted.len() != objects.len() {
         return Err(failed(&format!("returned {} objects, expected {}", converted.len(), objects.len())));
     }

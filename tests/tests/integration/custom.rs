@@ -33,7 +33,8 @@ fn definition() -> CustomResourceDefinition {
             "versions": [
                 {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
                  "selectableFields": [{"jsonPath": ".spec.color"}]},
-                {"name": "v1beta1", "served": true, "storage": false, "deprecated": true, "schema": {"openAPIV3Schema": schema}},
+                {"name": "v1beta1", "served": true, "storage": false, "deprecated": true, "schema": {"openAPIV3Schema": schema},
+                 "selectableFields": [{"jsonPath": ".spec.color"}]},
             ],
         },
     });

@@ -100,6 +100,7 @@ pub(super) fn failure(current: &Value, patch: &[u8], error: &patch::PatchError) 
         "move" | "copy" => {
             format!("error in {op} for path: '{from}': Unable to get nonexistent key: {from}: missing value")
         }
-        _ => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
+        "add" => format!("add operation does not apply: doc is missing path: \"{path}\": missing value"),
+        other => format!("Unexpected kind: {other}"),
     }
 }

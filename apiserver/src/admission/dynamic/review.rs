@@ -1,7 +1,10 @@
 //! `AdmissionReview`: what a webhook is asked, and what it may answer.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use martello_api::status::{ApiError, Details};
+use martello_api::{
+    schema::parse_json,
+    status::{ApiError, Details},
+};
 use martello_audit::MAX_ANNOTATIONS;
 use serde_json::{Value, json};
 
@@ -28,8 +31,8 @@ pub(super) fn ask(request: Value) -> Value {
 
 /// Reads an answer; the error says what is wrong with it.
 pub(super) fn read(body: &[u8], uid: &str, mutating: bool) -> Result<Answer, String> {
-    let review: Value = serde_json::from_slice(body)
-        .map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
+    let review = parse_json(body).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
+    let review = review.into_value();
     let (version, kind) = (object::text(&review, &["apiVersion"]), object::text(&review, &["kind"]));
     if (version, kind) != ("admission.k8s.io/v1", "AdmissionReview") {
         let (group, short) = version.split_once('/').unwrap_or(("", version));
