@@ -26,7 +26,7 @@ use super::{
     query::Query,
     reply::{self, Reply},
     routes,
-    track::{is_long_running, takes_over},
+    track::{deadline, is_long_running, takes_over},
 };
 use crate::{
     authn::{self, Peer},
@@ -48,8 +48,6 @@ const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 const MAX_URI_BYTES: usize = 16 * 1024;
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a request that is no stream may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Body of a request, wherever it comes from.
 pub type RequestBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
@@ -265,7 +263,9 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
             read_body(request, BODY_TIMEOUT).await.map_err(plain)?
         };
         let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };
-        return extension::serve(core, &extension, asked).await.map_err(plain);
+        let serve = extension::serve(core, &extension, asked);
+        let served = within(deadline(&info), serve).await;
+        return served.map_err(plain);
     }
     let Target::Resource(target) = info.target.clone() else {
         let body =
@@ -287,7 +287,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         return Err(plain(ApiError::bad_request(format!("{segment:?} can't be the name of anything"))));
     }
     let accepted = accepted(text(header::ACCEPT), info.verb, &target, &kind).map_err(plain)?;
-    let long = is_long_running(&info);
+    let limit = deadline(&info);
     let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
     let body = if method == Method::GET || upgrade_wanted(&headers) {
@@ -319,21 +319,22 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
     let under_way = binds.then(|| core.unsettled.begin());
     let work = verbs::serve(Arc::clone(core), kind, call);
-    let served = match (long, changes) {
-        (true, _) => {
+    let served = match (limit, changes) {
+        (None, _) => {
             drop(under_way);
             work.await
         }
-        (false, false) => in_time(work).await,
+        (_, false) => within(limit, work).await,
         // A change that has begun goes on to its end, whether or not anybody waits for the answer: what is stored must
         // become known to the authorizer.
-        (false, true) => {
+        (_, true) => {
             let work = tokio::spawn(async move {
                 let served = work.await;
                 drop(under_way);
                 served
             });
-            in_time(async { work.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) }).await
+            let work = async { work.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) };
+            within(limit, work).await
         }
     };
     let told = std::mem::take(&mut *warnings.lock());
@@ -346,9 +347,13 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     }
 }
 
-/// What `work` comes to, if it doesn't take too long.
-async fn in_time(work: impl Future<Output = Result<Reply, ApiError>>) -> Result<Reply, ApiError> {
-    tokio::time::timeout(REQUEST_TIMEOUT, work).await.unwrap_or_else(|_| {
+/// What `work` comes to, if it doesn't take longer than it may.
+async fn within(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<Reply, ApiError>>,
+) -> Result<Reply, ApiError> {
+    let Some(limit) = limit else { return work.await };
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
         Err(ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
     })
 }
@@ -455,5 +460,11 @@ mod tests {
         let endless = futures::stream::iter(std::iter::repeat_with(piece));
         let error = read_body(body(endless), BODY_TIMEOUT).await.unwrap_err();
         assert_eq!((error.code, error.message.as_str()), (413, "Request entity too large: limit is 3145728"));
+    }
+
+    #[tokio::test]
+    async fn what_is_never_answered_ends_at_its_deadline() {
+        let ended = within(Some(Duration::from_millis(1)), std::future::pending()).await;
+        assert_eq!(ended.unwrap_err().code, 504);
     }
 }

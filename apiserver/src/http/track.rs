@@ -1,9 +1,13 @@
 //! Telling apart which requests are long: they are not counted as in flight and have no deadline.
 
+use std::time::Duration;
+
 use martello_api::attributes::Target;
 
 use super::info::RequestInfo;
 
+/// How long a request that is no stream may take, whoever answers it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const STREAMS: [&str; 5] = ["attach", "exec", "log", "portforward", "proxy"];
 
 /// Whether a request may last as long as it likes.
@@ -13,6 +17,12 @@ pub fn is_long_running(info: &RequestInfo) -> bool {
         Target::Resource(target) => info.verb == "watch" || STREAMS.contains(&target.subresource.as_str()),
         Target::Path(_) => false,
     }
+}
+
+/// How long a request may take until the head of its answer; none for one that lasts.
+#[must_use]
+pub fn deadline(info: &RequestInfo) -> Option<Duration> {
+    (!is_long_running(info)).then_some(REQUEST_TIMEOUT)
 }
 
 const TAKEN_OVER: [&str; 3] = ["attach", "exec", "portforward"];
@@ -25,5 +35,22 @@ pub fn takes_over(target: &Target) -> bool {
             target.group.is_empty() && target.resource == "pods" && TAKEN_OVER.contains(&target.subresource.as_str())
         }
         Target::Path(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_last_whoever_answers() {
+        let limit = |path: &str, query: &str| {
+            deadline(&RequestInfo::parse(&http::Method::GET, path, &crate::http::query::Query::parse(query)))
+        };
+        let things = "/apis/extension.example.com/v1/namespaces/a/things";
+        assert_eq!(limit(things, ""), Some(REQUEST_TIMEOUT));
+        assert_eq!(limit("/apis/extension.example.com/v1", ""), Some(REQUEST_TIMEOUT));
+        assert_eq!(limit(things, "watch=1"), None);
+        assert_eq!(limit("/api/v1/namespaces/a/pods/p/log", "follow=1"), None);
     }
 }
