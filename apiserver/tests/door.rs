@@ -177,3 +177,43 @@ async fn racing_patches_all_win() {
     let (_, read) = rig.admin(Method::GET, &format!("{CONFIG_MAPS}/a"), None).await;
     assert_eq!(read["data"].as_object().unwrap().len(), 11);
 }
+
+#[tokio::test]
+async fn a_policy_sees_the_options_of_a_delete_wherever_they_were_given() {
+    let rig = Rig::new().await;
+    rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
+    let shown = "[string(request.dryRun), request.options.kind, string(has(request.options.dryRun)), \
+        has(request.options.propagationPolicy) ? request.options.propagationPolicy : '-'].join(' ')";
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]});
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "tell"}, "spec": {"matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "messageExpression": shown}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "tell"}, "spec": {"policyName": "tell", "validationActions": ["Deny"]}});
+    for (kind, object) in [("ies", policy), ("ybindings", binding)] {
+        let path = format!("{group}/validatingadmissionpolic{kind}");
+        let (status, made) = rig.admin(Method::POST, &path, Some(&object)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+    let path = format!("{CONFIG_MAPS}/a");
+    let in_body =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"], "propagationPolicy": "Orphan"});
+    // The policy is in force a moment after it was written.
+    let in_force = async {
+        while rig.admin(Method::DELETE, &path, Some(&in_body)).await.0 == StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), in_force).await.unwrap();
+    let plain = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
+    for (query, body, told) in [
+        ("", Some(&in_body), "true DeleteOptions true Orphan"),
+        ("?dryRun=All", None, "true DeleteOptions true -"),
+        ("", None, "false DeleteOptions false -"),
+        ("", Some(&plain), "false DeleteOptions false -"),
+    ] {
+        let (_, refused) = rig.admin(Method::DELETE, &format!("{path}{query}"), body).await;
+        assert!(refused["message"].as_str().unwrap().ends_with(told), "{query}: {refused}");
+    }
+}

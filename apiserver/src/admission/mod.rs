@@ -6,7 +6,7 @@ use martello_api::status::ApiError;
 use serde_json::Value;
 
 use crate::{
-    registry::{call::Call, certificates::signing_request, kind::Kind, networking::ingress},
+    registry::{call::Call, certificates::signing_request, kind::Kind, networking::ingress, options::DeleteOptions},
     server::Core,
 };
 
@@ -117,6 +117,31 @@ pub async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
+    check(core, kind, call, operation, object, old).await?;
+    dynamic::validate(core, kind, call, operation, object, old).await
+}
+
+/// Refuses a delete that must not be. Its options count as they were read, since they may be in the body or the query.
+pub async fn validate_delete(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
+    check(core, kind, call, Operation::Delete, None, Some(old)).await?;
+    dynamic::validate_delete(core, kind, call, old, options).await
+}
+
+/// Refuses what the cluster itself does not allow.
+async fn check(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: Option<&Value>,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
     limits::check(core, kind, call, operation, object).await?;
     node_restriction::check(core, kind, call, operation, object, old).await?;
     if let ("certificates.k8s.io", "CertificateSigningRequest", Some(request)) = (kind.group(), kind.name(), object) {
@@ -133,7 +158,7 @@ pub async fn validate(
     {
         runtime_class::check(core, kind, call, pod).await?;
     }
-    dynamic::validate(core, kind, call, operation, object, old).await
+    Ok(())
 }
 
 fn is_pod(kind: &Kind) -> bool {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::{
-    registry::{call::Call, core::connect_options::ConnectOptions, kind::Kind},
+    registry::{call::Call, core::connect_options::ConnectOptions, kind::Kind, options::DeleteOptions},
     server::Core,
 };
 
@@ -94,12 +94,18 @@ pub async fn mutate_again(
 }
 
 /// Lets webhooks that change objects see what is to be deleted: there is nothing to change, but they may refuse.
-pub async fn before_delete(core: &Arc<Core>, kind: &Kind, call: &Call, old: &Value) -> Result<(), ApiError> {
+pub async fn before_delete(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let hooks = core.hooks.load();
     if !hooks.mutates() || exempt::resource(kind) {
         return Ok(());
     }
-    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?;
+    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);
     webhooks::mutate(&request, &hooks, &mut Value::Null, Some(old), &mut webhooks::Called::default(), false).await
 }
 
@@ -139,4 +145,21 @@ pub async fn validate(
     let request = Request::new(core, kind, call, operation, object, old).await?;
     validating::dispatch(&request, &hooks, object, old).await?;
     webhooks::validate(&request, &hooks, object, old).await
+}
+
+/// Lets policies and webhooks refuse that something is deleted in this way.
+pub async fn validate_delete(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    old: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.validates() || exempt::resource(kind) {
+        return Ok(());
+    }
+    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);
+    validating::dispatch(&request, &hooks, None, Some(old)).await?;
+    webhooks::validate(&request, &hooks, None, Some(old)).await
 }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     admission::Operation,
-    registry::{call::Call, kind::Kind, object},
+    registry::{call::Call, kind::Kind, object, options::DeleteOptions},
     server::Core,
     store::Entry,
 };
@@ -23,6 +23,8 @@ pub(super) struct Request<'a> {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) dry_run: bool,
+    /// How something is to be deleted.
+    delete: Option<&'a DeleteOptions>,
     namespace_entry: OnceCell<Option<Arc<Entry>>>,
 }
 
@@ -47,7 +49,15 @@ impl<'a> Request<'a> {
             String::new()
         };
         let dry_run = call.dry_run("CreateOptions").unwrap_or(false);
-        Ok(Self { core, kind, call, operation, namespace, name, dry_run, namespace_entry: OnceCell::new() })
+        let (delete, namespace_entry) = (None, OnceCell::new());
+        Ok(Self { core, kind, call, operation, namespace, name, dry_run, delete, namespace_entry })
+    }
+
+    /// The same for a delete with these options: what the query says of them does not count where there is a body.
+    pub(super) fn deleting(mut self, options: &'a DeleteOptions) -> Self {
+        self.dry_run = options.dry_run;
+        self.delete = Some(options);
+        self
     }
 
     pub(super) fn subresource(&self) -> &str {
@@ -123,8 +133,10 @@ impl<'a> Request<'a> {
         if self.operation == Operation::Connect {
             return Value::Null;
         }
+        if let Some(options) = self.delete {
+            return options.shown();
+        }
         let kind = match (self.operation, self.call.verb) {
-            (Operation::Delete, _) => "DeleteOptions",
             (_, "patch") => "PatchOptions",
             (Operation::Create, _) => "CreateOptions",
             _ => "UpdateOptions",

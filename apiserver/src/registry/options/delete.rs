@@ -15,6 +15,8 @@ pub struct DeleteOptions {
     pub grace: Option<i64>,
     /// `Foreground`, `Background`, `Orphan`, or the deprecated `orphanDependents`.
     pub propagation: Option<Propagation>,
+    /// The deprecated `orphanDependents`, where that was given.
+    pub orphan: Option<bool>,
     /// The UID that the object must have.
     pub uid: Option<String>,
     /// The resourceVersion that the object must have.
@@ -34,6 +36,17 @@ pub enum Propagation {
     Orphan,
 }
 
+impl Propagation {
+    /// As clients write it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Foreground => "Foreground",
+            Self::Background => "Background",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
 /// Breaks what can't be read out of the store; nothing here is ever so broken that it would help.
 const UNSAFE_DELETE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 
@@ -44,6 +57,32 @@ impl DeleteOptions {
             Some(body) => Self::of_body(body),
             None => Self::of_query(query),
         }
+    }
+
+    /// As policies and webhooks see them.
+    #[must_use]
+    pub fn shown(&self) -> Value {
+        let mut shown = serde_json::Map::new();
+        shown.insert("kind".into(), "DeleteOptions".into());
+        shown.insert("apiVersion".into(), "meta.k8s.io/v1".into());
+        if let Some(grace) = self.grace {
+            shown.insert("gracePeriodSeconds".into(), grace.into());
+        }
+        let held = [("uid", &self.uid), ("resourceVersion", &self.resource_version)];
+        let held: serde_json::Map<String, Value> =
+            held.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.as_deref()?.into()))).collect();
+        if !held.is_empty() {
+            shown.insert("preconditions".into(), held.into());
+        }
+        match (self.orphan, self.propagation) {
+            (Some(orphan), _) => drop(shown.insert("orphanDependents".into(), orphan.into())),
+            (None, Some(propagation)) => drop(shown.insert("propagationPolicy".into(), propagation.name().into())),
+            (None, None) => {}
+        }
+        if self.dry_run {
+            shown.insert("dryRun".into(), json!(["All"]));
+        }
+        shown.into()
     }
 
     fn of_body(body: &Value) -> Result<Self, ApiError> {
@@ -115,6 +154,7 @@ impl Given<'_> {
             dry_run,
             grace: self.grace,
             propagation,
+            orphan: self.orphan,
             waits: self.orphan == Some(false),
             ..DeleteOptions::default()
         })

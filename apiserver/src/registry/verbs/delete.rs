@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::answer;
 use crate::{
-    admission::{self, Operation},
+    admission,
     http::reply::Reply,
     registry::{
         call::Call,
@@ -64,8 +64,8 @@ pub async fn delete_object(
         let current = core.value(kind, &entry).await?;
         check_preconditions(kind, &current, options)?;
         kind.before_delete(call, &current)?;
-        admission::dynamic::before_delete(core, kind, call, &current).await?;
-        admission::validate(core, kind, call, Operation::Delete, None, Some(&current)).await?;
+        admission::dynamic::before_delete(core, kind, call, &current, options).await?;
+        admission::validate_delete(core, kind, call, &current, options).await?;
         match attempt(core, kind, &entry, current, options, call.now).await {
             Ok(outcome) => return Ok(outcome),
             Err(WriteError::Conflict(_)) => {}
