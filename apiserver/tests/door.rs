@@ -217,3 +217,49 @@ async fn a_policy_sees_the_options_of_a_delete_wherever_they_were_given() {
         assert!(refused["message"].as_str().unwrap().ends_with(told), "{query}: {refused}");
     }
 }
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn make_pod(rig: &Rig, address: &str) -> (StatusCode, Value) {
+    let container = json!({"name": "c", "image": "i", "ports": [{"containerPort": 8080}]});
+    let pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}});
+    rig.admin(Method::POST, PODS, Some(&pod)).await;
+    let (_, mut pod) = rig.admin(Method::GET, &format!("{PODS}/p"), None).await;
+    pod["status"]["podIP"] = address.into();
+    pod["status"]["podIPs"] = json!([{"ip": address}]);
+    rig.admin(Method::PUT, &format!("{PODS}/p/status"), Some(&pod)).await
+}
+
+#[tokio::test]
+async fn nobody_reaches_the_servers_own_machine_through_a_proxy() {
+    let rig = Rig::new().await;
+    let (status, refused) = make_pod(&rig, "localhost").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    assert!(
+        refused["message"].as_str().unwrap().contains("status.podIPs[0]: Invalid value: \"localhost\""),
+        "{refused}"
+    );
+    for address in ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1"] {
+        let (status, pod) = make_pod(&rig, address).await;
+        assert_eq!(status, StatusCode::OK, "{pod}");
+        let (status, refused) = rig.admin(Method::GET, &format!("{PODS}/p/proxy/x"), None).await;
+        assert_eq!(
+            (status, refused["message"].as_str()),
+            (StatusCode::BAD_REQUEST, Some("address not allowed")),
+            "{address}"
+        );
+    }
+    let service =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    rig.admin(Method::POST, "/api/v1/namespaces/default/services", Some(&service)).await;
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "FQDN",
+        "metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "s"}},
+        "endpoints": [{"addresses": ["localhost"]}], "ports": [{"name": "", "port": 80}]});
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let (status, made) = rig.admin(Method::POST, slices, Some(&slice)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let (status, refused) = rig.admin(Method::GET, "/api/v1/namespaces/default/services/s/proxy/x", None).await;
+    let told = refused["message"].as_str();
+    assert_eq!((status, told), (StatusCode::SERVICE_UNAVAILABLE, Some("no endpoints available for service \"s\"")));
+}

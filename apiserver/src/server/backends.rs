@@ -1,7 +1,7 @@
 //! Where a pod or a Service is reached: through the agent of the pod's node, since pods have a network of their own; or
 //! straight, where something listens on an address that this machine reaches.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -86,6 +86,45 @@ impl Backend {
 /// Most bytes of an agent's failure that are read.
 const MAX_FAILURE_BYTES: usize = 4096;
 
+/// Whom a user may have this server call on its behalf: an address of the network, and none that only this machine or its links
+/// know, where other services trust whoever comes from here. As upstream.
+#[must_use]
+pub fn is_callable(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => {
+            !(ip.is_unspecified() || ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast()),
+    }
+}
+
+/// Something that listens at a host, for a user. A name is resolved here and now, and what it was found to be is called: it
+/// could be something else the next time.
+pub async fn of_host(host: &str, port: u16) -> Result<Backend, ApiError> {
+    let refuse = || ApiError::bad_request("address not allowed");
+    let found: Vec<IpAddr> = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            let found = tokio::net::lookup_host((host, port)).await;
+            let found = found.map_err(|error| ApiError::bad_request(format!("lookup {host}: {error}")))?;
+            found.map(|address| address.ip()).collect()
+        }
+    };
+    let first = *found.first().ok_or_else(refuse)?;
+    if !found.into_iter().all(is_callable) {
+        return Err(refuse());
+    }
+    Ok(Backend::Direct { host: first.to_string(), port })
+}
+
+/// A pod that is reached at its own address.
+fn at_address(address: &str, port: u16) -> Result<Backend, ApiError> {
+    match address.parse() {
+        Ok(ip) if is_callable(ip) => Ok(Backend::Direct { host: address.to_owned(), port }),
+        _ => Err(ApiError::bad_request("address not allowed")),
+    }
+}
+
 /// The pod of this name, at `port` or at the first port that it declares.
 pub async fn of_pod(core: &Arc<Core>, namespace: &str, name: &str, port: Option<u16>) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
@@ -99,27 +138,33 @@ pub async fn of_pod(core: &Arc<Core>, namespace: &str, name: &str, port: Option<
     let port = port.or_else(declared).unwrap_or(80);
     let address = object::text(&pod, &["status", "podIP"]).to_owned();
     if object::flag(&pod, &["spec", "hostNetwork"]) || object::text(&pod, &["spec", "nodeName"]).is_empty() {
-        if address.is_empty() {
-            return Err(ApiError::bad_request("address not allowed"));
-        }
-        return Ok(Backend::Direct { host: address, port });
+        return at_address(&address, port);
     }
     match node_address(core, &pod).await {
         Ok(node) => Ok(Backend::Pod { node, namespace: namespace.to_owned(), name: name.to_owned(), address, port }),
         // A node without an agent that can be reached: the pod's address may lead there nevertheless.
-        Err(_) if !address.is_empty() => Ok(Backend::Direct { host: address, port }),
+        Err(_) if !address.is_empty() => at_address(&address, port),
         Err(error) => Err(error),
     }
 }
 
-/// One of those that serve a Service at the port of this name or number, or at the port without a name. `asked` is what
-/// messages call it.
+/// Who asks for a Service, and how far that may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker<'a> {
+    /// A user, through a proxy, and what messages call the Service: only pods of its namespace are called, whatever addresses
+    /// its slices name.
+    User(&'a str),
+    /// What an administrator configured, a webhook or an extension server: it may be anywhere.
+    Configuration,
+}
+
+/// One of those that serve a Service at the port of this name or number, or at the port without a name.
 pub async fn of_service(
     core: &Arc<Core>,
     namespace: &str,
     name: &str,
     port: &str,
-    asked: &str,
+    asker: Asker<'_>,
 ) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "services").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, namespace, name).await?;
@@ -128,10 +173,16 @@ pub async fn of_service(
     let slices = slices(core, namespace, name).await?;
     let is_empty = slices.iter().all(|slice| object::list(slice, &["endpoints"]).is_empty());
     let none = || {
-        let about = if is_empty { name } else { asked };
+        let about = match asker {
+            Asker::User(asked) if !is_empty => asked,
+            _ => name,
+        };
         ApiError::unavailable(format!("no endpoints available for service {about:?}"))
     };
-    let ready = endpoints(&slices, &port_name);
+    let mut ready = endpoints(&slices, &port_name);
+    if asker != Asker::Configuration {
+        ready.retain(|(endpoint, _)| is_pod_of(endpoint, namespace));
+    }
     let (endpoint, port) = ready.choose(&mut rand::rng()).ok_or_else(none)?;
     let target = object::at(endpoint, &["targetRef"]);
     if let Some(pod) = target.filter(|target| object::text(target, &["kind"]) == "Pod") {
@@ -139,6 +190,12 @@ pub async fn of_service(
     }
     let host = object::list(endpoint, &["addresses"]).first().and_then(Value::as_str).ok_or_else(none)?;
     Ok(Backend::Direct { host: host.to_owned(), port: *port })
+}
+
+/// Whether an endpoint is a pod of the namespace, by what it refers to.
+fn is_pod_of(endpoint: &Value, namespace: &str) -> bool {
+    let text = |key: &str| object::text(endpoint, &["targetRef", key]);
+    text("kind") == "Pod" && [namespace, ""].contains(&text("namespace"))
 }
 
 /// The name of the Service's port that is meant; empty for the port without a name.
@@ -199,5 +256,30 @@ mod tests {
             {"addresses": ["10.0.0.1"], "conditions": {"ready": false}}, {"addresses": ["10.0.0.2"]}]})];
         assert_eq!(endpoints(&slices, "web"), [(&slices[0]["endpoints"][1], 8080)]);
         assert!(endpoints(&slices, "other").is_empty());
+    }
+
+    #[test]
+    fn what_only_this_machine_knows_is_not_called() {
+        let callable = |text: &str| is_callable(text.parse().unwrap());
+        for inside in
+            ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "fe80::1"]
+        {
+            assert!(!callable(inside) && at_address(inside, 80).is_err(), "{inside}");
+        }
+        assert!(callable("10.1.2.3") && callable("192.0.2.1") && callable("2001:db8::1") && callable("fd00::1"));
+        assert!(at_address("localhost", 80).is_err() && at_address("", 80).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_here_is_not_called() {
+        assert_eq!(of_host("localhost", 80).await.err().unwrap().message, "address not allowed");
+        assert_eq!(of_host("192.0.2.1", 80).await.unwrap().host(), "192.0.2.1:80");
+    }
+
+    #[test]
+    fn a_users_call_reaches_pods_only() {
+        let to = |target: Value| is_pod_of(&json!({"addresses": ["192.0.2.1"], "targetRef": target}), "shop");
+        assert!(to(json!({"kind": "Pod", "name": "web", "namespace": "shop"})) && to(json!({"kind": "Pod"})));
+        assert!(!to(json!({"kind": "Pod", "namespace": "other"})) && !to(json!({"kind": "Node"})) && !to(Value::Null));
     }
 }

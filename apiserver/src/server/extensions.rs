@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::{
     Core,
-    backends::{self, Backend},
+    backends::{self, Asker, Backend},
     followup,
 };
 use crate::{
@@ -199,7 +199,8 @@ impl Extension {
     ) -> Result<http::Response<hyper::body::Incoming>, String> {
         let config = self.tls.clone().ok_or("its caBundle can't be used")?;
         let found =
-            backends::of_service(core, &self.namespace, &self.service, &self.port.to_string(), &self.service).await;
+            backends::of_service(core, &self.namespace, &self.service, &self.port.to_string(), Asker::Configuration)
+                .await;
         let backend: Backend = found.map_err(|error| error.message)?;
         let name = format!("{}.{}.svc", self.service, self.namespace);
         outgoing.host.clone_from(&name);

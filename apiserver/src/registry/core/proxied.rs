@@ -22,7 +22,7 @@ use crate::{
     },
     server::{
         Core,
-        backends::{self, Backend},
+        backends::{self, Asker, Backend},
     },
 };
 
@@ -125,13 +125,13 @@ impl Proxied {
         }
         match self {
             Self::Pod => backends::of_pod(core, call.namespace(), asked.name, number).await.map(Way::Backend),
-            Self::Service => backends::of_service(core, call.namespace(), asked.name, asked.port, call.name())
+            Self::Service => backends::of_service(core, call.namespace(), asked.name, asked.port, Asker::User(call.name()))
                 .await
                 .map(Way::Backend),
             Self::Node => {
                 let agent = address_of(core, asked.name).await?;
                 Ok(match number {
-                    Some(port) if port != agent.port => Way::Backend(Backend::Direct { host: agent.host, port }),
+                    Some(port) if port != agent.port => Way::Backend(backends::of_host(&agent.host, port).await?),
                     _ => Way::Agent(agent),
                 })
             }
