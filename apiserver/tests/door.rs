@@ -263,3 +263,46 @@ async fn nobody_reaches_the_servers_own_machine_through_a_proxy() {
     let told = refused["message"].as_str();
     assert_eq!((status, told), (StatusCode::SERVICE_UNAVAILABLE, Some("no endpoints available for service \"s\"")));
 }
+
+#[tokio::test]
+async fn what_is_behind_a_proxy_is_recorded_before_it_is_asked() {
+    let rig = Rig::new().await;
+    make_pod(&rig, "127.0.0.1").await;
+    rig.admin(Method::GET, &format!("{PODS}/p"), None).await;
+    rig.admin(Method::GET, &format!("{PODS}/p/proxy/do"), None).await;
+    let entries = martello_audit::tail(&rig.directory.path().join("audit"), 100, None).unwrap();
+    let stages = |uri: &str| -> Vec<String> {
+        let events = entries.iter().filter_map(|entry| entry.event.as_ref().ok());
+        let own = events.filter(|event| event["verb"] == "get" && event["requestURI"] == uri);
+        own.map(|event| event["stage"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(stages(&format!("{PODS}/p/proxy/do")).first().map(String::as_str), Some("RequestReceived"));
+    assert!(!stages(&format!("{PODS}/p")).contains(&"RequestReceived".to_owned()));
+}
+
+#[tokio::test]
+async fn a_connection_through_a_nodes_agent_takes_the_right_to_create() {
+    let rig = Rig::new().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let kind =
+        |kind: &str| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "m"}});
+    let (mut role, mut binding) = (kind("ClusterRole"), kind("ClusterRoleBinding"));
+    role["rules"] = json!([{"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}]);
+    binding["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "m"});
+    binding["subjects"] = json!([{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}]);
+    rig.admin(Method::POST, &format!("{rbac}/clusterroles"), Some(&role)).await;
+    rig.admin(Method::POST, &format!("{rbac}/clusterrolebindings"), Some(&binding)).await;
+    let ask = async |headers: &[(&str, &str)]| {
+        let mut request = http::Request::get("/api/v1/nodes/n/proxy/exec/default/p/c?command=id&output=1");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let client = rig.server.client(User::authenticated("jane", ["devs"]));
+        let answer = client.send(request.body(Body::empty()).unwrap()).await.unwrap();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<Value>(&bytes).unwrap()["message"].as_str().unwrap().to_owned()
+    };
+    assert!(ask(&[]).await.contains("nodes \"n\" not found"));
+    let denied = ask(&[("connection", "Upgrade"), ("upgrade", "websocket")]).await;
+    assert!(denied.contains("cannot create resource \"nodes/proxy\""), "{denied}");
+}

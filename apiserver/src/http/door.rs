@@ -26,7 +26,7 @@ use super::{
     query::Query,
     reply::{self, Reply},
     routes,
-    track::{deadline, is_long_running, takes_over},
+    track::{deadline, is_long_running, is_proxied, takes_over},
 };
 use crate::{
     authn::{self, Peer},
@@ -39,7 +39,7 @@ use crate::{
         select::equalities,
         verbs,
     },
-    server::{Core, Visit},
+    server::{Core, Visit, extensions::Extension},
 };
 
 /// Largest body of a request, as upstream's.
@@ -117,7 +117,9 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
     let upgrade = upgrade.map(|stream| Takeover { stream, visit: origin.visit.as_ref().map(Visit::begin) });
-    let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated);
+    let switches = upgrade_wanted(request.headers());
+    let acts = takes_over(&info.target, switches) || is_proxied(&info.target) || extension_of(core, &info).is_some();
+    let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated).acting(acts);
     let (flow, seat) = match seated(core, &origin.peer, &user, &info).await {
         Ok(seated) => seated,
         Err(flow) => {
@@ -129,9 +131,9 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         }
     };
     let headers = std::mem::take(request.headers_mut());
-    let mut decided = authorize(core, &user, &info, &query);
+    let mut decided = authorize(core, &user, &info, &query, switches);
     if decided.is_err() && user.node_name().is_some() && core.unsettled.settled().await {
-        decided = authorize(core, &user, &info, &query);
+        decided = authorize(core, &user, &info, &query, switches);
     }
     let permit = match decided {
         Ok(permit) => permit,
@@ -217,7 +219,18 @@ fn is_interactive(headers: &HeaderMap) -> bool {
     agent.is_some_and(|agent| agent.starts_with("kubectl"))
 }
 
-fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -> Result<Permit, Box<Denied>> {
+/// The extension server that serves a request, if it is one's.
+fn extension_of(core: &Core, info: &RequestInfo) -> Option<Arc<Extension>> {
+    core.extensions.of(&info.path).filter(|extension| !core.registry.has_version(&extension.group, &extension.version))
+}
+
+fn authorize(
+    core: &Core,
+    user: &Arc<User>,
+    info: &RequestInfo,
+    query: &Query,
+    switches: bool,
+) -> Result<Permit, Box<Denied>> {
     let mut target = info.target.clone();
     if let Target::Resource(target) = &mut target
         && query.has("fieldSelector")
@@ -229,7 +242,7 @@ fn authorize(core: &Core, user: &Arc<User>, info: &RequestInfo, query: &Query) -
         let attributes = Attributes { user: Arc::clone(user), verb: verb.to_owned(), target };
         core.authorizer.authorize(&attributes)
     };
-    let decision = if info.verb == "get" && takes_over(&info.target) {
+    let decision = if info.verb == "get" && takes_over(&info.target, switches) {
         // A WebSocket begins with a GET, which reads nothing: it takes the right to create, too (upstream since 1.35).
         match ask("get", target.clone()) {
             Decision::Allow(_) => ask("create", target),
@@ -253,9 +266,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
-    if let Some(extension) = core.extensions.of(&info.path)
-        && !core.registry.has_version(&extension.group, &extension.version)
-    {
+    if let Some(extension) = extension_of(core, &info) {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
         let body = if upgrade_wanted(&headers) {
             Bytes::new()

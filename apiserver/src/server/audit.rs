@@ -17,7 +17,6 @@ use crate::http::{
     door::{Origin, set_audit_id},
     info::RequestInfo,
     reply::{self, Reply},
-    track::takes_over,
 };
 use crate::registry::call::Note;
 
@@ -90,8 +89,7 @@ impl Audit {
         let source = origin.address.map(|address| address.ip().to_string()).into_iter().collect();
         let uri = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let event = Event::received(id.clone(), &attributes, uri, now).from(source, agent);
-        let is_change =
-            matches!(info.target, Target::Resource(_)) && (!attributes.is_read_only() || takes_over(&info.target));
+        let is_change = matches!(info.target, Target::Resource(_)) && !attributes.is_read_only();
         Record { log: self.log.clone(), id, event, is_change, is_stream: info.verb == "watch" }
     }
 }
@@ -107,6 +105,14 @@ impl Record {
             None
         };
         Ok(AllowedRecord { record: self, pending })
+    }
+
+    /// Notes that the request may act although its verb only reads: what it does is done before there is an answer, and it
+    /// must be in the log though the client does not wait for that.
+    #[must_use]
+    pub fn acting(mut self, acts: bool) -> Self {
+        self.is_change |= acts && self.event.object_ref.is_some();
+        self
     }
 
     /// Notes who authenticated, where that is another than the one on whose behalf the request is made.

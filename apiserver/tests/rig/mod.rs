@@ -35,7 +35,8 @@ pub(crate) struct Rig {
     pub(crate) server: Server,
     /// Its store.
     pub(crate) store: Arc<MemoryStore>,
-    _directory: tempfile::TempDir,
+    /// Where its keys and its audit trail are.
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Rig {
@@ -65,7 +66,7 @@ impl Rig {
             runtime_config: martello_apiserver::registry::versions::RuntimeConfig::default(),
         });
         server.start().await.unwrap();
-        let rig = Self { server, store, _directory: directory };
+        let rig = Self { server, store, directory };
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
         rig.admin(Method::POST, "/api/v1/namespaces/default/serviceaccounts", Some(&account)).await;
         rig
