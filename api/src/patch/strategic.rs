@@ -1,5 +1,7 @@
 //! Strategic merge patch: lists merge by key, and `$` directives replace, delete, retain and order.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map as JsonMap, Value};
 
 use super::PatchError;
@@ -208,7 +210,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Some(kept) = patch.remove(RETAIN) else { return Ok(()) };
     let bad = || PatchError::Directive("invalid patch format of retainKeys".into());
     let Value::Array(kept) = kept else { return Err(bad()) };
-    let keeps = |name: &str| kept.iter().any(|one| one.as_str() == Some(name));
+    let kept: HashSet<&str> = kept.iter().filter_map(Value::as_str).collect();
+    let keeps = |name: &str| kept.contains(name);
     let is_set = |(name, value): &(&String, &Value)| {
         !value.is_null() && !name.starts_with(DELETE) && !name.starts_with(ORDER) && !keeps(name)
     };
@@ -225,12 +228,9 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
     let of_maps = ours.iter().chain(&theirs).next().is_some_and(Value::is_object);
     if !of_maps {
         let server = ours.clone();
-        let mut merged: Vec<Value> = Vec::with_capacity(ours.len() + theirs.len());
-        for item in ours.into_iter().chain(theirs.iter().cloned()) {
-            if !merged.contains(&item) {
-                merged.push(item);
-            }
-        }
+        let mut known = HashSet::with_capacity(ours.len() + theirs.len());
+        let all = ours.into_iter().chain(theirs.iter().cloned());
+        let merged = all.filter(|item| known.insert(item.to_string())).collect();
         return Ok(ordered(merged, &theirs, &server, None));
     }
     let Some(key) = key else {
@@ -239,6 +239,7 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
     };
     let server = ours.clone();
     let (mut merged, mut rest, mut replaces) = (ours, Vec::with_capacity(theirs.len()), false);
+    let mut deleted = HashSet::new();
     for item in theirs {
         let Value::Object(mut map) = item else {
             return Err(PatchError::Strategy(format!("expected maps in a list that merges by {key}")));
@@ -250,7 +251,7 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
         match directive.as_str() {
             Some("delete") => {
                 let value = map.get(key).ok_or_else(|| no_key(&map, key))?;
-                merged.retain(|item| item.get(key) != Some(value));
+                deleted.insert(value.to_string());
             }
             Some("replace") => replaces = true,
             Some("merge") => {
@@ -262,11 +263,15 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
     if replaces {
         return Ok(rest.into_iter().map(Value::Object).collect());
     }
+    if !deleted.is_empty() {
+        merged.retain(|item| item.get(key).is_none_or(|value| !deleted.contains(&value.to_string())));
+    }
     let order: Vec<Value> = rest.iter().cloned().map(Value::Object).collect();
+    let mut places = Places::of(&merged, Some(key)).by_identity;
     for map in rest {
         let value = map.get(key).ok_or_else(|| no_key(&map, key))?;
-        let found = merged.iter_mut().find(|item| item.get(key) == Some(value));
-        match found {
+        let place = *places.entry(value.to_string()).or_insert(merged.len());
+        match merged.get_mut(place) {
             Some(item) => {
                 let ours = match item.take() {
                     Value::Object(ours) => ours,
@@ -301,16 +306,12 @@ fn no_key(map: &Object, key: &str) -> PatchError {
 
 /// Items of the patch in its order, the others in the server's; where both know two items, the server's order holds.
 fn ordered(merged: Vec<Value>, patch: &[Value], server: &[Value], key: Option<&str>) -> Vec<Value> {
-    let same = |a: &Value, b: &Value| match key {
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
-        None => a == b,
-    };
-    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (patch, server) = (Places::of(patch, key), Places::of(server, key));
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for item in merged {
-        match place(patch, &item) {
+        match patch.find(&item) {
             Some(at) => right.push((at, item)),
-            None => left.push((place(server, &item).unwrap_or(usize::MAX), item)),
+            None => left.push((server.find(&item).unwrap_or(usize::MAX), item)),
         }
     }
     left.sort_by_key(|(at, _)| *at);
@@ -318,11 +319,41 @@ fn ordered(merged: Vec<Value>, patch: &[Value], server: &[Value], key: Option<&s
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     let mut all = Vec::new();
     while let (Some((ours, _)), Some((_, theirs))) = (left.peek(), right.peek()) {
-        let first = place(server, theirs).is_some_and(|place| *ours < place);
+        let first = server.find(theirs).is_some_and(|place| *ours < place);
         all.extend(if first { left.next() } else { right.next() }.map(|(_, item)| item));
     }
     all.extend(left.chain(right).map(|(_, item)| item));
     all
+}
+
+/// Where items first stand in a list, by what tells them apart: a long list costs no search per item.
+struct Places<'k> {
+    key: Option<&'k str>,
+    by_identity: HashMap<String, usize>,
+}
+
+impl<'k> Places<'k> {
+    fn of(list: &[Value], key: Option<&'k str>) -> Self {
+        let mut places = Self { key, by_identity: HashMap::with_capacity(list.len()) };
+        for (at, item) in list.iter().enumerate() {
+            if let Some(identity) = places.identity(item) {
+                places.by_identity.entry(identity).or_insert(at);
+            }
+        }
+        places
+    }
+
+    /// The merge key's value, or all of the item; none for what lacks the key.
+    fn identity(&self, item: &Value) -> Option<String> {
+        match self.key {
+            Some(key) => item.get(key).map(Value::to_string),
+            None => Some(item.to_string()),
+        }
+    }
+
+    fn find(&self, item: &Value) -> Option<usize> {
+        self.by_identity.get(&self.identity(item)?).copied()
+    }
 }
 
 fn dropped(items: Vec<Value>) -> Vec<Value> {
