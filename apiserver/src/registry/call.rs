@@ -52,6 +52,9 @@ pub struct Call {
     pub method: http::Method,
 }
 
+/// Most warnings that are kept: an answer has room for a few of them.
+const MOST_WARNINGS: usize = 4096;
+
 /// An annotation of the audit trail.
 pub type Note = (Cow<'static, str>, String);
 
@@ -72,7 +75,7 @@ impl Call {
     pub fn warn(&self, message: impl Into<String>) {
         let message = message.into();
         let mut warnings = self.warnings.lock();
-        if !warnings.contains(&message) {
+        if warnings.len() < MOST_WARNINGS && !warnings.contains(&message) {
             warnings.push(message);
         }
     }

@@ -1,6 +1,13 @@
 //! Files of a volume that are in each other's way.
 
+use std::collections::BTreeMap;
+
 use crate::registry::validation::field::Field;
+
+/// Most overlaps that are told: pairs grow with the square of what a client sends, and an answer shows a few of them.
+const MOST_TOLD: usize = 1_000;
+/// No longer path names a file (`PATH_MAX`).
+const MAX_PATH_BYTES: usize = 4096;
 
 /// A path in a volume, and what brings it where that is told.
 struct Placed {
@@ -11,11 +18,6 @@ struct Placed {
 impl Placed {
     fn shown(&self) -> String {
         if self.source.is_empty() { format!("{:?}", self.path) } else { format!("{:?} ({})", self.path, self.source) }
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        let (own, other) = (&self.path, &other.path);
-        own == other || own.starts_with(&format!("{other}/")) || other.starts_with(&format!("{own}/"))
     }
 }
 
@@ -45,13 +47,47 @@ pub(super) fn warnings(spec: &Field<'_>) -> Vec<String> {
 }
 
 fn tell(volume: &Field<'_>, what: &str, paths: Vec<Placed>, said: &mut Vec<String>) {
-    let mut before: Vec<Placed> = Vec::new();
-    for placed in paths {
-        for other in before.iter().filter(|other| other.meets(&placed)) {
-            let (name, own, other) = (volume.str("name"), placed.shown(), other.shown());
+    let mut places = Places::default();
+    for placed in paths.into_iter().filter(|placed| placed.path.len() <= MAX_PATH_BYTES) {
+        for other in places.meet(&placed.path, MOST_TOLD.saturating_sub(said.len())) {
+            let (name, own) = (volume.str("name"), placed.shown());
             said.push(format!("volume {name:?} ({what}): overlapping paths: {own} with {other}"));
         }
-        before.push(placed);
+        if said.len() >= MOST_TOLD {
+            return;
+        }
+        places.add(&placed);
+    }
+}
+
+/// Paths in the order of their names, so that those in the way of one are found without a look at all others.
+#[derive(Default)]
+struct Places {
+    /// Number and text of each that stands at a path.
+    by_path: BTreeMap<String, Vec<(usize, String)>>,
+    count: usize,
+}
+
+impl Places {
+    fn add(&mut self, placed: &Placed) {
+        let shown = placed.shown();
+        let here = self.by_path.entry(placed.path.clone()).or_default();
+        // Of the same in the same place one is enough.
+        if here.iter().all(|(_, known)| *known != shown) {
+            here.push((self.count, shown));
+            self.count += 1;
+        }
+    }
+
+    /// What stands at this path, above it and below it, in the order in which it came; at most so many.
+    fn meet(&self, path: &str, most: usize) -> Vec<String> {
+        let above = path.match_indices('/').filter_map(|(at, _)| self.by_path.get(path.get(..at)?));
+        let below = format!("{path}/");
+        let below = self.by_path.range(below.clone()..).take_while(|(other, _)| other.starts_with(&below));
+        let here = above.chain(self.by_path.get(path)).chain(below.map(|(_, placed)| placed));
+        let mut found: Vec<&(usize, String)> = here.flatten().take(most).collect();
+        found.sort_by_key(|(number, _)| *number);
+        found.into_iter().map(|(_, shown)| shown.clone()).collect()
     }
 }
 
@@ -108,5 +144,18 @@ mod tests {
             warnings(&Field::new(&spec, "spec")),
             [r#"volume "v" (Projected): overlapping paths: "a/token" (ServiceAccountToken) with "a" (Secret "s")"#]
         );
+    }
+
+    #[test]
+    fn however_many_files_there_are_the_answer_comes_at_once_and_is_short() {
+        let told = |paths: &mut dyn Iterator<Item = String>| {
+            let items: Vec<_> = paths.map(|path| json!({"key": "k", "path": path})).collect();
+            let spec = json!({"volumes": [{"name": "v", "configMap": {"name": "c", "items": items}}]});
+            warnings(&Field::new(&spec, "spec")).len()
+        };
+        assert_eq!(told(&mut (0..60_000).map(|at| format!("d{at}/f"))), 0);
+        assert_eq!(told(&mut (0..60_000).map(|_| "a".to_owned())), MOST_TOLD);
+        assert_eq!(told(&mut (1..1_500).map(|depth| vec!["a"; depth].join("/"))), MOST_TOLD);
+        assert_eq!(told(&mut ["a/b", "a", "a/c", "a/b/c", "ab"].into_iter().map(str::to_owned)), 4);
     }
 }
