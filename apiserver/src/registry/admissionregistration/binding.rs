@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicyBindings and MutatingAdmissionPolicyBindings: where a policy holds, and with which parameters.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
@@ -85,13 +87,13 @@ impl Strategy for Bindings {
 
 fn actions(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let (all, actions) = (spec.at("validationActions"), spec.items("validationActions"));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for action in &actions {
         action.one_of(&["Audit", "Deny", "Warn"], causes);
         if seen.contains(&action.text()) {
             action.duplicate(causes);
         }
-        seen.push(action.text());
+        seen.insert(action.text());
     }
     if seen.contains(&"Deny") && seen.contains(&"Warn") {
         let why = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)";

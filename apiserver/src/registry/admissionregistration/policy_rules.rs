@@ -1,5 +1,7 @@
 //! What holds for policies in CEL.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -90,14 +92,14 @@ fn validations(policy: &Value, spec: &Field<'_>, scope: &Scope, causes: &mut Vec
         let all = spec.at("auditAnnotations");
         causes.push(Cause::invalid(all.path, &capitalized(all.value), &why));
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for annotation in &annotations {
         let key = annotation.at("key");
         audit_annotation(object::name(policy), annotation, scope, causes);
         if seen.contains(&key.text()) {
             key.duplicate(causes);
         }
-        seen.push(key.text());
+        seen.insert(key.text());
     }
 }
 

@@ -1,5 +1,7 @@
 //! What webhooks and policies share: rules that say what they are about, conditions, parameters.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -126,13 +128,13 @@ pub fn match_resources(about: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     for rules in ["resourceRules", "excludeResourceRules"] {
         for named in about.items(rules) {
-            let mut seen = Vec::new();
+            let mut seen = HashSet::new();
             for name in named.items("resourceNames") {
                 name.check(text::path_segment, causes);
                 if seen.contains(&name.text()) {
                     name.duplicate(causes);
                 }
-                seen.push(name.text());
+                seen.insert(name.text());
             }
             rule(&named, causes);
         }
@@ -145,7 +147,7 @@ pub fn conditions(owner: &Field<'_>, scope: &Scope, causes: &mut Vec<Cause>) {
     if conditions.len() > MAX_CONDITIONS {
         owner.at("matchConditions").too_many(conditions.len(), MAX_CONDITIONS, causes);
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for condition in &conditions {
         let (name, expression) = (condition.at("name"), condition.at("expression"));
         if expression.text().trim().is_empty() {
@@ -159,7 +161,7 @@ pub fn conditions(owner: &Field<'_>, scope: &Scope, causes: &mut Vec<Cause>) {
         if !name.text().is_empty() && seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
     }
 }
 

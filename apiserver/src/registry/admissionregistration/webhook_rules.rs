@@ -1,5 +1,7 @@
 //! What holds for webhooks.
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use martello_api::status::Cause;
 use rustls::{
@@ -75,7 +77,7 @@ fn sound_selectors(hook: &Value) -> bool {
 /// Checks the webhooks of a configuration.
 pub fn check(configuration: &Value, asked: Strictness, mutating: bool, causes: &mut Vec<Cause>) {
     let whole = Field::new(configuration, "");
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for hook in whole.items("webhooks") {
         check_hook(&hook, asked, mutating, causes);
         review_versions(&hook, asked, causes);
@@ -83,7 +85,7 @@ pub fn check(configuration: &Value, asked: Strictness, mutating: bool, causes: &
         if asked.unique && !name.text().is_empty() && seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
     }
 }
 
@@ -137,13 +139,13 @@ fn review_versions(hook: &Field<'_>, asked: Strictness, causes: &mut Vec<Cause>)
     if versions.is_empty() {
         return all.required(&format!("must specify one of {known}"), causes);
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for version in &versions {
         if seen.contains(&version.text()) {
             version.invalid("duplicate version", causes);
             continue;
         }
-        seen.push(version.text());
+        seen.insert(version.text());
         version.check(text::dns1035_label, causes);
     }
     if asked.known_version && !seen.iter().any(|version| REVIEW_VERSIONS.contains(version)) {

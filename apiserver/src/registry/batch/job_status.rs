@@ -1,5 +1,7 @@
 //! What holds for the status of a Job, and for its changes.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -71,14 +73,14 @@ pub(super) fn check(job: &Value, old: &Value, causes: &mut Vec<Cause>) {
 }
 
 fn uncounted(pods: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for pod in ["succeeded", "failed"].iter().flat_map(|list| pods.items(list)) {
         if pod.text().is_empty() {
             pod.invalid("must not be empty", causes);
         } else if seen.contains(&pod.text()) {
             pod.duplicate(causes);
         } else {
-            seen.push(pod.text());
+            seen.insert(pod.text());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What holds for CertificateSigningRequests.
 
+use std::collections::HashSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use martello_api::status::Cause;
 use martello_pki::request::{SigningRequest, check_certificates};
@@ -61,12 +63,12 @@ pub fn check(request: &Value, causes: &mut Vec<Cause>) {
         spec.at("usages").required("", causes);
     }
     usages.iter().for_each(|usage| usage.one_of(&USAGES, causes));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for usage in &usages {
         if seen.contains(&usage.text()) {
             usage.duplicate(causes);
         }
-        seen.push(usage.text());
+        seen.insert(usage.text());
     }
     let signer = spec.at("signerName");
     if signer.text() == LEGACY {
@@ -89,7 +91,7 @@ pub fn check(request: &Value, causes: &mut Vec<Cause>) {
 
 fn conditions(status: &Field<'_>, causes: &mut Vec<Cause>) {
     let (mut approved, mut denied) = (false, false);
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for condition in status.items("conditions") {
         let kind = condition.at("type");
         kind.needs_text(causes);
@@ -105,7 +107,7 @@ fn conditions(status: &Field<'_>, causes: &mut Vec<Cause>) {
         if seen.contains(&kind.text()) {
             kind.duplicate(causes);
         }
-        seen.push(kind.text());
+        seen.insert(kind.text());
     }
 }
 

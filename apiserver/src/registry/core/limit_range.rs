@@ -1,5 +1,7 @@
 //! LimitRanges.
 
+use std::collections::HashSet;
+
 use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
@@ -28,14 +30,14 @@ impl Strategy for LimitRanges {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for limit in Field::new(object, "").at("spec").items("limits") {
             let kind = limit.at("type");
             type_name(&kind, causes);
             if seen.contains(&kind.text()) {
                 kind.duplicate(causes);
             }
-            seen.push(kind.text());
+            seen.insert(kind.text());
             names(&limit, causes);
             let mut keys: Vec<&str> =
                 BOUNDS.iter().flat_map(|part| limit.entries(part)).map(|(name, _)| name).collect();

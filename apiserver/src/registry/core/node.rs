@@ -1,5 +1,7 @@
 //! Nodes.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{
     resource::{GroupVersionKind, Resource},
@@ -163,7 +165,7 @@ impl Strategy for Nodes {
 }
 
 fn taints(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: HashSet<(&str, &str)> = HashSet::new();
     for (index, taint) in spec.items("taints").iter().enumerate() {
         // Upstream takes taints for a part of the metadata here.
         let taint = Field::new(taint.value, format!("metadata.taints[{index}]"));
@@ -182,7 +184,7 @@ fn taints(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             duplicate.message.push_str(": taints must be unique by key and effect pair");
             causes.push(duplicate);
         }
-        seen.push(own);
+        seen.insert(own);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What holds for the status of pods.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use martello_api::status::Cause;
@@ -157,7 +158,7 @@ fn may_restart(container: &Value, of_pod: &str, code: i64) -> bool {
 
 fn claims(pod: &Field<'_>, causes: &mut Vec<Cause>) {
     let known = pod.at("spec").items("resourceClaims");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for claim in pod.at("status").items("resourceClaimStatuses") {
         let name = claim.at("name");
         if !known.iter().any(|own| own.str("name") == name.text()) {
@@ -166,7 +167,7 @@ fn claims(pod: &Field<'_>, causes: &mut Vec<Cause>) {
         if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         if let Some(made) = claim.get("resourceClaimName") {
             made.check(text::dns1123_subdomain, causes);
         }
@@ -235,13 +236,13 @@ fn devices(status: &Field<'_>, specs: &[Field<'_>], causes: &mut Vec<Cause>) {
         if let Some(why) = why {
             name.invalid(why, causes);
         }
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for part in device.items("resources") {
             part.at("health").one_of(&["Healthy", "Unhealthy", "Unknown"], causes);
             if seen.contains(&part.str("resourceID")) {
                 part.at("resourceID").duplicate(causes);
             }
-            seen.push(part.str("resourceID"));
+            seen.insert(part.str("resourceID"));
         }
     }
 }

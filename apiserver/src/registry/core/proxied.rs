@@ -125,9 +125,11 @@ impl Proxied {
         }
         match self {
             Self::Pod => backends::of_pod(core, call.namespace(), asked.name, number).await.map(Way::Backend),
-            Self::Service => backends::of_service(core, call.namespace(), asked.name, asked.port, Asker::User(call.name()))
-                .await
-                .map(Way::Backend),
+            Self::Service => {
+                backends::of_service(core, call.namespace(), asked.name, asked.port, Asker::User(call.name()))
+                    .await
+                    .map(Way::Backend)
+            }
             Self::Node => {
                 let agent = address_of(core, asked.name).await?;
                 Ok(match number {

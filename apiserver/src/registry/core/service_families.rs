@@ -1,5 +1,6 @@
 //! The addresses of Services by their families, in a cluster that has one family: IPv4.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use martello_api::status::Cause;
@@ -100,13 +101,13 @@ fn related(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         (own, Some(other)) if own != other => list.invalid("first value must match `clusterIP`", causes),
         _ => {}
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for family in spec.items("ipFamilies") {
         family.one_of(&["IPv4", "IPv6"], causes);
         if seen.contains(&family.text()) {
             family.duplicate(causes);
         }
-        seen.push(family.text());
+        seen.insert(family.text());
     }
     if let Some(policy) = spec.get("ipFamilyPolicy") {
         policy.one_of(&["PreferDualStack", "RequireDualStack", "SingleStack"], causes);

@@ -1,5 +1,7 @@
 //! What holds for the ports of Services.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -12,7 +14,7 @@ use crate::registry::validation::{
 /// Checks each port.
 pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let ports = spec.items("ports");
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for port in &ports {
         let (name, number) = (port.at("name"), port.at("port"));
         if ports.len() > 1 {
@@ -22,7 +24,7 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         if !name.text().is_empty() && names.contains(&name.text()) {
             name.duplicate(causes);
         }
-        names.push(name.text());
+        names.insert(name.text());
         let own = number.int().unwrap_or(0);
         for fault in text::port_number(own) {
             causes.push(Cause::invalid(number.path.as_str(), &json!(own), &fault));
@@ -44,13 +46,13 @@ pub fn unique(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             port.at("nodePort").forbidden("may not be used when `type` is 'ClusterIP'", causes);
         }
     }
-    let mut seen: Vec<(&str, i64)> = Vec::new();
+    let mut seen: HashSet<(&str, i64)> = HashSet::new();
     for port in ports.iter().filter(|port| on_nodes(port) != 0) {
         let own = (port.str("protocol"), on_nodes(port));
         if seen.contains(&own) {
             port.at("nodePort").duplicate(causes);
         }
-        seen.push(own);
+        seen.insert(own);
     }
     let mut seen: Vec<(&str, i64)> = Vec::new();
     for port in &ports {
@@ -58,7 +60,7 @@ pub fn unique(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         if seen.contains(&own) {
             causes.push(Cause::duplicate(port.path.as_str(), &shown(own)));
         }
-        seen.push(own);
+        seen.insert(own);
     }
 }
 

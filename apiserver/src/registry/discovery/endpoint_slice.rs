@@ -1,5 +1,7 @@
 //! EndpointSlices.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
@@ -80,13 +82,13 @@ impl Strategy for EndpointSlices {
                 }
             }
         }
-        let mut names: Vec<&str> = Vec::new();
+        let mut names: HashSet<&str> = HashSet::new();
         for (index, port) in ports.iter().enumerate() {
             let name = object::text(port, &["name"]);
             if names.contains(&name) {
                 causes.push(Cause::duplicate(format!("ports[{index}].name"), &json!(name)));
             }
-            names.push(name);
+            names.insert(name);
         }
         for port in Field::new(object, "").items("ports") {
             port.at("name").check_if_set(text::dns1123_label, causes);
@@ -172,12 +174,12 @@ fn hints(all: &Field<'_>, list: &str, limit: usize, causes: &mut Vec<Cause>) {
     if all.count(list) > limit {
         return all.at(list).too_many(all.count(list), limit, causes);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for hint in all.items(list) {
         let name = hint.at("name");
         if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
     }
 }

@@ -1,5 +1,6 @@
 //! FlowSchemas: which requests belong together, and to which priority level.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -136,14 +137,14 @@ fn shown(spec: &Value) -> Value {
 
 /// Checks conditions as both kinds of the group have them.
 pub(super) fn check_conditions(object: &Value, causes: &mut Vec<Cause>) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, condition) in object::list(object, &["status", "conditions"]).iter().enumerate() {
         let kind = object::text(condition, &["type"]);
         let path = format!("status.conditions[{index}].type");
         if seen.contains(&kind) {
             causes.push(Cause::duplicate(path.as_str(), &json!(kind)));
         }
-        seen.push(kind);
+        seen.insert(kind);
         if kind.is_empty() {
             causes.push(Cause::required(path, "must not be empty"));
         }

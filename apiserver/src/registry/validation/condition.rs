@@ -1,5 +1,7 @@
 //! Conditions of the form that newer kinds share (`metav1.Condition`).
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 
 use super::{
@@ -13,13 +15,13 @@ const MAX_MESSAGE_BYTES: usize = 32_768;
 
 /// Checks the conditions of a status.
 pub fn check(status: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for condition in status.items("conditions") {
         let kind = condition.at("type");
         if seen.contains(&kind.text()) {
             kind.duplicate(causes);
         }
-        seen.push(kind.text());
+        seen.insert(kind.text());
         kind.check(text::qualified_name, causes);
         condition.at("status").one_of(&["False", "True", "Unknown"], causes);
         let generation = condition.at("observedGeneration");

@@ -1,5 +1,7 @@
 //! CSIDrivers.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
@@ -145,14 +147,14 @@ pub fn driver_name(name: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn tokens(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for token in spec.items("tokenRequests") {
         let (audience, seconds) = (token.at("audience"), token.at("expirationSeconds"));
         if seen.contains(&audience.text()) {
             causes.push(Cause::duplicate(audience.path, &json!(token.str("audience"))));
             continue;
         }
-        seen.push(audience.text());
+        seen.insert(audience.text());
         match seconds.int() {
             Some(..MIN_TOKEN_SECONDS) => {
                 seconds.invalid("may not specify a duration less than 10 minutes", causes);

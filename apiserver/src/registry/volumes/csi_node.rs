@@ -1,5 +1,7 @@
 //! CSINodes.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ impl Strategy for CsiNodes {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for driver in Field::new(object, "").at("spec").items("drivers") {
             let (name, id) = (driver.at("name"), driver.at("nodeID"));
             driver_name(&name, causes);
@@ -34,7 +36,7 @@ impl Strategy for CsiNodes {
             if seen.contains(&name.text()) {
                 name.duplicate(causes);
             }
-            seen.push(name.text());
+            seen.insert(name.text());
             topology_keys(&driver, causes);
         }
     }
@@ -69,7 +71,7 @@ impl Strategy for CsiNodes {
 }
 
 fn topology_keys(driver: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for key in driver.items("topologyKeys") {
         if key.text().is_empty() {
             driver.required("", causes);
@@ -77,7 +79,7 @@ fn topology_keys(driver: &Field<'_>, causes: &mut Vec<Cause>) {
         if seen.contains(&key.text()) {
             causes.push(Cause::duplicate(driver.path.as_str(), &json!(key.text())));
         }
-        seen.push(key.text());
+        seen.insert(key.text());
         for fault in text::qualified_name(key.text()) {
             causes.push(Cause::invalid(driver.path.as_str(), &json!(key.text()), &fault));
         }

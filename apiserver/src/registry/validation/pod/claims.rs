@@ -1,5 +1,7 @@
 //! Claims on devices: what a pod claims, and which of its containers use it.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -7,7 +9,7 @@ use crate::registry::validation::{field::Field, text};
 
 /// Checks the claims of a pod.
 pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for claim in spec.items("resourceClaims") {
         let name = claim.at("name");
         if name.text().is_empty() {
@@ -16,7 +18,7 @@ pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             name.duplicate(causes);
         } else {
             name.check(text::dns1123_label, causes);
-            seen.push(name.text());
+            seen.insert(name.text());
         }
         source(&claim, causes);
     }

@@ -1,5 +1,7 @@
 //! Containers of a pod: the regular, the init and the ephemeral ones.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::json;
 
@@ -26,12 +28,12 @@ const MAX_EXIT_CODES: usize = 255;
 const DEFAULT_GRACE: i64 = 30;
 
 /// Checks all containers of a pod spec.
-pub(super) fn check_all(spec: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+pub(super) fn check_all(spec: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let grace = spec.at("terminationGracePeriodSeconds").int().unwrap_or(DEFAULT_GRACE);
     if spec.count("containers") == 0 {
         spec.at("containers").required("", causes);
     }
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for container in spec.items("containers") {
         common(spec, &container, volumes, causes);
         unique(&container, false, &mut names, causes);
@@ -75,7 +77,7 @@ pub fn image_as_is(container: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
     container.at("name").check_required(text::dns1123_label, causes);
     container.at("image").needs_text(causes);
     container.at("terminationMessagePolicy").needs_one_of(&["File", "FallbackToLogsOnError"], causes);
@@ -91,12 +93,12 @@ fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mu
     }
 }
 
-fn unique<'a>(container: &Field<'a>, init: bool, names: &mut Vec<&'a str>, causes: &mut Vec<Cause>) {
+fn unique<'a>(container: &Field<'a>, init: bool, names: &mut HashSet<&'a str>, causes: &mut Vec<Cause>) {
     let name = container.at("name");
     if names.contains(&name.text()) {
         causes.push(Cause::duplicate(name.path.as_str(), &json!(name.text())));
     } else if !(init && name.text().is_empty()) {
-        names.push(name.text());
+        names.insert(name.text());
     }
 }
 
@@ -126,7 +128,7 @@ fn restart_policy(container: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn ports(container: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for port in container.items("ports") {
         let name = port.at("name");
         if !name.text().is_empty() {
@@ -136,7 +138,7 @@ fn ports(container: &Field<'_>, causes: &mut Vec<Cause>) {
                 if names.contains(&name.text()) {
                     name.duplicate(causes);
                 }
-                names.push(name.text());
+                names.insert(name.text());
             }
         }
         let number = port.at("containerPort");
@@ -154,7 +156,7 @@ fn ports(container: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// No two of these containers may take the same port of the host.
 fn host_ports(list: &Field<'_>, containers: &[Field<'_>], causes: &mut Vec<Cause>) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     for (place, container) in containers.iter().enumerate() {
         for (index, port) in container.items("ports").into_iter().enumerate() {
             let number = port.at("hostPort").int().unwrap_or(0);
@@ -166,7 +168,7 @@ fn host_ports(list: &Field<'_>, containers: &[Field<'_>], causes: &mut Vec<Cause
                 let path = format!("{}[{place}].ports[{index}].hostPort", list.path);
                 causes.push(Cause::duplicate(path, &json!(taken)));
             } else {
-                seen.push(taken);
+                seen.insert(taken);
             }
         }
     }

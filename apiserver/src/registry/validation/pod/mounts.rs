@@ -1,5 +1,7 @@
 //! Where containers see the volumes of their pod.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::Value;
 
@@ -7,10 +9,11 @@ use super::volumes::local_path;
 use crate::registry::validation::field::Field;
 
 /// Checks mounts and devices of a container. `volumes` are the names of those that are right.
-pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
-    let any = |all: &[Field<'_>], key: &str, text: &str| all.iter().any(|one| one.str(key) == text);
-    let mut paths: Vec<&str> = Vec::new();
+    let (device_names, device_paths) = (texts(&devices, "name"), texts(&devices, "devicePath"));
+    let (mount_names, mount_paths) = (texts(&mounts, "name"), texts(&mounts, "mountPath"));
+    let mut paths: HashSet<&str> = HashSet::new();
     for mount in &mounts {
         let (name, path) = (mount.at("name"), mount.at("mountPath"));
         name.needs_text(causes);
@@ -21,18 +24,18 @@ pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], c
         if paths.contains(&path.text()) {
             path.invalid("must be unique", causes);
         }
-        paths.push(path.text());
-        if any(&devices, "name", name.text()) {
+        paths.insert(path.text());
+        if device_names.contains(name.text()) {
             name.invalid("must not already exist in volumeDevices", causes);
         }
-        if any(&devices, "devicePath", path.text()) {
+        if device_paths.contains(path.text()) {
             path.invalid("must not already exist as a path in volumeDevices", causes);
         }
         sub_paths(container, mount, causes);
         propagation(container, mount, causes);
         read_only(container, mount, causes);
     }
-    let (mut names, mut paths): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    let (mut names, mut paths): (HashSet<&str>, HashSet<&str>) = (HashSet::new(), HashSet::new());
     for device in &devices {
         let (name, path) = (device.at("name"), device.at("devicePath"));
         name.needs_text(causes);
@@ -47,22 +50,27 @@ pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &[&str], c
         if path.text().split('/').any(|step| step == "..") {
             path.invalid("can not contain backsteps ('..')", causes);
         } else {
-            paths.push(path.text());
+            paths.insert(path.text());
         }
-        if any(&mounts, "name", name.text()) {
+        if mount_names.contains(name.text()) {
             name.invalid("must not already exist in volumeMounts", causes);
         }
-        if any(&mounts, "mountPath", path.text()) {
+        if mount_paths.contains(path.text()) {
             path.invalid("must not already exist as a path in volumeMounts", causes);
         }
         if !name.text().is_empty() {
-            names.push(name.text());
+            names.insert(name.text());
         }
     }
 }
 
+/// What stands under a key of any of them.
+fn texts<'a>(all: &[Field<'a>], key: &str) -> HashSet<&'a str> {
+    all.iter().map(|one| one.str(key)).collect()
+}
+
 /// A raw device is a claim's.
-fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &[&str], causes: &mut Vec<Cause>) {
+fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
     if !volumes.contains(&name.text()) {
         return name.not_found(causes);
     }

@@ -1,5 +1,7 @@
 //! Requests and limits, of containers and of pods.
 
+use std::collections::HashSet;
+
 use martello_api::{quantity::Quantity, status::Cause};
 
 use crate::registry::{
@@ -144,13 +146,13 @@ pub fn amount(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
 /// Checks what a container may do when its resources change.
 pub(super) fn resize_policy(container: &Field<'_>, pod_policy: &str, causes: &mut Vec<Cause>) {
     let list = container.at("resizePolicy");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for policy in container.items("resizePolicy") {
         let (resource, restart) = (policy.str("resourceName"), policy.str("restartPolicy"));
         if seen.contains(&resource) {
             causes.push(Cause::duplicate(policy.path.as_str(), &resource.into()));
         }
-        seen.push(resource);
+        seen.insert(resource);
         match resource {
             "cpu" | "memory" => {}
             "" => list.required("", causes),

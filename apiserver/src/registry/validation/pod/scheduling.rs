@@ -1,5 +1,7 @@
 //! What says where and when pods are placed: gates, spreading, tolerations.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::json;
 
@@ -11,7 +13,7 @@ pub(super) fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for gate in spec.items("readinessGates") {
         gate.at("conditionType").check(text::qualified_name, causes);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for gate in spec.items("schedulingGates") {
         let name = gate.str("name");
         for fault in text::qualified_name(name) {
@@ -20,7 +22,7 @@ pub(super) fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         if seen.contains(&name) {
             causes.push(Cause::duplicate(gate.path.as_str(), &json!(name)));
         }
-        seen.push(name);
+        seen.insert(name);
     }
 }
 

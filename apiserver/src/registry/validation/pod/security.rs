@@ -1,5 +1,7 @@
 //! Security settings of pods and containers.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::Value;
 
@@ -132,7 +134,7 @@ fn app_armor(context: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for sysctl in context.items("sysctls") {
         let name = sysctl.at("name");
         let normal = name.text().replace('/', ".");
@@ -151,7 +153,7 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
         if spec.flag("hostIPC") && of_ipc {
             name.invalid("may not be specified when 'hostIPC' is true", causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
     }
 }
 

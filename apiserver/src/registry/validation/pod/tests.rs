@@ -127,3 +127,28 @@ fn spreading_names_a_place() {
         ]
     );
 }
+
+#[test]
+fn long_lists_are_checked_without_a_search_per_item() {
+    const COUNT: usize = 30_000;
+    let named = |more: &dyn Fn(usize) -> Value| -> Vec<Value> {
+        let with_name = |at: usize| {
+            let mut item = more(at);
+            item["name"] = json!(format!("n{at}"));
+            item
+        };
+        (0..COUNT).map(with_name).collect()
+    };
+    let container = json!({
+        "name": "c", "image": "i",
+        "env": named(&|_| json!({"value": "x"})),
+        "ports": named(&|at| json!({"containerPort": 1 + at, "hostPort": 1 + at})),
+        "volumeMounts": named(&|at| json!({"mountPath": format!("/{at}")})),
+    });
+    let volumes = named(&|_| json!({"emptyDir": {}}));
+    let begun = std::time::Instant::now();
+    assert_eq!(faults(json!({"containers": [container], "volumes": volumes})), Vec::<String>::new());
+    let pod = json!({"spec": {"containers": [container], "volumes": volumes}});
+    assert_eq!(warnings::warnings(&pod), Vec::<String>::new());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+}

@@ -1,5 +1,7 @@
 //! Volumes of pods.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::json;
 
@@ -60,16 +62,16 @@ pub const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal
 const MAX_MODE: i64 = 0o777;
 
 /// Checks volumes of the pod of this name, which templates lack; answers the names of those that are right.
-pub(super) fn check<'a>(spec: &Field<'a>, pod: Option<&str>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
+pub(super) fn check<'a>(spec: &Field<'a>, pod: Option<&str>, causes: &mut Vec<Cause>) -> HashSet<&'a str> {
     let volumes = spec.items("volumes");
     let pod = pod.filter(|name| !name.is_empty());
     let made = |name: &str| pod.map(|pod| format!("{pod}-{name}"));
-    let claims: Vec<String> = volumes
+    let claims: HashSet<String> = volumes
         .iter()
         .filter(|volume| volume.get("ephemeral").is_some())
         .filter_map(|volume| made(volume.str("name")))
         .collect();
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for volume in &volumes {
         let before = causes.len();
         sources(volume, &made, causes);
@@ -79,10 +81,10 @@ pub(super) fn check<'a>(spec: &Field<'a>, pod: Option<&str>, causes: &mut Vec<Ca
             name.duplicate(causes);
         }
         if causes.len() == before {
-            names.push(name.text());
+            names.insert(name.text());
         }
         let claim = volume.at("persistentVolumeClaim").at("claimName");
-        if claims.iter().any(|own| own == claim.text()) {
+        if claims.contains(claim.text()) {
             claim.invalid("must not reference a PVC that gets created for an ephemeral volume", causes);
         }
     }

@@ -1,6 +1,7 @@
 //! What a client is told about a pod spec that is taken nevertheless.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use martello_api::quantity::Quantity;
 use serde_json::Value;
@@ -137,13 +138,13 @@ fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
 
 fn duplicates(spec: &Field<'_>, said: &mut Vec<String>) {
     for (list, key) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for item in spec.items(list) {
             let own = item.str(key);
             if seen.contains(&own) {
                 said.push(format!("{}: duplicate {key} {own:?}", item.at(key).path));
             }
-            seen.push(own);
+            seen.insert(own);
         }
     }
     for secret in spec.items("imagePullSecrets").iter().filter(|secret| secret.str("name").is_empty()) {
@@ -182,7 +183,7 @@ fn container_profiles(metadata: &Field<'_>, spec: &Field<'_>, container: &Field<
 }
 
 fn environment(container: &Field<'_>, said: &mut Vec<String>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for variable in container.items("env") {
         let name = variable.str("name");
         // What refers to the value before may be meant to add to it.
@@ -194,7 +195,7 @@ fn environment(container: &Field<'_>, said: &mut Vec<String>) {
                 variable.path
             ));
         }
-        seen.push(name);
+        seen.insert(name);
     }
 }
 
