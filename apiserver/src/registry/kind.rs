@@ -325,6 +325,11 @@ pub trait Strategy: Send + Sync + 'static {
         vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
     }
 
+    /// What a row says of its object besides: that it has come to its end.
+    fn row_condition(&self, _object: &Value) -> Option<Value> {
+        None
+    }
+
     /// Before a change is stored; may fill in or refuse.
     fn before_commit<'a>(
         &'a self,

@@ -1,5 +1,7 @@
 //! Tables: what `kubectl get` shows.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use martello_api::status::{ApiError, Cause};
 use serde_json::{Value, json};
@@ -49,7 +51,11 @@ pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values:
                 Include::Metadata => answer::metadata_only(version, value),
                 Include::Object => value.clone(),
             };
-            json!({"cells": kind.row(value, call.now), "object": object})
+            let mut row = json!({"cells": kind.row(value, call.now), "object": object});
+            if let (Value::Object(row), Some(condition)) = (&mut row, kind.row_condition(value)) {
+                row.insert("conditions".into(), json!([condition]));
+            }
+            row
         })
         .collect();
     Ok(json!({
@@ -75,6 +81,17 @@ fn columns_of(kind: &Kind) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+/// Where load balancers are reached, in order and each once.
+#[must_use]
+pub fn balanced(object: &Value) -> Vec<&str> {
+    let given = object::list(object, &["status", "loadBalancer", "ingress"]).iter();
+    let known = given.filter_map(|one| {
+        let both = [object::text(one, &["ip"]), object::text(one, &["hostname"])];
+        both.into_iter().find(|text| !text.is_empty())
+    });
+    known.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The age of an object, as people read it.

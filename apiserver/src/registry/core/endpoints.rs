@@ -105,12 +105,14 @@ fn addresses(object: &Value) -> String {
     let mut all = Vec::new();
     for subset in object::list(object, &["subsets"]) {
         let ports = object::list(subset, &["ports"]);
-        for address in object::list(subset, &["addresses"]) {
-            let ip = object::text(address, &["ip"]);
-            if ports.is_empty() {
-                all.push(ip.to_owned());
-            }
-            all.extend(ports.iter().map(|port| format!("{ip}:{}", object::int(port, &["port"]).unwrap_or(0))));
+        let ips = || object::list(subset, &["addresses"]).iter().map(|address| object::text(address, &["ip"]));
+        if ports.is_empty() {
+            all.extend(ips().map(str::to_owned));
+        }
+        for port in ports.iter().map(|port| object::int(port, &["port"]).unwrap_or(0)) {
+            all.extend(
+                ips().map(|ip| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }),
+            );
         }
     }
     shortened(&all)

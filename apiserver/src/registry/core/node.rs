@@ -218,6 +218,7 @@ fn roles(node: &Value) -> String {
         .filter(|role| !role.is_empty())
         .collect();
     roles.sort_unstable();
+    roles.dedup();
     if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
 }
 

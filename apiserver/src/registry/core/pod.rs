@@ -173,6 +173,10 @@ impl Strategy for Pods {
         pod_columns::row(object, now)
     }
 
+    fn row_condition(&self, object: &Value) -> Option<Value> {
+        pod_columns::end(object)
+    }
+
     fn before_commit<'a>(
         &'a self,
         core: &'a Arc<Core>,

@@ -1,7 +1,7 @@
 //! Columns of pods: the one word that says how a pod is.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::registry::{kind::Column, object, table};
 
@@ -45,6 +45,18 @@ pub fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+/// What a row says of a pod that has come to its end.
+#[must_use]
+pub fn end(pod: &Value) -> Option<Value> {
+    let phase = object::text(pod, &["status", "phase"]);
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    Some(json!({"type": "Completed", "status": "True", "reason": phase, "message": message}))
+}
+
 struct Summary {
     ready: usize,
     total: usize,
@@ -72,8 +84,12 @@ impl Summary {
         if gated {
             summary.reason = "SchedulingGated".to_owned();
         }
-        let initializing = summary.init(pod);
-        if !initializing {
+        let of_sidecars = summary.init(pod);
+        if let Some((restarts, last)) =
+            of_sidecars.or_else(|| is_true(pod, "Initialized").then(|| sidecar_restarts(pod)))
+        {
+            // What happened while it was initialized is past.
+            (summary.restarts, summary.last_restart) = (restarts, last);
             summary.main(pod);
         }
         if object::is_terminating(pod) {
@@ -87,41 +103,30 @@ impl Summary {
         summary
     }
 
-    /// Looks at the init containers; whether one of them is still at work.
-    fn init(&mut self, pod: &Value) -> bool {
+    /// Looks at the init containers; once none is at work any more, answers how often those restarted that go on.
+    fn init(&mut self, pod: &Value) -> Option<(i64, Option<String>)> {
         let specs = object::list(pod, &["spec", "initContainers"]);
-        let is_sidecar = |name: &str| {
-            specs
-                .iter()
-                .any(|spec| object::text(spec, &["name"]) == name && object::text(spec, &["restartPolicy"]) == "Always")
-        };
         self.total += specs.iter().filter(|spec| object::text(spec, &["restartPolicy"]) == "Always").count();
         for (index, status) in object::list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
             self.count_restarts(status);
-            let sidecar = is_sidecar(object::text(status, &["name"]));
-            if sidecar && object::flag(status, &["started"]) {
-                if object::flag(status, &["ready"]) {
-                    self.ready += 1;
-                }
+            let state = status.get("state").unwrap_or(&Value::Null);
+            let ended = state.get("terminated").filter(|ended| !ended.is_null());
+            if ended.is_some_and(|ended| object::int(ended, &["exitCode"]).unwrap_or(0) == 0) {
                 continue;
             }
-            let state = status.get("state").unwrap_or(&Value::Null);
-            if let Some(ended) = state.get("terminated") {
-                if object::int(ended, &["exitCode"]) == Some(0) {
-                    continue;
-                }
-                self.reason = format!("Init:{}", ended_reason(ended));
-                return true;
+            if is_sidecar(pod, status) && object::flag(status, &["started"]) {
+                self.ready += usize::from(object::flag(status, &["ready"]));
+                continue;
             }
             let waiting = object::text(state, &["waiting", "reason"]);
-            self.reason = if !waiting.is_empty() && waiting != "PodInitializing" {
-                format!("Init:{waiting}")
-            } else {
-                format!("Init:{index}/{}", specs.len())
+            self.reason = match ended {
+                Some(ended) => format!("Init:{}", ended_reason(ended)),
+                None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
+                None => format!("Init:{index}/{}", specs.len()),
             };
-            return true;
+            return None;
         }
-        false
+        Some(sidecar_restarts(pod))
     }
 
     fn main(&mut self, pod: &Value) {
@@ -140,20 +145,45 @@ impl Summary {
             }
         }
         if self.reason == "Completed" && running {
-            let ready = object::list(pod, &["status", "conditions"]).iter().any(|condition| {
-                object::text(condition, &["type"]) == "Ready" && object::text(condition, &["status"]) == "True"
-            });
-            self.reason = if ready { "Running" } else { "NotReady" }.to_owned();
+            self.reason = if is_true(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
         }
     }
 
     fn count_restarts(&mut self, status: &Value) {
-        self.restarts += object::int(status, &["restartCount"]).unwrap_or(0);
-        let finished = object::text(status, &["lastState", "terminated", "finishedAt"]);
-        if !finished.is_empty() && self.last_restart.as_deref().unwrap_or_default() < finished {
-            self.last_restart = Some(finished.to_owned());
-        }
+        count_restarts(status, &mut self.restarts, &mut self.last_restart);
     }
+}
+
+fn count_restarts(status: &Value, restarts: &mut i64, last: &mut Option<String>) {
+    *restarts += object::int(status, &["restartCount"]).unwrap_or(0);
+    let finished = object::text(status, &["lastState", "terminated", "finishedAt"]);
+    if !finished.is_empty() && last.as_deref().unwrap_or_default() < finished {
+        *last = Some(finished.to_owned());
+    }
+}
+
+/// Whether a status is of an init container that goes on beside the others.
+fn is_sidecar(pod: &Value, status: &Value) -> bool {
+    let name = object::text(status, &["name"]);
+    object::list(pod, &["spec", "initContainers"])
+        .iter()
+        .any(|spec| object::text(spec, &["name"]) == name && object::text(spec, &["restartPolicy"]) == "Always")
+}
+
+/// How often such containers restarted, and when last.
+fn sidecar_restarts(pod: &Value) -> (i64, Option<String>) {
+    let (mut restarts, mut last) = (0, None);
+    let statuses = object::list(pod, &["status", "initContainerStatuses"]).iter();
+    statuses
+        .filter(|status| is_sidecar(pod, status))
+        .for_each(|status| count_restarts(status, &mut restarts, &mut last));
+    (restarts, last)
+}
+
+fn is_true(pod: &Value, wanted: &str) -> bool {
+    object::list(pod, &["status", "conditions"])
+        .iter()
+        .any(|condition| object::text(condition, &["type"]) == wanted && object::text(condition, &["status"]) == "True")
 }
 
 fn ended_reason(ended: &Value) -> String {
@@ -180,4 +210,61 @@ fn gates(pod: &Value) -> Value {
         })
     });
     format!("{}/{}", met.count(), gates.len()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cells(spec: Value, status: Value) -> Vec<String> {
+        let pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+        row(&pod, Timestamp::UNIX_EPOCH)
+            .iter()
+            .take(4)
+            .map(|cell| cell.as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    fn ended(name: &str, code: i64, restarts: i64) -> Value {
+        json!({"name": name, "restartCount": restarts, "state": {"terminated": {"exitCode": code}}})
+    }
+
+    #[test]
+    fn restarts_of_init_containers_count_while_they_are_at_work_only() {
+        let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]});
+        let running = json!({"name": "c", "ready": true, "restartCount": 1, "state": {"running": {}}});
+        let done =
+            json!({"phase": "Running", "initContainerStatuses": [ended("i", 0, 3)], "containerStatuses": [running]});
+        assert_eq!(cells(spec.clone(), done), ["p", "1/1", "Running", "1"]);
+        let failing = json!({"phase": "Pending", "initContainerStatuses": [ended("i", 2, 3)]});
+        assert_eq!(cells(spec, failing), ["p", "0/1", "Init:ExitCode:2", "3"]);
+    }
+
+    #[test]
+    fn a_sidecar_is_one_of_the_containers() {
+        let spec = json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]});
+        let sidecar = json!({"name": "s", "started": true, "ready": true, "restartCount": 2, "state": {"running": {}}});
+        let main = json!({"name": "c", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}});
+        let status = json!({"phase": "Pending", "initContainerStatuses": [sidecar], "containerStatuses": [main]});
+        assert_eq!(cells(spec, status), ["p", "1/2", "ContainerCreating", "2"]);
+    }
+
+    #[test]
+    fn an_initialized_pod_shows_its_containers_whatever_its_init_containers_do() {
+        let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]});
+        let again = json!({"name": "i", "restartCount": 1, "state": {"running": {}}});
+        let main = json!({"name": "c", "ready": true, "restartCount": 0, "state": {"running": {}}});
+        let conditions = json!([{"type": "Initialized", "status": "True"}]);
+        let status = json!({"phase": "Running", "conditions": conditions, "initContainerStatuses": [again],
+            "containerStatuses": [main]});
+        assert_eq!(cells(spec, status), ["p", "1/1", "Init:0/1", "0"]);
+    }
+
+    #[test]
+    fn a_pod_at_its_end_says_so_beside_its_cells() {
+        let end = |phase: &str| end(&json!({"status": {"phase": phase}}));
+        assert_eq!(end("Running"), None);
+        assert_eq!(end("Succeeded").unwrap()["message"], "The pod has completed successfully.");
+        assert_eq!(end("Failed").unwrap()["reason"], "Failed");
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{service_families, service_ports};
 use crate::registry::{
     networking::cidr,
-    object,
+    object, table,
     validation::{address, field::Field, metadata, text},
 };
 
@@ -410,11 +410,7 @@ pub fn external(service: &Value) -> String {
     match object::text(service, &["spec", "type"]) {
         "ExternalName" => object::text(service, &["spec", "externalName"]).to_owned(),
         "LoadBalancer" => {
-            let given = object::list(service, &["status", "loadBalancer", "ingress"]).iter().map(|ingress| {
-                let ip = object::text(ingress, &["ip"]);
-                if ip.is_empty() { object::text(ingress, &["hostname"]) } else { ip }
-            });
-            let all: Vec<&str> = given.chain(ips.iter().copied()).collect();
+            let all: Vec<&str> = table::balanced(service).into_iter().chain(ips.iter().copied()).collect();
             if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
         _ if ips.is_empty() => "<none>".to_owned(),

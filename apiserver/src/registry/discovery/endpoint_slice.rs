@@ -150,14 +150,17 @@ impl Strategy for EndpointSlices {
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let ports: Vec<String> = object::list(object, &["ports"])
             .iter()
-            .map(|port| object::int(port, &["port"]).map_or_else(|| "*".to_owned(), |port| port.to_string()))
+            .map(|port| match (object::int(port, &["port"]), port.get("name").and_then(Value::as_str)) {
+                (Some(number), _) => number.to_string(),
+                (None, name) => name.unwrap_or("*").to_owned(),
+            })
             .collect();
         let addresses: Vec<String> = object::list(object, &["endpoints"])
             .iter()
             .flat_map(|endpoint| object::list(endpoint, &["addresses"]))
             .filter_map(|address| address.as_str().map(str::to_owned))
             .collect();
-        let ports = if ports.is_empty() { "<unset>".to_owned() } else { shortened(&ports) };
+        let ports = if ports.iter().all(String::is_empty) { "<unset>".to_owned() } else { shortened(&ports) };
         let addresses = if addresses.is_empty() { "<unset>".to_owned() } else { shortened(&addresses) };
         vec![
             object::name(object).into(),

@@ -95,27 +95,20 @@ impl Strategy for Ingresses {
 
 fn hosts(ingress: &Value) -> String {
     let rules = object::list(ingress, &["spec", "rules"]);
-    let all: Vec<&str> =
-        rules.iter().map(|rule| object::text(rule, &["host"])).filter(|host| !host.is_empty()).collect();
-    let shown: Vec<&str> = all.iter().take(SHOWN_HOSTS).copied().collect();
+    let named = rules.iter().map(|rule| object::text(rule, &["host"])).enumerate().filter(|(_, host)| !host.is_empty());
+    let (places, shown): (Vec<usize>, Vec<&str>) = named.take(SHOWN_HOSTS).unzip();
     if shown.is_empty() {
         return "*".to_owned();
     }
-    let last = rules.iter().rposition(|_| true).unwrap_or(0);
-    if shown.len() == SHOWN_HOSTS && last >= SHOWN_HOSTS {
+    // Whatever rules follow the last host that is shown, with a host or without.
+    if shown.len() == SHOWN_HOSTS && places.last().is_some_and(|last| last + 1 < rules.len()) {
         return format!("{} + {} more...", shown.join(","), rules.len() - SHOWN_HOSTS);
     }
     shown.join(",")
 }
 
 fn addresses(ingress: &Value) -> String {
-    let given = object::list(ingress, &["status", "loadBalancer", "ingress"]);
-    let shown: Vec<&str> = given
-        .iter()
-        .map(|one| [object::text(one, &["ip"]), object::text(one, &["hostname"])])
-        .filter_map(|both| both.into_iter().find(|text| !text.is_empty()))
-        .collect();
-    shown.join(",")
+    table::balanced(ingress).join(",")
 }
 
 /// Gives a new Ingress the class that is marked as the default; of several the newest.
