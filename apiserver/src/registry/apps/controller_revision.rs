@@ -19,11 +19,16 @@ impl Strategy for ControllerRevisions {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let whole = Field::new(object, "");
-        if whole.get("data").is_none() {
-            whole.at("data").required("data is mandatory", causes);
+        Field::new(object, "").at("revision").not_negative(causes);
+    }
+
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        let data = Field::new(object, "").at("data");
+        match data.value {
+            Value::Object(_) => {}
+            Value::Null => data.required("data is mandatory", causes),
+            _ => data.required("data must be a valid JSON object", causes),
         }
-        whole.at("revision").not_negative(causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {

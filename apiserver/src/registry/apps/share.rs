@@ -27,5 +27,6 @@ pub fn amount(share: &Field<'_>) -> i64 {
 }
 
 fn percent(share: &Field<'_>) -> Option<i64> {
-    share.text().strip_suffix('%')?.parse().ok()
+    let digits = share.text().strip_suffix('%')?;
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }

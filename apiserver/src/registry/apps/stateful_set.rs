@@ -89,25 +89,15 @@ impl Strategy for StatefulSets {
         Generation::Spec
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let spec = Field::new(object, "").at("spec");
-        check_policies(&spec, causes);
-        spec.at("replicas").not_negative(causes);
-        spec.at("minReadySeconds").not_negative(causes);
-        spec.at("ordinals").at("start").not_negative(causes);
-        check_template(&spec, causes);
-        for claim in spec.items("volumeClaimTemplates") {
-            claim_rules::check(&claim.at("spec"), causes);
-        }
-        workload::always_restarts(object, "StatefulSet", causes);
-    }
-
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let name = Field::new(object, "").at("spec").at("serviceName");
-        name.check_if_set(text::dns1123_label, causes);
+        check(object, New::Whole, causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // What was stored is let be, wrong as it may be.
+        let mut stored = Vec::new();
+        check(old, New::Changed, &mut stored);
+        check(object, if stored.is_empty() { New::Changed } else { New::Tolerated }, causes);
         let rest = |value: &Value| {
             let mut spec = value.get("spec").cloned().unwrap_or_default();
             for key in MUTABLE {
@@ -167,6 +157,35 @@ impl Strategy for StatefulSets {
     }
 }
 
+/// What of a set is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum New {
+    /// All of it.
+    Whole,
+    /// What a change may touch.
+    Changed,
+    /// The same, but for the template: the one that there was is not sound.
+    Tolerated,
+}
+
+fn check(object: &Value, new: New, causes: &mut Vec<Cause>) {
+    let spec = Field::new(object, "").at("spec");
+    check_policies(&spec, causes);
+    if new == New::Whole {
+        for claim in spec.items("volumeClaimTemplates") {
+            claim_rules::check(&claim.at("spec"), causes);
+        }
+    }
+    spec.at("replicas").not_negative(causes);
+    spec.at("minReadySeconds").not_negative(causes);
+    spec.at("ordinals").at("start").not_negative(causes);
+    if new == New::Whole {
+        spec.at("serviceName").check_if_set(text::dns1123_label, causes);
+    }
+    check_template(&spec, new != New::Tolerated, causes);
+    workload::always_restarts(object, "StatefulSet", causes);
+}
+
 fn check_policies(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let management = spec.at("podManagementPolicy");
     if !matches!(management.text(), "OrderedReady" | "Parallel") {
@@ -210,7 +229,7 @@ fn check_rolling(rolling: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Checks selector and template; the claims stand for volumes that the template need not have.
-fn check_template(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+fn check_template(spec: &Field<'_>, pods: bool, causes: &mut Vec<Cause>) {
     let found = spec.at("selector");
     if found.value.is_null() {
         found.required("", causes);
@@ -224,22 +243,40 @@ fn check_template(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         }
     }
     let labels = spec.at("template").at("metadata").at("labels");
-    let empty = found.value.is_null() || selector::is_empty(found.value);
-    if !empty && !selector::selects(found.value, Some(labels.value)) {
+    if found.value.is_null() || !selector::selects(found.value, Some(labels.value)) {
         labels.invalid("`selector` does not match template `labels`", causes);
     }
+    let template = pods_of(spec);
+    if pods {
+        pod::template(&template, &[], "spec.template", causes);
+    }
+    // Upstream looks at these twice, and lists what it finds twice.
+    pod::template_metadata(&template, "spec.template", causes);
+}
+
+/// The template as the controller uses it: with the claims for volumes, and with names that it gives.
+fn pods_of(spec: &Field<'_>) -> Value {
     let mut template = spec.at("template").value.clone();
-    let mut volumes = object::list(&template, &["spec", "volumes"]).to_vec();
-    for claim in spec.items("volumeClaimTemplates") {
-        let name = object::name(claim.value);
+    for key in ["subdomain", "hostname"] {
+        object::remove(&mut template, &["spec"], key);
+    }
+    let claims = spec.items("volumeClaimTemplates");
+    let mut volumes: Vec<Value> = Vec::new();
+    for name in claims.iter().map(|claim| object::name(claim.value)) {
         if !volumes.iter().any(|volume| object::text(volume, &["name"]) == name) {
             volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    }
+    for own in object::list(&template, &["spec", "volumes"]) {
+        let claimed = claims.iter().any(|claim| object::name(claim.value) == object::text(own, &["name"]));
+        if !claimed {
+            volumes.push(own.clone());
         }
     }
     if !volumes.is_empty() {
         object::set(&mut template, &["spec"], "volumes", volumes);
     }
-    pod::template(&template, &[], "spec.template", causes);
+    template
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Strategy for CronJobs {
         check_spec(object, None, causes);
         let name = Field::new(object, "").at("metadata").at("name");
         if name.text().len() > MAX_NAME {
-            name.invalid(&format!("must be no more than {MAX_NAME} bytes"), causes);
+            name.invalid(&format!("must be no more than {MAX_NAME} characters"), causes);
         }
     }
 
@@ -172,9 +172,15 @@ fn check_zone(zone: &Field<'_>, causes: &mut Vec<Cause>) {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         zone.invalid(why, causes);
     }
-    if name != "UTC" && TimeZone::get(name).is_err() && !name.eq_ignore_ascii_case("Local") {
+    if !matches!(name, "UTC" | "Local") && !is_zone(name) {
         zone.invalid(&format!("unknown time zone {name}"), causes);
     }
+}
+
+/// Whether there is a zone of exactly this name: the files that upstream reads are told apart by case.
+fn is_zone(name: &str) -> bool {
+    let same = |own: &str| own == name || !own.eq_ignore_ascii_case(name);
+    TimeZone::get(name).is_ok_and(|zone| zone.iana_name().is_none_or(same))
 }
 
 #[cfg(test)]
@@ -209,5 +215,8 @@ mod tests {
         assert_eq!(faults("UTC"), Vec::<String>::new());
         assert_eq!(faults("Mars/Base"), [r#"Invalid value: "Mars/Base": unknown time zone Mars/Base"#]);
         assert_eq!(faults("Europe//Berlin").len(), 1);
+        assert_eq!(faults("europe/berlin"), [r#"Invalid value: "europe/berlin": unknown time zone europe/berlin"#]);
+        assert_eq!(faults("local").len(), 2);
+        assert_eq!(faults("Local").len(), 1);
     }
 }

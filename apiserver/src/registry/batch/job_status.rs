@@ -209,7 +209,7 @@ fn kept(change: &Change<'_>, causes: &mut Vec<Cause>) {
         time.invalid("field is immutable", causes);
     }
     if had("startTime") && change.changed("startTime") && !object::flag(job, &["spec", "suspend"]) {
-        status.at("startTime").required("startTime cannot be removed for unsuspended job", causes);
+        status.at("startTime").invalid("field is immutable for unsuspended job once set", causes);
     }
     if is(old, "SuccessCriteriaMet") && !is(job, "SuccessCriteriaMet") {
         without_value(&conditions, "cannot disable the SuccessCriteriaMet=True condition", causes);

@@ -11,6 +11,14 @@ use crate::registry::{
 
 /// How a volume may be mounted.
 pub const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+/// How far a claim is with growing.
+const RESIZING: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizePending",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+];
 const SPEC: &str = "io.k8s.api.core.v1.PersistentVolumeClaimSpec";
 const FIXED: &str =
     "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
@@ -54,8 +62,10 @@ fn known_modes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     for mode in modes.iter().filter(|mode| !MODES.contains(&mode.text())) {
         causes.push(Cause::not_supported(list.path.as_str(), &json!(mode.text()), &MODES));
     }
-    let one_pod = modes.iter().filter(|mode| mode.text() == "ReadWriteOncePod").count();
-    if one_pod > 0 && one_pod < modes.len() {
+    let has = |alone: bool| {
+        modes.iter().any(|mode| MODES.contains(&mode.text()) && (mode.text() == "ReadWriteOncePod") == alone)
+    };
+    if has(true) && has(false) {
         list.forbidden("may not use ReadWriteOncePod with other access modes", causes);
     }
 }
@@ -124,15 +134,14 @@ fn is_volume_or_snapshot(source: &Value) -> bool {
 
 /// Checks a changed claim.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    // Upstream checks the spec of an update twice, and lists what it finds twice.
+    check(&Field::new(new, "").at("spec"), causes);
     let spec = |claim: &Value| claim.get("spec").cloned().unwrap_or(Value::Null);
     let (mut now, mut before) = (spec(new), spec(old));
     if object::text(&before, &["volumeName"]).is_empty() {
         object::copy_key(&mut before, &now, "volumeName");
     }
-    let annotated = object::at(old, &["metadata", "annotations", OLD_CLASS]).is_some();
-    if !annotated && before.get("storageClassName").is_none_or(Value::is_null) {
-        object::remove(&mut now, &[], "storageClassName");
-    }
+    class_given(new, old, &mut now, &before, causes);
     if object::text(new, &["status", "phase"]) == "Bound" {
         if let (Some(own), Some(was)) = (
             object::map_mut(&mut now, &["resources", "requests"]),
@@ -152,13 +161,32 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid("volumeMode", &of(new, "volumeMode"), "field is immutable"));
     }
     const CLASS: &str = "volumeAttributesClassName";
-    if !of(old, CLASS).is_null() && of(new, CLASS) != of(old, CLASS) {
-        let why = match of(new, CLASS).as_str() {
-            None => "update from non-nil value to nil is forbidden",
-            Some("") => "update from non-nil value to an empty string is forbidden",
+    let applied = object::at(old, &["status", "currentVolumeAttributesClassName"]).is_some_and(|own| !own.is_null());
+    if applied && of(new, CLASS) != of(old, CLASS) {
+        let to = match of(new, CLASS).as_str() {
+            None => "nil",
+            Some("") => "empty string",
             Some(_) => return,
         };
-        causes.push(Cause::forbidden(format!("spec.{CLASS}"), why));
+        let why = format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        causes.push(Cause::forbidden(format!("spec.{CLASS}"), &why));
+    }
+}
+
+/// A claim without a class may be given one, that of its old annotation where it has that; `now` is then shown without.
+fn class_given(new: &Value, old: &Value, now: &mut Value, before: &Value, causes: &mut Vec<Cause>) {
+    let annotation = |claim| object::at(claim, &["metadata", "annotations", OLD_CLASS]).and_then(Value::as_str);
+    let (own, was) = (annotation(new), annotation(old));
+    let class = object::at(now, &["storageClassName"]).and_then(Value::as_str);
+    let had = before.get("storageClassName").is_some_and(|class| !class.is_null());
+    let fits = !had && class.is_some() && (was.is_none() || was == class);
+    let upgraded = fits && was.is_some() && (own.is_none() || own == was);
+    if !upgraded && own.unwrap_or_default() != was.unwrap_or_default() {
+        let path = format!("metadata.annotations.{OLD_CLASS}");
+        causes.push(Cause::invalid(path, &json!(own.unwrap_or_default()), "field is immutable"));
+    }
+    if fits {
+        object::remove(now, &[], "storageClassName");
     }
 }
 
@@ -176,39 +204,42 @@ fn shrunk(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
 pub fn check_status(claim: &Value, causes: &mut Vec<Cause>) {
     let status = Field::new(claim, "").at("status");
     for (_, amount) in status.entries("capacity") {
-        if let Ok(quantity) = amount.text().parse::<Quantity>()
-            && quantity.is_negative()
-        {
-            causes.push(Cause::invalid(amount.path, &json!(quantity.units()), "must be a valid resource quantity"));
-        }
+        sound_amount(&amount, causes);
     }
-    for (name, amount) in status.entries("allocatedResources") {
-        resource_name(name, &amount, causes);
-        if amount.text().starts_with('-') {
-            amount.invalid("must be greater than or equal to 0", causes);
-        }
-    }
+    let states = status.at("allocatedResourceStatuses");
     for (name, state) in status.entries("allocatedResourceStatuses") {
-        resource_name(name, &state, causes);
-        let known = [
-            "ControllerResizeInProgress",
-            "ControllerResizeInfeasible",
-            "NodeResizePending",
-            "NodeResizeInProgress",
-            "NodeResizeInfeasible",
-        ];
-        state.one_of(&known, causes);
+        resource_name(name, &states, causes);
+        if !RESIZING.contains(&state.text()) {
+            // Upstream shows the name and not the state.
+            causes.push(Cause::not_supported(states.path.as_str(), &json!(name), &RESIZING));
+        }
+    }
+    let amounts = status.at("allocatedResources");
+    for (name, amount) in status.entries("allocatedResources") {
+        if resource_name(name, &amounts, causes) {
+            sound_amount(&amount, causes);
+        }
     }
 }
 
-fn resource_name(name: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
-    for fault in text::qualified_name(name) {
-        causes.push(Cause::invalid(field.path.as_str(), &json!(name), &fault));
+fn sound_amount(amount: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Ok(quantity) = amount.text().parse::<Quantity>() else { return };
+    let units = quantity.units();
+    if units < 0 {
+        causes.push(Cause::invalid(amount.path.as_str(), &json!(units), "must be a valid resource quantity"));
     }
-    let own = name
-        .split_once('/')
-        .is_some_and(|(domain, _)| !domain.ends_with("kubernetes.io") && !domain.ends_with("k8s.io"));
-    if name != "storage" && !own {
+}
+
+/// Checks the name of what a claim has; answers whether it is one.
+fn resource_name(name: &str, field: &Field<'_>, causes: &mut Vec<Cause>) -> bool {
+    let faults = text::qualified_name(name);
+    for fault in &faults {
+        causes.push(Cause::invalid(field.path.as_str(), &json!(name), fault));
+    }
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    let known = name == "storage" || !native;
+    if faults.is_empty() && !known {
         causes.push(Cause::not_supported(field.path.as_str(), &json!(name), &["storage"]));
     }
+    faults.is_empty() && known
 }

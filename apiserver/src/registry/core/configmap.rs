@@ -38,7 +38,7 @@ impl Strategy for ConfigMaps {
         }
         for (key, value) in binary.into_iter().flatten() {
             check_key("binaryData", key, causes);
-            bytes += value.as_str().map_or(0, |text| text.len() / 4 * 3);
+            bytes += value.as_str().map_or(0, decoded_length);
         }
         if bytes > MAX_BYTES {
             causes.push(Cause::too_long("", MAX_BYTES));
@@ -67,6 +67,13 @@ impl Strategy for ConfigMaps {
     }
 }
 
+/// How many bytes a text in base64 stands for.
+#[must_use]
+pub fn decoded_length(text: &str) -> usize {
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding)
+}
+
 fn check_key(field: &str, key: &str, causes: &mut Vec<Cause>) {
     for fault in text::config_map_key(key) {
         causes.push(Cause::invalid(format!("{field}[{key}]"), &json!(key), &fault));
@@ -86,5 +93,22 @@ pub fn immutable(object: &Value, old: &Value, fields: &[&str], causes: &mut Vec<
         if !object::semantically_equal(object.get(field), old.get(field)) {
             causes.push(Cause::forbidden(*field, WHY));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_as_may_be_is_taken_and_no_more() {
+        let faults = |bytes: usize| {
+            use base64::Engine as _;
+            let text = base64::engine::general_purpose::STANDARD.encode(vec![0; bytes]);
+            let mut causes = Vec::new();
+            ConfigMaps.validate(&json!({"binaryData": {"a": text}}), &mut causes);
+            causes.len()
+        };
+        assert_eq!([MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1].map(faults), [0, 0, 1]);
     }
 }

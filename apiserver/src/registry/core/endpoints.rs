@@ -36,9 +36,16 @@ impl Strategy for Endpoints {
         }
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         for subset in Field::new(object, "").items("subsets") {
             check_subset(&subset, is_own(object), causes);
+        }
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // What was stored under older rules is let be.
+        if !object::semantically_equal(object.get("subsets"), old.get("subsets")) {
+            self.validate_create(object, causes);
         }
     }
 

@@ -59,7 +59,10 @@ fn fill(limit: &mut Value, from: &str, to: &str) {
 }
 
 fn type_name(kind: &Field<'_>, causes: &mut Vec<Cause>) {
-    kind.check(text::qualified_name, causes);
+    let faults = text::qualified_name(kind.text());
+    if !faults.is_empty() {
+        return kind.check(|_| faults.clone(), causes);
+    }
     if !kind.text().contains('/') && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim") {
         kind.check(|_| vec!["must be a standard limit type or fully qualified".to_owned()], causes);
     }

@@ -12,6 +12,7 @@ pub mod connect_options;
 pub mod endpoints;
 pub mod eviction;
 pub mod limit_range;
+mod log_options;
 pub mod namespace;
 pub mod node;
 pub mod node_proxy;

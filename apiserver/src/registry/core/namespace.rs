@@ -17,7 +17,7 @@ use crate::{
         codec,
         kind::{Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
         object, table,
-        validation::text,
+        validation::{field::Field, text},
         verbs::{
             answer,
             change::{Part, Plan, change},
@@ -54,6 +54,9 @@ impl Strategy for Namespaces {
         if !name.is_empty() {
             object::set(object, &["metadata", "labels"], NAME_LABEL, name);
         }
+        if object::text(object, &["status", "phase"]).is_empty() {
+            object::set(object, &["status"], "phase", "Active");
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
@@ -77,16 +80,14 @@ impl Strategy for Namespaces {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        const PATH: &str = "spec.finalizers";
         for finalizer in object::list(object, &["spec", "finalizers"]) {
-            let name = finalizer.as_str().unwrap_or_default();
-            for fault in text::qualified_name(name) {
-                causes.push(Cause::invalid(PATH, finalizer, &fault));
-            }
-            if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
-                let why = "name is neither a standard finalizer name nor is it fully qualified";
-                causes.push(Cause::invalid(PATH, finalizer, why));
-            }
+            check_finalizer(&Field::new(finalizer, "spec.finalizers"), causes);
+        }
+    }
+
+    fn validate_aspect(&self, _name: &str, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        for finalizer in Field::new(object, "").at("spec").items("finalizers") {
+            check_finalizer(&finalizer, causes);
         }
     }
 
@@ -100,7 +101,7 @@ impl Strategy for Namespaces {
                 "may only be 'Terminating' if `deletionTimestamp` is not empty",
             ));
         }
-        if !deleting && phase == "Terminating" {
+        if !deleting && phase != "Active" {
             causes.push(Cause::invalid(
                 "status.Phase",
                 &json!(phase),
@@ -151,6 +152,14 @@ impl Strategy for Namespaces {
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
         (name == "finalize").then_some(&Finalize as &dyn Connect)
+    }
+}
+
+fn check_finalizer(finalizer: &Field<'_>, causes: &mut Vec<Cause>) {
+    finalizer.check(text::qualified_name, causes);
+    let name = finalizer.text();
+    if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
+        finalizer.invalid("name is neither a standard finalizer name nor is it fully qualified", causes);
     }
 }
 

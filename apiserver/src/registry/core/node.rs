@@ -43,10 +43,10 @@ impl Strategy for Nodes {
         {
             object::set(object, &["status"], "allocatable", capacity);
         }
-        if !object::text(object, &["spec", "podCIDR"]).is_empty()
-            && object::list(object, &["spec", "podCIDRs"]).is_empty()
-        {
-            let cidr = object::text(object, &["spec", "podCIDR"]).to_owned();
+        // Clients that know of one range only change that one.
+        let cidr = object::text(object, &["spec", "podCIDR"]).to_owned();
+        let first = object::list(object, &["spec", "podCIDRs"]).first().and_then(Value::as_str);
+        if !cidr.is_empty() && first != Some(cidr.as_str()) {
             object::set(object, &["spec"], "podCIDRs", vec![cidr]);
         }
     }
@@ -67,6 +67,8 @@ impl Strategy for Nodes {
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         let whole = Field::new(object, "");
         taints(&whole.at("spec"), causes);
+        resources(&whole.at("status"), causes);
+        swap(&whole.at("status"), causes);
         let cidrs = whole.at("spec").at("podCIDRs");
         let items = whole.at("spec").items("podCIDRs");
         for cidr in &items {
@@ -77,21 +79,12 @@ impl Strategy for Nodes {
         if items.len() > 2 || items.len() == 2 && one_family {
             cidrs.invalid("may specify no more than one CIDR for each IP family", causes);
         }
-        for part in ["capacity", "allocatable"] {
-            for (name, amount) in whole.at("status").entries(part) {
-                resource_name::check_amount(name, &amount, causes);
-            }
-        }
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // Upstream checks much of an update twice, and lists what it finds twice.
+        self.validate_status(object, old, causes);
         let (new, was) = (object::text(object, &["spec", "providerID"]), object::text(old, &["spec", "providerID"]));
-        if !was.is_empty() && new != was {
-            causes.push(Cause::forbidden(
-                "spec.providerID",
-                "node updates may not change providerID except from \"\" to valid",
-            ));
-        }
         let cidrs = |node| object::list(node, &["spec", "podCIDRs"]).to_vec();
         if !cidrs(old).is_empty() && cidrs(object) != cidrs(old) {
             causes.push(Cause::forbidden(
@@ -99,15 +92,18 @@ impl Strategy for Nodes {
                 "node updates may not change podCIDR except from \"\" to valid",
             ));
         }
+        if !was.is_empty() && new != was {
+            causes.push(Cause::forbidden(
+                "spec.providerID",
+                "node updates may not change providerID except from \"\" to valid",
+            ));
+        }
+        taints(&Field::new(object, "").at("spec"), causes);
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         let status = Field::new(object, "").at("status");
-        for part in ["capacity", "allocatable"] {
-            for (name, amount) in status.entries(part) {
-                resource_name::check_amount(name, &amount, causes);
-            }
-        }
+        resources(&status, causes);
         let all = status.items("addresses");
         for (place, address) in all.iter().enumerate() {
             if all.iter().take(place).any(|other| other.value == address.value) {
@@ -164,13 +160,34 @@ impl Strategy for Nodes {
     }
 }
 
+/// Checks what a node has of each resource, which is called as if it were a field.
+fn resources(status: &Field<'_>, causes: &mut Vec<Cause>) {
+    for part in ["capacity", "allocatable"] {
+        let part = status.at(part);
+        for name in part.value.as_object().into_iter().flat_map(serde_json::Map::keys) {
+            resource_name::check_amount(name, &part.at(name), causes);
+        }
+    }
+}
+
+/// Checks the swap of a node, which upstream takes for a part of the metadata.
+fn swap(status: &Field<'_>, causes: &mut Vec<Cause>) {
+    let capacity = status.at("nodeInfo").at("swap").at("capacity");
+    if capacity.int().is_some_and(|bytes| bytes <= 0) {
+        Field::new(capacity.value, "metadata.nodeSwapStatus.capacity").invalid("must be greater than zero", causes);
+    }
+}
+
 fn taints(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
     for (index, taint) in spec.items("taints").iter().enumerate() {
         // Upstream takes taints for a part of the metadata here.
         let taint = Field::new(taint.value, format!("metadata.taints[{index}]"));
         taint.at("key").check(text::label_key, causes);
-        taint.at("value").check(text::label_value, causes);
+        let faults = text::label_value(taint.str("value"));
+        if !faults.is_empty() {
+            taint.at("value").invalid(&faults.join(";"), causes);
+        }
         pod::taint_effect(&taint.at("effect"), causes);
         let own = (taint.str("key"), taint.str("effect"));
         if seen.contains(&own) {

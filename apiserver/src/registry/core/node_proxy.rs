@@ -6,8 +6,12 @@ use futures::future::BoxFuture;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
+use super::log_options;
 use crate::{
-    http::{proxy, reply::Reply},
+    http::{
+        proxy,
+        reply::{self, Reply},
+    },
     registry::{
         call::Call,
         kind::{Connect, Kind},
@@ -37,9 +41,16 @@ impl Connect for PodStream {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
+            if *self == Self::Log {
+                log_options::check(&call.query, call.name())?;
+            }
             let entry = core.get(kind, call.namespace(), call.name()).await?;
             let pod = core.value(kind, &entry).await?;
             let path = self.path(&call, &pod)?;
+            if *self == Self::Log && object::text(&pod, &["spec", "nodeName"]).is_empty() {
+                // Nothing was written yet, and nothing will be until the pod has a node.
+                return Ok(reply::text(204, ""));
+            }
             let node = node_address(core, &pod).await?;
             match self {
                 Self::Log => proxy::stream(core, &node, &path, &call).await,

@@ -22,7 +22,7 @@ const SCOPES: [&str; 7] = [
 const EXCLUSIVE: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
 const COMPUTE: [&str; 6] = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
 const MISPLACED: &str = "unsupported scope applied to resource";
-const MUST_EXIST: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+const MUST_EXIST: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
 
 /// ResourceQuotas.
 pub struct ResourceQuotas;
@@ -172,5 +172,7 @@ fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause
         seen.push(scope);
     }
     let pairs = EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| seen.contains(scope)));
-    pairs.for_each(|_| causes.push(Cause::invalid(list.path.as_str(), &shown, "conflicting scopes")));
+    // Upstream shows the other list here.
+    let scopes = spec.at("scopes");
+    pairs.for_each(|_| causes.push(Cause::invalid(list.path.as_str(), scopes.value, "conflicting scopes")));
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
-use super::configmap::immutable;
+use super::configmap::{decoded_length, immutable};
 use crate::{
     registry::{
         kind::{Column, Strategy, resource},
@@ -50,7 +50,7 @@ impl Strategy for Secrets {
             for fault in text::config_map_key(key) {
                 causes.push(Cause::invalid(format!("data[{key}]"), &json!(key), &fault));
             }
-            bytes += value.as_str().map_or(0, |text| text.len() / 4 * 3);
+            bytes += value.as_str().map_or(0, decoded_length);
         }
         if bytes > MAX_BYTES {
             causes.push(Cause::too_long("data", MAX_BYTES));
@@ -80,6 +80,7 @@ impl Strategy for Secrets {
         for key in needs {
             match object::at(object, &["data", key]).and_then(Value::as_str) {
                 None => causes.push(Cause::required(format!("data[{key}]"), "")),
+                Some("") if *key == "ssh-privatekey" => causes.push(Cause::required(format!("data[{key}]"), "")),
                 Some(encoded) if key.starts_with(".docker") => {
                     if let Some(fault) = json_fault(encoded) {
                         let hidden = json!("<secret contents redacted>");

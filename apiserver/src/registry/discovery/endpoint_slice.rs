@@ -10,7 +10,7 @@ use crate::registry::{
     core::endpoints::{is_own, shortened},
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::{address, field::Field, text},
+    validation::{address, field::Field, metadata, text},
 };
 
 /// EndpointSlices.
@@ -21,6 +21,7 @@ const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 /// Most zones or nodes that an endpoint may be meant for.
 const MAX_HINTS: usize = 8;
+const MAX_TOPOLOGY: usize = 16;
 
 impl Strategy for EndpointSlices {
     fn resource(&self) -> Resource {
@@ -38,80 +39,8 @@ impl Strategy for EndpointSlices {
         Generation::Spec
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let kind = object::text(object, &["addressType"]);
-        match kind {
-            "" => causes.push(Cause::required("addressType", "")),
-            "IPv4" | "IPv6" | "FQDN" => {}
-            other => causes.push(Cause::not_supported("addressType", &json!(other), &["FQDN", "IPv4", "IPv6"])),
-        }
-        let endpoints = object::list(object, &["endpoints"]);
-        let too_many = |path: &str, count: usize, limit: usize| {
-            Cause::new("FieldValueTooMany", path, format!("Too many: {count}: must have at most {limit} items"))
-        };
-        if endpoints.len() > MAX_ENDPOINTS {
-            causes.push(too_many("endpoints", endpoints.len(), MAX_ENDPOINTS));
-        }
-        let ports = object::list(object, &["ports"]);
-        if ports.len() > MAX_PORTS {
-            causes.push(too_many("ports", ports.len(), MAX_PORTS));
-        }
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            let path = format!("endpoints[{index}].addresses");
-            let addresses = object::list(endpoint, &["addresses"]);
-            if addresses.is_empty() {
-                causes.push(Cause::required(path, "must contain at least 1 address"));
-                continue;
-            }
-            if addresses.len() > MAX_ADDRESSES {
-                causes.push(too_many(&path, addresses.len(), MAX_ADDRESSES));
-            }
-            for (place, address) in addresses.iter().enumerate() {
-                let text = address.as_str().unwrap_or_default();
-                let faults = match kind {
-                    "IPv4" => crate::registry::validation::text::ipv4(text),
-                    "IPv6" => crate::registry::validation::text::ipv6(text),
-                    "FQDN" => crate::registry::validation::text::dns1123_subdomain(text),
-                    _ => Vec::new(),
-                };
-                for fault in faults {
-                    causes.push(Cause::invalid(format!("{path}[{place}]"), address, &fault));
-                }
-                if matches!(kind, "IPv4" | "IPv6") && !is_own(object) {
-                    address::not_special(&Field::new(address, format!("{path}[{place}]")), causes);
-                }
-            }
-        }
-        let mut names: HashSet<&str> = HashSet::new();
-        for (index, port) in ports.iter().enumerate() {
-            let name = object::text(port, &["name"]);
-            if names.contains(&name) {
-                causes.push(Cause::duplicate(format!("ports[{index}].name"), &json!(name)));
-            }
-            names.insert(name);
-        }
-        for port in Field::new(object, "").items("ports") {
-            port.at("name").check_if_set(text::dns1123_label, causes);
-            port.at("protocol").needs_one_of(&["SCTP", "TCP", "UDP"], causes);
-            let number = port.at("port");
-            if let Some(own) = number.int() {
-                text::port_number(own).iter().for_each(|fault| number.invalid(fault, causes));
-            }
-            if let Some(protocol) = port.get("appProtocol") {
-                protocol.check(text::qualified_name, causes);
-            }
-        }
-        for endpoint in Field::new(object, "").items("endpoints") {
-            if let Some(node) = endpoint.get("nodeName") {
-                node.check(text::dns1123_subdomain, causes);
-            }
-            if let Some(host) = endpoint.get("hostname") {
-                host.check(text::dns1123_label, causes);
-            }
-            for (list, limit) in [("forZones", MAX_HINTS), ("forNodes", MAX_HINTS)] {
-                hints(&endpoint.at("hints"), list, limit, causes);
-            }
-        }
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        check(object, None, causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
@@ -121,6 +50,7 @@ impl Strategy for EndpointSlices {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        check(object, Some(old), causes);
         let new = object.get("addressType");
         if new != old.get("addressType") {
             causes.push(Cause::invalid("addressType", new.unwrap_or(&Value::Null), "field is immutable"));
@@ -172,10 +102,110 @@ impl Strategy for EndpointSlices {
     }
 }
 
-/// Checks for whom an endpoint is meant.
-fn hints(all: &Field<'_>, list: &str, limit: usize, causes: &mut Vec<Cause>) {
-    if all.count(list) > limit {
-        return all.at(list).too_many(all.count(list), limit, causes);
+/// Checks a slice; endpoints that were there before were taken under older rules, and are let be.
+fn check(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    whole.at("addressType").needs_one_of(&["FQDN", "IPv4", "IPv6"], causes);
+    ports(&whole, causes);
+    if old.is_some_and(|old| object::semantically_equal(object.get("endpoints"), old.get("endpoints"))) {
+        return;
+    }
+    let count = whole.count("endpoints");
+    if count > MAX_ENDPOINTS {
+        return whole.at("endpoints").too_many(count, MAX_ENDPOINTS, causes);
+    }
+    for endpoint in whole.items("endpoints") {
+        check_endpoint(&endpoint, whole.str("addressType"), is_own(object), causes);
+    }
+}
+
+fn ports(slice: &Field<'_>, causes: &mut Vec<Cause>) {
+    let count = slice.count("ports");
+    if count > MAX_PORTS {
+        return slice.at("ports").too_many(count, MAX_PORTS, causes);
+    }
+    let mut names: HashSet<&str> = HashSet::new();
+    for port in slice.items("ports") {
+        let name = port.at("name");
+        name.check_if_set(text::dns1123_label, causes);
+        if !names.insert(name.text()) {
+            causes.push(Cause::duplicate(name.path.as_str(), &json!(name.text())));
+        }
+        port.at("protocol").needs_one_of(&["SCTP", "TCP", "UDP"], causes);
+        let number = port.at("port");
+        if let Some(own) = number.int() {
+            text::port_number(own).iter().for_each(|fault| number.invalid(fault, causes));
+        }
+        if let Some(protocol) = port.get("appProtocol") {
+            protocol.check(text::qualified_name, causes);
+        }
+    }
+}
+
+fn check_endpoint(endpoint: &Field<'_>, kind: &str, own: bool, causes: &mut Vec<Cause>) {
+    let (addresses, count) = (endpoint.at("addresses"), endpoint.count("addresses"));
+    if count == 0 {
+        addresses.required("must contain at least 1 address", causes);
+    } else if count > MAX_ADDRESSES {
+        addresses.too_many(count, MAX_ADDRESSES, causes);
+    }
+    for address in endpoint.items("addresses") {
+        match kind {
+            "IPv4" => address.check(text::ipv4, causes),
+            "IPv6" => address.check(text::ipv6, causes),
+            "FQDN" => domain(&address, causes),
+            _ => {}
+        }
+        if matches!(kind, "IPv4" | "IPv6") && !own {
+            address::not_special(&address, causes);
+        }
+    }
+    if let Some(node) = endpoint.get("nodeName") {
+        node.check(text::dns1123_subdomain, causes);
+    }
+    let topology = endpoint.at("deprecatedTopology");
+    let count = endpoint.entries("deprecatedTopology").len();
+    if count > MAX_TOPOLOGY {
+        topology.too_many(count, MAX_TOPOLOGY, causes);
+    }
+    metadata::labels(Some(topology.value), &topology.path, causes);
+    if let Some(host) = endpoint.get("hostname") {
+        host.check(text::dns1123_label, causes);
+    }
+    let meant = endpoint.at("hints");
+    if hints(&meant, "forZones", text::label_value, causes) {
+        hints(&meant, "forNodes", text::dns1123_subdomain, causes);
+    }
+}
+
+/// Checks a name of a host that says where it is.
+fn domain(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !name.needs_text(causes) {
+        return;
+    }
+    let own = name.text().strip_suffix('.').unwrap_or(name.text());
+    let faults = text::dns1123_subdomain(own);
+    if !faults.is_empty() {
+        return causes.push(Cause::invalid(name.path.as_str(), &json!(own), &faults.join(",")));
+    }
+    if !own.contains('.') {
+        let why = "should be a domain with at least two segments separated by dots";
+        return causes.push(Cause::invalid(name.path.as_str(), &json!(own), why));
+    }
+    for label in own.split('.') {
+        let faults = text::dns1123_label(label);
+        if !faults.is_empty() {
+            causes.push(Cause::invalid(name.path.as_str(), &json!(label), &faults.join(",")));
+        }
+    }
+}
+
+/// Checks for whom an endpoint is meant; answers whether there are few enough.
+fn hints(all: &Field<'_>, list: &str, rule: fn(&str) -> text::Faults, causes: &mut Vec<Cause>) -> bool {
+    let count = all.count(list);
+    if count > MAX_HINTS {
+        all.at(list).too_many(count, MAX_HINTS, causes);
+        return false;
     }
     let mut seen: HashSet<&str> = HashSet::new();
     for hint in all.items(list) {
@@ -183,6 +213,58 @@ fn hints(all: &Field<'_>, list: &str, limit: usize, causes: &mut Vec<Cause>) {
         if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.insert(name.text());
+        seen.push(name.text());
+        name.check(rule, causes);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(slice: Value, old: Option<Value>) -> Vec<String> {
+        let mut causes = Vec::new();
+        check(&slice, old.as_ref(), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn endpoints_of_old_are_let_be() {
+        let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}]});
+        assert_eq!(
+            faults(slice.clone(), None),
+            [
+                r#"endpoints[0].addresses[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)"#
+            ]
+        );
+        assert_eq!(faults(slice.clone(), Some(slice)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_domain_has_two_parts() {
+        let of = |name: &str| faults(json!({"addressType": "FQDN", "endpoints": [{"addresses": [name]}]}), None);
+        assert_eq!(of("a.example."), Vec::<String>::new());
+        assert_eq!(
+            of("a"),
+            [
+                r#"endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots"#
+            ]
+        );
+        assert_eq!(of(""), ["endpoints[0].addresses[0]: Required value"]);
+    }
+
+    #[test]
+    fn ports_come_before_endpoints() {
+        let slice = json!({"addressType": "IPv4", "endpoints": [{"addresses": []}],
+            "ports": [{"name": "a", "protocol": "TCP"}, {"name": "a", "protocol": "X"}]});
+        assert_eq!(
+            faults(slice, None),
+            [
+                r#"ports[1].name: Duplicate value: "a""#,
+                r#"ports[1].protocol: Unsupported value: "X": supported values: "SCTP", "TCP", "UDP""#,
+                "endpoints[0].addresses: Required value: must contain at least 1 address",
+            ]
+        );
     }
 }

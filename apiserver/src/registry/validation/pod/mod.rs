@@ -109,18 +109,25 @@ fn spec(object: &Value, at: &[&str], path: &str, pod: Option<&str>, causes: &mut
 /// Checks a pod template at `at`, which messages call `path`.
 pub fn template(object: &Value, at: &[&str], path: &str, causes: &mut Vec<Cause>) {
     let found = object::at(object, at).unwrap_or(&Value::Null);
-    let of = |key: &str| object::at(found, &["metadata", key]);
-    metadata::labels(of("labels"), &format!("{path}.labels"), causes);
-    metadata::annotations(of("annotations"), &format!("{path}.annotations"), causes);
+    template_metadata(found, path, causes);
     let whole = Field::new(found, path);
     let own = whole.at("metadata").at("annotations");
-    annotations::check(&own, &whole.at("spec"), &format!("{path}.annotations"), causes);
     spec(found, &["spec"], &format!("{path}.spec"), None, causes);
     let spec = whole.at("spec");
     annotations::agree(&own, &spec, causes);
     if spec.count("ephemeralContainers") > 0 {
         spec.at("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template", causes);
     }
+}
+
+/// Checks labels and annotations of the pod template `found`.
+pub fn template_metadata(found: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let of = |key: &str| object::at(found, &["metadata", key]);
+    metadata::labels(of("labels"), &format!("{path}.labels"), causes);
+    metadata::annotations(of("annotations"), &format!("{path}.annotations"), causes);
+    let whole = Field::new(found, path);
+    let own = whole.at("metadata").at("annotations");
+    annotations::check(&own, &whole.at("spec"), &format!("{path}.annotations"), causes);
 }
 
 /// Checks what may not be in a pod that is just made.

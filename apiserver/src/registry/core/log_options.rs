@@ -1,0 +1,58 @@
+//! What a client may ask of a log, checked before the pod is looked for.
+
+use martello_api::status::{ApiError, Cause};
+use serde_json::json;
+
+use crate::http::query::Query;
+
+/// Checks what is asked of the log of the pod `name`.
+pub fn check(query: &Query, name: &str) -> Result<(), ApiError> {
+    let (tail, limit, since) =
+        (number(query, "tailLines")?, number(query, "limitBytes")?, number(query, "sinceSeconds")?);
+    let mut causes = Vec::new();
+    let mut above = |key: &str, given: Option<i64>, least: i64, why: &str| {
+        if let Some(own) = given.filter(|own| *own < least) {
+            causes.push(Cause::invalid(key, &json!(own), why));
+        }
+    };
+    above("tailLines", tail, 0, "must be greater than or equal to 0");
+    above("limitBytes", limit, 1, "must be greater than 0");
+    let both = since.is_some() && !query.get("sinceTime").is_empty();
+    if !both {
+        above("sinceSeconds", since, 1, "must be greater than 0");
+    }
+    if both {
+        causes.push(Cause::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+    }
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "PodLogOptions", name, causes)) }
+}
+
+fn number(query: &Query, key: &str) -> Result<Option<i64>, ApiError> {
+    if !query.has(key) {
+        return Ok(None);
+    }
+    let text = query.get(key);
+    let fault = || ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
+    text.parse().map(Some).map_err(|_| fault())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_of_log_is_a_number_in_its_bounds() {
+        let fault = |query: &str| check(&Query::parse(query), "p").err().map(|error| error.message);
+        assert_eq!(fault("tailLines=0&limitBytes=1&sinceSeconds=1"), None);
+        assert_eq!(
+            fault("tailLines=-1&limitBytes=0&sinceSeconds=0").unwrap(),
+            "PodLogOptions \"p\" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, \
+             limitBytes: Invalid value: 0: must be greater than 0, sinceSeconds: Invalid value: 0: must be greater than 0]"
+        );
+        assert_eq!(
+            fault("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z").unwrap(),
+            "PodLogOptions \"p\" is invalid: : Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+        );
+        assert_eq!(fault("tailLines=x").unwrap(), "strconv.ParseInt: parsing \"x\": invalid syntax");
+    }
+}
