@@ -127,7 +127,7 @@ impl Runtime for FakeRuntime {
         no()
     }
 
-    fn attach<'a>(&'a self, _: &'a str, _: &'a str) -> Answer<'a, ExecSession> {
+    fn attach<'a>(&'a self, _: &'a str, _: &'a str, _: bool) -> Answer<'a, ExecSession> {
         no()
     }
 

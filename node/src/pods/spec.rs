@@ -86,6 +86,7 @@ pub fn container(pod: &Pod, container: &Container, parts: Parts<'_>) -> Result<C
         allow_privilege_escalation: context.allow_privilege_escalation == Some(true),
         terminal: container.tty == Some(true),
         stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
         log_path: log_path(&container.name, parts.attempt),
         seccomp: seccomp(pod, container)?,
         oom_score_adj: oom_score_adj(pod, container, parts.node_memory_bytes),

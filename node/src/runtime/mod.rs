@@ -74,8 +74,8 @@ pub trait Runtime: Send + Sync {
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>>;
     /// Runs a process in a running container.
     fn exec<'a>(&'a self, pod_uid: &'a str, id: &'a str, spec: ExecSpec) -> Answer<'a, ExecSession>;
-    /// Connects to the standard streams of a running container.
-    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ExecSession>;
+    /// Connects to the standard streams of a running container; to its input only where `stdin` says so.
+    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str, stdin: bool) -> Answer<'a, ExecSession>;
     /// What happens from now on.
     fn events(&self) -> tokio::sync::broadcast::Receiver<RuntimeEvent>;
     /// A TCP connection to a pod's address, from inside the pod network.

@@ -84,6 +84,9 @@ pub struct ContainerSpec {
     pub terminal: bool,
     /// Standard input stays open (otherwise it is `/dev/null`).
     pub stdin: bool,
+    /// Standard input ends with the first caller who was attached to it; a terminal's doesn't.
+    #[serde(default)]
+    pub stdin_once: bool,
     /// Where the log goes: a file name or relative path below the pod's log directory.
     pub log_path: PathBuf,
     /// Which filter of system calls applies.

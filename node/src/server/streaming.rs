@@ -65,7 +65,8 @@ impl Site {
         let id = self.running(&uid, container).await?;
         let wanted = wanted(query)?;
         let runtime = Arc::clone(&self.context.runtime);
-        command(request, wanted, async move { runtime.attach(&uid, &id).await })
+        let stdin = wanted.stdin;
+        command(request, wanted, async move { runtime.attach(&uid, &id, stdin).await })
     }
 
     /// One connection to a port of a pod, as it is: for the API server, which speaks HTTP over it.
@@ -128,9 +129,11 @@ impl Site {
                     let all = forwards.into_iter().map(|(port, data, error)| {
                         forward::one(Arc::clone(&runtime), uid.clone(), Some(port), data, error)
                     });
+                    tokio::pin!(pump);
                     tokio::select! {
-                        () = pump => {}
-                        _ = futures::future::join_all(all) => {}
+                        () = &mut pump => {}
+                        // What they said last is still to be sent.
+                        _ = futures::future::join_all(all) => pump.await,
                     }
                 });
                 Ok(response)

@@ -75,7 +75,9 @@ where
     let (error, peer) = tokio::io::duplex(BUFFER);
     peers.insert(ERROR, peer);
     let streams = Streams { stdin, stdout, stderr, error, resize };
-    (streams, move_channels(socket(io).await, peers, vec![STDOUT, STDERR, ERROR]))
+    // How it ended is the last word: there are clients who close what was written once they have heard it.
+    let outputs = Outputs { first: Vec::new(), together: vec![STDOUT, STDERR], last: Some(ERROR) };
+    (streams, move_channels(socket(io).await, peers, outputs))
 }
 
 /// Serves the channels of a port-forward on `io`: two per port, the second of which tells errors.
@@ -84,18 +86,19 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut peers = BTreeMap::new();
-    let mut forwards = Vec::new();
+    let (mut forwards, mut first) = (Vec::new(), Vec::new());
     for (port, number) in ports.iter().zip((0u8..=254).step_by(2)) {
-        let (mut data, data_peer) = tokio::io::duplex(BUFFER);
-        let (mut error, error_peer) = tokio::io::duplex(BUFFER);
-        // Each channel begins with its port; the buffers are larger than that.
-        data.write_all(&port.to_le_bytes()).await.ok();
-        error.write_all(&port.to_le_bytes()).await.ok();
-        peers.insert(number, data_peer);
-        peers.insert(number + 1, error_peer);
+        let (data, data_peer) = tokio::io::duplex(BUFFER);
+        let (error, error_peer) = tokio::io::duplex(BUFFER);
+        // Each channel begins with its port, in a message of its own.
+        let [low, high] = port.to_le_bytes();
+        for (channel, peer) in [(number, data_peer), (number + 1, error_peer)] {
+            first.push(Message::Binary(Bytes::copy_from_slice(&[channel, low, high])));
+            peers.insert(channel, peer);
+        }
         forwards.push((*port, data, error));
     }
-    let outputs: Vec<u8> = peers.keys().copied().collect();
+    let outputs = Outputs { first, together: peers.keys().copied().collect(), last: None };
     (forwards, move_channels(socket(io).await, peers, outputs))
 }
 
@@ -137,24 +140,46 @@ where
     })
 }
 
+/// What is sent, in which order.
+struct Outputs {
+    /// Messages before all others.
+    first: Vec<Message>,
+    /// Channels whose messages are sent as they come.
+    together: Vec<u8>,
+    /// The channel that is sent when those have ended.
+    last: Option<u8>,
+}
+
 /// Moves bytes between channels and the socket until all outputs have ended or the peer has gone.
-async fn move_channels<S>(socket: WebSocketStream<S>, peers: BTreeMap<u8, DuplexStream>, outputs: Vec<u8>)
+async fn move_channels<S>(socket: WebSocketStream<S>, peers: BTreeMap<u8, DuplexStream>, outputs: Outputs)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sink, source) = socket.split();
+    let (mut sink, source) = socket.split();
+    for message in outputs.first {
+        if sink.send(message).await.is_err() {
+            return;
+        }
+    }
     let (messages, waiting) = mpsc::channel(MOST_WAITING);
     let mut inputs = BTreeMap::new();
     let mut readers = JoinSet::new();
+    let mut last = None;
     for (number, peer) in peers {
         let (output, input) = tokio::io::split(peer);
         inputs.insert(number, input);
-        if outputs.contains(&number) {
+        if outputs.together.contains(&number) {
             readers.spawn(send_channel(number, output, messages.clone()));
+        } else if outputs.last == Some(number) {
+            last = Some((number, output));
         }
     }
-    drop(messages);
-    let ended = async move { while readers.join_next().await.is_some() {} };
+    let ended = async move {
+        while readers.join_next().await.is_some() {}
+        if let Some((number, output)) = last {
+            send_channel(number, output, messages).await;
+        }
+    };
     let send = send_all(sink, waiting);
     let receive = receive_all(source, inputs).fuse();
     tokio::pin!(receive);
@@ -260,17 +285,43 @@ mod tests {
         let mut typed = String::new();
         streams.stdin.take().unwrap().read_to_string(&mut typed).await.unwrap();
         assert_eq!(typed, "hello");
-        streams.stdout.take().unwrap().write_all(b"out").await.unwrap();
+        let mut stdout = streams.stdout.take().unwrap();
+        stdout.write_all(b"out").await.unwrap();
         streams.finish(&Outcome::Exited(0)).await;
+        stdout.write_all(b" and more").await.unwrap();
+        drop(stdout);
         let mut got = Vec::new();
         while let Some(Ok(message)) = client.next().await {
             if let Message::Binary(data) = message {
                 got.push(data);
             }
         }
-        assert!(got.contains(&Bytes::from_static(b"\x01out")));
-        assert!(got.contains(&Bytes::from_static(b"\x03{\"metadata\":{},\"status\":\"Success\"}")));
+        let (end, said) = got.split_last().unwrap();
+        assert_eq!(end, &Bytes::from_static(b"\x03{\"metadata\":{},\"status\":\"Success\"}"));
+        assert!(said.iter().all(|message| message.first() == Some(&STDOUT)), "the end comes last");
+        let out: Vec<u8> = said.iter().flat_map(|message| message.iter().skip(1).copied()).collect();
+        assert_eq!(out, b"out and more");
         assert!(got.iter().all(|message| message.first() != Some(&CLOSE)), "only clients end single channels");
+        pump.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn each_channel_of_a_port_begins_with_its_number_in_a_message_of_its_own() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let (forwards, pump) = ports(here, &[0x1234]).await;
+        let pump = tokio::spawn(pump);
+        for (_, mut data, error) in forwards {
+            data.write_all(b"answer").await.unwrap();
+            drop((data, error));
+        }
+        let mut client = client(there).await;
+        let mut got = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            if let Message::Binary(data) = message {
+                got.push(data);
+            }
+        }
+        assert_eq!(got, [&b"\x00\x34\x12"[..], b"\x01\x34\x12", b"\x00answer"]);
         pump.await.unwrap();
     }
 

@@ -141,6 +141,7 @@ impl Node {
             allow_privilege_escalation: false,
             terminal: false,
             stdin: false,
+            stdin_once: false,
             log_path: format!("{id}/0.log").into(),
             seccomp: Seccomp::RuntimeDefault,
             oom_score_adj: 0,

@@ -20,6 +20,7 @@ pub(crate) const ALL: &[(&str, u32)] = &[
     ("pods_talk_and_services_answer", 1),
     ("files_belong_to_the_pod", 1),
     ("terminals_work", 1),
+    ("input_for_one_caller_ends_with_it", 1),
     ("what_cannot_start_leaves_nothing", 1),
 ];
 
@@ -36,6 +37,7 @@ pub(crate) fn run(name: &str, state_dir: &Path, phase: Option<&str>) {
         "pods_talk_and_services_answer" => with_node(state_dir, network),
         "files_belong_to_the_pod" => with_node(state_dir, files),
         "terminals_work" => with_node(state_dir, terminals),
+        "input_for_one_caller_ends_with_it" => with_node(state_dir, input_once),
         "what_cannot_start_leaves_nothing" => with_node(state_dir, failures),
         other => panic!("no scenario {other}"),
     }
@@ -121,6 +123,33 @@ async fn exec(node: Node) {
     drop(stdin);
     assert_eq!(read(session.stdout.unwrap()).await, "over and back");
     assert_eq!(session.exit.await.unwrap().code, 0);
+}
+
+async fn input_once(node: Node) {
+    node.pod("pod-a").await;
+    for (id, stdin_once) in [("once", true), ("open", false)] {
+        let mut spec = node.spec("pod-a", id, "cat; echo over").await;
+        (spec.stdin, spec.stdin_once) = (true, stdin_once);
+        node.start_spec("pod-a", spec).await;
+        // Who only listens leaves the input to others.
+        let listener = node.runtime.attach("pod-a", id, false).await.unwrap();
+        assert!(listener.stdin.is_none());
+        drop(listener);
+        let caller = node.runtime.attach("pod-a", id, true).await.unwrap();
+        let mut stdin = tokio::fs::File::from_std(std::fs::File::from(caller.stdin.unwrap()));
+        stdin.write_all(b"said\n").await.unwrap();
+        stdin.flush().await.unwrap();
+        drop(stdin);
+        node.says(id, "said").await;
+    }
+    let (exit, _) = node.ended("pod-a", "once").await;
+    assert_eq!(exit.code, 0);
+    assert!(node.log("pod-a", "once").contains("over"));
+    let again = node.runtime.attach("pod-a", "open", true).await.unwrap();
+    let mut stdin = tokio::fs::File::from_std(std::fs::File::from(again.stdin.unwrap()));
+    stdin.write_all(b"more\n").await.unwrap();
+    stdin.flush().await.unwrap();
+    node.says("open", "more").await;
 }
 
 async fn logs(node: Node) {
@@ -369,7 +398,7 @@ async fn terminals(node: Node) {
     );
     assert_eq!(session.exit.await.unwrap().code, 0);
 
-    let attached = node.runtime.attach("pod-a", "main").await.unwrap();
+    let attached = node.runtime.attach("pod-a", "main", true).await.unwrap();
     let mut stdin = tokio::fs::File::from_std(std::fs::File::from(attached.stdin.unwrap()));
     stdin.write_all(b"words\n").await.unwrap();
     stdin.flush().await.unwrap();

@@ -146,11 +146,11 @@ impl Runtime for LocalRuntime {
         .boxed()
     }
 
-    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ExecSession> {
+    fn attach<'a>(&'a self, pod_uid: &'a str, id: &'a str, stdin: bool) -> Answer<'a, ExecSession> {
         async move {
             let link = self.inner.known(pod_uid)?;
             let attempt = format!("attach to container {id}");
-            let request = Request::Attach { id: id.to_owned() };
+            let request = Request::Attach { id: id.to_owned(), stdin };
             let opened = blocking(attempt.clone(), move || {
                 let (mut streams, mut theirs) = Streams::pipes(false)?;
                 theirs.remove(0);

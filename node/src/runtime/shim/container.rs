@@ -155,6 +155,15 @@ impl Container {
         matches!(self.status.state, ContainerState::Running { .. })
     }
 
+    /// Its standard input, for a caller who writes to it. Where it is for one caller only, the caller gets the pipe
+    /// itself, and closes it; a terminal stays open.
+    pub(super) fn input_for_a_caller(&mut self) -> std::io::Result<Option<OwnedFd>> {
+        if self.spec.stdin_once && !self.spec.terminal {
+            return Ok(self.input.take());
+        }
+        self.input.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+
     /// Runs a process in it; returns it, and the terminal if it has one.
     pub(super) fn exec(
         &self,

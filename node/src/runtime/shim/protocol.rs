@@ -58,7 +58,12 @@ pub(crate) enum Request {
     /// Run a process. File descriptors without a terminal: stdin, stdout, stderr.
     Exec { id: String, spec: ExecSpec },
     /// Follow the streams of a container. File descriptors: where stdout and stderr go.
-    Attach { id: String },
+    Attach {
+        id: String,
+        /// Whether the caller writes to standard input.
+        #[serde(default)]
+        stdin: bool,
+    },
     /// Every event from now on.
     Subscribe,
     /// Connect to a port on the pod's loopback.

@@ -35,11 +35,11 @@ impl Shim {
                 self.set_awaits(number, Awaits::Exec);
                 Ok(Some((Response::Running, terminal.into_iter().collect())))
             }
-            Request::Attach { id } => {
+            Request::Attach { id, stdin } => {
                 let container = self.containers.get_mut(&id).filter(|container| container.is_running());
                 let container = container.ok_or_else(|| not_running(&id))?;
                 container.followers.extend([Stream::Stdout, Stream::Stderr].into_iter().zip(fds));
-                let input = container.input.as_ref().map(OwnedFd::try_clone).transpose().attempt("copy the input")?;
+                let input = if stdin { container.input_for_a_caller().attempt("copy the input")? } else { None };
                 self.set_awaits(number, Awaits::End(id));
                 Ok(Some((Response::Running, input.into_iter().collect())))
             }
