@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::http::query::Query;
 
 /// Checks what is asked of the log of the pod `name`.
-pub fn check(query: &Query, name: &str) -> Result<(), ApiError> {
+pub(super) fn check(query: &Query, name: &str) -> Result<(), ApiError> {
     let (tail, limit, since) =
         (number(query, "tailLines")?, number(query, "limitBytes")?, number(query, "sinceSeconds")?);
     let mut causes = Vec::new();

@@ -54,7 +54,7 @@ pub fn unique(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         }
         seen.insert(own);
     }
-    let mut seen: Vec<(&str, i64)> = Vec::new();
+    let mut seen: HashSet<(&str, i64)> = HashSet::new();
     for port in &ports {
         let own = (port.str("protocol"), port.at("port").int().unwrap_or(0));
         if seen.contains(&own) {

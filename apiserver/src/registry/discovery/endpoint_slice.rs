@@ -213,7 +213,7 @@ fn hints(all: &Field<'_>, list: &str, rule: fn(&str) -> text::Faults, causes: &m
         if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         name.check(rule, causes);
     }
     true
