@@ -130,7 +130,13 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
             return observed.done(reply);
         }
     };
-    let headers = std::mem::take(request.headers_mut());
+    let mut headers = std::mem::take(request.headers_mut());
+    if let Some(host) = request.uri().authority().filter(|_| !headers.contains_key(header::HOST))
+        && let Ok(host) = HeaderValue::from_str(host.as_str())
+    {
+        // HTTP/2 names the host elsewhere.
+        headers.insert(header::HOST, host);
+    }
     let mut decided = authorize(core, &user, &info, &query, switches);
     if decided.is_err() && user.node_name().is_some() && core.unsettled.settled().await {
         decided = authorize(core, &user, &info, &query, switches);
@@ -151,7 +157,8 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         Err(error) => return observed.done(reply::failure(&error)),
     };
     let notes = Arc::default();
-    let passed = Passed { user, info, query, headers, permit, upgrade, now, notes: Arc::clone(&notes) };
+    let address = origin.address;
+    let passed = Passed { user, info, query, headers, permit, upgrade, now, notes: Arc::clone(&notes), address };
     let served = handle(core, passed, request).await;
     drop(seat);
     let mut reply = served.unwrap_or_else(|(error, warnings)| {
@@ -205,6 +212,7 @@ struct Passed {
     upgrade: Option<Takeover>,
     now: jiff::Timestamp,
     notes: Arc<Mutex<Vec<Note>>>,
+    address: Option<SocketAddr>,
 }
 
 /// A failure, and what the client is told besides.
@@ -262,7 +270,7 @@ fn authorize(
 
 async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
     let plain = |error: ApiError| (error, Vec::new());
-    let Passed { user, info, query, headers, permit, upgrade, now, notes } = passed;
+    let Passed { user, info, query, headers, permit, upgrade, now, notes, address } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
@@ -322,6 +330,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         warnings: Arc::clone(&warnings),
         notes,
         upgrade: Mutex::new(upgrade),
+        address,
         connects: ConnectOptions::default(),
         headers,
         method,

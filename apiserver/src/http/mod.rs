@@ -5,6 +5,7 @@ pub mod compress;
 pub mod documents;
 pub mod door;
 pub mod extension;
+pub mod failed;
 pub mod health;
 pub mod info;
 pub mod negotiate;

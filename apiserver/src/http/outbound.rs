@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     body::{BoxError, ReplyBody},
+    failed::{dialed, untrusted},
     reply::Reply,
 };
 use crate::server::{Busy, Core, NodeIo};
@@ -22,7 +23,7 @@ use crate::server::{Busy, Core, NodeIo};
 /// How long a connection may take to be made, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that belong to one connection, not to the request.
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -31,7 +32,6 @@ const HOP_BY_HOP: [&str; 9] = [
     "te",
     "trailer",
     "transfer-encoding",
-    "content-length",
 ];
 
 /// A connection to somebody else.
@@ -41,7 +41,7 @@ pub type Io = Box<dyn NodeIo>;
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
     /// No connection.
-    #[error("dial tcp {address}: {source}")]
+    #[error("{}", dialed(address, source))]
     Dial {
         /// Where.
         address: String,
@@ -49,6 +49,9 @@ pub enum OutboundError {
         #[source]
         source: std::io::Error,
     },
+    /// No TLS.
+    #[error("{}", untrusted(.0))]
+    Handshake(#[source] std::io::Error),
     /// It took too long.
     #[error("dial tcp {0}: i/o timeout")]
     Slow(String),
@@ -78,9 +81,7 @@ pub async fn tcp(host: &str, port: u16) -> Result<Io, OutboundError> {
 pub async fn tls(io: Io, config: Arc<ClientConfig>, name: &str) -> Result<Io, OutboundError> {
     let server = ServerName::try_from(name.to_owned()).map_err(|_| OutboundError::Name(name.to_owned()))?;
     let shaken = tokio::time::timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(server, io)).await;
-    let stream = shaken
-        .map_err(|_| OutboundError::Slow(name.to_owned()))?
-        .map_err(|source| OutboundError::Dial { address: name.to_owned(), source })?;
+    let stream = shaken.map_err(|_| OutboundError::Slow(name.to_owned()))?.map_err(OutboundError::Handshake)?;
     Ok(Box::new(stream))
 }
 
@@ -108,7 +109,7 @@ pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
         let own = HOP_BY_HOP.contains(&name.as_str()) && !(upgrades && name == header::CONNECTION);
         let identity = name == header::AUTHORIZATION
             || ["impersonate-", "x-remote-"].iter().any(|prefix| name.as_str().starts_with(prefix));
-        if !own && !identity && name != header::HOST {
+        if !own && !identity && name != header::HOST && name != header::CONTENT_LENGTH {
             passed.append(name.clone(), value.clone());
         }
     }

@@ -30,20 +30,22 @@ pub fn is_page(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("text/html") && text(header::CONTENT_ENCODING).is_empty() && length <= MAX_PAGE_BYTES
 }
 
-/// A link as it must be to lead through the proxy at `prefix`. `hosts` are those that the server behind may call itself.
+/// A link as it must be to lead through the proxy at `prefix`. Of `hosts` the first is the server behind as it is reached,
+/// the others are what the client calls this server: a link to one of those stays one.
 #[must_use]
 pub fn link(link: &str, prefix: &str, hosts: &[&str]) -> String {
-    let own = hosts.iter().find_map(|host| {
+    let own = hosts.iter().enumerate().find_map(|(index, host)| {
         let rest = ["http://", "https://", "//"].iter().find_map(|scheme| link.strip_prefix(scheme))?;
         let rest = rest.strip_prefix(host)?;
-        (rest.is_empty() || rest.starts_with(['/', '?', '#'])).then_some(rest)
+        let origin = if index == 0 { "" } else { link.strip_suffix(rest)? };
+        (rest.is_empty() || rest.starts_with(['/', '?', '#'])).then_some((origin, rest))
     });
-    let path = own.unwrap_or(link);
+    let (origin, path) = own.unwrap_or(("", link));
     let absolute = path.starts_with('/') && !path.starts_with("//");
     if !(absolute || (own.is_some() && !path.starts_with("//"))) || path.starts_with(prefix) {
         return link.to_owned();
     }
-    format!("{prefix}{}{path}", if absolute { "" } else { "/" })
+    format!("{origin}{prefix}{}{path}", if absolute { "" } else { "/" })
 }
 
 /// Rewrites `Location`.
@@ -129,11 +131,12 @@ mod tests {
 
     #[test]
     fn links_to_the_root_lead_through_the_proxy() {
-        let rewritten = |html: &str| page(html, "/proxy/p", &["10.0.0.1:80"]);
+        let rewritten = |html: &str| page(html, "/proxy/p", &["10.0.0.1:80", "us:6443"]);
         assert_eq!(rewritten(r#"<a href="/rewriteme">test</a>"#), r#"<a href="/proxy/p/rewriteme">test</a>"#);
         assert_eq!(rewritten("<img src='/a>b' alt=\"/c\"><p>/d</p>"), "<img src='/proxy/p/a>b' alt=\"/c\"><p>/d</p>");
         assert_eq!(rewritten("<a href=/x class=y>"), "<a href=/proxy/p/x class=y>");
         assert_eq!(rewritten("<a href=\"http://10.0.0.1:80/x\">"), "<a href=\"/proxy/p/x\">");
+        assert_eq!(rewritten("<a href=\"http://us:6443/x\">"), "<a href=\"http://us:6443/proxy/p/x\">");
         for same in
             ["<a href=\"x\">", "<a href=\"//cdn/x\">", "<a href=\"http://other/x\">", "<a href=\"/proxy/p/x\">", "<"]
         {

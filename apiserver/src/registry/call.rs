@@ -46,6 +46,8 @@ pub struct Call {
     pub upgrade: Mutex<Option<Takeover>>,
     /// What a call that connects asks for, as policies and webhooks let it pass.
     pub connects: ConnectOptions,
+    /// From where it comes, for calls that are passed on; none for our own components.
+    pub address: Option<std::net::SocketAddr>,
     /// Headers of the request, for calls that are passed on.
     pub headers: http::HeaderMap,
     /// Method of the request.

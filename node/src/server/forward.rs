@@ -64,18 +64,10 @@ pub async fn one(
     error.shutdown().await.ok();
 }
 
-/// Joins a connection as it is with a new one to `port` on the pod's loopback; without one it just ends.
-pub async fn raw(runtime: Arc<dyn Runtime>, pod_uid: String, port: u16, caller: impl AsyncRead + AsyncWrite) {
-    match runtime.dial_loopback(&pod_uid, port).await {
-        Ok(connection) => join(caller, connection).await,
-        Err(cause) => tracing::debug!(pod = pod_uid, port, error = full(&cause), "a pod did not take a connection"),
-    }
-}
-
 /// Copies both ways until the pod has said all. A caller that has said all still gets its answer; one that has not is
 /// not waited for: kubectl before 1.30 keeps its side open until it is told, on the stream for errors, that this is over.
 /// Either side may end it at any time; that's no error.
-async fn join(caller: impl AsyncRead + AsyncWrite, pod: impl AsyncRead + AsyncWrite) {
+pub async fn join(caller: impl AsyncRead + AsyncWrite, pod: impl AsyncRead + AsyncWrite) {
     let (mut from_caller, mut to_caller) = tokio::io::split(caller);
     let (mut from_pod, mut to_pod) = tokio::io::split(pod);
     let asking = async {

@@ -63,7 +63,7 @@ async fn route(site: Arc<Site>, request: Request<Incoming>) -> Result<Response<B
         }
         ["portForward", namespace, pod] => site.forward(namespace, pod, None, &query, request),
         ["portForward", namespace, pod, uid] => site.forward(namespace, pod, Some(uid), &query, request),
-        ["stream", namespace, pod, port] => site.stream(namespace, pod, port, request),
+        ["stream", namespace, pod, port] => site.stream(namespace, pod, port, request).await,
         _ => Err(Refusal::missing("404 page not found")),
     }
 }

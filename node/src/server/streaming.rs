@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use kube::ResourceExt as _;
 use martello_api::query::Query;
@@ -70,7 +70,7 @@ impl Site {
     }
 
     /// One connection to a port of a pod, as it is: for the API server, which speaks HTTP over it.
-    pub(super) fn stream(
+    pub(super) async fn stream(
         &self,
         namespace: &str,
         pod: &str,
@@ -81,8 +81,9 @@ impl Site {
         let uid = pod.uid().unwrap_or_default();
         let port: u16 = port.parse().map_err(|_| Refusal::bad(format!("{port:?} is no port")))?;
         let response = switch_stream(request.headers())?;
-        let runtime = Arc::clone(&self.context.runtime);
-        spawn_upgraded(&mut request, move |io| forward::raw(runtime, uid, port, io));
+        let dialed = self.context.runtime.dial_loopback(&uid, port).await;
+        let connection = dialed.map_err(|cause| Refusal(StatusCode::BAD_GATEWAY, full(&cause)))?;
+        spawn_upgraded(&mut request, move |io| forward::join(io, connection));
         Ok(response)
     }
 

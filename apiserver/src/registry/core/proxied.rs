@@ -72,19 +72,20 @@ impl Connect for Proxied {
         Box::pin(async move {
             let upgrades = call.headers.contains_key(header::UPGRADE);
             let prefix = prefix(kind, &call);
+            let asked = asked(call.name()).ok_or_else(|| self.malformed(call.name()))?;
+            let way = self.way(core, &call, &asked).await?;
             if call.rest.is_empty() && !upgrades && matches!(call.method, Method::GET | Method::HEAD) {
                 return Ok(to_root(&prefix, call.raw_query()));
             }
-            let asked = asked(call.name()).ok_or_else(|| self.malformed(call.name()))?;
-            let way = self.way(core, &call, &asked).await?;
             let unreachable = |error: outbound::OutboundError| {
                 ApiError::unavailable(format!("error trying to reach service: {error}"))
             };
             let (io, host) = connect(core, &way, &asked).await.map_err(unreachable)?;
-            let outgoing = outgoing(&call, &prefix, &host);
+            let outgoing = outgoing(&call, &prefix);
+            let asked_for = outgoing.host.clone();
             let answer = outbound::exchange(io, outgoing).await.map_err(unreachable)?;
             let client = call.upgrade.lock().take();
-            let hosts = [host.as_str()];
+            let hosts = [host.as_str(), asked_for.as_str()];
             let page = rewrite::is_page(answer.headers());
             if !page {
                 let mut reply = outbound::pass_back(core, answer, client);
@@ -192,13 +193,15 @@ fn to_root(prefix: &str, query: &str) -> Reply {
     reply
 }
 
-fn outgoing(call: &Call, prefix: &str, host: &str) -> Outgoing {
+fn outgoing(call: &Call, prefix: &str) -> Outgoing {
     let path = encoded(call.connects.path.trim_start_matches('/'));
     let query = if call.raw_query().is_empty() { String::new() } else { format!("?{}", call.raw_query()) };
     let mut headers = outbound::passed_on(&call.headers);
     // Pages are read to be rewritten.
     headers.remove(header::ACCEPT_ENCODING);
-    forwarded(&mut headers, &call.headers, &format!("{prefix}/{path}"));
+    forwarded(&mut headers, call, &format!("{prefix}/{path}"));
+    // What listens there sees the name by which the client knows this server, as upstream has it.
+    let host = call.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Outgoing {
         method: call.method.clone(),
         target: format!("/{path}{query}"),
@@ -208,11 +211,14 @@ fn outgoing(call: &Call, prefix: &str, host: &str) -> Outgoing {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, original: &HeaderMap, uri: &str) {
-    let host = original.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn forwarded(headers: &mut HeaderMap, call: &Call, uri: &str) {
     outbound::add(headers, "x-forwarded-uri", uri);
-    outbound::add(headers, "x-forwarded-host", host);
-    outbound::add(headers, "x-forwarded-proto", "https");
+    if let Some(address) = call.address {
+        let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+        let all = before.map_or(String::new(), |before| format!("{before}, ")) + &address.ip().to_string();
+        headers.remove("x-forwarded-for");
+        outbound::add(headers, "x-forwarded-for", &all);
+    }
 }
 
 /// A path as it is written in a request.
