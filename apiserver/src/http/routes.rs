@@ -40,7 +40,8 @@ pub async fn serve(
     }
     match path {
         "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths(core)})),
-        "/version" => reply::value(200, &super::negotiate::Accepted::default(), &version(core)),
+        // Indented for everybody, as programs without a JSON parser expect it.
+        "/version" => reply::json(200, serde_json::to_vec_pretty(&version(core)).unwrap_or_default()),
         "/metrics" => metrics(core),
         "/.well-known/openid-configuration" => openid(core),
         "/openid/v1/jwks" => {

@@ -6,13 +6,28 @@ use jiff::Timestamp;
 use martello_api::status::{ApiError, Cause};
 use serde_json::{Value, json};
 
-use super::{call::Call, kind::Kind, object, verbs::answer};
+use super::{
+    call::Call,
+    kind::{Column, Kind},
+    object,
+    verbs::answer,
+};
 
 /// Which part of the object a row carries.
 enum Include {
     None,
     Metadata,
     Object,
+}
+
+impl Include {
+    fn of(&self, version: &str, value: &Value) -> Value {
+        match self {
+            Include::None => Value::Null,
+            Include::Metadata => answer::metadata_only(version, value),
+            Include::Object => value.clone(),
+        }
+    }
 }
 
 fn include(call: &Call) -> Result<Include, ApiError> {
@@ -31,9 +46,28 @@ fn include(call: &Call) -> Result<Include, ApiError> {
 
 /// One object as a Table.
 pub fn of_one(kind: &Kind, call: &Call, version: &str, value: &Value) -> Result<Value, ApiError> {
+    of_list(kind, call, version, revision_of(value), std::slice::from_ref(value))
+}
+
+/// The scale of a built-in object as a Table. (That of a custom object has the columns of its kind.)
+pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Value, ApiError> {
+    const COLUMNS: [Column; 4] = [
+        Column::name(),
+        Column::text("Desired", "replicas is the desired number of instances for the scaled object.").integer(),
+        Column::text("Available", "replicas is the actual number of observed instances of the scaled object.")
+            .integer(),
+        Column::age(),
+    ];
+    let object = include(call)?.of(version, scale);
+    let count = |part| Value::from(object::int(scale, &[part, "replicas"]).unwrap_or(0));
+    let cells = json!([object::name(scale), count("spec"), count("status"), age(scale, call.now)]);
+    let columns = COLUMNS.iter().map(|column| definition(column, column.description)).collect();
+    Ok(table(version, revision_of(scale), columns, vec![json!({"cells": cells, "object": object})]))
+}
+
+fn revision_of(value: &Value) -> Value {
     let revision = object::text(value, &["metadata", "resourceVersion"]);
-    let metadata = if revision.is_empty() { json!({}) } else { json!({"resourceVersion": revision}) };
-    of_list(kind, call, version, metadata, std::slice::from_ref(value))
+    if revision.is_empty() { json!({}) } else { json!({"resourceVersion": revision}) }
 }
 
 /// Objects as a Table.
@@ -46,41 +80,39 @@ pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values:
     let rows: Vec<Value> = values
         .iter()
         .map(|value| {
-            let object = match include {
-                Include::None => Value::Null,
-                Include::Metadata => answer::metadata_only(version, value),
-                Include::Object => value.clone(),
-            };
-            let mut row = json!({"cells": kind.row(value, call.now), "object": object});
+            let mut row = json!({"cells": kind.row(value, call.now), "object": include.of(version, value)});
             if let (Value::Object(row), Some(condition)) = (&mut row, kind.row_condition(value)) {
                 row.insert("conditions".into(), json!([condition]));
             }
             row
         })
         .collect();
-    Ok(json!({
+    Ok(table(version, metadata, columns, rows))
+}
+
+fn table(version: &str, metadata: Value, columns: Vec<Value>, rows: Vec<Value>) -> Value {
+    json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": metadata,
         "columnDefinitions": columns,
         "rows": rows,
-    }))
+    })
 }
 
 fn columns_of(kind: &Kind) -> Vec<Value> {
-    kind.columns()
-        .iter()
-        .zip(kind.column_descriptions())
-        .map(|(column, description)| {
-            json!({
-                "name": column.name,
-                "type": column.kind,
-                "format": column.format,
-                "description": description,
-                "priority": column.priority,
-            })
-        })
-        .collect()
+    let described = kind.columns().iter().zip(kind.column_descriptions());
+    described.map(|(column, description)| definition(column, description)).collect()
+}
+
+fn definition(column: &Column, description: &str) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.kind,
+        "format": column.format,
+        "description": description,
+        "priority": column.priority,
+    })
 }
 
 /// Where load balancers are reached, in order and each once.

@@ -173,4 +173,13 @@ mod tests {
             "the provided IP (10.0.0.0) is not in the valid range. The range of valid IPs is 10.0.0.0/29"
         );
     }
+    #[test]
+    fn a_port_outside_the_range_is_refused_in_upstreams_words() {
+        let allocator = Allocator::new("10.0.0.0/29".parse().unwrap(), (30000, 30001));
+        let error = allocator.port("ns/x", Some(80), true).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "provided port is not in the valid range. The range of valid ports is 30000-30001"
+        );
+    }
 }

@@ -220,6 +220,38 @@ async fn tables_metadata_yaml_and_gzip_are_served() {
 }
 
 #[tokio::test]
+async fn an_object_of_a_namespaced_kind_has_no_path_outside_of_its_namespace() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    done(&admin.ask("POST", MAPS, config_map("one").to_string()).await.unwrap());
+    refused(&admin.ask("GET", "/api/v1/configmaps/one", "").await.unwrap(), 404, "NotFound");
+    refused(&admin.ask("GET", "/api/v1/pods/one/log", "").await.unwrap(), 404, "NotFound");
+    let made = admin.ask("POST", "/api/v1/configmaps", config_map("two").to_string()).await.unwrap();
+    refused(&made, 405, "MethodNotAllowed");
+    // A field selector's name is none of the path.
+    let listed = admin.ask("GET", "/api/v1/configmaps?fieldSelector=metadata.name%3Done", "").await.unwrap();
+    assert_eq!(done(&listed)["items"][0]["metadata"]["name"], "one");
+}
+
+#[tokio::test]
+async fn a_scale_is_shown_in_columns_of_its_own() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": {"app": "web"}}, "template": {
+        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "web", "image": "myapp:1.2.0"}]}}});
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    done(&admin.ask("POST", deployments, web.to_string()).await.unwrap());
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let scale = admin.ask_with("GET", &format!("{deployments}/web/scale"), &table, "").await.unwrap();
+    let scale = done(&scale);
+    let columns: Vec<&str> =
+        scale["columnDefinitions"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(scale["rows"][0]["cells"].as_array().unwrap()[..3], [json!("web"), json!(0), json!(0)]);
+}
+
+#[tokio::test]
 async fn a_deployment_makes_pods_and_takes_them_along() {
     let mut cluster = Cluster::start().await.unwrap();
     let client = cluster.client().await.unwrap();

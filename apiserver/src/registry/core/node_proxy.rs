@@ -69,7 +69,7 @@ impl PodStream {
             return Ok(with_query(format!("/portForward/{namespace}/{name}"), &query));
         }
         let asked = if self == Self::Log { call.query.get("container") } else { &call.connects.container };
-        let container = container(asked, name, pod, self)?;
+        let container = container(asked, name, pod)?;
         let phase = object::text(pod, &["status", "phase"]);
         if self != Self::Log && matches!(phase, "Succeeded" | "Failed") {
             return Err(ApiError::bad_request(format!(
@@ -90,7 +90,7 @@ fn with_query(path: String, query: &str) -> String {
 }
 
 /// The container that is meant: the one that is named, the only one, or the one that an annotation names.
-fn container(asked: &str, pod_name: &str, pod: &Value, stream: PodStream) -> Result<String, ApiError> {
+fn container(asked: &str, pod_name: &str, pod: &Value) -> Result<String, ApiError> {
     let names = |list: &str| -> Vec<&str> {
         object::list(pod, &["spec", list]).iter().map(|container| object::text(container, &["name"])).collect()
     };
@@ -116,10 +116,7 @@ fn container(asked: &str, pod_name: &str, pod: &Value, stream: PodStream) -> Res
     if known {
         return Ok(asked.to_owned());
     }
-    Err(match stream {
-        PodStream::Log => ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}")),
-        _ => ApiError::bad_request(format!("container {asked} not found in pod {pod_name}")),
-    })
+    Err(ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}")))
 }
 
 /// Where the agent of the pod's node listens.

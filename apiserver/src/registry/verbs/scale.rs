@@ -10,7 +10,7 @@ use super::{
     change::{Part, Plan, change, check_identity},
 };
 use crate::{
-    http::reply::Reply,
+    http::{negotiate::Form, reply::Reply},
     registry::{call::Call, codec, kind::Kind, object, table},
     server::Core,
 };
@@ -20,7 +20,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
     if call.verb == "get" {
         let entry = core.get(kind, call.namespace(), call.name()).await?;
         let object = core.value(kind, &entry).await?;
-        return answer::value(kind, call, 200, scale_of(kind, &object)?);
+        return told(kind, call, scale_of(kind, &object)?);
     }
     let options = if call.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
     let dry_run = call.dry_run(options)?;
@@ -50,7 +50,16 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         answer::Written::Unchanged(entry) => core.value(kind, &entry).await?,
         answer::Written::Only(object) => object,
     };
-    answer::value(kind, call, 200, scale_of(kind, &object)?)
+    told(kind, call, scale_of(kind, &object)?)
+}
+
+fn told(kind: &Kind, call: &Call, scale: Value) -> Result<Reply, ApiError> {
+    match &call.accepted.form {
+        Form::Table(version) if !kind.is_custom() => {
+            Ok(answer::encoded(call, 200, &table::of_scale(call, version, &scale)?))
+        }
+        _ => answer::value(kind, call, 200, scale),
+    }
 }
 
 /// What an applied scale says of its object: that is the number, and who may change which object.
