@@ -82,7 +82,8 @@ conversations:
 	cargo build --workspace --bins
 	tests/conversations.sh "$(DEV)/secctl" "$(REFERENCE)" "$(ONLY)" "$(VERBOSE)"
 
-# Real clients (helm, kubectl, …) do real work against a fresh server. They come from PyPI and npm. As root, pods run.
+# Real clients (Helm, kubectl, client libraries) do real work against a fresh server. They come from PyPI and npm.
+# As root, pods run. ONLY names some of them: make clients ONLY="helm kopf".
 .PHONY: clients
 clients:
 	@.ci/packages build clients

@@ -5,9 +5,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/clients/steps.sh
 . "$here/steps.sh"
 
-helm_program=$1
-kubectl_program=$2
-version=$(command "$helm_program" version --template '{{.Version}}')
+helm_program=$(type -P "$1")
+kubectl_program=$(type -P "$2")
+version=$("$helm_program" version --template '{{.Version}}')
 major=${version#v}
 minor=${major#*.}
 major=${major%%.*} minor=${minor%%.*}
@@ -15,8 +15,8 @@ namespace=helm-$major-$minor
 release=shop
 export HELM_CACHE_HOME=$SCRATCH/cache HELM_CONFIG_HOME=$SCRATCH/config HELM_DATA_HOME=$SCRATCH/data
 
-helm() { command "$helm_program" --namespace "$namespace" "$@"; }
-kubectl() { command "$kubectl_program" --cache-dir "$SCRATCH/kubectl" --namespace "$namespace" "$@"; }
+helm() { "$helm_program" --namespace "$namespace" "$@"; }
+kubectl() { "$kubectl_program" --cache-dir "$SCRATCH/kubectl" --namespace "$namespace" "$@"; }
 # Only where pods run is there anything to wait for.
 wait=()
 if [ "$PODS" = yes ]; then wait=(--wait --timeout 90s); fi
@@ -104,7 +104,7 @@ show() {
     says 'helm.sh/hook: pre-install' helm get hooks "$release"
     says "$release .* runs 1 of myapp:1.2.0" helm get notes "$release"
     says 'STATUS: deployed' helm status "$release"
-    says "$release[[:space:]]+$namespace" helm list --all-namespaces
+    says "${release}[[:space:]]+$namespace" helm list --all-namespaces
 }
 run_tests() { says 'Phase: +Succeeded' helm test "$release" --timeout 60s --logs; }
 uninstall() {

