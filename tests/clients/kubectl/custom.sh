@@ -62,7 +62,7 @@ custom_objects() {
     says 'Size: +5' kubectl describe widget one
     says "widget.$mine.example.com/one" kubectl get all
     says 'labeled' kubectl label widgets --all x=y
-    says 'condition met' kubectl wait --for=delete widget/none --timeout=1s
+    kubectl wait --for=delete widget/none --timeout=1s
     says 'deleted' kubectl delete widget one
 }
 custom_explained() {
