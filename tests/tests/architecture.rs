@@ -138,6 +138,30 @@ fn no_file_names_the_machine_it_was_written_on_or_its_reference_data() {
     }
 }
 
+/// Where a page says which test shows something: `crate::module::name`, in the cells of a table.
+#[test]
+fn every_test_that_the_page_on_conformance_names_exists() {
+    let page = std::fs::read_to_string(repository().join("docs/conformance.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|quoted| quoted.contains("::"));
+    let named: BTreeSet<&str> = quoted.collect();
+    assert!(!named.is_empty(), "the page names no test");
+    let files: Vec<(PathBuf, String)> =
+        sources().into_iter().map(|file| (file.clone(), std::fs::read_to_string(file).unwrap())).collect();
+    for name in named {
+        let parts: Vec<&str> = name.split("::").collect();
+        let (folder, modules, test) = (parts[0], &parts[1..parts.len() - 1], parts[parts.len() - 1]);
+        let module = modules.iter().rev().find(|module| **module != "tests").unwrap_or(&folder);
+        let place = repository().join(folder);
+        let is_there = files.iter().any(|(file, text)| {
+            file.starts_with(&place)
+                && file.with_extension("").iter().any(|part| part == *module)
+                && text.contains(&format!("fn {test}("))
+        });
+        assert!(is_there, "docs/conformance.md names {name}, which is not there");
+    }
+}
+
 /// The files that the repository holds; where it is no git repository, none.
 fn tracked() -> Vec<String> {
     let output = Command::new("git").args(["ls-files"]).current_dir(repository()).output();

@@ -14,6 +14,7 @@ mod attacks;
 mod audit;
 mod bad_input;
 mod basics;
+mod conformance;
 mod crash;
 mod custom;
 mod identity;
