@@ -501,3 +501,30 @@ async fn a_status_that_tells_no_generation_leaves_the_one_that_was_seen() {
     assert_eq!(kept["status"]["observedGeneration"], 1);
     assert_eq!(kept["status"]["conditions"][0]["observedGeneration"], 1);
 }
+
+#[tokio::test]
+async fn what_is_sent_to_a_subresource_is_of_the_namespace_and_the_object_of_its_path() {
+    let rig = Rig::new().await;
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pods = "/api/v1/namespaces/default/pods";
+    assert_eq!(rig.admin(Method::POST, pods, Some(&pod)).await.0, 201);
+    let elsewhere = json!({"metadata": {"name": "a", "namespace": "other"}, "target": {"name": "n"}});
+    for subresource in ["eviction", "binding"] {
+        let (code, status) = rig.admin(Method::POST, &format!("{pods}/a/{subresource}"), Some(&elsewhere)).await;
+        assert_eq!(code, 400, "{subresource}: {status}");
+        let words = "the namespace of the provided object does not match the namespace sent on the request";
+        assert_eq!(status["message"], words);
+    }
+    assert_eq!(ask(&rig, Method::GET, &format!("{pods}/a")).await.0, 200);
+
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({"metadata": {"name": "d"}, "spec": spec});
+    assert_eq!(rig.admin(Method::POST, deployments, Some(&deployment)).await.0, 201);
+    let path = format!("{deployments}/d/scale");
+    let (code, words) = send(&rig, Method::PATCH, &path, MERGE, r#"{"metadata":{"uid":"x"}}"#).await;
+    let start =
+        "Operation cannot be fulfilled on deployments/scale.apps \"d\": Precondition failed: UID in precondition: x,";
+    assert!(code == 409 && words.starts_with(start), "{code} {words}");
+}

@@ -55,6 +55,25 @@ fn key_default(kind: &Kind, key: &str) -> Option<Value> {
     }
 }
 
+/// Whether everything in `fieldsV1` is an element of a path, at every depth. Elements of an unknown type are, too: a later
+/// version may know them.
+pub(super) fn are_all(fields: &Value) -> bool {
+    let Some(fields) = fields.as_object() else { return false };
+    fields.iter().all(|(element, below)| element == "." || (is_one(element) && are_all(below)))
+}
+
+fn is_one(element: &str) -> bool {
+    let mut characters = element.chars();
+    let (Some(kind), Some(':')) = (characters.next(), characters.next()) else { return false };
+    let rest = characters.as_str();
+    match kind {
+        'v' => serde_json::from_str::<Value>(rest).is_ok(),
+        'k' => serde_json::from_str::<serde_json::Map<String, Value>>(rest).is_ok(),
+        'i' => rest.parse::<i64>().is_ok(),
+        _ => true,
+    }
+}
+
 /// As upstream prints it: `.name`, `[name="c"]`, `[="v"]`, `[0]`.
 pub(super) fn display(element: &str) -> String {
     match element.split_once(':') {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::compare::Changes;
 use super::set::FieldSet;
-use super::{Writer, rfc3339_seconds};
+use super::{Writer, element, rfc3339_seconds};
 
 /// Entries of updates that are kept apart; older ones are joined, as upstream does.
 const MAX_UPDATE_ENTRIES: usize = 10;
@@ -78,10 +78,11 @@ impl Managed {
                 "Update" => Operation::Update,
                 _ => return None,
             };
-            if text("fieldsType") != "FieldsV1" {
+            let fields = entry.get("fieldsV1")?;
+            if text("fieldsType") != "FieldsV1" || text("apiVersion").is_empty() || !element::are_all(fields) {
                 return None;
             }
-            let set = FieldSet::decode(entry.get("fieldsV1")?);
+            let set = FieldSet::decode(fields);
             let found = Entry {
                 manager: text("manager"),
                 operation,

@@ -105,6 +105,33 @@ fn owners_are_forgotten_when_a_client_asks_and_then_no_longer_tracked() {
 }
 
 #[test]
+fn entries_that_are_none_change_no_owners() {
+    let live = created(CONFIG_MAP, json!({"metadata": {"name": "a"}, "data": {"k": "v"}}), "first");
+    let entry = |fields: Value| json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields});
+    let after = |entry: Value| {
+        let mut new = live.clone();
+        new["metadata"]["managedFields"] = json!([entry]);
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("second", 2));
+        owners(&new).remove(0).0
+    };
+    let good = json!({"f:data": {"f:k": {}, "k:{\"a\":1}": {}, "v:\"x\"": {}, "i:1": {}, ".": {}}});
+    assert_eq!(after(entry(good)), "m");
+    for bad in [
+        json!({"bad": {}}),
+        json!({"f:data": {"x": {}}}),
+        json!({"v:x": {}}),
+        json!({"k:1": {}}),
+        json!({"i:x": {}}),
+        json!({"f:data": 5}),
+    ] {
+        assert_eq!(after(entry(bad.clone())), "first", "{bad}");
+    }
+    let mut versionless = entry(json!({"f:data": {"f:k": {}}}));
+    versionless["apiVersion"] = json!("");
+    assert_eq!(after(versionless), "first");
+}
+
+#[test]
 fn many_updates_are_joined() {
     let mut live = created(CONFIG_MAP, json!({"data": {"k0": "v"}}), "m0");
     for at in 1..14 {

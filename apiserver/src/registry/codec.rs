@@ -507,7 +507,10 @@ impl Foreign {
         }
         let options = if call.verb == "update" { "UpdateOptions" } else { "CreateOptions" };
         let strictness = WriteOptions::read(&call.query, options)?.strictness;
-        let value = decode_as(&gvk, schema, call, strictness, None)?;
+        let mut value = decode_as(&gvk, schema, call, strictness, None)?;
+        if call.verb == "create" {
+            super::meta::fit_namespace_of(call, &mut value)?;
+        }
         Ok(Self { gvk, value, patch: None })
     }
 

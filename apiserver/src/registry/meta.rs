@@ -34,13 +34,18 @@ pub fn generate_name(base: &str) -> String {
     name
 }
 
-/// Checks that the namespace of a body is that of the path, and fills it in; where objects have none it is passed over.
+/// Checks that the namespace of a body is that of the path, and fills it in; where objects have none it is dropped.
 pub fn fit_namespace(kind: &Kind, call: &Call, object: &mut Value) -> Result<(), ApiError> {
-    let own = object::namespace(object);
-    if !kind.resource.namespaced {
-        object::remove(object, &["metadata"], "namespace");
-        return Ok(());
+    if kind.resource.namespaced {
+        return fit_namespace_of(call, object);
     }
+    object::remove(object, &["metadata"], "namespace");
+    Ok(())
+}
+
+/// The same of what is in the namespace of the path in any case.
+pub fn fit_namespace_of(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    let own = object::namespace(object);
     if own.is_empty() {
         object::set(object, &["metadata"], "namespace", call.namespace());
         return Ok(());

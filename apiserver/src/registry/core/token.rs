@@ -48,7 +48,7 @@ impl Connect for TokenRequests {
 async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let dry_run = call.dry_run("CreateOptions")?;
     let mut body = codec::Foreign::read(call, GROUP, "v1", "TokenRequest")?.apply(call, &Value::Null)?;
-    check_names(call, &body)?;
+    check_name(call, &body)?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
     let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
@@ -88,14 +88,8 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     Ok(answer::encoded(call, 201, &body))
 }
 
-/// The body may leave name and namespace out; if it names them they are those of the path.
-fn check_names(call: &Call, body: &Value) -> Result<(), ApiError> {
-    let namespace = object::namespace(body);
-    if !namespace.is_empty() && namespace != call.namespace() {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+/// The body may leave the name out; if it names it, it is that of the path.
+fn check_name(call: &Call, body: &Value) -> Result<(), ApiError> {
     let name = object::name(body);
     if name.is_empty() || name == call.name() {
         return Ok(());

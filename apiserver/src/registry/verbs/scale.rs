@@ -98,6 +98,12 @@ fn check_replicas(scale: &Value) -> Result<(), ApiError> {
 fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
     check_identity(call, scale)?;
     check_replicas(scale)?;
+    let (wanted, found) = (object::uid(scale), object::uid(current));
+    // An update pins the uid in its preconditions already.
+    if call.verb == "patch" && !wanted.is_empty() && wanted != found && !kind.is_custom() {
+        let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+        return Err(ApiError::conflict(kind.group(), &format!("{}/scale", kind.resource.plural), call.name(), &why));
+    }
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
     match kind.scale_paths() {
