@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::openapi::hex_upper;
 
-/// Content type of aggregated discovery, version 2.
-pub const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-/// Content type of aggregated discovery, version 2 beta 1.
-pub const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+/// What follows the content type of aggregated discovery, version 2.
+pub const AGGREGATED_V2: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// What follows the content type of aggregated discovery, version 2 beta 1.
+pub const AGGREGATED_V2BETA1: &str = ";g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
 /// Upstream's order of groups; others follow by name.
 const GROUP_ORDER: [&str; 22] = [

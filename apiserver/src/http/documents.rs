@@ -7,10 +7,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use martello_api::{clock, resource::Resource, status::ApiError};
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::{
     body::ReplyBody,
     extension,
+    negotiate::{self, Discovery, Encoding},
     query::Query,
     reply::{self, Reply},
 };
@@ -89,9 +91,12 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
     match segments.as_slice() {
         ["api"] => groups(core, headers, true),
         ["apis"] => groups(core, headers, false),
-        ["apis", group] => found(published.discovery(core).group(group).or_else(|| extension::group(core, group))),
-        ["apis", group, version] => versioned(core, group, version),
-        ["api", version] => versioned(core, "", version),
+        ["apis", group] => match published.discovery(core).group(group).or_else(|| extension::group(core, group)) {
+            Some(document) => told(headers, document),
+            None => reply::page_not_found(),
+        },
+        ["apis", group, version] => versioned(core, headers, group, version),
+        ["api", version] => versioned(core, headers, "", version),
         ["openapi", "v2"] => {
             let openapi = openapi();
             match asked_form(headers, PROTOBUF_V2, PROTOBUF_V2_OLD) {
@@ -111,17 +116,10 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
 }
 
 /// The resources of a version. A group that is served answers for versions that are not with an object.
-fn versioned(core: &Core, group: &str, version: &str) -> Reply {
+fn versioned(core: &Core, headers: &HeaderMap, group: &str, version: &str) -> Reply {
     match core.published.discovery(core).resources(group, version) {
-        Some(document) => reply::json(200, document),
+        Some(document) => told(headers, document),
         None if core.registry.has_group(group) => reply::failure(&ApiError::no_such_route()),
-        None => reply::page_not_found(),
-    }
-}
-
-fn found(document: Option<Bytes>) -> Reply {
-    match document {
-        Some(document) => reply::json(200, document),
         None => reply::page_not_found(),
     }
 }
@@ -136,9 +134,8 @@ enum Form {
 /// The form that a client likes best of those that there are: JSON, and protobuf under its name and its older one. None
 /// if it takes neither.
 fn asked_form(headers: &HeaderMap, protobuf: &str, old: &str) -> Option<Form> {
-    let header = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let offered = [("application/json", Form::Json), (protobuf, Form::Protobuf), (old, Form::Protobuf)];
-    super::negotiate::wanted(header).into_iter().find_map(|wanted| {
+    negotiate::wanted(accept(headers)).into_iter().find_map(|wanted| {
         let fits = |name: &str| {
             let of_kind = wanted.split_once('/').zip(name.split_once('/'));
             of_kind.is_some_and(|((kind, subtype), (known, known_subtype))| {
@@ -160,32 +157,50 @@ fn not_acceptable() -> Reply {
 /// `/api` and `/apis`: plain, or aggregated in the first of its versions that the client asks for.
 fn groups(core: &Core, headers: &HeaderMap, core_group: bool) -> Reply {
     let documents = core.published.discovery(core);
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let asked = accepted.flat_map(|value| value.split(',')).find_map(|one| {
-        let parts: Vec<&str> = one.split(';').map(str::trim).collect();
-        match parts.first() {
-            Some(&"application/json") if parts.contains(&"g=apidiscovery.k8s.io") => {
-                let beta = parts.contains(&"v=v2beta1");
-                (beta || parts.contains(&"v=v2")).then_some(Some(beta))
-            }
-            Some(&"application/json") => Some(None),
-            _ => None,
+    let (beta, encoding) = match negotiate::discovery(accept(headers)) {
+        Discovery::Plain if core_group => return told(headers, documents.api.clone()),
+        Discovery::Plain => return told(headers, extension::with_groups(core, documents.apis.clone())),
+        Discovery::Aggregated { beta, encoding } => (beta, encoding),
+    };
+    let own = documents.aggregated(core_group, beta);
+    let (body, hash) = if core_group { own } else { extension::with_aggregated(core, own) };
+    let mut answer = tagged(headers, &hash, || {
+        let mut answer = encoded(encoding, body);
+        let plain = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let version = if beta { AGGREGATED_V2BETA1 } else { AGGREGATED_V2 };
+        let media_type = format!("{}{version}", plain.unwrap_or_default());
+        if let Ok(media_type) = HeaderValue::from_str(&media_type) {
+            answer.headers_mut().insert(header::CONTENT_TYPE, media_type);
         }
+        answer
     });
-    match asked.flatten() {
-        None if core_group => reply::json(200, documents.api.clone()),
-        None => reply::json(200, extension::with_groups(core, documents.apis.clone())),
-        Some(beta) => {
-            let media_type = if beta { AGGREGATED_V2BETA1 } else { AGGREGATED_V2 };
-            let own = documents.aggregated(core_group, beta);
-            let (body, hash) = if core_group { own } else { extension::with_aggregated(core, own) };
-            let mut answer = tagged(headers, &hash, || {
-                reply::reply(200, HeaderValue::from_static(media_type), ReplyBody::full(body))
-            });
-            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-            answer
-        }
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    answer
+}
+
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// A document of discovery in the encoding that is wanted most.
+fn told(headers: &HeaderMap, document: Bytes) -> Reply {
+    match negotiate::accept_document(accept(headers)) {
+        Ok(accepted) => encoded(accepted.encoding, document),
+        Err(why) => reply::failure(&super::door::not_acceptable(why, "get", true)),
     }
+}
+
+/// A document, which is JSON, in another encoding.
+fn encoded(encoding: Encoding, document: Bytes) -> Reply {
+    if encoding == Encoding::Json {
+        return reply::json(200, document);
+    }
+    let mut value: Value = serde_json::from_slice(&document).unwrap_or_default();
+    if let (Value::Object(map), Encoding::Protobuf) = (&mut value, encoding) {
+        // Some documents do not say the version of their own kind in JSON.
+        map.entry("apiVersion").or_insert_with(|| "v1".into());
+    }
+    reply::value(200, &negotiate::Accepted { encoding, form: negotiate::Form::Objects }, &value)
 }
 
 /// How long a document may be kept whose address names its content, in seconds: a year.

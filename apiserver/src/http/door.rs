@@ -390,27 +390,30 @@ fn accepted(header: &str, verb: &str, target: &ResourceTarget, kind: &Kind) -> R
     // Reviews and requests are answered, and not kept.
     let is_kept = kind.offers("get") && !matches!(subresource, "binding" | "eviction" | "token");
     let picked = if is_kept { accept(header, protobuf) } else { accept_without_tables(header, protobuf) };
-    picked.map_err(|why| {
-        let also = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
-        let served = format!("application/json, application/yaml{also}");
-        match why {
-            NotAcceptable::Media => {
-                let streams = match (matches!(verb, "list" | "watch"), protobuf) {
-                    (false, _) => "",
-                    (true, false) => ", application/json;stream=watch",
-                    (true, true) => ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
-                };
-                let message = format!("406: Not Acceptable\n\nAvailable representations: {served}{streams}");
-                let mut error = ApiError::new(406, "NotAcceptable", message);
-                error.details = Some(Box::default());
-                error
-            }
-            NotAcceptable::Form => {
-                let message = format!("only the following media types are accepted: {served}");
-                ApiError::new(406, "NotAcceptable", message)
-            }
+    picked.map_err(|why| not_acceptable(why, verb, protobuf))
+}
+
+/// What a client is told that accepts nothing of what there is.
+pub(super) fn not_acceptable(why: NotAcceptable, verb: &str, protobuf: bool) -> ApiError {
+    let also = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
+    let served = format!("application/json, application/yaml{also}");
+    match why {
+        NotAcceptable::Media => {
+            let streams = match (matches!(verb, "list" | "watch"), protobuf) {
+                (false, _) => "",
+                (true, false) => ", application/json;stream=watch",
+                (true, true) => ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+            };
+            let message = format!("406: Not Acceptable\n\nAvailable representations: {served}{streams}");
+            let mut error = ApiError::new(406, "NotAcceptable", message);
+            error.details = Some(Box::default());
+            error
         }
-    })
+        NotAcceptable::Form => {
+            let message = format!("only the following media types are accepted: {served}");
+            ApiError::new(406, "NotAcceptable", message)
+        }
+    }
 }
 
 /// Reads a body, bounded in bytes and in time.

@@ -58,15 +58,20 @@ pub enum NotAcceptable {
 ///
 /// `protobuf`: whether the kind's objects can be told in it. Metadata always can, and tables never.
 pub fn accept(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
-    pick(header, protobuf, true)
+    pick(header, protobuf, |_| true)
 }
 
 /// The same for what no table can show: answers that are no stored objects.
 pub fn accept_without_tables(header: &str, protobuf: bool) -> Result<Accepted, NotAcceptable> {
-    pick(header, protobuf, false)
+    pick(header, protobuf, |form| !matches!(form, Form::Table(_)))
 }
 
-fn pick(header: &str, protobuf: bool, tables: bool) -> Result<Accepted, NotAcceptable> {
+/// The same for documents, which come as they are and in any encoding.
+pub fn accept_document(header: &str) -> Result<Accepted, NotAcceptable> {
+    pick(header, true, |form| *form == Form::Objects)
+}
+
+fn pick(header: &str, protobuf: bool, fits: impl Fn(&Form) -> bool) -> Result<Accepted, NotAcceptable> {
     if header.trim().is_empty() {
         return Ok(Accepted::default());
     }
@@ -74,8 +79,46 @@ fn pick(header: &str, protobuf: bool, tables: bool) -> Result<Accepted, NotAccep
         return Err(NotAcceptable::Media);
     }
     let served = sorted(header).into_iter().filter_map(|clause| clause.served(protobuf));
-    let mut shown = served.filter(|accepted| tables || !matches!(accepted.form, Form::Table(_)));
-    shown.next().ok_or(NotAcceptable::Form)
+    let mut fitting = served.filter(|accepted| fits(&accepted.form));
+    fitting.next().ok_or(NotAcceptable::Form)
+}
+
+/// The form of discovery's roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// One document for each version.
+    Plain,
+    /// All in one.
+    Aggregated {
+        /// In version 2 beta 1.
+        beta: bool,
+        /// Encoding.
+        encoding: Encoding,
+    },
+}
+
+/// Which form of discovery's roots a client likes best.
+#[must_use]
+pub fn discovery(header: &str) -> Discovery {
+    let wanted = sorted(header).into_iter().find_map(|clause| {
+        let encoding = match clause.media {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            PROTOBUF => Encoding::Protobuf,
+            _ => return None,
+        };
+        match (clause.parameter("g"), clause.parameter("v"), clause.parameter("as")) {
+            ("", "", "") => Some(Discovery::Plain),
+            ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => {
+                Some(Discovery::Aggregated { beta: false, encoding })
+            }
+            ("apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList") => {
+                Some(Discovery::Aggregated { beta: true, encoding })
+            }
+            _ => None,
+        }
+    });
+    wanted.unwrap_or(Discovery::Plain)
 }
 
 /// The media types of an `Accept` header, the most wanted first; any where it is empty.
@@ -173,6 +216,40 @@ pub fn content_type(header: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_comes_in_any_encoding_and_in_no_other_form() {
+        let of = |accept| accept_document(accept).map(|accepted| accepted.encoding);
+        let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        assert_eq!(of(""), Ok(Encoding::Json));
+        assert_eq!(of("application/yaml"), Ok(Encoding::Yaml));
+        assert_eq!(of(PROTOBUF), Ok(Encoding::Protobuf));
+        assert_eq!(of(&format!("{partial},application/json")), Ok(Encoding::Json));
+        assert_eq!(of(partial), Err(NotAcceptable::Form));
+        assert_eq!(of("text/html"), Err(NotAcceptable::Media));
+    }
+
+    #[test]
+    fn discovery_is_aggregated_where_that_is_liked_best() {
+        let aggregated = |beta, encoding| Discovery::Aggregated { beta, encoding };
+        let json = "application/json;g=apidiscovery.k8s.io;as=APIGroupDiscoveryList";
+        for (accept, form) in [
+            ("", Discovery::Plain),
+            ("application/json", Discovery::Plain),
+            ("*/*", Discovery::Plain),
+            (&*format!("{json};v=v2"), aggregated(false, Encoding::Json)),
+            (&format!("{json};v=v2beta1,application/json"), aggregated(true, Encoding::Json)),
+            (&format!("{json};v=v9,application/json"), Discovery::Plain),
+            (&format!("application/json,{json};v=v2"), Discovery::Plain),
+            (&format!("application/json;q=0.5,{json};v=v2"), aggregated(false, Encoding::Json)),
+            (
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+                aggregated(false, Encoding::Protobuf),
+            ),
+        ] {
+            assert_eq!(discovery(accept), form, "{accept}");
+        }
+    }
 
     #[test]
     fn the_first_clause_that_can_be_served_wins() {
