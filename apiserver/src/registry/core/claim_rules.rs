@@ -15,9 +15,9 @@ pub const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", 
 const RESIZING: [&str; 5] = [
     "ControllerResizeInProgress",
     "ControllerResizeInfeasible",
-    "NodeResizePending",
     "NodeResizeInProgress",
     "NodeResizeInfeasible",
+    "NodeResizePending",
 ];
 const SPEC: &str = "io.k8s.api.core.v1.PersistentVolumeClaimSpec";
 const FIXED: &str =

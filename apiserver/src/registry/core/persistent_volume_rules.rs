@@ -155,15 +155,16 @@ fn is_root(path: &str) -> bool {
 
 /// Checks a changed volume.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let (now, before) = (source_of(new), source_of(old));
-    let mut compared = now.clone();
+    // Upstream checks the spec of an update twice, and lists what it finds twice.
+    check(&Field::new(new, "").at("spec"), causes);
+    let (mut compared, before) = (source_of(new), source_of(old));
     // The secret for growing may be added later.
     if object::at(&before, &["csi", "controllerExpandSecretRef"]).is_none_or(Value::is_null) {
         object::remove(&mut compared, &["csi"], "controllerExpandSecretRef");
     }
     if !object::semantically_equal(Some(&compared), Some(&before)) {
         let shown = |source: &Value| volume_sources::shown(source);
-        let diff = difference::unified(&shown(&now), &shown(&before));
+        let diff = difference::unified(&shown(&before), &shown(&compared));
         let why = format!("spec.persistentvolumesource is immutable after creation\n{diff}");
         causes.push(Cause::forbidden("spec.persistentvolumesource", &why));
     }
