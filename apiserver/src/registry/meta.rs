@@ -94,20 +94,18 @@ pub fn prepare_update(object: &mut Value, old: &Value) {
     }
 }
 
+/// Members of an object whose changes the generation does not count.
+const UNCOUNTED: [&str; 4] = ["metadata", "status", "kind", "apiVersion"];
+
 /// Lets the generation grow where the kind says so.
 pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
-    let rest = |value: &Value| {
-        let mut rest = value.clone();
-        for key in ["metadata", "status", "kind", "apiVersion"] {
-            object::remove(&mut rest, &[], key);
-        }
-        rest
-    };
+    let keys = |value| Value::as_object(value).into_iter().flatten().map(|(key, _)| key.as_str());
+    let mut counted = keys(object).chain(keys(old)).filter(|key| !UNCOUNTED.contains(key));
     let same = match kind.generation() {
         Generation::Untouched => return,
-        Generation::Spec => object::semantically_equal(Some(&rest(object)), Some(&rest(old))),
+        Generation::Spec => counted.all(|key| object::semantically_equal(object.get(key), old.get(key))),
         Generation::Exact { status } => {
-            rest(object) == rest(old) && (!status || object.get("status") == old.get("status"))
+            counted.all(|key| object.get(key) == old.get(key)) && (!status || object.get("status") == old.get("status"))
         }
     };
     if !same {

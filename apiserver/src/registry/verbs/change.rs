@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use martello_api::{
     attributes::{Attributes, Target},
+    managed_fields::same_but_for_times,
     status::{ApiError, Cause},
 };
 use martello_policy::Decision;
@@ -300,26 +301,9 @@ async fn commit(
 
 /// Whether nothing was changed. Times of managed fields alone are no change; they are set back.
 fn same(new: &mut Value, current: &Value) -> bool {
-    if new == current {
-        return true;
+    let same = same_but_for_times(current, new);
+    if same {
+        meta::restore(new, current, "managedFields");
     }
-    let fields = object::at(new, &["metadata", "managedFields"]).cloned();
-    let old_fields = object::at(current, &["metadata", "managedFields"]).cloned();
-    let without_times = |fields: &Option<Value>| {
-        let mut entries = fields.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
-        for entry in &mut entries {
-            object::remove(entry, &[], "time");
-        }
-        entries
-    };
-    if without_times(&fields) != without_times(&old_fields) {
-        return false;
-    }
-    match old_fields {
-        Some(old) => object::set(new, &["metadata"], "managedFields", old),
-        None => {
-            object::remove(new, &["metadata"], "managedFields");
-        }
-    }
-    new == current
+    same
 }
