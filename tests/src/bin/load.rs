@@ -52,6 +52,10 @@ struct Arguments {
     /// How many watch while nothing happens.
     #[arg(long, default_value_t = 10000)]
     idle_watchers: usize,
+    /// How many of them share a connection; each number is measured by itself. 50 is what a client with an informer for
+    /// each of many kinds has.
+    #[arg(long, value_delimiter = ',', default_values_t = [50, 1])]
+    idle_on_each: Vec<usize>,
     /// How many updates they see.
     #[arg(long, default_value_t = 1000)]
     updates: usize,
@@ -85,8 +89,6 @@ impl Arguments {
     }
 }
 
-/// Watches on one connection: as many as a client with an informer for each of many kinds has.
-const SHARED_WATCHES: usize = 50;
 /// Clients that get, create and patch while there are many objects.
 const BESIDE_WORKERS: usize = 16;
 /// Objects of a list that is measured beside many others.
@@ -142,16 +144,36 @@ async fn fresh(arguments: &Arguments) -> Result<()> {
 /// The time from start to ready: first boots with everything to make, and boots on what is there.
 async fn start() -> Result<()> {
     const BOOTS: u32 = 5;
-    let mut first = load::Latencies::default();
-    let mut again = load::Latencies::default();
+    let mut first = Boots::default();
+    let mut again = Boots::default();
     for _ in 0..BOOTS {
         let mut cluster = Cluster::prepare(Options::default())?;
-        first.push(cluster.boot().await?);
+        first.boot(&mut cluster).await?;
         cluster.kill()?;
-        again.push(cluster.boot().await?);
+        again.boot(&mut cluster).await?;
     }
-    first.describe(Figure::named("start_to_ready").of("boot", "first").of("boots", BOOTS)).print()?;
-    again.describe(Figure::named("start_to_ready").of("boot", "after kill -9").of("boots", BOOTS)).print()
+    first.describe("first").print()?;
+    again.describe("after kill -9").print()
+}
+
+/// Starts of a server.
+#[derive(Default)]
+struct Boots {
+    took: load::Latencies,
+    cpu: load::Latencies,
+}
+
+impl Boots {
+    async fn boot(&mut self, cluster: &mut Cluster) -> Result<()> {
+        self.took.push(cluster.boot().await?);
+        self.cpu.push(process::cpu_time(&[cluster.pid()?])?);
+        Ok(())
+    }
+
+    fn describe(mut self, boot: &str) -> Figure {
+        let figure = Figure::named("start_to_ready").of("boot", boot).of("boots", self.took.count());
+        self.took.describe(figure).with_millis("cpu_ms_p50", self.cpu.percentile(50))
+    }
 }
 
 async fn of_kubeconfig(arguments: &Arguments, path: &Path, pids: Vec<u32>) -> Result<Target> {
@@ -266,8 +288,9 @@ async fn watches(arguments: &Arguments, run: &Run) -> Result<()> {
         let size = FanOut { watchers, updates: arguments.updates, writers: WRITERS };
         run.each(async |target| Ok(vec![load::fan_out(target, size).await?])).await?;
     }
-    // On connections of their own, and on shared ones as client libraries have them; HTTP/1.1 can't share.
-    for on_each in [1, SHARED_WATCHES].into_iter().filter(|on_each| *on_each == 1 || !arguments.http1) {
+    // HTTP/1.1 can't share a connection.
+    let on_each = arguments.idle_on_each.iter().copied();
+    for on_each in on_each.filter(|on_each| *on_each == 1 || !arguments.http1) {
         if arguments.wants("watchers") {
             run.each(async |target| {
                 Ok(load::idle(target, arguments.idle_watchers, on_each).await?.into_iter().collect())
