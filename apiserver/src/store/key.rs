@@ -134,8 +134,14 @@ impl Scope {
         }
     }
 
-    pub(super) fn is_all(&self) -> bool {
-        self.within == Within::All
+    /// The least path behind all that may be in scope; none where nothing is behind it.
+    pub(super) fn end_path(&self) -> Option<String> {
+        match &self.within {
+            Within::All => None,
+            // The slash that ends a prefix is followed by the digit zero.
+            Within::Prefix(prefix) => Some(format!("{}0", prefix.trim_end_matches('/'))),
+            Within::Path(path) => Some(format!("{path}\0")),
+        }
     }
 }
 
@@ -182,5 +188,18 @@ mod tests {
         assert!(scope.holds("a/x"));
         assert!(!scope.holds("a-b/x") && !scope.holds("ab/x") && !scope.holds("a"));
         assert!(Scope::namespace(&pods, "").holds("b/x"));
+    }
+
+    #[test]
+    fn what_is_in_scope_lies_between_its_first_path_and_its_end() {
+        let pods = Resource::new("", "pods");
+        let paths = ["a-b/x", "a", "a/", "a/x", "a/zz", "a0", "a0/x", "ab/x", "b/x", "a/x\0"];
+        for scope in [Scope::namespace(&pods, "a"), Scope::object(&Key::new(&pods, "a", "x")), Scope::all(&pods)] {
+            for path in paths {
+                let end = scope.end_path();
+                let between = path >= scope.first_path() && end.is_none_or(|end| path < end.as_str());
+                assert_eq!(between, scope.holds(path), "{path}");
+            }
+        }
     }
 }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use super::super::Page;
 use super::super::key::Scope;
 use super::super::object::Entry;
+use super::counts::{Counts, Objects};
 use super::ring::{Ring, Window};
 
 /// The objects by path, as they are now, and the events that led there.
 #[derive(Debug)]
 pub(super) struct Collection {
-    pub(super) objects: BTreeMap<Arc<str>, Arc<Entry>>,
+    pub(super) objects: Objects,
+    counts: Counts,
     pub(super) ring: Ring,
 }
 
 impl Collection {
     pub(super) fn new(window: Window, forgotten: u64) -> Self {
-        Self { objects: BTreeMap::new(), ring: Ring::new(window, forgotten) }
+        Self { objects: Objects::new(), counts: Counts::new(), ring: Ring::new(window, forgotten) }
     }
 
     /// The objects of `scope` on `page` as they were at `revision`, and how many follow.
@@ -34,16 +36,35 @@ impl Collection {
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(|(path, _)| scope.holds(path))
             .map(|(path, entry)| (&**path, Some(entry)));
-        if undone.is_empty() {
-            let mut present = present.filter_map(|(_, entry)| entry);
-            let items: Vec<_> = present.by_ref().take(limit).cloned().collect();
-            let whole = scope.is_all() && page.after.is_none();
-            let remaining = if whole { self.objects.len() - items.len() } else { present.count() };
-            return (items, remaining);
+        let items: Vec<_> = if undone.is_empty() {
+            present.filter_map(|(_, entry)| entry).take(limit).cloned().collect()
+        } else {
+            let undone = undone.iter().map(|(path, before)| (*path, *before)).peekable();
+            Merge { present: present.peekable(), undone }.flatten().take(limit).cloned().collect()
+        };
+        if items.len() < limit {
+            return (items, 0);
         }
-        let mut merged = Merge { present: present.peekable(), undone: undone.into_iter().peekable() }.flatten();
-        let items: Vec<_> = merged.by_ref().take(limit).cloned().collect();
-        (items, merged.count())
+        let gone = undone.values().flatten().count();
+        let come = undone.keys().filter(|path| self.objects.contains_key(**path)).count();
+        let present = self.counts.between(&self.objects, start, scope.end_path().as_deref());
+        let remaining = (present + gone).saturating_sub(come + items.len());
+        (items, remaining)
+    }
+
+    /// Puts an object where it belongs.
+    pub(super) fn insert(&mut self, entry: Arc<Entry>) {
+        let path = Arc::clone(entry.key.path());
+        if self.objects.insert(Arc::clone(&path), entry).is_none() {
+            self.counts.added(&path, &self.objects);
+        }
+    }
+
+    /// Takes the object at `path` out.
+    pub(super) fn remove(&mut self, path: &str) -> Option<Arc<Entry>> {
+        let gone = self.objects.remove(path)?;
+        self.counts.removed(path);
+        Some(gone)
     }
 
     /// How the objects that changed after `revision` were at `revision`: what the first event on each says.

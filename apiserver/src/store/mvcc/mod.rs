@@ -13,6 +13,7 @@ use super::{Committed, ListAt, Listed, Page, StoreError};
 use collection::Collection;
 
 mod collection;
+mod counts;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -74,8 +75,7 @@ impl Mvcc {
         for entry in entries {
             state.size_bytes += entry.bytes().len();
             state.objects += 1;
-            let objects = &mut state.collection(entry.key.resource()).objects;
-            objects.insert(Arc::clone(entry.key.path()), Arc::new(entry));
+            state.collection(entry.key.resource()).insert(Arc::new(entry));
         }
         state
     }
@@ -165,11 +165,11 @@ impl Mvcc {
                 let previous = collection.objects.get(path).cloned();
                 let created = previous.as_ref().map_or(revision, |entry| entry.created);
                 let entry = Arc::new(Entry::new(key.clone(), object, created, revision));
-                collection.objects.insert(Arc::clone(path), Arc::clone(&entry));
+                collection.insert(Arc::clone(&entry));
                 (if previous.is_some() { EventKind::Modified } else { EventKind::Added }, entry, previous)
             }
             _ => {
-                let previous = collection.objects.remove(path)?;
+                let previous = collection.remove(path)?;
                 (EventKind::Deleted, Arc::new(previous.at(revision)), Some(previous))
             }
         };
