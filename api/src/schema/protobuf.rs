@@ -8,8 +8,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use serde_json::{Map as JsonMap, Value};
 
 use super::decode::excerpt;
@@ -186,12 +188,19 @@ pub fn encode_protobuf(value: &Value) -> Option<Vec<u8>> {
     Some(closed(out))
 }
 
-/// A list whose items are encoded one by one, so that they are never all in memory as values.
+/// Pieces of a list that are sent one by one; objects that are larger are pieces of their own, and are not copied.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A list whose items are encoded one by one, so that they are never all in memory as values, and nothing is ever as
+/// large as the list.
 pub struct ProtobufList {
     gvk: GroupVersionKind,
     item: &'static Schema,
     number: u16,
-    message: Writer,
+    metadata: Writer,
+    objects: Vec<Bytes>,
+    /// Of the message so far.
+    length: usize,
 }
 
 impl ProtobufList {
@@ -200,9 +209,10 @@ impl ProtobufList {
     pub fn new(item: &GroupVersionKind, metadata: Value) -> Option<Self> {
         let gvk = GroupVersionKind { kind: format!("{}List", item.kind).into(), ..item.clone() };
         let (item, schema) = (schema_of(item)?, schema_of(&gvk)?);
+        let number = schema.field("items")?.number;
         let mut message = Writer::default();
         write::object(&mut message, schema, &Value::Object(JsonMap::from_iter([("metadata".to_owned(), metadata)])));
-        Some(Self { gvk, item, number: schema.field("items")?.number, message })
+        Some(Self { gvk, item, number, length: message.0.len(), metadata: message, objects: Vec::new() })
     }
 
     /// An object of the list's kind, as it can be added again and again.
@@ -214,16 +224,35 @@ impl ProtobufList {
     }
 
     /// Adds an encoded object.
-    pub fn push(&mut self, object: &[u8]) {
-        self.message.bytes(self.number, object);
+    pub fn push(&mut self, object: Bytes) {
+        let mut head = Writer::default();
+        head.head(self.number, object.len());
+        self.length += head.0.len() + object.len();
+        self.objects.push(object);
     }
 
-    /// The list in its envelope.
+    /// The list in its envelope, in pieces.
     #[must_use]
-    pub fn finish(self) -> Vec<u8> {
+    pub fn finish(self) -> VecDeque<Bytes> {
+        let mut pieces = VecDeque::new();
         let mut out = opened(&self.gvk.api_version(), &self.gvk.kind);
-        out.bytes(2, &self.message.0);
-        closed(out)
+        out.head(2, self.length);
+        out.0.extend_from_slice(&self.metadata.0);
+        for object in self.objects {
+            out.head(self.number, object.len());
+            if object.len() >= PIECE_BYTES {
+                pieces.push_back(std::mem::take(&mut out.0).into());
+                pieces.push_back(object);
+                continue;
+            }
+            out.0.extend_from_slice(&object);
+            if out.0.len() >= PIECE_BYTES {
+                pieces
+                    .push_back(std::mem::replace(&mut out.0, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)).into());
+            }
+        }
+        pieces.push_back(closed(out).into());
+        pieces
     }
 }
 

@@ -46,6 +46,12 @@ pub fn protobuf(code: u16, bytes: impl Into<Bytes>) -> Reply {
     reply(code, PROTOBUF, ReplyBody::full(bytes))
 }
 
+/// Protobuf in frames that are sent one after the other.
+#[must_use]
+pub fn protobuf_body(code: u16, body: ReplyBody) -> Reply {
+    reply(code, PROTOBUF, body)
+}
+
 /// JSON frames that are sent one after the other.
 #[must_use]
 pub fn json_body(code: u16, body: ReplyBody) -> Reply {

@@ -101,12 +101,13 @@ fn metadata_alone_and_lists_of_it_are_told() {
 fn a_list_is_encoded_item_by_item_as_it_is_in_one() {
     let metadata = json!({"resourceVersion": "7"});
     let mut list = ProtobufList::new(&GroupVersionKind::new("", "v1", "ConfigMap"), metadata.clone()).unwrap();
-    let item = json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(300)}});
-    let encoded = list.encode(&item);
-    list.push(&encoded);
-    list.push(&encoded);
-    let whole = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": [item, item]});
-    let bytes = list.finish();
+    let item = |length: usize| json!({"metadata": {"name": "a"}, "data": {"k": "v".repeat(length)}});
+    let items: Vec<Value> = [vec![item(300); 250], vec![item(100_000)], vec![item(3); 3]].concat();
+    items.iter().for_each(|item| list.push(list.encode(item).into()));
+    let whole = json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": items});
+    let pieces = list.finish();
+    assert_eq!(pieces.len(), 4, "two of small objects, the large one, and the rest");
+    let bytes = Vec::from(pieces).concat();
     assert_eq!(Some(&bytes), encode_protobuf(&whole).as_ref());
     assert_eq!(decoded(&bytes), whole);
 }

@@ -131,9 +131,14 @@ impl Writer {
     }
 
     pub(super) fn bytes(&mut self, number: u16, bytes: &[u8]) {
-        self.push(u64::from(number) << 3 | 2);
-        self.push(bytes.len() as u64);
+        self.head(number, bytes.len());
         self.0.extend_from_slice(bytes);
+    }
+
+    /// What stands before so many bytes.
+    pub(super) fn head(&mut self, number: u16, length: usize) {
+        self.push(u64::from(number) << 3 | 2);
+        self.push(length as u64);
     }
 
     /// A message inside: most are short, so one byte is kept for the length, and a longer one is made room for.

@@ -236,12 +236,12 @@ async fn protobuf(
         // What is sealed stays so in memory, and what converts has more than one form.
         if entry.is_sealed() || !kind.shows_as_stored(entry) {
             let object = list.encode(&core.value(kind, entry).await?);
-            list.push(&object);
+            list.push(object.into());
         } else {
-            list.push(&entry.protobuf(|| Ok::<_, ApiError>(list.encode(&parse(entry.bytes())?).into()))?);
+            list.push(entry.protobuf(|| Ok::<_, ApiError>(list.encode(&parse(entry.bytes())?).into()))?);
         }
     }
-    Ok(reply::protobuf(200, list.finish()))
+    Ok(reply::protobuf_body(200, ReplyBody::Ready(list.finish())))
 }
 
 fn without_kind(mut value: Value) -> Value {
