@@ -57,7 +57,8 @@ test:
 	step all is well
 
 # FLAGS are passed on: make bench FLAGS="--only get,create --seconds 10", or FLAGS="--kubeconfig FILE --server-pid PID"
-# to put the same load on another Kubernetes API server of this machine.
+# to put the same load on another Kubernetes API server of this machine, or FLAGS="--against FILE --against-pid PID" to put
+# it on a fresh one and on another in one run.
 .PHONY: bench
 bench:
 	@.ci/packages build
