@@ -234,13 +234,13 @@ async fn make_pod(rig: &Rig, address: &str) -> (StatusCode, Value) {
 #[tokio::test]
 async fn nobody_reaches_the_servers_own_machine_through_a_proxy() {
     let rig = Rig::new().await;
-    let (status, refused) = make_pod(&rig, "localhost").await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
-    assert!(
-        refused["message"].as_str().unwrap().contains("status.podIPs[0]: Invalid value: \"localhost\""),
-        "{refused}"
-    );
-    for address in ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1"] {
+    for address in ["localhost", "::ffff:127.0.0.1"] {
+        let (status, refused) = make_pod(&rig, address).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        let told = format!("status.podIPs[0]: Invalid value: {address:?}");
+        assert!(refused["message"].as_str().unwrap().contains(&told), "{refused}");
+    }
+    for address in ["127.0.0.1", "169.254.169.254"] {
         let (status, pod) = make_pod(&rig, address).await;
         assert_eq!(status, StatusCode::OK, "{pod}");
         let (status, refused) = rig.admin(Method::GET, &format!("{PODS}/p/proxy/x"), None).await;
@@ -255,7 +255,7 @@ async fn nobody_reaches_the_servers_own_machine_through_a_proxy() {
     rig.admin(Method::POST, "/api/v1/namespaces/default/services", Some(&service)).await;
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "FQDN",
         "metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "s"}},
-        "endpoints": [{"addresses": ["localhost"]}], "ports": [{"name": "", "port": 80}]});
+        "endpoints": [{"addresses": ["localhost.example.com"]}], "ports": [{"name": "", "port": 80}]});
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     let (status, made) = rig.admin(Method::POST, slices, Some(&slice)).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");

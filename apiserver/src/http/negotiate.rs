@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_document_comes_in_any_encoding_and_in_no_other_form() {
-        let of = |accept| accept_document(accept).map(|accepted| accepted.encoding);
+        let of = |accept: &str| accept_document(accept).map(|accepted| accepted.encoding);
         let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         assert_eq!(of(""), Ok(Encoding::Json));
         assert_eq!(of("application/yaml"), Ok(Encoding::Yaml));

@@ -27,14 +27,14 @@ const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhoo
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A webhook server on loopback.
-struct Hook {
-    port: u16,
-    authority: String,
+pub(crate) struct Hook {
+    pub(crate) port: u16,
+    pub(crate) authority: String,
     seen: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Hook {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::speaking(&TLS13).await
     }
 
@@ -47,7 +47,7 @@ impl Hook {
     }
 
     /// A configuration with one webhook, for ConfigMaps whose label `hook` is the configuration's name.
-    fn configuration(&self, kind: &str, name: &str, path: &str, extra: Value) -> Value {
+    pub(crate) fn configuration(&self, kind: &str, name: &str, path: &str, extra: Value) -> Value {
         let mut webhook = json!({
             "name": format!("{name}.example.com"),
             "clientConfig": {"url": format!("https://127.0.0.1:{}{path}", self.port), "caBundle": self.authority},
@@ -68,6 +68,9 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Respo
     let (path, body) = (request.uri().path().to_owned(), request.into_body());
     let review: Value = serde_json::from_slice(&body).unwrap();
     let asked = &review["request"];
+    if path == "/convert" {
+        return Response::new(Full::from(converted(&review).to_string()));
+    }
     let mut response = json!({"uid": asked["uid"], "allowed": true});
     let patch = |operations: Value| Value::from(STANDARD.encode(operations.to_string()));
     match path.as_str() {
@@ -84,6 +87,23 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Respo
             response["allowed"] = false.into();
             response["status"] = json!({"message": "not this one", "code": 403, "reason": "Forbidden"});
         }
+        "/refuse" => {
+            response["allowed"] = false.into();
+            response["status"] = json!({"message": "never", "code": 403, "reason": "Forbidden"});
+        }
+        "/first" | "/second" => {
+            // Each follows on what came before it.
+            let (needs, adds) = if path == "/first" { ("start", "first") } else { ("first", "second") };
+            if asked["object"]["data"][needs].is_string() {
+                response["patchType"] = "JSONPatch".into();
+                response["patch"] = patch(json!([{"op": "add", "path": format!("/data/{adds}"), "value": "yes"}]));
+            }
+        }
+        "/init" => {
+            let container = json!({"name": "added", "image": "busybox:1"});
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "add", "path": "/spec/initContainers", "value": [container]}]));
+        }
         "/slow" => tokio::time::sleep(Duration::from_secs(20)).await,
         "/other-uid" => response["uid"] = "other".into(),
         "/fails" => {
@@ -96,6 +116,38 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Respo
     notes.lock().unwrap().push(review);
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Response::new(Full::from(review.to_string()))
+}
+
+/// A review of a conversion, answered: the objects in the version that is wanted, with the old version written down.
+fn converted(review: &Value) -> Value {
+    let (request, wanted) = (&review["request"], &review["request"]["desiredAPIVersion"]);
+    let objects: Vec<Value> = request["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|object| {
+            let mut object = object.clone();
+            let host_port = |object: &mut Value| {
+                let parts = json!([object["host"], object["port"]]);
+                object.as_object_mut().unwrap().retain(|key, _| key != "host" && key != "port");
+                object["hostPort"] = format!("{}:{}", parts[0].as_str().unwrap(), parts[1].as_str().unwrap()).into();
+            };
+            match wanted.as_str().unwrap().rsplit('/').next().unwrap() {
+                "v1" if object["host"].is_string() => host_port(&mut object),
+                "v2" if object["hostPort"].is_string() => {
+                    let both = object["hostPort"].as_str().unwrap().to_owned();
+                    let (host, port) = both.split_once(':').unwrap();
+                    object.as_object_mut().unwrap().remove("hostPort");
+                    (object["host"], object["port"]) = (host.into(), port.into());
+                }
+                _ => {}
+            }
+            object["apiVersion"] = wanted.clone();
+            object
+        })
+        .collect();
+    let response = json!({"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": objects});
+    json!({"apiVersion": review["apiVersion"], "kind": "ConversionReview", "response": response})
 }
 
 fn config_map(name: &str, hook: &str) -> String {

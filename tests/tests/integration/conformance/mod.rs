@@ -3,10 +3,13 @@
 //! are looked at all at once, each in a namespace of its own.
 
 mod access;
+mod admission;
 mod clients;
+mod customs;
 mod kinds;
 mod kubelet;
 mod machinery;
+mod pods;
 mod server;
 mod services;
 mod watchers;

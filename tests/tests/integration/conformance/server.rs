@@ -103,6 +103,19 @@ impl Server {
         }
     }
 
+    /// Asks until the answer is as it should be: what is served changes a moment after what says so.
+    pub(crate) async fn until_answered(&self, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = self.admin.ask("GET", path, "").await.unwrap();
+            if is_so(&answer) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "GET {path}: {} {}", answer.status, answer.text());
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Waits until an object is gone.
     pub(crate) async fn gone(&self, path: &str) {
         let answer = self.admin.ask("GET", path, "").await.unwrap();
