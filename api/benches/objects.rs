@@ -1,5 +1,5 @@
 //! What an object costs on its way through a write: decoding, defaults, ownership, apply, protobuf and back.
-#![allow(clippy::unwrap_used, reason = "a benchmark may stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may stop")]
 #![allow(missing_docs, reason = "the macros make undocumented items")]
 
 use std::hint::black_box;
