@@ -178,6 +178,20 @@ async fn racing_patches_all_win() {
     assert_eq!(read["data"].as_object().unwrap().len(), 11);
 }
 
+/// Has a policy refuse what a rule matches, with a message that an expression makes.
+async fn refuse_all(rig: &Rig, rule: Value, message: &str) {
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "tell"}, "spec": {"matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "messageExpression": message}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "tell"}, "spec": {"policyName": "tell", "validationActions": ["Deny"]}});
+    for (kind, object) in [("ies", policy), ("ybindings", binding)] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic{kind}");
+        let (status, made) = rig.admin(Method::POST, &path, Some(&object)).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+}
+
 #[tokio::test]
 async fn a_policy_sees_the_options_of_a_delete_wherever_they_were_given() {
     let rig = Rig::new().await;
@@ -185,17 +199,7 @@ async fn a_policy_sees_the_options_of_a_delete_wherever_they_were_given() {
     let shown = "[string(request.dryRun), request.options.kind, string(has(request.options.dryRun)), \
         has(request.options.propagationPolicy) ? request.options.propagationPolicy : '-'].join(' ')";
     let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]});
-    let group = "/apis/admissionregistration.k8s.io/v1";
-    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": "tell"}, "spec": {"matchConstraints": {"resourceRules": [rule]},
-            "validations": [{"expression": "false", "messageExpression": shown}]}});
-    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": "tell"}, "spec": {"policyName": "tell", "validationActions": ["Deny"]}});
-    for (kind, object) in [("ies", policy), ("ybindings", binding)] {
-        let path = format!("{group}/validatingadmissionpolic{kind}");
-        let (status, made) = rig.admin(Method::POST, &path, Some(&object)).await;
-        assert_eq!(status, StatusCode::CREATED, "{made}");
-    }
+    refuse_all(&rig, rule, shown).await;
     let path = format!("{CONFIG_MAPS}/a");
     let in_body =
         json!({"kind": "DeleteOptions", "apiVersion": "v1", "dryRun": ["All"], "propagationPolicy": "Orphan"});
@@ -229,6 +233,42 @@ async fn make_pod(rig: &Rig, address: &str) -> (StatusCode, Value) {
     pod["status"]["podIP"] = address.into();
     pod["status"]["podIPs"] = json!([{"ip": address}]);
     rig.admin(Method::PUT, &format!("{PODS}/p/status"), Some(&pod)).await
+}
+
+#[tokio::test]
+async fn what_is_created_below_a_pod_is_judged_as_what_it_is() {
+    let rig = Rig::new().await;
+    let container = json!({"name": "c", "image": "i"});
+    let pod =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [container]}});
+    let (status, made) = rig.admin(Method::POST, PODS, Some(&pod)).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"],
+        "resources": ["pods/*", "serviceaccounts/token"]});
+    let told = "request.operation + ' ' + request.subResource + ' ' + request.kind.kind + ' ' + object.kind";
+    refuse_all(&rig, rule, told).await;
+    let token = "/api/v1/namespaces/default/serviceaccounts/default/token".to_owned();
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"name": "n"}});
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["a"]}});
+    // The policy is in force a moment after it was written.
+    let in_force = async {
+        while rig.admin(Method::POST, &token, Some(&request)).await.0 == StatusCode::CREATED {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), in_force).await.unwrap();
+    for (path, body, told) in [
+        (token, request, "CREATE token TokenRequest TokenRequest"),
+        (format!("{PODS}/p/binding"), binding, "CREATE binding Binding Binding"),
+        (format!("{PODS}/p/eviction"), eviction, "CREATE eviction Eviction Eviction"),
+    ] {
+        let (_, refused) = rig.admin(Method::POST, &path, Some(&body)).await;
+        assert!(refused["message"].as_str().unwrap().ends_with(told), "{path}: {refused}");
+    }
+    let (_, pod) = rig.admin(Method::GET, &format!("{PODS}/p"), None).await;
+    assert_eq!((&pod["spec"]["nodeName"], &pod["metadata"]["deletionTimestamp"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]

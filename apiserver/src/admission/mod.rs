@@ -121,6 +121,12 @@ pub async fn validate(
     dynamic::validate(core, kind, call, operation, object, old).await
 }
 
+/// Judges what is created below an object, an eviction, a binding or a request for a token, as what it is.
+pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
+    lifecycle::check(core, kind, call, Operation::Create, &object).await?;
+    dynamic::created_below(core, kind, call, object).await
+}
+
 /// Refuses a delete that must not be. Its options count as they were read, since they may be in the body or the query.
 pub async fn validate_delete(
     core: &Arc<Core>,

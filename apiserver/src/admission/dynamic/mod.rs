@@ -57,7 +57,7 @@ pub async fn mutate(
     old: Option<&Value>,
 ) -> Result<Option<Round>, ApiError> {
     let hooks = core.hooks.load();
-    if !hooks.mutates() || exempt::resource(kind) {
+    if !hooks.mutates() || exempt::resource(kind) || is_judged(call, operation) {
         return Ok(None);
     }
     let request = Request::new(core, kind, call, operation, Some(object), old).await?;
@@ -102,7 +102,7 @@ pub async fn before_delete(
     options: &DeleteOptions,
 ) -> Result<(), ApiError> {
     let hooks = core.hooks.load();
-    if !hooks.mutates() || exempt::resource(kind) {
+    if !hooks.mutates() || exempt::resource(kind) || is_judged(call, Operation::Delete) {
         return Ok(());
     }
     let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);
@@ -129,6 +129,24 @@ pub async fn connect(
     serde_json::from_value(options).map_err(unreadable)
 }
 
+/// Lets policies and webhooks refuse or change what is created below an object: an eviction, a binding, a request for a token.
+pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, mut object: Value) -> Result<Value, ApiError> {
+    let hooks = core.hooks.load();
+    if !hooks.mutates() && !hooks.validates() {
+        return Ok(object);
+    }
+    let request = Request::new(core, kind, call, Operation::Create, Some(&object), None).await?;
+    webhooks::mutate(&request, &hooks, &mut object, None, &mut webhooks::Called::default(), false).await?;
+    validating::dispatch(&request, &hooks, Some(&object), None).await?;
+    webhooks::validate(&request, &hooks, Some(&object), None).await?;
+    Ok(object)
+}
+
+/// Whether a write only carries out what was created below an object, and was judged as that.
+fn is_judged(call: &Call, operation: Operation) -> bool {
+    call.verb == "create" && !call.target.subresource.is_empty() && operation != Operation::Create
+}
+
 /// Lets policies and webhooks refuse what is to be written.
 pub async fn validate(
     core: &Arc<Core>,
@@ -139,7 +157,7 @@ pub async fn validate(
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     let hooks = core.hooks.load();
-    if !hooks.validates() || exempt::resource(kind) {
+    if !hooks.validates() || exempt::resource(kind) || is_judged(call, operation) {
         return Ok(());
     }
     let request = Request::new(core, kind, call, operation, object, old).await?;
@@ -156,7 +174,7 @@ pub async fn validate_delete(
     options: &DeleteOptions,
 ) -> Result<(), ApiError> {
     let hooks = core.hooks.load();
-    if !hooks.validates() || exempt::resource(kind) {
+    if !hooks.validates() || exempt::resource(kind) || is_judged(call, Operation::Delete) {
         return Ok(());
     }
     let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);

@@ -223,6 +223,10 @@ impl<'w, 'a> Asked<'w, 'a> {
             let options: ConnectOptions = serde_json::from_value(patched).map_err(|error| error.to_string())?;
             return serde_json::to_value(options).map_err(|error| error.to_string());
         }
+        if self.request.operation == Operation::Create && !self.request.subresource().is_empty() {
+            // It is of another kind than the object that it is created below; whoever carries it out reads it.
+            return Ok(patched);
+        }
         codec::remade(self.request.kind, equivalent::back(self.request.kind, &self.matched, patched))
     }
 

@@ -11,6 +11,7 @@ use martello_api::{
 use serde_json::{Value, json};
 
 use crate::{
+    admission,
     http::reply::Reply,
     registry::{
         call::Call,
@@ -58,6 +59,7 @@ impl Connect for PodBinding {
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
+            let body = admission::created_below(core, kind, &call, body).await?;
             let status = bind(core, kind, &call, call.name(), &body).await?;
             Ok(answer::encoded(&call, 201, &status))
         })

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::budget::{self, Verdict};
 use crate::{
+    admission,
     http::reply::Reply,
     registry::{
         call::Call,
@@ -40,6 +41,7 @@ impl Connect for Evictions {
             if object::name(&body) != call.name() {
                 return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
             }
+            let body = admission::created_below(core, kind, &call, body).await?;
             let mut options = DeleteOptions::read(&call.query, body.get("deleteOptions"))?;
             options.dry_run |= dry_run;
             evict(core, kind, &call, options).await?;

@@ -14,6 +14,7 @@ use martello_policy::Decision;
 use serde_json::{Value, json};
 
 use crate::{
+    admission,
     authn::credentials::own_audiences,
     http::reply::Reply,
     registry::{
