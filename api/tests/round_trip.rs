@@ -76,7 +76,8 @@ impl Filler {
 }
 
 fn is_part(schema: &Schema, field: &str) -> bool {
-    !schema.kinds.is_empty() && matches!(field, "apiVersion" | "kind")
+    let has_numbers = schema.fields().iter().any(|field| field.number != 0);
+    (has_numbers || !schema.kinds.is_empty()) && matches!(field, "apiVersion" | "kind")
 }
 
 fn innermost(kind: &Kind) -> &Kind {
