@@ -1,7 +1,7 @@
 //! The settings of `secctl node`.
 
 use std::{
-    io::Read as _,
+    io::{BufRead as _, Read as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
 };
@@ -32,7 +32,7 @@ pub struct Flags {
     /// Fingerprint of the authority that the server must show on the first contact, as `secctl token create` prints it; may be given again.
     #[arg(long, value_name = "sha256:HEX")]
     pub ca_fingerprint: Vec<Fingerprint>,
-    /// File with the token by which this machine joins; `-` reads it from standard input. Needed once.
+    /// File with the token by which this machine joins; `-` reads it from the first line of standard input. Needed once.
     #[arg(long, value_name = "FILE")]
     pub join_token_file: Option<PathBuf>,
     /// Name of this node [default: this machine's host name].
@@ -53,6 +53,9 @@ pub struct Flags {
     /// Registries on this machine's loopback that speak plain HTTP, as `127.0.0.1:5000`; may be given again.
     #[arg(long, value_name = "HOST:PORT")]
     pub plain_http_registry: Vec<String>,
+    /// Stop when standard input ends: the server that started this agent is gone then, however it ended.
+    #[arg(long, hide = true)]
+    pub stop_with_input: bool,
     /// The log.
     #[command(flatten)]
     pub log: crate::logging::Flags,
@@ -77,7 +80,7 @@ impl Flags {
         let mut text = Zeroizing::new(String::new());
         let what = || format!("read the join token from {}", path.display());
         if path.as_os_str() == "-" {
-            std::io::stdin().lock().take(MAX_TOKEN_BYTES).read_to_string(&mut text).with_context(what)?;
+            std::io::stdin().lock().take(MAX_TOKEN_BYTES).read_line(&mut text).with_context(what)?;
         } else {
             let file = std::fs::File::open(path).with_context(what)?;
             file.take(MAX_TOKEN_BYTES).read_to_string(&mut text).with_context(what)?;

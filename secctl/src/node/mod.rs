@@ -27,6 +27,7 @@ use martello_pki::{
     server_config,
 };
 use martello_scanner::{Images, layers::Limits, registry::RegistryConfig};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub use flags::{CleanupFlags, Flags};
@@ -95,8 +96,22 @@ fn make_keys_directory(flags: &Flags) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// Stops the agent when whoever holds the other end of its standard input is gone.
+fn stop_with_input(shutdown: CancellationToken) {
+    std::thread::spawn(move || {
+        match std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()) {
+            Ok(_) => tracing::info!("standard input ended: the server that started this agent is gone"),
+            Err(error) => tracing::warn!(%error, "standard input can't be watched any more"),
+        }
+        shutdown.cancel();
+    });
+}
+
 async fn agent(flags: Flags, token: Option<Zeroizing<String>>, keys: &Path, prepared: Prepared) -> anyhow::Result<()> {
     let shutdown = crate::stop_on_signal()?;
+    if flags.stop_with_input {
+        stop_with_input(shutdown.clone());
+    }
     let name = flags.name.clone().map_or_else(own_name, Ok)?;
     let server: Uri = flags.server.parse().with_context(|| format!("--server {:?}", flags.server))?;
     let listen = flags.listen(&server);

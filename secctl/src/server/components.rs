@@ -10,8 +10,14 @@ use martello_api::{
 };
 use martello_apiserver::Server;
 use martello_pki::{Pki, join::JoinTokenSpec};
-use tokio::{io::AsyncWriteExt as _, process::Child, sync::watch, task::JoinSet};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, ChildStdin},
+    sync::watch,
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::Flags;
 
@@ -59,7 +65,7 @@ impl LocalNode {
         let task = tokio::spawn(async move {
             while !stop.is_cancelled() {
                 match launch(&program, &flags, &pki, advertise).await {
-                    Ok(child) => supervise(child, &stop).await,
+                    Ok((child, input)) => supervise(child, input, &stop).await,
                     Err(error) => tracing::error!(error = format!("{error:#}"), "the node agent could not be started"),
                 }
                 stop.run_until_cancelled(tokio::time::sleep(NODE_RESTART)).await;
@@ -82,7 +88,7 @@ async fn launch(
     flags: &Flags,
     pki: &Pki,
     advertise: (IpAddr, u16),
-) -> anyhow::Result<Child> {
+) -> anyhow::Result<(Child, ChildStdin)> {
     let name = flags.node_name.clone().map_or_else(crate::node::own_name, Ok)?;
     let spec = JoinTokenSpec {
         lifetime: SignedDuration::from_mins(10),
@@ -102,7 +108,7 @@ async fn launch(
         .arg("node")
         .arg("--data-dir")
         .arg(flags.node_path())
-        .args(["--server", &url, "--name", &name, "--join-token-file", "-"])
+        .args(["--server", &url, "--name", &name, "--join-token-file", "-", "--stop-with-input"])
         .args(["--listen", &format!("{}:{}", advertise.0, flags.node_port)])
         .args(["--pod-cidr", &flags.pod_cidr.to_string(), "--service-cidr", &flags.service_cidr.to_string()])
         .args(["--log-level", &flags.log.level])
@@ -119,12 +125,13 @@ async fn launch(
     }
     let mut child = command.stdin(Stdio::piped()).spawn().context("start the node agent")?;
     let mut stdin = child.stdin.take().context("reach the node agent's standard input")?;
-    stdin.write_all(token.expose().as_bytes()).await.context("hand the join token to the node agent")?;
-    drop(stdin);
-    Ok(child)
+    let line = Zeroizing::new(format!("{}\n", token.expose()));
+    stdin.write_all(line.as_bytes()).await.context("hand the join token to the node agent")?;
+    Ok((child, stdin))
 }
 
-async fn supervise(mut child: Child, stop: &CancellationToken) {
+/// Waits for the agent's end, or ends it. It lives no longer than `_input`: if this process is killed, the agent's input ends.
+async fn supervise(mut child: Child, _input: ChildStdin, stop: &CancellationToken) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
         () = stop.cancelled() => {

@@ -1,6 +1,6 @@
 //! The node agent may die at any time: what runs goes on, is reached, and is found again.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -168,6 +168,19 @@ async fn killing_the_agent_fails_no_request_and_its_pods_are_found_again() {
     until("a new pod runs", async || pods.get("later").await.ok().filter(is_ready)).await;
     pods.delete("later", &DeleteParams::default()).await.unwrap();
     until("the new pod has gone", async || pods.get_opt("later").await.unwrap().is_none().then_some(())).await;
+    assert_eq!(running(&pods).await, before, "containers were started anew");
+
+    // The server may be killed, too: its agent does not outlive it, and the next one finds the pods.
+    let agent = cluster.agent_pid().unwrap().expect("the agent runs");
+    cluster.kill().unwrap();
+    until("the agent of the killed server ends", async || {
+        (!Path::new(&format!("/proc/{agent}")).exists()).then_some(())
+    })
+    .await;
+    cluster.boot().await.unwrap();
+    let enough = served(&pods).await.unwrap_or(answered) + REQUESTS;
+    answered =
+        until("the next server's agent serves", async || served(&pods).await.filter(|count| *count >= enough)).await;
     assert_eq!(running(&pods).await, before, "containers were started anew");
     eprintln!("{answered} requests were answered and none failed while the agent was killed {KILLS} times");
     pods.delete("asking", &DeleteParams::default()).await.unwrap();
