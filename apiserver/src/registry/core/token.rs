@@ -50,6 +50,7 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     let dry_run = call.dry_run("CreateOptions")?;
     let mut body = codec::Foreign::read(call, GROUP, "v1", "TokenRequest")?.apply(call, &Value::Null)?;
     check_name(call, &body)?;
+    body = admission::created_below(core, kind, call, body).await?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
     let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
