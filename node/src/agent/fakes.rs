@@ -117,6 +117,13 @@ impl Runtime for FakeRuntime {
         ready(Ok(()))
     }
 
+    fn remove_volumes<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()> {
+        for dir in [self.info().volumes_dir, self.info().volatile_dir] {
+            drop(std::fs::remove_dir_all(dir.join(pod_uid)));
+        }
+        ready(Ok(()))
+    }
+
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>> {
         let containers = self.containers.lock();
         let own = containers.iter().filter(|((uid, _), _)| uid == pod_uid).map(|(_, status)| status.clone());

@@ -27,9 +27,8 @@ use crate::{
     },
     runtime::{Runtime, RuntimeError},
     volumes::{
-        mounts::Places,
         payload,
-        place::{self, Placing, Written},
+        place::{Placing, Written},
     },
 };
 
@@ -223,7 +222,7 @@ pub async fn take_down(runtime: &dyn Runtime, uid: &str) -> Result<(), String> {
         Ok(()) | Err(RuntimeError::NoPod { .. }) => {}
         Err(error) => return Err(full(&error)),
     }
-    place::clear(&Places::of(&runtime.info(), uid)).map_err(|error| error.full())
+    runtime.remove_volumes(uid).await.map_err(|error| full(&error))
 }
 
 async fn place_volumes(context: &Context, pod: &Pod, ips: &[String], files: &mut Files) -> Result<(), String> {

@@ -3,8 +3,9 @@
 //! Names of the cluster's domain are answered from a table; all else is passed to the node's own resolvers, byte for
 //! byte.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::DnsTable;
 
@@ -28,12 +29,18 @@ const UDP_MOST: usize = 1232;
 /// Bytes of a message (its length has 16 bits over TCP).
 const MAX_MESSAGE: usize = 65_535;
 
-/// Queries in work at a time.
+/// Queries over UDP in work at a time.
 const MAX_QUERIES: usize = 1024;
 
-/// How long a resolver has to answer before the next is asked, and how long a TCP connection may idle.
+/// TCP connections at a time, and those of one address among them: no pod keeps the others out.
+const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS_EACH: usize = 16;
+
+/// How long a resolver has to answer before the next is asked, how long a TCP connection may idle, and how long it
+/// may last at all.
 const UPSTREAM_TIME: Duration = Duration::from_secs(2);
 const IDLE_TIME: Duration = Duration::from_secs(10);
+const CONNECTION_TIME: Duration = Duration::from_secs(60);
 
 /// What to do with a query.
 #[derive(Debug)]
@@ -175,7 +182,7 @@ impl Dns {
         let address = SocketAddrV4::new(ip, 53);
         let (udp, tcp) = (Arc::new(UdpSocket::bind(address).await?), TcpListener::bind(address).await?);
         let limit = Arc::new(Semaphore::new(MAX_QUERIES));
-        tokio::spawn(Arc::clone(&self).serve_tcp(tcp, Arc::clone(&limit)));
+        tokio::spawn(Arc::clone(&self).serve_tcp(tcp));
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let Ok((length, from)) = udp.recv_from(&mut buffer).await else { continue };
@@ -192,15 +199,16 @@ impl Dns {
         }
     }
 
-    async fn serve_tcp(self: Arc<Self>, listener: TcpListener, limit: Arc<Semaphore>) {
+    async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
+        let mut connections = Connections::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
-            let Ok(permit) = Arc::clone(&limit).try_acquire_owned() else { continue };
+            let Ok((stream, from)) = listener.accept().await else { continue };
+            let Some(permits) = connections.admit(from.ip()) else { continue };
             let this = Arc::clone(&self);
             tokio::spawn(async move {
                 // A broken connection concerns only its other end.
-                this.serve_stream(stream).await.ok();
-                drop(permit);
+                drop(tokio::time::timeout(CONNECTION_TIME, this.serve_stream(stream)).await);
+                drop(permits);
             });
         }
     }
@@ -211,8 +219,8 @@ impl Dns {
             tokio::time::timeout(IDLE_TIME, stream.read_exact(&mut query)).await??;
             let Some(reply) = self.handle(&query, true).await else { return Ok(()) };
             let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
-            stream.write_u16(length).await?;
-            stream.write_all(&reply).await?;
+            tokio::time::timeout(IDLE_TIME, stream.write_u16(length)).await??;
+            tokio::time::timeout(IDLE_TIME, stream.write_all(&reply)).await??;
         }
         Ok(())
     }
@@ -233,6 +241,28 @@ impl Dns {
             }
         }
         None
+    }
+}
+
+/// Who has how many TCP connections.
+struct Connections {
+    all: Arc<Semaphore>,
+    /// Of each address that has any.
+    each: BTreeMap<IpAddr, Arc<Semaphore>>,
+}
+
+impl Connections {
+    fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(MAX_CONNECTIONS)), each: BTreeMap::new() }
+    }
+
+    /// Room for one more connection from an address, until it is dropped; none where there are too many.
+    fn admit(&mut self, source: IpAddr) -> Option<[OwnedSemaphorePermit; 2]> {
+        self.each.retain(|_, own| own.available_permits() < MAX_CONNECTIONS_EACH);
+        let own = self.each.entry(source).or_insert_with(|| Arc::new(Semaphore::new(MAX_CONNECTIONS_EACH)));
+        let own = Arc::clone(own).try_acquire_owned().ok()?;
+        let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some([all, own])
     }
 }
 
@@ -359,6 +389,31 @@ mod tests {
     fn aliases_point_outside() {
         let found = reply("old.default.svc.cluster.local.", RecordType::A);
         assert!(found.answers.first().unwrap().to_string().contains("example.com."));
+    }
+
+    #[test]
+    fn no_address_takes_every_connection() {
+        let mut connections = Connections::new();
+        let source = |number: u8| IpAddr::from([10, 244, 0, number]);
+        let mut greedy: Vec<_> = (0..MAX_CONNECTIONS_EACH).map(|_| connections.admit(source(1)).unwrap()).collect();
+        assert!(connections.admit(source(1)).is_none());
+        assert!(connections.admit(source(2)).is_some());
+        drop(greedy.pop());
+        assert!(connections.admit(source(1)).is_some());
+        drop(greedy);
+        assert!(connections.admit(source(3)).is_some());
+        assert_eq!(connections.each.len(), 1, "those without connections are forgotten");
+    }
+
+    #[test]
+    fn all_connections_together_are_limited() {
+        let mut connections = Connections::new();
+        let of = |number: usize| IpAddr::from([10, 244, 0, u8::try_from(number / MAX_CONNECTIONS_EACH).unwrap()]);
+        let all: Vec<_> = (0..MAX_CONNECTIONS).map(|number| connections.admit(of(number)).unwrap()).collect();
+        let other = IpAddr::from([10, 244, 1, 1]);
+        assert!(connections.admit(other).is_none());
+        drop(all);
+        assert!(connections.admit(other).is_some());
     }
 
     proptest::proptest! {

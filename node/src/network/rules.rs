@@ -20,10 +20,20 @@ pub(crate) fn script(config: &NetworkConfig, services: &ServiceTable) -> String 
         // DNS answers on its address itself; the API server's is known to the node before it can list services.
         let own = port.cluster_ip == config.dns_ip;
         if !own && seen.insert((port.cluster_ip, port.protocol, port.port)) {
-            table.add(number + 1, port);
+            table.add(number + 1, &outward(port));
         }
     }
     table.finish(config)
+}
+
+/// A Service's port without the endpoints that lead to the node itself: only the API server's may.
+fn outward(port: &ServicePort) -> ServicePort {
+    let inward = |ip: Ipv4Addr| {
+        // The second is the tap's network (see `uplink::NETWORK`), whose gateway is the node's loopback.
+        ip.is_loopback() || matches!(ip.octets(), [192, 0, 0, 0..=7]) || ip.is_link_local()
+    };
+    let endpoints = port.endpoints.iter().filter(|(ip, _)| !inward(*ip)).copied().collect();
+    ServicePort { endpoints, ..port.clone() }
 }
 
 fn api_port(config: &NetworkConfig) -> ServicePort {
@@ -186,6 +196,17 @@ mod tests {
     fn a_service_without_endpoints_is_refused() {
         let text = script(&config(), &ServiceTable { ports: vec![port("10.96.1.2", &[])] });
         assert!(text.contains("set without-endpoints") && text.contains("elements = { 10.96.1.2 . tcp . 80 }"));
+    }
+
+    #[test]
+    fn no_service_but_the_api_servers_leads_to_the_node() {
+        let inward = port("10.96.1.1", &["192.0.0.1", "192.0.0.7", "127.0.0.1", "169.254.169.254"]);
+        let mixed = port("10.96.1.2", &["192.0.0.1", "10.244.0.5", "192.0.0.8"]);
+        let text = script(&config(), &ServiceTable { ports: vec![inward, mixed] });
+        assert!(text.contains("elements = { 10.96.1.1 . tcp . 80 }"), "as without endpoints");
+        assert!(text.contains("numgen random mod 2 map { 0 : 10.244.0.5 . 3000, 1 : 192.0.0.8 . 3000 }"));
+        assert!(!text.contains("192.0.0.1 . 3000") && !text.contains("169.254.169.254"));
+        assert!(text.contains("10.96.0.1 . tcp . 443 : goto svc-0") && text.contains("0 : 192.0.0.1 . 6443"));
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub trait Runtime: Send + Sync {
     fn remove_container<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ()>;
     /// Kills what is left in the pod, disconnects it, deletes its directories and logs.
     fn remove_pod<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
+    /// Deletes the volumes of a pod that has gone, whoever owns what lies in them.
+    fn remove_volumes<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
     /// Every container of a pod that was not removed.
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>>;
     /// Runs a process in a running container.

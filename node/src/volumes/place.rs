@@ -97,22 +97,6 @@ fn digest(files: &Files) -> u64 {
     hasher.finish()
 }
 
-/// Deletes what is left of a pod's volumes.
-///
-/// # Errors
-/// If a directory can't be deleted.
-pub fn clear(places: &Places) -> Result<(), VolumeError> {
-    for dir in [&places.lasting, &places.volatile] {
-        match fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(VolumeError::io("delete", dir, error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn fs_group(pod: &Pod) -> Option<u32> {
     let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
     u32::try_from(group).ok()

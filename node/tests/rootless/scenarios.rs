@@ -334,7 +334,7 @@ async fn files(node: Node) {
     node.pod("pod-a").await;
     let info = node.runtime.info();
     for directory in [&info.volumes_dir, &info.volatile_dir] {
-        let volume = directory.join("pod-a");
+        let volume = directory.join("pod-a/data");
         std::fs::create_dir_all(volume.join("deep")).unwrap();
         std::fs::write(volume.join("deep/secret"), "s3cret").unwrap();
         std::fs::set_permissions(volume.join("deep/secret"), std::os::unix::fs::PermissionsExt::from_mode(0o400))
@@ -343,7 +343,7 @@ async fn files(node: Node) {
     }
     let mut spec = node.spec("pod-a", "main", "sleep 1000").await;
     let mount = |source: &Path, target: &str, read_only| Mount {
-        source: Some(source.join("pod-a")),
+        source: Some(source.join("pod-a/data")),
         target: target.into(),
         read_only,
         tmpfs_bytes: None,

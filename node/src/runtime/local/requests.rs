@@ -114,6 +114,19 @@ impl Runtime for LocalRuntime {
         .boxed()
     }
 
+    fn remove_volumes<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()> {
+        async move {
+            if !plain_uid(pod_uid) {
+                return Err(RuntimeError::NoPod { uid: pod_uid.to_owned() });
+            }
+            for path in self.inner.volumes_of(pod_uid) {
+                self.ask_keeper(Ask::RemoveTree { path }, "delete the pod's volumes").await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>> {
         async move {
             let attempt = "list containers".to_owned();
@@ -274,7 +287,7 @@ impl Runtime for LocalRuntime {
             limits: self.inner.cgroup.clone().map(drop),
             own_ids,
             volatile_dir: self.inner.volatile_dir.clone(),
-            volumes_dir: self.inner.state_dir.join("volumes"),
+            volumes_dir: self.inner.volumes_dir(),
         }
     }
 }

@@ -95,6 +95,16 @@ impl Inner {
         Ok(record)
     }
 
+    /// The directories of a pod's volumes: those that may reach a disk, and those that must not.
+    pub(super) fn volumes_of(&self, uid: &str) -> [PathBuf; 2] {
+        [self.volumes_dir().join(uid), self.volatile_dir.join(uid)]
+    }
+
+    /// Where volumes lie that may reach a disk.
+    pub(super) fn volumes_dir(&self) -> PathBuf {
+        self.state_dir.join("volumes")
+    }
+
     pub(super) fn make_pod(&self, spec: PodSandboxSpec, record: &Record) -> io::Result<Anchor> {
         let uid = spec.uid.clone();
         let first = self.layout.first(record.slot);
@@ -108,6 +118,10 @@ impl Inner {
             self.keeper.ask(&request, "make the pod's directory").map(drop)
         };
         make(&shim_dir, 0o2770)?;
+        // Its volumes hold Secrets: on this machine nobody else passes.
+        for volumes in self.volumes_of(&uid) {
+            make(&volumes, 0o770)?;
+        }
         if self.layer_slot(record.slot) == record.slot {
             make(&self.layers_dir(record.slot), 0o755)?;
         }

@@ -346,7 +346,8 @@ fn adjust_oom_score(pid: Pid, score: i32) {
     drop(std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.clamp(-1000, 1000).to_string()));
 }
 
-fn nonblocking(fd: &OwnedFd) -> Result<(), ShimError> {
+/// Makes reading from and writing to a descriptor answer at once.
+pub(super) fn nonblocking(fd: &OwnedFd) -> Result<(), ShimError> {
     use std::os::fd::AsRawFd;
     nix::fcntl::fcntl(fd.as_raw_fd(), nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).attempt("set up a pipe")?;
     Ok(())

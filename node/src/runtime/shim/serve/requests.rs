@@ -8,7 +8,7 @@ use martello_api::clock;
 use nix::sys::signal::{Signal, kill};
 
 use super::{Awaits, Shim};
-use crate::runtime::shim::container::Container;
+use crate::runtime::shim::container::{Container, nonblocking};
 use crate::runtime::shim::cri_log::Stream;
 use crate::runtime::shim::protocol::{Request, Response};
 use crate::runtime::shim::{Attempt, ShimError, files};
@@ -38,6 +38,8 @@ impl Shim {
             Request::Attach { id, stdin } => {
                 let container = self.containers.get_mut(&id).filter(|container| container.is_running());
                 let container = container.ok_or_else(|| not_running(&id))?;
+                // One who doesn't read must not hold up the others (see `forward`).
+                fds.iter().try_for_each(nonblocking)?;
                 container.followers.extend([Stream::Stdout, Stream::Stderr].into_iter().zip(fds));
                 let input = if stdin { container.input_for_a_caller().attempt("copy the input")? } else { None };
                 self.set_awaits(number, Awaits::End(id));
