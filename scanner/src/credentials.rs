@@ -13,6 +13,9 @@ use crate::Reference;
 /// Largest document; a Secret holds 1 MiB at most.
 const MAX_DOCUMENT: usize = 1 << 20;
 
+/// Longest pattern of a label that matches anything; a label of a host's name has 63 bytes at most.
+const MAX_GLOB: usize = 255;
+
 /// The logins of a pod's image pull secrets.
 #[derive(Clone, Default)]
 pub struct Credentials(Vec<(Pattern, Login)>);
@@ -183,14 +186,29 @@ fn default_registry(host: &str) -> String {
     if host == "index.docker.io" { "docker.io".to_owned() } else { host.to_owned() }
 }
 
-/// `*` stands for any run of characters, `?` for one.
+/// `*` stands for any run of characters, `?` for one. Where a character doesn't fit, only the last `*` is made to
+/// stand for one more, so that no pattern costs more than its length times the text's.
 fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
-    match (glob, text) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => (0..=text.len()).any(|skip| glob_matches(rest, text.get(skip..).unwrap_or_default())),
-        ([b'?', glob @ ..], [_, text @ ..]) => glob_matches(glob, text),
-        ([g, glob @ ..], [t, text @ ..]) => g == t && glob_matches(glob, text),
-        _ => false,
+    if glob.len() > MAX_GLOB {
+        return false;
+    }
+    let (mut rest, mut left) = (glob, text);
+    // What follows the last `*`, and the text from behind what it stands for.
+    let mut star: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (rest, left) {
+            ([], []) => return true,
+            ([b'*', behind @ ..], _) => {
+                star = Some((behind, left));
+                rest = behind;
+            }
+            ([g, behind @ ..], [t, further @ ..]) if *g == b'?' || g == t => (rest, left) = (behind, further),
+            _ => {
+                let Some((behind, [_, further @ ..])) = star else { return false };
+                star = Some((behind, further));
+                (rest, left) = (behind, further);
+            }
+        }
     }
 }
 
@@ -225,6 +243,42 @@ mod tests {
         assert_eq!(users(config, "a.b.example.com/other:1"), Vec::<String>::new());
         assert_eq!(users(config, "localhost:5000/x"), ["local"]);
         assert_eq!(users(config, "localhost:5001/x"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn globs_match_runs_and_single_characters() {
+        let matches = |glob: &str, text: &str| glob_matches(glob.as_bytes(), text.as_bytes());
+        for (glob, text) in [
+            ("", ""),
+            ("*", ""),
+            ("*", "abc"),
+            ("a*", "a"),
+            ("a*c", "abcbc"),
+            ("*b*c", "abxbyc"),
+            ("?b", "ab"),
+            ("*?", "a"),
+            ("**a", "ba"),
+        ] {
+            assert!(matches(glob, text), "{glob} {text}");
+        }
+        for (glob, text) in
+            [("", "a"), ("a", ""), ("?", ""), ("*?", ""), ("a*c", "abcb"), ("*b*c", "acb"), ("ab", "abc"), ("?", "ab")]
+        {
+            assert!(!matches(glob, text), "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_is_judged_soon() {
+        let glob = format!("{}b.io", "*a".repeat(30));
+        assert!(!glob_matches(glob.as_bytes(), format!("{}.io", "a".repeat(60)).as_bytes()));
+        assert!(glob_matches(glob.as_bytes(), format!("{}b.io", "a".repeat(60)).as_bytes()));
+    }
+
+    #[test]
+    fn a_pattern_longer_than_any_name_matches_nothing() {
+        assert!(glob_matches("*".repeat(255).as_bytes(), b"a"));
+        assert!(!glob_matches("*".repeat(256).as_bytes(), b"a"));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use super::LayerError;
 
+/// Places that one image may have: entries of its layers, or nodes of the tree that they make.
+pub(super) const MAX_ENTRIES: u64 = 1_000_000;
+
 /// Limits on the layers of one image. [`Limits::default`] fits any image that is in honest use.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -25,7 +28,7 @@ impl Default for Limits {
         Self {
             total_bytes: 20 << 30,
             file_bytes: (8 << 30) - 1,
-            entries: 1_000_000,
+            entries: MAX_ENTRIES,
             ratio: 200,
             ratio_floor_bytes: 64 << 20,
         }
