@@ -10,10 +10,12 @@ const CLASSES: [&str; 14] = [
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
     "xdigit",
 ];
-/// Memory that one compiled pattern may take: patterns come from users.
+/// Memory that a pattern compiled in one direction may take, and a cache of a search: patterns come from users.
 const MAX_BYTES: usize = 1024 * 1024;
 /// What most patterns stay below.
-pub(crate) const USUAL_BYTES: usize = 64 * 1024;
+const USUAL_BYTES: usize = 64 * 1024;
+/// A pattern is compiled forwards and backwards, and small ones into tables besides.
+const PARTS: usize = 3;
 /// Largest count of a repetition, as Go's.
 const MAX_REPEAT: u32 = 1000;
 const DIGITS: &str = "0-9";
@@ -25,14 +27,15 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     compile_weighed(pattern).map(|(compiled, _)| compiled)
 }
 
-/// Compiles a pattern, and tells how much memory it takes at most.
+/// Compiles a pattern, and tells how much memory it takes at most. Caches of searches are not in it: each clone has its own, and
+/// makes it when it first searches.
 pub(crate) fn compile_weighed(pattern: &str) -> Result<(Regex, usize), String> {
     let translated = translate(pattern).map_err(|(what, at)| format!("error parsing regexp: {what}: `{at}`"))?;
     let within = |bytes| RegexBuilder::new(&translated).size_limit(bytes).dfa_size_limit(MAX_BYTES).build();
     if let Ok(compiled) = within(USUAL_BYTES) {
-        return Ok((compiled, USUAL_BYTES));
+        return Ok((compiled, PARTS * USUAL_BYTES));
     }
-    within(MAX_BYTES).map(|compiled| (compiled, MAX_BYTES)).map_err(|error| {
+    within(MAX_BYTES).map(|compiled| (compiled, PARTS * MAX_BYTES)).map_err(|error| {
         let why = error.to_string();
         let last = why.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
         format!("error parsing regexp: {last}: `{pattern}`")

@@ -31,7 +31,7 @@ const ALLOWED_LABELS: [&str; 12] = [
     "node.kubernetes.io/windows-build",
 ];
 /// By this annotation a node says that a pod mirrors one that it runs by itself.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+const MIRROR: &str = crate::registry::validation::pod::MIRROR;
 const ALLOWED_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// Checks a write of a node agent.

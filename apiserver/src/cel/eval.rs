@@ -180,10 +180,15 @@ impl<'a> Evaluator<'_, 'a> {
         self.meter.charge(charge::after(function.name, &result))?;
         match (function.name, &result) {
             ("findAll", Value::List(found)) => self.meter.build(limits::items_bytes(found.len()))?,
-            ("_+_" | "cel.@mapInsert", _) => limits::walkable(&result)?,
+            ("_+_" | "cel.@mapInsert", _) => self.walkable(&result)?,
             _ => {}
         }
         sound(result)
+    }
+
+    /// Refuses a value that holds too many others; looking through it counts as time.
+    fn walkable(&self, value: &Value<'a>) -> Result<(), EvalError> {
+        self.meter.step(limits::walkable(value)?)
     }
 
     fn logical(&mut self, left: &'a Expr, right: &'a Expr, decisive: bool) -> Outcome<'a> {
@@ -288,7 +293,7 @@ impl<'a> Evaluator<'_, 'a> {
         }
         self.meter.charge(LIST_COST)?;
         let list = list.into();
-        limits::walkable(&list)?;
+        self.walkable(&list)?;
         Ok(list)
     }
 
@@ -307,7 +312,7 @@ impl<'a> Evaluator<'_, 'a> {
         }
         self.meter.charge(MAP_COST)?;
         let map = Value::Map(Map::Made(Arc::new(made)));
-        limits::walkable(&map)?;
+        self.walkable(&map)?;
         Ok(map)
     }
 
@@ -323,7 +328,7 @@ impl<'a> Evaluator<'_, 'a> {
         }
         self.meter.charge(OBJECT_COST)?;
         let object = Value::Object(Arc::new(Object { name: Arc::clone(name), fields: made }));
-        limits::walkable(&object)?;
+        self.walkable(&object)?;
         Ok(object)
     }
 
@@ -340,7 +345,7 @@ impl<'a> Evaluator<'_, 'a> {
         self.scopes.truncate(floor + 1);
         let result = walked.and_then(|()| self.eval(&fold.result));
         self.scopes.truncate(floor);
-        limits::walkable(result.as_ref().unwrap_or(&Value::Null))?;
+        self.walkable(result.as_ref().unwrap_or(&Value::Null))?;
         result
     }
 

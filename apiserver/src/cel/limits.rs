@@ -115,11 +115,11 @@ fn written(value: &Value<'_>, left: &mut usize) -> bool {
 }
 
 /// Refuses a value that holds too many others: one that is made of a few, each of which is made of a few, is small in memory,
-/// and endless to whoever walks through it.
-pub(super) fn walkable(value: &Value<'_>) -> Result<(), EvalError> {
+/// and endless to whoever walks through it. Answers how many were walked through, itself included: that takes time too.
+pub(super) fn walkable(value: &Value<'_>) -> Result<u64, EvalError> {
     let mut left = MAX_ITEMS;
     if counted(value, &mut left) {
-        return Ok(());
+        return Ok(u64::try_from(MAX_ITEMS - left).unwrap_or(u64::MAX));
     }
     Err(too_large(&format!("a value would hold more than {MAX_ITEMS} others")))
 }

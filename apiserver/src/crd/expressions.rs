@@ -435,6 +435,7 @@ mod tests {
         assert!(failed(1).is_empty());
     }
 
+    /// One search per item would take many minutes.
     #[test]
     fn long_sets_and_lists_by_keys_are_compared_without_a_search_per_item() {
         let rules = json!([{"rule": "self.s == oldSelf.s && (self.s + oldSelf.s).size() == self.s.size()"},
@@ -453,10 +454,7 @@ mod tests {
             json!({"spec": {"s": names, "m": items}})
         };
         let (old, new) = (spec(&mut (0..30_000)), spec(&mut (0..30_000).rev()));
-        let begun = Instant::now();
         assert!(evaluate(&schema, &new, Some(&old)).0.is_empty());
-        // One search per item takes many minutes.
-        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
         let mut other = new.clone();
         other["spec"]["m"][7]["n"] = json!(2);
         assert_eq!(evaluate(&schema, &other, Some(&old)).0.len(), 1);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     registry::{
-        object,
+        Kind, object,
         storage::{WriteError, store_failure},
     },
     server::Core,
@@ -79,34 +79,43 @@ async fn remove_all(core: &Arc<Core>, client: &kube::Client, definition: &Defini
         if listed.items.is_empty() {
             return Ok(());
         }
-        match collections(core, definition) {
-            Some((root, plural)) => {
-                let namespaces: BTreeSet<&str> = listed.items.iter().map(|entry| entry.key.namespace()).collect();
-                for namespace in namespaces {
-                    let within = if namespace.is_empty() { "" } else { &format!("/namespaces/{namespace}") };
-                    send(client, "DELETE", &format!("{root}{within}/{plural}"), &Value::Null).await?;
-                }
-            }
-            None => remove_unserved(core, &listed.items).await?,
+        let Some((root, kind)) = collections(core, definition) else {
+            remove_unserved(core, &listed.items).await?;
+            continue;
+        };
+        let namespaces: BTreeSet<&str> = listed.items.iter().map(|entry| entry.key.namespace()).collect();
+        for namespace in namespaces {
+            let within = if namespace.is_empty() { "" } else { &format!("/namespaces/{namespace}") };
+            let path = format!("{root}{within}/{}", definition.names.plural);
+            send(client, "DELETE", &path, &Value::Null).await?;
         }
-        gone(core, &scope, listed).await.map_err(|error| store_failure(&error))?;
+        tokio::select! {
+            waited = gone(core, &scope, listed) => waited.map_err(|error| store_failure(&error))?,
+            // Served otherwise, or not at all any more: then nobody may be left who could let go of them.
+            () = core.registry.replaced(&kind) => {}
+        }
     }
 }
 
-/// Where the objects are served: the path before the namespace, and the name behind it.
-fn collections<'a>(core: &Core, definition: &'a Definition) -> Option<(String, &'a str)> {
+/// Where the objects are served: the path before the namespace, and the kind behind it.
+fn collections(core: &Core, definition: &Definition) -> Option<(String, Arc<Kind>)> {
     let version = definition.versions.iter().find(|version| version.served)?;
-    let plural = definition.names.plural.as_str();
-    core.registry.lookup(&definition.group, &version.name, plural)?;
-    Some((format!("/apis/{}/{}", definition.group, version.name), plural))
+    let kind = core.registry.lookup(&definition.group, &version.name, &definition.names.plural)?;
+    Some((format!("/apis/{}/{}", definition.group, version.name), kind))
 }
 
-/// No path leads to the objects, so nobody can hold on to them.
+/// No path leads to the objects, so nobody can hold on to them. What somebody else wrote meanwhile is left for another look.
 async fn remove_unserved(core: &Arc<Core>, objects: &[Arc<Entry>]) -> Result<(), ApiError> {
+    let mut is_crossed = false;
     for entry in objects {
-        if let Err(WriteError::Failed(error)) = core.remove(entry).await {
-            return Err(error);
+        match core.remove(entry).await {
+            Ok(_) => {}
+            Err(WriteError::Conflict(_)) => is_crossed = true,
+            Err(WriteError::Failed(error)) => return Err(error),
         }
+    }
+    if is_crossed {
+        tokio::time::sleep(RETRY).await;
     }
     Ok(())
 }

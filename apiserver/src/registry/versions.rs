@@ -121,11 +121,6 @@ impl RuntimeConfig {
             .or_else(of_stage)
             .unwrap_or(by_default)
     }
-
-    /// The names that were asked for as they would be given again.
-    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.0.iter().map(|(name, served)| (name.as_str(), *served))
-    }
 }
 
 /// Group, version and, if there is one, the resource of a name.

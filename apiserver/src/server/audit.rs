@@ -111,7 +111,7 @@ impl Record {
     /// must be in the log though the client does not wait for that.
     #[must_use]
     pub fn acting(mut self, acts: bool) -> Self {
-        self.is_change |= acts && self.event.object_ref.is_some();
+        self.is_change |= acts;
         self
     }
 

@@ -44,11 +44,12 @@ fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     Ok(found.into())
 }
 
-/// Most memory for patterns that are kept compiled: enough for 512 usual ones, more than the rules of a large cluster have.
-/// Patterns may come from users' data, so that their number alone would not bound it.
-const KEPT_BYTES: usize = 512 * pattern::USUAL_BYTES;
+/// Most memory for patterns that are kept compiled: enough for 170 usual ones. Patterns may come from users' data, so that
+/// their number alone would not bound it.
+const KEPT_BYTES: usize = 32 << 20;
 
-/// Patterns that were compiled, and at most how much memory they take.
+/// Patterns that were compiled, and at most how much memory they take. Only clones of them search, so that none that is kept
+/// holds a cache.
 #[derive(Default)]
 struct Kept {
     patterns: HashMap<String, Regex>,

@@ -3,7 +3,7 @@
 use martello_api::{quantity::Quantity, status::Cause};
 use serde_json::{Value, json};
 
-use super::persistent_volume_rules::positive;
+use super::persistent_volume_rules::{not_negative, positive};
 use crate::registry::{
     object,
     validation::{difference, field::Field, internal, selector, text},
@@ -204,7 +204,7 @@ fn shrunk(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
 pub fn check_status(claim: &Value, causes: &mut Vec<Cause>) {
     let status = Field::new(claim, "").at("status");
     for (_, amount) in status.entries("capacity") {
-        sound_amount(&amount, causes);
+        not_negative(&amount, causes);
     }
     let states = status.at("allocatedResourceStatuses");
     for (name, state) in status.entries("allocatedResourceStatuses") {
@@ -217,16 +217,8 @@ pub fn check_status(claim: &Value, causes: &mut Vec<Cause>) {
     let amounts = status.at("allocatedResources");
     for (name, amount) in status.entries("allocatedResources") {
         if resource_name(name, &amounts, causes) {
-            sound_amount(&amount, causes);
+            not_negative(&amount, causes);
         }
-    }
-}
-
-fn sound_amount(amount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let Ok(quantity) = amount.text().parse::<Quantity>() else { return };
-    let units = quantity.units();
-    if units < 0 {
-        causes.push(Cause::invalid(amount.path.as_str(), &json!(units), "must be a valid resource quantity"));
     }
 }
 

@@ -3,7 +3,7 @@
 use martello_api::status::{ApiError, Cause};
 use serde_json::json;
 
-use crate::http::query::Query;
+use crate::{http::query::Query, registry::options::number};
 
 /// Checks what is asked of the log of the pod `name`.
 pub(super) fn check(query: &Query, name: &str) -> Result<(), ApiError> {
@@ -25,15 +25,6 @@ pub(super) fn check(query: &Query, name: &str) -> Result<(), ApiError> {
         causes.push(Cause::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "PodLogOptions", name, causes)) }
-}
-
-fn number(query: &Query, key: &str) -> Result<Option<i64>, ApiError> {
-    if !query.has(key) {
-        return Ok(None);
-    }
-    let text = query.get(key);
-    let fault = || ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
-    text.parse().map(Some).map_err(|_| fault())
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::pod_update::MIRROR;
-use crate::registry::{object, validation::pod::qos_class};
+use crate::registry::{
+    object,
+    validation::pod::{MIRROR, qos_class},
+};
 
 /// Checks a resized pod: cpu and memory may change, and its class of service may not.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {

@@ -1,6 +1,6 @@
 //! What holds for the status of pods.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use martello_api::status::Cause;
@@ -39,12 +39,16 @@ pub fn prepare(pod: &mut Value, old: &Value) {
     {
         object::set(pod, &["status"], "observedGeneration", before);
     }
-    let mut before = object::list(old, &["status", "conditions"]).to_vec();
+    // Of several of one type the first belongs to the first, the second to the second, and so on.
+    let mut before: HashMap<&str, VecDeque<&Value>> = HashMap::new();
+    for other in object::list(old, &["status", "conditions"]) {
+        before.entry(object::text(other, &["type"])).or_default().push_back(other);
+    }
     for condition in object::list_mut(pod, &["status", "conditions"]).into_iter().flatten() {
-        let Some(place) = before.iter().position(|other| other.get("type") == condition.get("type")) else { continue };
-        let other = before.remove(place);
+        let of_type = before.get_mut(object::text(condition, &["type"]));
+        let Some(other) = of_type.and_then(VecDeque::pop_front) else { continue };
         if unset(condition, &["observedGeneration"]) {
-            object::copy_key(condition, &other, "observedGeneration");
+            object::copy_key(condition, other, "observedGeneration");
         }
     }
 }
@@ -114,19 +118,24 @@ fn all_may_restart(pod: &Value) -> bool {
 
 /// What ended and is not started again stays ended.
 fn ended_stays_ended(new: &Value, old: &Value, list: &str, specs: Option<&str>, causes: &mut Vec<Cause>) {
-    let now = object::list(new, &["status", list]);
+    let runs = |after: &&Value| object::at(after, &["state", "terminated"]).is_none_or(Value::is_null);
+    let running: HashSet<&str> =
+        object::list(new, &["status", list]).iter().filter(runs).map(|after| object::text(after, &["name"])).collect();
+    // Of two of one name the first counts.
+    let mut by_name: HashMap<&str, &Value> = HashMap::new();
+    for spec in specs.map(|specs| object::list(old, &["spec", specs])).into_iter().flatten() {
+        by_name.entry(object::text(spec, &["name"])).or_insert(spec);
+    }
     for (index, before) in object::list(old, &["status", list]).iter().enumerate() {
         let Some(ended) = object::at(before, &["state", "terminated"]).filter(|ended| !ended.is_null()) else {
             continue;
         };
-        let same = |other: &&Value| other.get("name") == before.get("name");
-        let runs = |after: &&Value| object::at(after, &["state", "terminated"]).is_none_or(Value::is_null);
+        let name = object::text(before, &["name"]);
         let code = object::int(ended, &["exitCode"]).unwrap_or(0);
-        let restarts = specs.is_some_and(|specs| {
-            let spec = object::list(old, &["spec", specs]).iter().find(same);
-            spec.is_some_and(|spec| may_restart(spec, object::text(old, &["spec", "restartPolicy"]), code))
-        });
-        if !restarts && now.iter().filter(same).any(|after| runs(&after)) {
+        let restarts = by_name
+            .get(name)
+            .is_some_and(|spec| may_restart(spec, object::text(old, &["spec", "restartPolicy"]), code));
+        if !restarts && running.contains(name) {
             let path = format!("status.{list}[{index}].state");
             causes.push(Cause::forbidden(path, "may not be transitioned to non-terminated state"));
         }
@@ -157,11 +166,11 @@ fn may_restart(container: &Value, of_pod: &str, code: i64) -> bool {
 }
 
 fn claims(pod: &Field<'_>, causes: &mut Vec<Cause>) {
-    let known = pod.at("spec").items("resourceClaims");
+    let known: HashSet<&str> = pod.at("spec").items("resourceClaims").iter().map(|claim| claim.str("name")).collect();
     let mut seen: HashSet<&str> = HashSet::new();
     for claim in pod.at("status").items("resourceClaimStatuses") {
         let name = claim.at("name");
-        if !known.iter().any(|own| own.str("name") == name.text()) {
+        if !known.contains(name.text()) {
             name.invalid("must match the name of an entry in `spec.resourceClaims`", causes);
         }
         if seen.contains(&name.text()) {
@@ -183,10 +192,11 @@ fn host_address(status: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// Checks addresses: each is one, and there is one of a family. What was there before is let be.
 fn addresses(status: &Field<'_>, list: &str, old: &Value, causes: &mut Vec<Cause>) {
-    let before = object::list(old, &["status", list]);
+    let before: HashSet<&str> =
+        object::list(old, &["status", list]).iter().map(|address| object::text(address, &["ip"])).collect();
     let all = status.items(list);
     for address in &all {
-        if !before.iter().any(|old| object::text(old, &["ip"]) == address.str("ip")) {
+        if !before.contains(address.str("ip")) {
             let value = json!(address.str("ip"));
             Field::new(&value, address.path.as_str()).check(cidr::strict_ip, causes);
         }

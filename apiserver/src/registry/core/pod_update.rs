@@ -10,9 +10,6 @@ use crate::registry::{
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-/// Marks a pod that a node's own files describe.
-pub const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// Checks a changed pod against what it was.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     rules::annotations_update(new, old, causes);
@@ -156,7 +153,7 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
 pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     rules::annotations_update(new, old, causes);
     const PATH: &str = "spec.ephemeralContainers";
-    if object::at(old, &["metadata", "annotations", MIRROR]).is_some() {
+    if object::at(old, &["metadata", "annotations", rules::MIRROR]).is_some() {
         causes.clear();
         return causes.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     object,
-    validation::{field::Field, internal, text},
+    validation::{field::Field, internal, pod::volumes::no_steps_back, text},
     volumes::csi_driver::driver_name,
 };
 
@@ -137,12 +137,6 @@ fn each_required(field: &Field<'_>, keys: &[&str], causes: &mut Vec<Cause>) {
         if field.at(key).is_empty() {
             field.at(key).required("", causes);
         }
-    }
-}
-
-fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
-    if path.text().split('/').any(|step| step == "..") {
-        path.invalid("must not contain '..'", causes);
     }
 }
 

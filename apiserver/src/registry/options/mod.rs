@@ -37,7 +37,7 @@ pub(super) fn number_fault(text: &str) -> &'static str {
 }
 
 /// A whole number of the query; none where it is not given.
-fn number(query: &Query, name: &str) -> Result<Option<i64>, ApiError> {
+pub(super) fn number(query: &Query, name: &str) -> Result<Option<i64>, ApiError> {
     if !query.has(name) {
         return Ok(None);
     }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{all_containers, volumes::local_path};
 use crate::registry::validation::field::Field;
 
-const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Marks a pod that a node's own files describe.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const POD_SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";

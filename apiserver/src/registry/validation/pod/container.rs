@@ -27,22 +27,31 @@ const MAX_EXIT_CODES: usize = 255;
 /// How long a pod has to end where it says nothing else.
 const DEFAULT_GRACE: i64 = 30;
 
+/// What the containers of a pod may name, put together once.
+struct Known<'a> {
+    volumes: &'a HashSet<&'a str>,
+    /// The volumes that may be raw devices.
+    devices: HashSet<&'a str>,
+    claimed: claims::Claimed<'a>,
+}
+
 /// Checks all containers of a pod spec.
 pub(super) fn check_all(spec: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let grace = spec.at("terminationGracePeriodSeconds").int().unwrap_or(DEFAULT_GRACE);
     if spec.count("containers") == 0 {
         spec.at("containers").required("", causes);
     }
+    let known = Known { volumes, devices: mounts::devices(spec), claimed: claims::Claimed::of(spec) };
     let mut names: HashSet<&str> = HashSet::new();
     for container in spec.items("containers") {
-        common(spec, &container, volumes, causes);
+        common(spec, &container, &known, causes);
         unique(&container, false, &mut names, causes);
         handlers::check(&container, grace, causes);
         restart_policy(&container, causes);
     }
     host_ports(&spec.at("containers"), &spec.items("containers"), causes);
     for container in spec.items("initContainers") {
-        common(spec, &container, volumes, causes);
+        common(spec, &container, &known, causes);
         restart_policy(&container, causes);
         unique(&container, true, &mut names, causes);
         // They run one by one. Upstream calls each the first.
@@ -54,11 +63,12 @@ pub(super) fn check_all(spec: &Field<'_>, volumes: &HashSet<&str>, causes: &mut 
             resources::no_restart(&container, causes);
         }
     }
+    let targets = names.clone();
     for container in spec.items("ephemeralContainers") {
-        common(spec, &container, volumes, causes);
+        common(spec, &container, &known, causes);
         image_as_is(&container, causes);
         unique(&container, false, &mut names, causes);
-        ephemeral(spec, &container, causes);
+        ephemeral(&container, &targets, causes);
     }
 }
 
@@ -77,16 +87,16 @@ pub fn image_as_is(container: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn common(spec: &Field<'_>, container: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
+fn common(spec: &Field<'_>, container: &Field<'_>, known: &Known<'_>, causes: &mut Vec<Cause>) {
     container.at("name").check_required(text::dns1123_label, causes);
     container.at("image").needs_text(causes);
     container.at("terminationMessagePolicy").needs_one_of(&["File", "FallbackToLogsOnError"], causes);
     ports(container, causes);
     environment::check(container, causes);
-    mounts::check(spec, container, volumes, causes);
+    mounts::check(container, known.volumes, &known.devices, causes);
     container.at("imagePullPolicy").needs_one_of(&["Always", "IfNotPresent", "Never"], causes);
     resources::check(&container.at("resources"), causes);
-    claims::check_container(spec, &container.at("resources"), causes);
+    claims::check_container(&known.claimed, &container.at("resources"), causes);
     resources::resize_policy(container, spec.str("restartPolicy"), causes);
     if let Some(context) = container.get("securityContext") {
         security::check_container(spec, &context, causes);
@@ -174,12 +184,10 @@ fn host_ports(list: &Field<'_>, containers: &[Field<'_>], causes: &mut Vec<Cause
     }
 }
 
-fn ephemeral(spec: &Field<'_>, container: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks what only holds for ephemeral containers. `targets` are the names of all others.
+fn ephemeral(container: &Field<'_>, targets: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let target = container.at("targetContainerName");
-    let known = ["containers", "initContainers"]
-        .iter()
-        .any(|list| spec.items(list).iter().any(|container| container.str("name") == target.text()));
-    if !target.text().is_empty() && !known {
+    if !target.text().is_empty() && !targets.contains(target.text()) {
         target.not_found(causes);
     }
     for key in NOT_EPHEMERAL {

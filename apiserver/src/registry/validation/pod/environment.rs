@@ -1,5 +1,7 @@
 //! The environment of containers, and references to fields of the pod.
 
+use std::collections::HashMap;
+
 use martello_api::{quantity::Quantity, status::Cause};
 use serde_json::json;
 
@@ -183,21 +185,23 @@ fn sizes_only(what: &str) -> String {
 
 /// Checks that the files which variables are read from are in volumes that the pod can fill itself.
 pub(super) fn file_volumes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    let volumes = spec.items("volumes");
+    // Of two of one name the last counts. Told is whether the pod can fill it.
+    let volumes: HashMap<&str, bool> =
+        spec.items("volumes").iter().map(|volume| (volume.str("name"), volume.get("emptyDir").is_some())).collect();
     for container in super::all_containers(spec) {
         for variable in container.items("env") {
             let Some(file) = variable.at("valueFrom").get("fileKeyRef") else { continue };
             let name = file.at("volumeName");
-            match volumes.iter().rfind(|volume| volume.str("name") == name.text()) {
+            match volumes.get(name.text()) {
                 None => name.not_found(causes),
-                Some(volume) if volume.get("emptyDir").is_none() => {
+                Some(false) => {
                     causes.push(Cause::invalid(
                         name.path.as_str(),
                         &json!(name.text()),
                         "referenced volume must be of type emptyDir",
                     ));
                 }
-                Some(_) => {}
+                Some(true) => {}
             }
         }
     }

@@ -27,7 +27,7 @@ pub mod warnings;
 mod windows;
 
 pub use affinity::node_selector;
-pub use annotations::profile_of as app_armor_profile;
+pub use annotations::{MIRROR, profile_of as app_armor_profile};
 pub use handlers::port as port_or_name;
 pub use qos::qos_class;
 pub use resources::{

@@ -8,8 +8,23 @@ use serde_json::Value;
 use super::volumes::local_path;
 use crate::registry::validation::field::Field;
 
-/// Checks mounts and devices of a container. `volumes` are the names of those that are right.
-pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
+/// The names of those volumes of a pod that may be raw devices: claims. Of two of one name the first counts.
+pub(super) fn devices<'a>(spec: &Field<'a>) -> HashSet<&'a str> {
+    let claim = |volume: &Field<'_>| volume.get("persistentVolumeClaim").or(volume.get("ephemeral")).is_some();
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut found: HashSet<&str> = HashSet::new();
+    for volume in spec.items("volumes") {
+        let name = volume.str("name");
+        if seen.insert(name) && claim(&volume) {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+/// Checks mounts and devices of a container. `volumes` are the names of those that are right, `claims` of those that
+/// may be devices.
+pub(super) fn check(container: &Field<'_>, volumes: &HashSet<&str>, claims: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
     let (device_names, device_paths) = (texts(&devices, "name"), texts(&devices, "devicePath"));
     let (mount_names, mount_paths) = (texts(&mounts, "name"), texts(&mounts, "mountPath"));
@@ -42,7 +57,7 @@ pub(super) fn check(spec: &Field<'_>, container: &Field<'_>, volumes: &HashSet<&
         if names.contains(&name.text()) {
             name.invalid("must be unique", causes);
         }
-        device_source(spec, &name, volumes, causes);
+        device_source(&name, volumes, claims, causes);
         path.needs_text(causes);
         if paths.contains(&path.text()) {
             path.invalid("must be unique", causes);
@@ -70,13 +85,11 @@ fn texts<'a>(all: &[Field<'a>], key: &str) -> HashSet<&'a str> {
 }
 
 /// A raw device is a claim's.
-fn device_source(spec: &Field<'_>, name: &Field<'_>, volumes: &HashSet<&str>, causes: &mut Vec<Cause>) {
+fn device_source(name: &Field<'_>, volumes: &HashSet<&str>, claims: &HashSet<&str>, causes: &mut Vec<Cause>) {
     if !volumes.contains(&name.text()) {
         return name.not_found(causes);
     }
-    let own = spec.items("volumes").into_iter().find(|volume| volume.str("name") == name.text());
-    let claim = |volume: &Field<'_>| volume.get("persistentVolumeClaim").or(volume.get("ephemeral")).is_some();
-    if !own.is_some_and(|volume| claim(&volume)) {
+    if !claims.contains(name.text()) {
         let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
         name.invalid(why, causes);
     }

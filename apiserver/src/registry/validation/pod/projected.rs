@@ -1,5 +1,7 @@
 //! Volumes that are put together of several sources.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::json;
 
@@ -14,7 +16,7 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 /// Checks a projected volume.
 pub(super) fn check(volume: &Field<'_>, causes: &mut Vec<Cause>) {
     mode(&volume.at("defaultMode"), causes);
-    let mut paths: Vec<&str> = Vec::new();
+    let mut paths: HashSet<&str> = HashSet::new();
     for source in volume.items("sources") {
         let mut kinds = 0;
         for kind in ["secret", "configMap"] {
@@ -44,14 +46,14 @@ pub(super) fn check(volume: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 /// Two files can't be at one path; `shown` is what the message calls the second.
-fn place<'a>(volume: &Field<'_>, path: &'a str, shown: &str, paths: &mut Vec<&'a str>, causes: &mut Vec<Cause>) {
+fn place<'a>(volume: &Field<'_>, path: &'a str, shown: &str, paths: &mut HashSet<&'a str>, causes: &mut Vec<Cause>) {
     if path.is_empty() {
         return;
     }
-    if paths.contains(&path) {
+    if paths.contains(path) {
         causes.push(Cause::invalid(volume.path.as_str(), &json!(shown), "conflicting duplicate paths"));
     } else {
-        paths.push(path);
+        paths.insert(path);
     }
 }
 

@@ -280,7 +280,8 @@ pub(super) fn local_path(path: &Field<'_>, reserved: bool, causes: &mut Vec<Caus
     }
 }
 
-pub(super) fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks that a path does not lead upwards.
+pub fn no_steps_back(path: &Field<'_>, causes: &mut Vec<Cause>) {
     if path.text().split('/').any(|step| step == "..") {
         path.invalid("must not contain '..'", causes);
     }
