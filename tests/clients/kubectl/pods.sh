@@ -96,7 +96,7 @@ forward() {
     says 'version: 1.2.0' cluster get --raw "/api/v1/namespaces/$namespace/services/talker:80/proxy/cgi-bin/index.cgi"
 }
 debug() {
-    says 'seen by the debugger' kubectl debug talker --image=myapp:1.2.0 --container=debugger --attach=false -- sh -c 'echo seen by the debugger; sleep 600' || true
+    kubectl debug talker --image=myapp:1.2.0 --container=debugger --attach=false -- sh -c 'echo seen by the debugger; sleep 600'
     eventually 30 is 'seen by the debugger' kubectl logs talker -c debugger
     says 'debugger.*myapp:1.2.0' kubectl get pod talker -o 'jsonpath={.spec.ephemeralContainers[*].name} {.spec.ephemeralContainers[*].image}'
     says 'Ephemeral Containers:' kubectl describe pod talker
