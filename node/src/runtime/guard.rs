@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Told {
     pub(super) network: NetworkConfig,
     pub(super) tables: Mutex<Tables>,
+    /// Whether a new keeper was not told everything yet: it may fail at any of the steps, and is told again then.
+    pub(super) owed: AtomicBool,
 }
 
 /// What the keeper was told last of the cluster.
@@ -52,6 +55,9 @@ pub(super) async fn guard(keeper: Keeper, told: Arc<Told>) {
 fn look(keeper: &Keeper, told: &Told) -> io::Result<()> {
     if keeper.revive()? {
         tracing::warn!("the keeper had died; another has taken its place");
+        told.owed.store(true, Ordering::Relaxed);
+    }
+    if told.owed.load(Ordering::Relaxed) {
         keeper.ask(&Ask::Network(told.network.clone()), "set up the pod network")?;
         let Tables { services, names } = told.tables.lock().clone();
         if let Some(services) = services {
@@ -60,6 +66,7 @@ fn look(keeper: &Keeper, told: &Told) -> io::Result<()> {
         if let Some(names) = names {
             keeper.ask(&Ask::Names(names), "load the cluster's names")?;
         }
+        told.owed.store(false, Ordering::Relaxed);
     }
     if !uplink::is_served(keeper.state_dir()) {
         uplink::ensure(keeper.state_dir(), keeper.anchor())?;

@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,7 @@ impl LocalRuntime {
         }
         let ask = Ask::Network(network.clone());
         keeper.ask(&ask, "set up the pod network").map_err(failed("set up the pod network"))?;
-        let told = Arc::new(Told { network, tables: Mutex::default() });
+        let told = Arc::new(Told { network, tables: Mutex::default(), owed: AtomicBool::new(false) });
         let (events, _) = broadcast::channel(EVENTS);
         let slots = (1..).zip(layer_mounts.into_iter().map(SlotFds::Mount)).collect();
         let inner = Inner {
