@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Operation;
 use crate::{
-    registry::{call::Call, kind::Kind, object},
+    registry::{call::Call, kind::Kind, object, validation::pod::MIRROR},
     server::Core,
 };
 
@@ -30,8 +30,6 @@ const ALLOWED_LABELS: [&str; 12] = [
     "topology.kubernetes.io/zone",
     "node.kubernetes.io/windows-build",
 ];
-/// By this annotation a node says that a pod mirrors one that it runs by itself.
-const MIRROR: &str = crate::registry::validation::pod::MIRROR;
 const ALLOWED_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// Checks a write of a node agent.

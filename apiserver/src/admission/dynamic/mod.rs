@@ -116,26 +116,29 @@ pub async fn connect(
     call: &Call,
     asked: ConnectOptions,
 ) -> Result<ConnectOptions, ApiError> {
-    let hooks = core.hooks.load();
-    if !hooks.mutates() && !hooks.validates() {
-        return Ok(asked);
-    }
     let unreadable = |error| ApiError::internal(format!("options of a connection, as webhooks made them: {error}"));
-    let mut options = serde_json::to_value(&asked).map_err(unreadable)?;
-    let request = Request::new(core, kind, call, Operation::Connect, None, None).await?;
-    webhooks::mutate(&request, &hooks, &mut options, None, &mut webhooks::Called::default(), false).await?;
-    validating::dispatch(&request, &hooks, Some(&options), None).await?;
-    webhooks::validate(&request, &hooks, Some(&options), None).await?;
-    serde_json::from_value(options).map_err(unreadable)
+    let options = serde_json::to_value(&asked).map_err(unreadable)?;
+    serde_json::from_value(judged(core, kind, call, Operation::Connect, options).await?).map_err(unreadable)
 }
 
 /// Lets policies and webhooks refuse or change what is created below an object: an eviction, a binding, a request for a token.
-pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, mut object: Value) -> Result<Value, ApiError> {
+pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
+    judged(core, kind, call, Operation::Create, object).await
+}
+
+/// What is sent to a subresource and not kept, as webhooks made it and everybody lets it pass.
+async fn judged(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    mut object: Value,
+) -> Result<Value, ApiError> {
     let hooks = core.hooks.load();
     if !hooks.mutates() && !hooks.validates() {
         return Ok(object);
     }
-    let request = Request::new(core, kind, call, Operation::Create, Some(&object), None).await?;
+    let request = Request::new(core, kind, call, operation, None, None).await?;
     webhooks::mutate(&request, &hooks, &mut object, None, &mut webhooks::Called::default(), false).await?;
     validating::dispatch(&request, &hooks, Some(&object), None).await?;
     webhooks::validate(&request, &hooks, Some(&object), None).await?;

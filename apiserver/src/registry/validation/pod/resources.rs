@@ -6,7 +6,7 @@ use martello_api::{quantity::Quantity, status::Cause};
 
 use crate::registry::{
     core::pod_usage,
-    validation::{field::Field, text},
+    validation::{field::Field, resource_name::overcommits, text},
 };
 
 const HUGE: &str = "hugepages-";
@@ -185,11 +185,6 @@ pub(super) fn no_restart(container: &Field<'_>, causes: &mut Vec<Cause>) {
 
 fn read(amount: &Field<'_>) -> Option<Quantity> {
     amount.text().parse().ok()
-}
-
-/// Whether more of it may be limited than is there: only of native resources.
-fn overcommits(name: &str) -> bool {
-    (!name.contains('/') || name.contains("kubernetes.io/")) && !name.starts_with(HUGE)
 }
 
 /// Checks that `name` is a resource; `amount` is where it is named.
