@@ -23,9 +23,16 @@ pub fn secctl() -> Result<PathBuf> {
     bail!("no secctl beside {}: run `cargo build --workspace` first, or set {SECCTL_ENV}", own.display())
 }
 
-/// The folder of the repository.
+/// The folder of the repository that runs: clones that share a target directory share binaries too, so what was compiled
+/// in counts only where nobody tells.
 #[must_use]
 pub fn repository() -> PathBuf {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let own = own_crate();
     own.parent().map_or_else(|| own.clone(), PathBuf::from)
+}
+
+/// The folder of this crate.
+#[must_use]
+pub fn own_crate() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }

@@ -33,7 +33,7 @@ fn every_target_has_examples_and_every_folder_a_target() {
     for target in TARGETS {
         assert!(!corpus(*target).unwrap().is_empty(), "{}", target.name);
     }
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
+    let root = format!("{}/fuzz", martello_tests::binary::own_crate().display());
     let names = |folder: &str, ending: &str| {
         let files = std::fs::read_dir(format!("{root}/{folder}")).unwrap();
         let mut names: Vec<String> =

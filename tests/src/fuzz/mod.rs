@@ -16,7 +16,7 @@ mod objects;
 mod patches;
 mod requests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -102,7 +102,7 @@ pub fn corpus(target: Target) -> std::io::Result<Vec<(String, Vec<u8>)>> {
 }
 
 fn corpora() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+    crate::binary::own_crate().join("fuzz/corpus")
 }
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
