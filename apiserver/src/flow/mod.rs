@@ -7,7 +7,10 @@ use martello_api::{attributes::Target, identity::User};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
-use crate::registry::object;
+use crate::{
+    metrics::flow::{Executing, Figures, OfSchema, Waiting},
+    registry::object,
+};
 
 pub mod classify;
 pub mod condition;
@@ -25,7 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Default)]
 struct Rules {
     /// In the order in which they are asked.
-    schemas: Vec<Arc<Schema>>,
+    schemas: Vec<(Schema, Arc<OfSchema>)>,
     /// Levels by name: UID and whether nothing limits it.
     levels: HashMap<String, (Arc<str>, bool)>,
 }
@@ -43,6 +46,13 @@ pub struct FlowControl {
     known: Mutex<Known>,
     rules: RwLock<Arc<Rules>>,
     hall: Hall,
+    figures: Figures,
+}
+
+/// A request's place among those that are served; it is free again when this is dropped.
+pub struct Place {
+    _seat: Option<Seat>,
+    _counted: Executing,
 }
 
 /// Where a request belongs.
@@ -55,9 +65,16 @@ pub struct Classified {
     name: Arc<str>,
     exempt: bool,
     flow: u64,
+    figures: Arc<OfSchema>,
 }
 
 impl FlowControl {
+    /// With no schemas yet. What it does is counted in `figures`.
+    #[must_use]
+    pub fn new(figures: Figures) -> Self {
+        Self { figures, ..Self::default() }
+    }
+
     /// Notes a schema or level as it is now; none for one that is gone.
     pub fn note(&self, object: Option<&Value>, old: Option<&Value>) {
         let mut known = self.known.lock();
@@ -84,12 +101,17 @@ impl FlowControl {
                 (name.clone(), (object::uid(level).into(), exempt))
             })
             .collect();
-        let mut schemas: Vec<Arc<Schema>> =
-            known.schemas.values().filter_map(|schema| Schema::read(schema).map(Arc::new)).collect();
+        let mut schemas: Vec<Schema> = known.schemas.values().filter_map(Schema::read).collect();
         // A schema whose level is not there takes nothing.
         schemas.retain(|schema| levels.contains_key(&*schema.level));
         schemas.sort_by(|left, right| (left.precedence, &left.name).cmp(&(right.precedence, &right.name)));
+        let counted = |schema: Schema| {
+            let figures = Arc::new(self.figures.of(&schema.name, &schema.level));
+            (schema, figures)
+        };
+        let schemas = schemas.into_iter().map(counted).collect();
         self.hall.arrange(TOTAL_SEATS, known.levels.values());
+        self.figures.seats(self.hall.own_seats());
         *self.rules.write() = Arc::new(Rules { schemas, levels });
     }
 
@@ -108,7 +130,7 @@ impl FlowControl {
     #[must_use]
     pub fn classify(&self, user: &User, verb: &str, target: &Target) -> Option<Classified> {
         let rules = Arc::clone(&self.rules.read());
-        let schema = rules.schemas.iter().find(|schema| schema.takes(user, verb, target))?;
+        let (schema, figures) = rules.schemas.iter().find(|(schema, _)| schema.takes(user, verb, target))?;
         let (level, exempt) = rules.levels.get(&*schema.level)?;
         Some(Classified {
             schema: Arc::clone(&schema.uid),
@@ -116,15 +138,23 @@ impl FlowControl {
             name: Arc::clone(&schema.level),
             exempt: *exempt,
             flow: schema.flow(user, target),
+            figures: Arc::clone(figures),
         })
     }
 
-    /// A seat for a request: at once, after a while, or not.
-    pub async fn seat(&self, request: &Classified) -> Result<Option<Seat>, Turned> {
+    /// A place for a request: at once, after a while, or not.
+    pub async fn seat(&self, request: &Classified) -> Result<Place, Turned> {
+        let waiting = Waiting::start(&request.figures);
         if request.exempt {
-            return Ok(None);
+            return Ok(Place { _seat: None, _counted: waiting.execute() });
         }
-        self.hall.seat(&request.name, request.flow, PATIENCE).await.map(Some)
+        match self.hall.seat(&request.name, request.flow, PATIENCE).await {
+            Ok(seat) => Ok(Place { _seat: Some(seat), _counted: waiting.execute() }),
+            Err(turned) => {
+                waiting.reject(turned.reason());
+                Err(turned)
+            }
+        }
     }
 }
 

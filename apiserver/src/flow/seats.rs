@@ -26,6 +26,18 @@ pub enum Turned {
     Late,
 }
 
+impl Turned {
+    /// The reason as upstream counts it.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Full => "concurrency-limit",
+            Self::QueueFull => "queue-full",
+            Self::Late => "time-out",
+        }
+    }
+}
+
 /// All levels and their seats. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Hall(Arc<Mutex<HashMap<String, Level>>>);
@@ -94,6 +106,12 @@ impl Hall {
             level.longest = number(queuing, &["queueLengthLimit"]) as usize;
         }
         self.call_next(&mut hall);
+    }
+
+    /// How many seats of its own each level has.
+    #[must_use]
+    pub fn own_seats(&self) -> Vec<(String, u32)> {
+        self.0.lock().iter().map(|(name, level)| (name.clone(), level.own)).collect()
     }
 
     /// A seat of the level for a request of this flow.

@@ -4,12 +4,15 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
+
+use crate::metrics::Lasting;
 
 /// An error of a body, of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,6 +26,8 @@ pub enum ReplyBody {
     Ready(VecDeque<Bytes>),
     /// Frames that come as they come.
     Stream(ByteStream),
+    /// The same, of a stream that is counted as long as it lasts.
+    Lasting(ByteStream, Arc<Lasting>),
 }
 
 impl ReplyBody {
@@ -44,8 +49,16 @@ impl ReplyBody {
     pub fn ready_len(&self) -> Option<usize> {
         match self {
             Self::Ready(frames) => Some(frames.iter().map(Bytes::len).sum()),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Lasting(..) => None,
         }
+    }
+
+    /// Lets a stream count until it is dropped; what is all there counts no longer.
+    pub fn hold(&mut self, counted: Arc<Lasting>) {
+        *self = match std::mem::replace(self, Self::empty()) {
+            Self::Stream(stream) => Self::Lasting(stream, counted),
+            other => other,
+        };
     }
 }
 
@@ -65,7 +78,9 @@ impl Body for ReplyBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.get_mut() {
             Self::Ready(frames) => Poll::Ready(frames.pop_front().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|next| next.map(|item| item.map(Frame::data))),
+            Self::Stream(stream) | Self::Lasting(stream, _) => {
+                stream.as_mut().poll_next(cx).map(|next| next.map(|item| item.map(Frame::data)))
+            }
         }
     }
 

@@ -18,7 +18,10 @@ use super::{
     failed::{dialed, untrusted},
     reply::Reply,
 };
-use crate::server::{Busy, Core, NodeIo};
+use crate::{
+    metrics::Lasting,
+    server::{Busy, Core, NodeIo},
+};
 
 /// How long a connection may take to be made, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -160,6 +163,8 @@ pub fn pass_back(core: &Core, answer: Response<Incoming>, client: Option<Takeove
 pub struct Takeover {
     pub(super) stream: hyper::upgrade::OnUpgrade,
     pub(super) visit: Option<Busy>,
+    /// It counts among the streams, too.
+    pub(super) counted: Option<Arc<Lasting>>,
 }
 
 /// The frames of a body, as they come.
@@ -184,7 +189,7 @@ pub fn switch(core: &Core, answer: Response<Incoming>, client: Takeover) -> Repl
     }
     let drain = core.drain.clone();
     tokio::spawn(async move {
-        let Takeover { stream, visit } = client;
+        let Takeover { stream, visit, counted: _counted } = client;
         let sent_off = async {
             match &visit {
                 Some(visit) => visit.over().await,

@@ -25,10 +25,25 @@ pub(super) fn render() -> String {
     if let Some(kib) = resident {
         gauge(&mut text, "process_resident_memory_bytes", "gauge", kib * 1024.0);
     }
+    if let (Some(ticks), Some(boot)) = (number(19), boot_time()) {
+        gauge(&mut text, "process_start_time_seconds", "gauge", boot + ticks / TICKS_PER_SECOND);
+    }
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok());
+    if let Some(files) = files {
+        gauge(&mut text, "process_max_fds", "gauge", files);
+    }
     if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
         gauge(&mut text, "process_open_fds", "gauge", files.count() as f64);
     }
     text
+}
+
+/// When the machine started, in seconds since 1970.
+fn boot_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
 fn gauge(text: &mut String, name: &str, kind: &str, value: f64) {

@@ -132,6 +132,7 @@ impl Server {
             let version = resource.gvk.api_version();
             format!("{version}/{} is served, though that version is no stable one (--runtime-config)", resource.plural)
         }));
+        let metrics = Metrics::new();
         let core = Core {
             store: config.store,
             registry,
@@ -144,11 +145,11 @@ impl Server {
             quotas: crate::admission::quota::Book::default(),
             extensions: extensions::Extensions::default(),
             foreign: std::sync::OnceLock::new(),
-            flow: crate::flow::FlowControl::default(),
+            flow: crate::flow::FlowControl::new(metrics.flow.clone()),
             hooks: crate::admission::dynamic::Hooks::default(),
             published: crate::http::documents::Published::default(),
             unsettled: Arc::default(),
-            metrics: Metrics::new(),
+            metrics,
             drain: CancellationToken::new(),
             advertise: config.advertise,
             product_version: config.product_version,

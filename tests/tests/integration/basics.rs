@@ -291,9 +291,25 @@ async fn health_readiness_and_metrics_are_told() {
     let verbose = admin.ask("GET", "/readyz?verbose", "").await.unwrap().text();
     assert!(verbose.contains("[+]ping ok") && verbose.contains("readyz check passed"), "{verbose}");
     let metrics = admin.ask("GET", "/metrics", "").await.unwrap().text();
-    for name in ["apiserver_request_total", "apiserver_request_duration_seconds_bucket"] {
-        assert!(metrics.contains(name), "{name} is missing");
+    for line in [
+        "\n# TYPE apiserver_request_total counter\n",
+        "\napiserver_request_duration_seconds_bucket{",
+        "\napiserver_response_sizes_count{",
+        "\napiserver_flowcontrol_dispatched_requests_total{flow_schema=\"exempt\",priority_level=\"exempt\"} ",
+        "\napiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} ",
+        "\napiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"} ",
+        "\nauthentication_attempts_total{result=\"success\"} ",
+        "\nprocess_start_time_seconds ",
+        // Our own controllers watch.
+        "\napiserver_watch_events_total{group=\"apps\",version=\"v1\",resource=\"deployments\"} ",
+        "\napiserver_longrunning_requests{verb=\"WATCH\",group=\"apps\",version=\"v1\",resource=\"deployments\",\
+         subresource=\"\",scope=\"cluster\",component=\"apiserver\"} ",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
     }
+    assert!(
+        !metrics.contains("resource=\"deployments\",subresource=\"\",scope=\"cluster\",component=\"apiserver\"} 0\n")
+    );
     refused(&admin.ask("GET", "/api/v1/namespaces/default/nothings", "").await.unwrap(), 404, "NotFound");
     let status = cluster.stop().await.unwrap();
     assert!(status.success(), "a server that is told to stop ends with success, not {status}");
