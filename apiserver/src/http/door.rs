@@ -27,10 +27,11 @@ use super::{
     reply::{self, Reply},
     routes,
     track::{deadline, is_long_running, is_proxied, takes_over},
+    websocket::{Spoken, take_token},
 };
 use crate::{
     authn::{self, Peer},
-    flow::{Classified, seats::Seat},
+    flow::{Classified, Place},
     metrics::Observed,
     registry::{
         call::{Call, Note},
@@ -92,9 +93,12 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
-    observed.about(&info, &core.registry);
+    take_token(request.headers_mut());
+    observed.about(&info, &query, &core.registry);
     let now = clock::now();
-    let user = match authn::authenticate(core, &origin.peer, request.headers(), now).await {
+    let authenticated = authn::authenticate(core, &origin.peer, request.headers(), now).await;
+    core.metrics.authenticated(authenticated.is_ok());
+    let user = match authenticated {
         Ok(user) => {
             if let Some(visit) = origin.visit.as_ref().filter(|_| user.name != ANONYMOUS) {
                 visit.prove(&user.name);
@@ -108,7 +112,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         }
     };
     let authenticated = Arc::clone(&user);
-    let user = match authn::impersonate(core, user, request.headers()) {
+    let user = match authn::impersonate(core, user, request.headers(), info.verb, &info.target) {
         Ok(user) => user,
         Err(error) => {
             let record = core.audit.open(&origin, &authenticated, &info, &request, now);
@@ -116,7 +120,11 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         }
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
-    let upgrade = upgrade.map(|stream| Takeover { stream, visit: origin.visit.as_ref().map(Visit::begin) });
+    let upgrade = upgrade.map(|stream| Takeover {
+        stream,
+        visit: origin.visit.as_ref().map(Visit::begin),
+        counted: observed.lasting(),
+    });
     let switches = upgrade_wanted(request.headers());
     let acts = takes_over(&info.target, switches) || is_proxied(&info.target) || extension_of(core, &info).is_some();
     let record = core.audit.open(&origin, &user, &info, &request, now).made_by(authenticated).acting(acts);
@@ -180,7 +188,7 @@ async fn seated(
     peer: &Peer,
     user: &User,
     info: &RequestInfo,
-) -> Result<(Option<Classified>, Option<Seat>), Classified> {
+) -> Result<(Option<Classified>, Option<Place>), Classified> {
     if matches!(peer, Peer::Internal(_)) {
         return Ok((None, None));
     }
@@ -189,7 +197,7 @@ async fn seated(
         return Ok((Some(flow), None));
     }
     match core.flow.seat(&flow).await {
-        Ok(seat) => Ok((Some(flow), seat)),
+        Ok(place) => Ok((Some(flow), Some(place))),
         Err(turned) => {
             tracing::debug!(user = user.name, verb = info.verb, path = info.path, %turned, "turned away");
             Err(flow)
@@ -274,6 +282,10 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
+    if info.has_gap {
+        let has_router = info.resource().is_some_and(|target| core.registry.has_group(&target.group));
+        return if has_router { Err(plain(ApiError::no_such_route())) } else { Ok(reply::page_not_found()) };
+    }
     if let Some(extension) = extension_of(core, &info) {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
         let body = if upgrade_wanted(&headers) {
@@ -299,7 +311,9 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         }
         return Ok(reply::page_not_found());
     };
-    if (method == Method::HEAD && target.subresource != "proxy") || info.verb.is_empty() {
+    // Custom kinds have no router that knows methods.
+    let is_odd = (method == Method::HEAD && target.subresource != "proxy") || info.verb.is_empty();
+    if is_odd && !kind.is_custom() {
         return Err(plain(ApiError::method_not_allowed()));
     }
     if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {
@@ -314,6 +328,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     } else {
         read_body(request, BODY_TIMEOUT).await.map_err(plain)?
     };
+    let (spoken, upgrade) = Spoken::of(&headers, info.verb, &target, upgrade);
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let call = Call {
         user,
@@ -360,6 +375,9 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     let told = std::mem::take(&mut *warnings.lock());
     match served {
         Ok(mut reply) => {
+            if let Some(spoken) = spoken {
+                reply = spoken.tell(core, reply);
+            }
             reply::warn(&mut reply, &told);
             Ok(compress(gzip, reply))
         }
@@ -390,7 +408,11 @@ fn accepted(header: &str, verb: &str, target: &ResourceTarget, kind: &Kind) -> R
     // Reviews and requests are answered, and not kept.
     let is_kept = kind.offers("get") && !matches!(subresource, "binding" | "eviction" | "token");
     let picked = if is_kept { accept(header, protobuf) } else { accept_without_tables(header, protobuf) };
-    picked.map_err(|why| not_acceptable(why, verb, protobuf))
+    picked.map_err(|why| match kind.is_custom() {
+        // Upstream names what it serves elsewhere, too.
+        true => not_acceptable(NotAcceptable::Form, verb, true),
+        false => not_acceptable(why, verb, protobuf),
+    })
 }
 
 /// What a client is told that accepts nothing of what there is.

@@ -15,5 +15,6 @@ pub mod reply;
 pub mod rewrite;
 pub mod routes;
 pub mod track;
+pub mod websocket;
 
 pub use martello_api::query;

@@ -51,6 +51,7 @@ pub async fn gather(wanted: Wanted, mut opened: mpsc::Receiver<session::Stream>)
         stderr: found.remove("stderr"),
         resize: found.remove("resize"),
         error,
+        in_words: false,
     })
 }
 

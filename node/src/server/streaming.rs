@@ -113,8 +113,7 @@ impl Site {
                 Ok(response)
             }
             Some(Upgrade::WebSocket) => {
-                let (response, protocol) =
-                    switch_websocket(request.headers(), &[websocket::TUNNEL, websocket::V4, SPDY_FORWARD])?;
+                let (response, protocol) = switch_websocket(request.headers(), &websocket::OF_PORTS)?;
                 if protocol == websocket::TUNNEL {
                     spawn_upgraded(&mut request, move |io| async move {
                         let (bytes, pump) = websocket::tunnel(io).await;
@@ -126,7 +125,7 @@ impl Site {
                     return Err(Refusal::bad("query parameter \"port\" is required"));
                 }
                 spawn_upgraded(&mut request, move |io| async move {
-                    let (forwards, pump) = websocket::ports(io, &ports).await;
+                    let (forwards, pump) = websocket::ports(io, &ports, protocol).await;
                     let all = forwards.into_iter().map(|(port, data, error)| {
                         forward::one(Arc::clone(&runtime), uid.clone(), Some(port), data, error)
                     });
@@ -180,9 +179,9 @@ fn command(
             Ok(response)
         }
         Some(Upgrade::WebSocket) => {
-            let (response, _) = switch_websocket(request.headers(), &[websocket::V5, websocket::V4])?;
+            let (response, protocol) = switch_websocket(request.headers(), &websocket::OF_COMMANDS)?;
             spawn_upgraded(&mut request, move |io| async move {
-                let (streams, pump) = websocket::command(io, wanted).await;
+                let (streams, pump) = websocket::command(io, wanted, protocol).await;
                 tokio::join!(pump, run_command(start, streams));
             });
             Ok(response)

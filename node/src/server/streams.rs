@@ -29,6 +29,8 @@ pub struct Streams {
     pub stderr: Option<DuplexStream>,
     /// How it ended.
     pub error: DuplexStream,
+    /// That is told in words, and not as a `Status`: so callers of before version 4 read it.
+    pub in_words: bool,
     /// The sizes of the caller's terminal.
     pub resize: Option<DuplexStream>,
 }
@@ -56,14 +58,14 @@ impl Outcome {
             Self::Exited(code) => json!({
                 "metadata": {},
                 "status": "Failure",
-                "message": format!("command terminated with non-zero exit code: exit status {code}"),
+                "message": self.to_words(),
                 "reason": "NonZeroExitCode",
                 "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
             }),
             Self::Failed(why) => json!({
                 "metadata": {},
                 "status": "Failure",
-                "message": format!("Internal error occurred: {why}"),
+                "message": self.to_words(),
                 "reason": "InternalError",
                 "details": {"causes": [{"message": why}]},
                 "code": 500,
@@ -71,13 +73,23 @@ impl Outcome {
         };
         Bytes::from(status.to_string())
     }
+
+    /// Its words; none if all went well.
+    fn to_words(&self) -> String {
+        match self {
+            Self::Exited(0) => String::new(),
+            Self::Exited(code) => format!("command terminated with non-zero exit code: exit status {code}"),
+            Self::Failed(why) => format!("Internal error occurred: {why}"),
+        }
+    }
 }
 
 impl Streams {
     /// Tells how it ended, and ends all streams.
     pub async fn finish(mut self, outcome: &Outcome) {
+        let told = if self.in_words { Bytes::from(outcome.to_words()) } else { outcome.to_status() };
         // A caller that has gone needs to know nothing.
-        self.error.write_all(&outcome.to_status()).await.ok();
+        self.error.write_all(&told).await.ok();
         self.error.shutdown().await.ok();
     }
 }

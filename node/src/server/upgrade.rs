@@ -80,13 +80,17 @@ pub(super) fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result
     Ok(response)
 }
 
+/// The protocol that is spoken with a client: the first of its own that is known here. One that names none gets what bears no
+/// name, where that is known, as upstream has it.
 pub(super) fn switch_websocket(
     headers: &HeaderMap,
     known: &[&'static str],
 ) -> Result<(Response<Body>, &'static str), Refusal> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| Refusal::bad("missing Sec-WebSocket-Key"))?;
     let asked: Vec<&str> = protocols(headers, "sec-websocket-protocol").collect();
-    let protocol = asked.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
+    let unnamed = [""];
+    let wanted: &[&str] = if asked.is_empty() { &unnamed } else { &asked };
+    let protocol = wanted.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
     let protocol = protocol.ok_or_else(|| {
         Refusal::bad(format!("requested WebSocket protocols {asked:?} are not supported; use one of {known:?}"))
     })?;
@@ -94,7 +98,9 @@ pub(super) fn switch_websocket(
     let accept = HeaderValue::from_str(&accept).map_err(|_| Refusal::bad("invalid Sec-WebSocket-Key"))?;
     let mut response = switching("websocket");
     response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if !protocol.is_empty() {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
     Ok((response, protocol))
 }
 
@@ -115,5 +121,17 @@ mod tests {
         let (response, protocol) = switch_websocket(&headers, &[websocket::V5, websocket::V4]).ok().unwrap();
         assert_eq!(protocol, websocket::V5);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn who_names_no_protocol_gets_the_one_without_a_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        let (response, protocol) = switch_websocket(&headers, &[websocket::V4, websocket::UNNAMED]).ok().unwrap();
+        assert_eq!(protocol, "");
+        assert!(!response.headers().contains_key("sec-websocket-protocol"));
+        assert!(switch_websocket(&headers, &[websocket::V4]).is_err());
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static("v9.channel.k8s.io"));
+        assert!(switch_websocket(&headers, &[websocket::V4, websocket::UNNAMED]).is_err());
     }
 }

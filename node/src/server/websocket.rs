@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures::{
     FutureExt as _, SinkExt as _, StreamExt as _,
@@ -27,8 +28,21 @@ use super::streams::{BUFFER, Streams, Wanted};
 pub const V5: &str = "v5.channel.k8s.io";
 /// The channel protocol before it.
 pub const V4: &str = "v4.channel.k8s.io";
+/// The same, for browsers: in texts.
+pub const V4_BASE64: &str = "v4.base64.channel.k8s.io";
+/// The channel protocol before versions: how a command ended is told in words.
+pub const CHANNEL: &str = "channel.k8s.io";
+/// The same in texts.
+pub const BASE64_CHANNEL: &str = "base64.channel.k8s.io";
+/// What is spoken with a client that names no protocol: of a command [`CHANNEL`], of ports [`V4`].
+pub const UNNAMED: &str = "";
 /// SPDY bytes inside a WebSocket.
 pub const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
+/// What is spoken for remote commands.
+pub const OF_COMMANDS: [&str; 6] = [V5, V4, V4_BASE64, CHANNEL, BASE64_CHANNEL, UNNAMED];
+/// What is spoken for port-forwards.
+pub const OF_PORTS: [&str; 4] = [TUNNEL, V4, V4_BASE64, UNNAMED];
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -55,8 +69,45 @@ async fn socket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> 
     WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
 }
 
-/// Serves the channels of a remote command on `io`: hands back this side's streams and what moves their bytes.
-pub async fn command<S>(io: S, wanted: Wanted) -> (Streams, impl Future<Output = ()> + Send)
+/// How a channel's number and data are one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    /// A byte, and the data.
+    Binary,
+    /// A digit, and the data in base64.
+    Base64,
+}
+
+impl Coding {
+    fn of(protocol: &str) -> Self {
+        if matches!(protocol, V4_BASE64 | BASE64_CHANNEL) { Self::Base64 } else { Self::Binary }
+    }
+
+    /// `framed` begins with the channel's number.
+    fn message(self, framed: Bytes) -> Message {
+        match (self, framed.split_first()) {
+            (Self::Base64, Some((number, data))) => {
+                let mut text = String::from(char::from(b'0'.wrapping_add(*number)));
+                STANDARD.encode_string(data, &mut text);
+                Message::Text(text.into())
+            }
+            _ => Message::Binary(framed),
+        }
+    }
+
+    /// Channel and data of a message; none of one that has no channel, or isn't base64 where it should be.
+    fn read(self, message: Bytes) -> Option<(u8, Bytes)> {
+        let (first, data) = message.split_first()?;
+        match self {
+            Self::Binary => Some((*first, message.slice(1..))),
+            Self::Base64 => Some((first.wrapping_sub(b'0'), STANDARD.decode(data).ok()?.into())),
+        }
+    }
+}
+
+/// Serves the channels of a remote command on `io`, in a protocol of [`OF_COMMANDS`]: hands back this side's streams and what
+/// moves their bytes.
+pub async fn command<S>(io: S, wanted: Wanted, protocol: &str) -> (Streams, impl Future<Output = ()> + Send)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -74,14 +125,22 @@ where
     let resize = channel(RESIZE, wanted.tty);
     let (error, peer) = tokio::io::duplex(BUFFER);
     peers.insert(ERROR, peer);
-    let streams = Streams { stdin, stdout, stderr, error, resize };
+    let in_words = matches!(protocol, CHANNEL | BASE64_CHANNEL | UNNAMED);
+    let streams = Streams { stdin, stdout, stderr, error, in_words, resize };
+    // An empty message shows that the connection is there, as upstream's does.
+    let lowest = [STDOUT, STDERR].into_iter().find(|number| peers.contains_key(number)).unwrap_or(ERROR);
+    let first = vec![Bytes::copy_from_slice(&[lowest])];
     // How it ended is the last word: there are clients who close what was written once they have heard it.
-    let outputs = Outputs { first: Vec::new(), together: vec![STDOUT, STDERR], last: Some(ERROR) };
+    let outputs = Outputs { coding: Coding::of(protocol), first, together: vec![STDOUT, STDERR], last: Some(ERROR) };
     (streams, move_channels(socket(io).await, peers, outputs))
 }
 
-/// Serves the channels of a port-forward on `io`: two per port, the second of which tells errors.
-pub async fn ports<S>(io: S, ports: &[u16]) -> (Vec<(u16, DuplexStream, DuplexStream)>, impl Future<Output = ()> + Send)
+/// Serves the channels of a port-forward on `io`, in a protocol of [`OF_PORTS`]: two per port, the second of which tells errors.
+pub async fn ports<S>(
+    io: S,
+    ports: &[u16],
+    protocol: &str,
+) -> (Vec<(u16, DuplexStream, DuplexStream)>, impl Future<Output = ()> + Send)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -93,12 +152,13 @@ where
         // Each channel begins with its port, in a message of its own.
         let [low, high] = port.to_le_bytes();
         for (channel, peer) in [(number, data_peer), (number + 1, error_peer)] {
-            first.push(Message::Binary(Bytes::copy_from_slice(&[channel, low, high])));
+            first.push(Bytes::copy_from_slice(&[channel, low, high]));
             peers.insert(channel, peer);
         }
         forwards.push((*port, data, error));
     }
-    let outputs = Outputs { first, together: peers.keys().copied().collect(), last: None };
+    let together = peers.keys().copied().collect();
+    let outputs = Outputs { coding: Coding::of(protocol), first, together, last: None };
     (forwards, move_channels(socket(io).await, peers, outputs))
 }
 
@@ -142,8 +202,9 @@ where
 
 /// What is sent, in which order.
 struct Outputs {
-    /// Messages before all others.
-    first: Vec<Message>,
+    coding: Coding,
+    /// What comes before all others, each with its channel's number.
+    first: Vec<Bytes>,
     /// Channels whose messages are sent as they come.
     together: Vec<u8>,
     /// The channel that is sent when those have ended.
@@ -156,8 +217,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sink, source) = socket.split();
-    for message in outputs.first {
-        if sink.send(message).await.is_err() {
+    let coding = outputs.coding;
+    for framed in outputs.first {
+        if sink.send(coding.message(framed)).await.is_err() {
             return;
         }
     }
@@ -169,7 +231,7 @@ where
         let (output, input) = tokio::io::split(peer);
         inputs.insert(number, input);
         if outputs.together.contains(&number) {
-            readers.spawn(send_channel(number, output, messages.clone()));
+            readers.spawn(send_channel(coding, number, output, messages.clone()));
         } else if outputs.last == Some(number) {
             last = Some((number, output));
         }
@@ -177,11 +239,11 @@ where
     let ended = async move {
         while readers.join_next().await.is_some() {}
         if let Some((number, output)) = last {
-            send_channel(number, output, messages).await;
+            send_channel(coding, number, output, messages).await;
         }
     };
     let send = send_all(sink, waiting);
-    let receive = receive_all(source, inputs).fuse();
+    let receive = receive_all(coding, source, inputs).fuse();
     tokio::pin!(receive);
     let has_said_all = tokio::select! {
         ((), ()) = async { tokio::join!(ended, send) } => true,
@@ -193,8 +255,8 @@ where
     }
 }
 
-/// Sends what a channel has to say, and its first, empty message, which shows that it's there.
-async fn send_channel(number: u8, mut output: ReadHalf<DuplexStream>, messages: mpsc::Sender<Message>) {
+/// Sends what a channel has to say.
+async fn send_channel(coding: Coding, number: u8, mut output: ReadHalf<DuplexStream>, messages: mpsc::Sender<Message>) {
     loop {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         chunk.extend_from_slice(&[number]);
@@ -202,7 +264,7 @@ async fn send_channel(number: u8, mut output: ReadHalf<DuplexStream>, messages: 
         if read == 0 {
             return;
         }
-        if messages.send(Message::Binary(chunk.freeze())).await.is_err() {
+        if messages.send(coding.message(chunk.freeze())).await.is_err() {
             return;
         }
     }
@@ -228,8 +290,11 @@ where
     sink.close().await.ok();
 }
 
-async fn receive_all<S>(mut source: SplitStream<WebSocketStream<S>>, mut inputs: BTreeMap<u8, WriteHalf<DuplexStream>>)
-where
+async fn receive_all<S>(
+    coding: Coding,
+    mut source: SplitStream<WebSocketStream<S>>,
+    mut inputs: BTreeMap<u8, WriteHalf<DuplexStream>>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     while let Some(Ok(message)) = source.next().await {
@@ -239,16 +304,17 @@ where
             Message::Close(_) => break,
             _ => continue,
         };
-        match data.split_first() {
-            Some((&CLOSE, [number, ..])) => end(&mut inputs, *number).await,
-            Some((number, data)) if !data.is_empty() => {
-                if let Some(input) = inputs.get_mut(number)
-                    && input.write_all(data).await.is_err()
+        let Some((number, data)) = coding.read(data) else { continue };
+        match data.first() {
+            Some(closed) if number == CLOSE => end(&mut inputs, *closed).await,
+            Some(_) => {
+                if let Some(input) = inputs.get_mut(&number)
+                    && input.write_all(&data).await.is_err()
                 {
-                    inputs.remove(number);
+                    inputs.remove(&number);
                 }
             }
-            _ => {}
+            None => {}
         }
     }
     let open: Vec<u8> = inputs.keys().copied().collect();
@@ -277,7 +343,7 @@ mod tests {
     async fn channels_carry_a_command_and_its_end() {
         let (here, there) = tokio::io::duplex(1 << 16);
         let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
-        let (mut streams, pump) = command(here, wanted).await;
+        let (mut streams, pump) = command(here, wanted, V5).await;
         let pump = tokio::spawn(pump);
         let mut client = client(there).await;
         client.send(Message::Binary(Bytes::from_static(b"\x00hello"))).await.unwrap();
@@ -308,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn each_channel_of_a_port_begins_with_its_number_in_a_message_of_its_own() {
         let (here, there) = tokio::io::duplex(1 << 16);
-        let (forwards, pump) = ports(here, &[0x1234]).await;
+        let (forwards, pump) = ports(here, &[0x1234], V4).await;
         let pump = tokio::spawn(pump);
         for (_, mut data, error) in forwards {
             data.write_all(b"answer").await.unwrap();
@@ -326,10 +392,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn before_versions_and_in_texts_an_end_is_told_in_words() {
+        for (protocol, wanted_messages) in [
+            (CHANNEL, [&b"\x01"[..], b"\x01out", b"\x03command terminated with non-zero exit code: exit status 3"]),
+            (
+                BASE64_CHANNEL,
+                [&b"1"[..], b"1b3V0", b"3Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiBleGl0IHN0YXR1cyAz"],
+            ),
+        ] {
+            let (here, there) = tokio::io::duplex(1 << 16);
+            let wanted = Wanted { stdin: true, stdout: true, ..Wanted::default() };
+            let (mut streams, pump) = command(here, wanted, protocol).await;
+            let pump = tokio::spawn(pump);
+            let mut client = client(there).await;
+            let typed = Coding::of(protocol).message(Bytes::from_static(b"\x00hello"));
+            client.send(typed).await.unwrap();
+            let mut stdin = streams.stdin.take().unwrap();
+            let mut got = [0; 5];
+            stdin.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"hello");
+            let mut stdout = streams.stdout.take().unwrap();
+            stdout.write_all(b"out").await.unwrap();
+            drop(stdout);
+            streams.finish(&Outcome::Exited(3)).await;
+            let mut got = Vec::new();
+            while let Some(Ok(message)) = client.next().await {
+                if !message.is_close() {
+                    assert_eq!(message.is_text(), protocol == BASE64_CHANNEL);
+                    got.push(message.into_data());
+                }
+            }
+            assert_eq!(got, wanted_messages);
+            drop(stdin);
+            pump.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_client_that_goes_ends_what_it_typed() {
         let (here, there) = tokio::io::duplex(1 << 16);
         let wanted = Wanted { stdin: true, ..Wanted::default() };
-        let (mut streams, pump) = command(here, wanted).await;
+        let (mut streams, pump) = command(here, wanted, V5).await;
         let pump = tokio::spawn(pump);
         drop(there);
         let mut typed = Vec::new();
