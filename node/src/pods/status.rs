@@ -162,7 +162,8 @@ impl Shown<'_> {
     ) -> Vec<PodCondition> {
         let mut wanted: BTreeMap<&str, (bool, Option<&str>, Option<String>)> = BTreeMap::new();
         wanted.insert("PodScheduled", (true, None, None));
-        let sandbox = matches!(self.observed.sandbox, Sandbox::Ready { .. });
+        // What has ended never starts a container again: upstream's sandbox is gone by then.
+        let sandbox = matches!(self.observed.sandbox, Sandbox::Ready { .. }) && !self.observed.settled;
         wanted.insert("PodReadyToStartContainers", (sandbox, None, None));
         let incomplete = not_ready(init, self.goal, |status| {
             let role = self.goal.find(&status.name).map(|wanted| wanted.role);
