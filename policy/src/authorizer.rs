@@ -1,7 +1,7 @@
 //! The authorizer: from what is asked, and the state of roles, bindings and pods, to a permit or a denial.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +19,7 @@ use crate::{
     builtin::Builtin,
     cache::Cache,
     change::Change,
-    decision::{Decision, Denial, DenialCause, Permit, Reason},
+    decision::{Decision, Denial, DenialCause, Permit, Reason, not_found},
     node::{Graph, NodeFacts},
     rbac::{Candidate, Grant, Index, RoleKey, Rule},
     request::{Principal, RequestError, request},
@@ -119,7 +119,23 @@ impl Authorizer {
     #[must_use]
     pub fn granted_rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
         let state = self.inner.state.read();
-        state.index.grants(user, namespace).flat_map(|grant| grant.rules().iter().cloned()).collect()
+        // A binding counts once, by however many of its subjects the user is.
+        let mut seen = HashSet::new();
+        let grants = state.index.grants(user, namespace).filter(|grant| seen.insert(&grant.binding));
+        grants.flat_map(|grant| grant.rules().iter().cloned()).collect()
+    }
+
+    /// The roles that are bound to `user` in `namespace` and do not exist, in upstream's words; empty if there are none.
+    #[must_use]
+    pub fn missing_roles(&self, user: &User, namespace: &str) -> String {
+        let state = self.inner.state.read();
+        let missing: BTreeSet<&RoleKey> = state
+            .index
+            .grants(user, namespace)
+            .filter(|grant| grant.is_of_nothing())
+            .map(|grant| &grant.role)
+            .collect();
+        not_found(missing)
     }
 
     fn outcome(&self, attributes: &Attributes) -> Outcome {

@@ -157,14 +157,10 @@ impl Denial {
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.cause {
-            DenialCause::NothingAllows { missing_roles } => {
-                let lines: Vec<String> = missing_roles.iter().map(|role| format!("{role} not found")).collect();
-                match lines.as_slice() {
-                    [] => String::new(),
-                    [one] => format!("RBAC: {one}"),
-                    many => format!("RBAC: [{}]", many.join(", ")),
-                }
-            }
+            DenialCause::NothingAllows { missing_roles } => match not_found(missing_roles.iter()) {
+                nothing if nothing.is_empty() => nothing,
+                told => format!("RBAC: {told}"),
+            },
             DenialCause::NotRelated => {
                 let node = self.attributes.user.node_name().unwrap_or_default();
                 format!("no relationship found between node '{node}' and this object")
@@ -227,6 +223,15 @@ impl Denial {
                 }
             }
         }
+    }
+}
+
+/// Roles that do not exist, in upstream's words.
+pub(crate) fn not_found<'a>(roles: impl IntoIterator<Item = &'a RoleKey>) -> String {
+    let lines: Vec<String> = roles.into_iter().map(|role| format!("{role} not found")).collect();
+    match lines.as_slice() {
+        [] | [_] => lines.concat(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 

@@ -55,7 +55,11 @@ impl Authorizer {
         }
         let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
         let lines: BTreeSet<String> = compact(missing).iter().map(describe).collect();
-        let rules = lines.into_iter().collect::<Vec<_>>().join("\n");
+        let mut rules = lines.into_iter().collect::<Vec<_>>().join("\n");
+        let unresolved = self.missing_roles(user, namespace);
+        if !unresolved.is_empty() {
+            rules.push_str(&format!("; resolution errors: [{unresolved}]"));
+        }
         Err(Escalation::Exceeds { user: user.name.clone(), groups: groups.join(" "), rules })
     }
 

@@ -210,8 +210,8 @@ fn nodes() -> Vec<Value> {
                 on("list,watch", "", "endpoints,services"),
                 on("get,list,watch", "", "nodes"),
                 events(),
-                on("list,watch", "discovery.k8s.io", "endpointslices"),
                 on("list,watch", "networking.k8s.io", "servicecidrs"),
+                on("list,watch", "discovery.k8s.io", "endpointslices"),
             ],
         ),
         cluster_role(
@@ -219,12 +219,8 @@ fn nodes() -> Vec<Value> {
             vec![
                 on("get,list,watch", "", "nodes"),
                 on("proxy", "", "nodes"),
-                on(
-                    "*",
-                    "",
-                    "nodes/checkpoint,nodes/configz,nodes/healthz,nodes/log,nodes/metrics,nodes/pods,nodes/proxy,\
-                     nodes/stats",
-                ),
+                on("*", "", "nodes/log,nodes/metrics,nodes/proxy,nodes/stats"),
+                on("*", "", "nodes/configz,nodes/healthz,nodes/pods"),
             ],
         ),
     ]
@@ -256,7 +252,7 @@ fn node_rules() -> Vec<Value> {
         on(READ, "node.k8s.io", "runtimeclasses"),
         on("get", "resource.k8s.io", "resourceclaims"),
         on("deletecollection", "resource.k8s.io", "resourceslices"),
-        on("create,delete,get,list,patch,update,watch", "resource.k8s.io", "resourceslices"),
+        on("get", "", "serviceaccounts"),
     ]
 }
 
@@ -302,7 +298,7 @@ fn controller_manager_rules() -> Vec<Value> {
     vec![
         events(),
         on("create", "coordination.k8s.io", "leases"),
-        on_named("get,list,update,watch", "coordination.k8s.io", "leases", "kube-controller-manager"),
+        on_named("get,update", "coordination.k8s.io", "leases", "kube-controller-manager"),
         on("create", "", "secrets,serviceaccounts"),
         on("delete", "", "secrets"),
         on("get", "", "configmaps,namespaces,secrets,serviceaccounts"),

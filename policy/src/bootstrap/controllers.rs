@@ -35,6 +35,7 @@ fn controllers() -> Vec<Controller> {
     controllers.extend(lifecycle());
     controllers.extend(network());
     controllers.extend(volumes());
+    controllers.extend(devices());
     controllers
 }
 
@@ -94,9 +95,10 @@ fn workloads() -> Vec<Controller> {
                 on("update", "apps", "statefulsets/finalizers"),
                 on("create,delete,get,patch,update", "", "pods"),
                 on("create,delete,get,list,patch,update,watch", "apps", "controllerrevisions"),
-                on("create,get", "", "persistentvolumeclaims"),
-                events(),
+                on("create,get,list,watch", "", "persistentvolumeclaims"),
                 on("delete,update", "", "persistentvolumeclaims"),
+                on("update", "", "pods/finalizers"),
+                events(),
             ],
         ),
         (
@@ -116,7 +118,7 @@ fn workloads() -> Vec<Controller> {
                 on("create,delete,get,list,patch,update,watch", "batch", "jobs"),
                 on("update", "batch", "cronjobs/status"),
                 on("update", "batch", "cronjobs/finalizers"),
-                on("delete,list", "", "pods"),
+                on("delete,list,watch", "", "pods"),
                 events(),
             ],
         ),
@@ -126,10 +128,10 @@ fn workloads() -> Vec<Controller> {
                 on(READ, "autoscaling", "horizontalpodautoscalers"),
                 on("update", "autoscaling", "horizontalpodautoscalers/status"),
                 on("get,update", "*", "*/scale"),
-                on("list", "", "pods"),
-                on("list", "metrics.k8s.io", "pods"),
-                on("get,list", "custom.metrics.k8s.io", "*"),
-                on("get,list", "external.metrics.k8s.io", "*"),
+                on("list,watch", "", "pods"),
+                on("list,watch", "metrics.k8s.io", "pods"),
+                on(READ, "custom.metrics.k8s.io", "*"),
+                on(READ, "external.metrics.k8s.io", "*"),
                 events(),
             ],
         ),
@@ -183,7 +185,7 @@ fn lifecycle() -> Vec<Controller> {
             vec![
                 on("delete,get,list,watch", "", "namespaces"),
                 on("update", "", "namespaces/finalize,namespaces/status"),
-                on("delete,deletecollection,get,list", "*", "*"),
+                on("delete,deletecollection,get,list,watch", "*", "*"),
             ],
         ),
         (
@@ -192,20 +194,20 @@ fn lifecycle() -> Vec<Controller> {
                 on("delete,get,list,patch,update,watch", "", "nodes"),
                 on("patch,update", "", "nodes/status"),
                 on("patch,update", "", "pods/status"),
-                on("delete,get,list,patch,watch", "", "pods"),
+                on("delete,get,list,watch", "", "pods"),
                 on(READ, "coordination.k8s.io", "leases"),
                 events(),
             ],
         ),
         (
             "pod-garbage-collector",
-            vec![on("delete,get,list,watch", "", "pods"), on("get,list", "", "nodes"), on("patch", "", "pods/status")],
+            vec![on("delete,list,watch", "", "pods"), on(READ, "", "nodes"), on("patch", "", "pods/status")],
         ),
         (
             "resourcequota-controller",
             vec![on("list,watch", "*", "*"), on("update", "", "resourcequotas/status"), events()],
         ),
-        ("root-ca-cert-publisher", vec![on("create,update", "", "configmaps"), on(READ, "", "namespaces"), events()]),
+        ("root-ca-cert-publisher", vec![on("create,update", "", "configmaps"), events()]),
         ("service-account-controller", vec![on("create", "", "serviceaccounts"), events()]),
         ("ttl-after-finished-controller", vec![on("delete,get,list,watch", "batch", "jobs"), events()]),
         ("ttl-controller", vec![on("list,patch,update,watch", "", "nodes"), events()]),
@@ -233,7 +235,7 @@ fn network() -> Vec<Controller> {
             "endpoint-controller",
             vec![
                 on(READ, "", "pods,services"),
-                on("create,delete,get,list,update", "", "endpoints"),
+                on("create,delete,get,list,update,watch", "", "endpoints"),
                 on("create", "", "endpoints/restricted"),
                 events(),
             ],
@@ -243,8 +245,7 @@ fn network() -> Vec<Controller> {
             vec![
                 on(READ, "", "nodes,pods,services"),
                 on("update", "", "services/finalizers"),
-                on("create,delete,get,list,update", "discovery.k8s.io", "endpointslices"),
-                on("create", "discovery.k8s.io", "endpointslices/restricted"),
+                on("create,delete,get,list,update,watch", "discovery.k8s.io", "endpointslices"),
                 events(),
             ],
         ),
@@ -254,8 +255,17 @@ fn network() -> Vec<Controller> {
                 on(READ, "", "endpoints,services"),
                 on("update", "", "services/finalizers"),
                 on("update", "", "endpoints/finalizers"),
-                on("create,delete,get,list,update", "discovery.k8s.io", "endpointslices"),
-                on("create", "discovery.k8s.io", "endpointslices/restricted"),
+                on("create,delete,get,list,update,watch", "discovery.k8s.io", "endpointslices"),
+                events(),
+            ],
+        ),
+        (
+            "service-cidrs-controller",
+            vec![
+                on("get,list,patch,update,watch", "networking.k8s.io", "servicecidrs"),
+                on("patch,update", "networking.k8s.io", "servicecidrs/finalizers"),
+                on("patch,update", "networking.k8s.io", "servicecidrs/status"),
+                on(READ, "networking.k8s.io", "ipaddresses"),
                 events(),
             ],
         ),
@@ -281,7 +291,7 @@ fn volumes() -> Vec<Controller> {
                 on(READ, "", "nodes"),
                 on("patch,update", "", "nodes/status"),
                 on("list,watch", "", "pods"),
-                on("create,delete,get,list,patch,update,watch", "storage.k8s.io", "volumeattachments"),
+                on("create,delete,get,list,watch", "storage.k8s.io", "volumeattachments"),
                 events(),
                 on(READ, "storage.k8s.io", "csidrivers"),
                 on(READ, "storage.k8s.io", "csinodes"),
@@ -290,8 +300,8 @@ fn volumes() -> Vec<Controller> {
         (
             "ephemeral-volume-controller",
             vec![
-                on("update", "", "pods/finalizers"),
                 on(READ, "", "pods"),
+                on("update", "", "pods/finalizers"),
                 on("create,get,list,watch", "", "persistentvolumeclaims"),
                 events(),
             ],
@@ -302,7 +312,6 @@ fn volumes() -> Vec<Controller> {
                 on("get,list,patch,update,watch", "", "persistentvolumes"),
                 on("patch,update", "", "persistentvolumeclaims/status"),
                 on(READ, "", "persistentvolumeclaims"),
-                on(READ, "storage.k8s.io", "storageclasses"),
                 events(),
             ],
         ),
@@ -315,14 +324,63 @@ fn volumes() -> Vec<Controller> {
                 on("update", "", "persistentvolumeclaims/status"),
                 on("create,delete,get,list,watch", "", "pods"),
                 on(READ, "storage.k8s.io", "storageclasses"),
-                on("watch", "", "events"),
+                on("list,watch", "", "nodes"),
                 events(),
+                on("watch", "", "events"),
             ],
         ),
         ("pv-protection-controller", vec![on("get,list,update,watch", "", "persistentvolumes"), events()]),
         (
             "pvc-protection-controller",
             vec![on("get,list,update,watch", "", "persistentvolumeclaims"), on(READ, "", "pods"), events()],
+        ),
+        (
+            "volumeattributesclass-protection-controller",
+            vec![
+                on(READ, "", "persistentvolumeclaims"),
+                on(READ, "", "persistentvolumes"),
+                on("get,list,update,watch", "storage.k8s.io", "volumeattributesclasses"),
+                events(),
+            ],
+        ),
+        (
+            "selinux-warning-controller",
+            vec![
+                events(),
+                on(READ, "", "persistentvolumes"),
+                on(READ, "", "persistentvolumeclaims"),
+                on(READ, "", "pods"),
+                on(READ, "storage.k8s.io", "csidrivers"),
+            ],
+        ),
+    ]
+}
+
+fn devices() -> Vec<Controller> {
+    const GROUP: &str = "resource.k8s.io";
+    vec![
+        (
+            "resource-claim-controller",
+            vec![
+                on(READ, "", "pods"),
+                on("update", "", "pods/finalizers"),
+                on("create,delete,get,list,watch", GROUP, "resourceclaims"),
+                on("patch,update", GROUP, "resourceclaims,resourceclaims/status"),
+                on("patch,update", "", "pods/status"),
+                events(),
+                on("patch,update", GROUP, "resourceclaims/binding"),
+            ],
+        ),
+        (
+            "device-taint-eviction-controller",
+            vec![
+                on("delete,get,list,watch", "", "pods"),
+                on("patch,update", "", "pods/status"),
+                on(READ, GROUP, "resourceclaims"),
+                on(READ, GROUP, "resourceslices"),
+                on(READ, GROUP, "deviceclasses"),
+                events(),
+            ],
         ),
     ]
 }

@@ -18,7 +18,7 @@ pub(super) fn objects() -> Vec<Value> {
         role(SYSTEM, manager, leader("kube-controller-manager")),
         role(SYSTEM, scheduler, leader("kube-scheduler")),
         role(SYSTEM, "system:controller:bootstrap-signer", vec![on(watch, "", "secrets")]),
-        role(SYSTEM, "system:controller:cloud-provider", vec![on("create,get,list,watch,update", "", "configmaps")]),
+        role(SYSTEM, "system:controller:cloud-provider", vec![on("create,get,list,update,watch", "", "configmaps")]),
         role(SYSTEM, "system:controller:token-cleaner", vec![on("delete,get,list,watch", "", "secrets"), events()]),
         role(
             PUBLIC,

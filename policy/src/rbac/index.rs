@@ -234,6 +234,12 @@ impl Grant {
         self.rules.as_deref().unwrap_or_default()
     }
 
+    /// Whether there is no such role.
+    #[must_use]
+    pub fn is_of_nothing(&self) -> bool {
+        self.rules.is_none()
+    }
+
     /// The identifier of a rule's policy: binding, place of the subject, place of the rule.
     #[must_use]
     pub fn policy_id(&self, rule: usize) -> String {
