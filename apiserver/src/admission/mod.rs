@@ -1,11 +1,12 @@
 //! Admission: what is filled in for a client, and what is refused although it is authorized and well-formed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use martello_api::status::ApiError;
 use serde_json::Value;
 
 use crate::{
+    metrics::admission::Step,
     registry::{call::Call, certificates::signing_request, kind::Kind, networking::ingress, options::DeleteOptions},
     server::Core,
 };
@@ -13,6 +14,7 @@ use crate::{
 pub mod dynamic;
 pub mod lifecycle;
 pub mod limits;
+pub mod mountable_secrets;
 pub mod node_restriction;
 pub mod pod_security;
 pub mod priority;
@@ -37,6 +39,20 @@ pub enum Operation {
 
 /// Fills in what the cluster decides for a client, and what its users' policies and webhooks do.
 pub async fn mutate(
+    core: &Arc<Core>,
+    kind: &Kind,
+    call: &Call,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let started = Instant::now();
+    let mutated = change(core, kind, call, operation, object, old).await;
+    core.metrics.admission.step(Step::Mutating, operation, started.elapsed(), mutated.is_err());
+    mutated
+}
+
+async fn change(
     core: &Arc<Core>,
     kind: &Kind,
     call: &Call,
@@ -117,8 +133,13 @@ pub async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    check(core, kind, call, operation, object, old).await?;
-    dynamic::validate(core, kind, call, operation, object, old).await
+    let started = Instant::now();
+    let mut judged = check(core, kind, call, operation, object, old).await;
+    if judged.is_ok() {
+        judged = dynamic::validate(core, kind, call, operation, object, old).await;
+    }
+    core.metrics.admission.step(Step::Validating, operation, started.elapsed(), judged.is_err());
+    judged
 }
 
 /// Judges what is created below an object, an eviction, a binding or a request for a token, as what it is.
@@ -149,6 +170,7 @@ async fn check(
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     limits::check(core, kind, call, operation, object).await?;
+    mountable_secrets::check_ephemeral(core, kind, call, operation, object).await?;
     node_restriction::check(core, kind, call, operation, object, old).await?;
     if let ("certificates.k8s.io", "CertificateSigningRequest", Some(request)) = (kind.group(), kind.name(), object) {
         signing_request::admit(core, kind, call, request, old)?;

@@ -80,8 +80,11 @@ fn node_object(
         return Ok(());
     }
     let forbidden: Vec<&str> = forbidden.into_iter().collect();
-    let what = if operation == Operation::Create { "set" } else { "modify" };
-    refuse(format!("is not allowed to {what} labels: {}", forbidden.join(", ")))
+    let forbidden = forbidden.join(", ");
+    refuse(match operation {
+        Operation::Create => format!("node {node:?} is not allowed to set the following labels: {forbidden}"),
+        _ => format!("is not allowed to modify labels: {forbidden}"),
+    })
 }
 
 /// The restricted labels that are new, different or gone.
@@ -148,8 +151,10 @@ async fn mirror_pod(core: &Arc<Core>, kind: &Kind, node: &str, pod: &Value) -> R
     if object::text(pod, &["spec", "nodeName"]) != node {
         return refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
     }
-    let [owner] = object::list(pod, &["metadata", "ownerReferences"]) else {
-        return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
+    let owner = match object::list(pod, &["metadata", "ownerReferences"]) {
+        [owner] => owner,
+        [] => return refuse(format!("node {node:?} can only create pods with an owner reference set to itself")),
+        _ => return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself")),
     };
     let says = |field: &str| object::text(owner, &[field]);
     if (says("apiVersion"), says("kind"), says("name")) != ("v1", "Node", node) {

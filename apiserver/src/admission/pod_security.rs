@@ -12,8 +12,8 @@ use crate::{
     server::Core,
 };
 
-/// Fields of a pod's spec that change nothing about what the pod may do.
-const HARMLESS: [&str; 2] = ["activeDeadlineSeconds", "tolerations"];
+/// The labels that a namespace asks by, in the order in which upstream reads them.
+const MODES: [&str; 6] = ["enforce", "enforce-version", "audit", "audit-version", "warn", "warn-version"];
 
 /// Refuses a pod beyond the level of its namespace; warns of a template whose pods would be.
 pub async fn check(
@@ -48,19 +48,24 @@ pub async fn check(
     }
 }
 
-/// Refuses labels that ask for a level that there is not; one that is there already may stay.
+/// Refuses labels that ask for a level that there is not; where nothing is wrong but what was before, all may stay.
 fn labels(kind: &Kind, namespace: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let before = old.and_then(|old| object::at(old, &["metadata", "labels"]));
-    let labels = object::at(namespace, &["metadata", "labels"]).and_then(Value::as_object);
-    let changed =
-        labels.into_iter().flatten().filter(|(key, value)| before.and_then(|old| old.get(*key)) != Some(*value));
-    let causes: Vec<Cause> = changed
-        .filter_map(|(key, value)| {
-            let why = Levels::label_error(key, value.as_str().unwrap_or_default())?;
-            Some(Cause::invalid(format!("metadata.labels[{key}]"), value, why))
-        })
-        .collect();
-    if causes.is_empty() { Ok(()) } else { Err(kind.invalid(object::name(namespace), causes)) }
+    let causes = label_faults(namespace);
+    if causes.is_empty() || old.is_some_and(|old| label_faults(old) == causes) {
+        return Ok(());
+    }
+    Err(kind.invalid(object::name(namespace), causes))
+}
+
+fn label_faults(namespace: &Value) -> Vec<Cause> {
+    let Some(labels) = object::at(namespace, &["metadata", "labels"]) else { return Vec::new() };
+    let faults = MODES.iter().filter_map(|mode| {
+        let key = format!("{LABEL_PREFIX}{mode}");
+        let value = labels.get(&key)?;
+        let why = Levels::label_error(&key, value.as_str().unwrap_or_default())?;
+        Some(Cause::invalid(format!("metadata.labels[{key}]"), value, why))
+    });
+    faults.collect()
 }
 
 /// Warns of the pods that are beyond the level that a namespace asks for anew.
@@ -100,17 +105,17 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether a pod was changed in what the level is about. One that was let in under another level may still be labeled,
-/// tolerate more, or end.
+/// Whether a pod was changed in what the level is about: another image, or a container more. All else that may be changed
+/// of a pod makes it no stronger.
 fn differ(new: &Value, old: &Value) -> bool {
-    let judged = |pod: &Value| {
-        let mut spec = pod.get("spec").cloned().unwrap_or_default();
-        for key in HARMLESS {
-            object::remove(&mut spec, &[], key);
-        }
-        spec
+    let images = |pod: &Value, list: &str| -> Vec<(String, String)> {
+        let text = |container: &Value, key: &str| object::text(container, &[key]).to_owned();
+        let containers = object::list(pod, &["spec", list]).iter();
+        containers.map(|container| (text(container, "name"), text(container, "image"))).collect()
     };
-    judged(new) != judged(old)
+    let named = images(old, "ephemeralContainers");
+    ["containers", "initContainers"].iter().any(|list| images(new, list) != images(old, list))
+        || images(new, "ephemeralContainers").iter().any(|own| !named.contains(own))
 }
 
 async fn levels(core: &Arc<Core>, namespace: &str) -> Result<Levels, ApiError> {
@@ -133,8 +138,34 @@ mod tests {
         let mut new = old.clone();
         new["metadata"] = json!({"labels": {"a": "b"}});
         new["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+        new["spec"]["nodeSelector"] = json!({"a": "b"});
         assert!(!differ(&new, &old));
-        new["spec"]["ephemeralContainers"] = json!([{"name": "b", "securityContext": {"privileged": true}}]);
+        let with = |container: Value| {
+            let mut pod = new.clone();
+            pod["spec"]["ephemeralContainers"] = json!([container]);
+            pod
+        };
+        assert!(differ(&with(json!({"name": "b", "image": "x"})), &old));
+        new["spec"]["containers"][0]["image"] = json!("y");
         assert!(differ(&new, &old));
+    }
+
+    #[test]
+    fn labels_are_told_in_upstreams_order_and_all_together() {
+        let labels = |enforce: &str, audit: &str| {
+            json!({"metadata": {"labels": {
+                "pod-security.kubernetes.io/audit": audit,
+                "pod-security.kubernetes.io/enforce": enforce,
+            }}})
+        };
+        let fields: Vec<String> = label_faults(&labels("a", "b")).into_iter().map(|cause| cause.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "metadata.labels[pod-security.kubernetes.io/enforce]",
+                "metadata.labels[pod-security.kubernetes.io/audit]"
+            ]
+        );
+        assert!(label_faults(&labels("baseline", "restricted")).is_empty());
     }
 }

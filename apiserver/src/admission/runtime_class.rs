@@ -51,17 +51,56 @@ pub async fn fill(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -
         object::set(pod, &["spec", "nodeSelector"], key, value);
     }
     let more = object::list(&class, &["scheduling", "tolerations"]);
-    let mut all = object::list(pod, &["spec", "tolerations"]).to_vec();
-    let before = all.len();
-    for one in more {
-        if !all.iter().any(|own| same_toleration(own, one)) {
-            all.push(one.clone());
-        }
-    }
-    if all.len() > before {
-        object::set(pod, &["spec"], "tolerations", all);
+    if !more.is_empty() {
+        let all = [object::list(pod, &["spec", "tolerations"]), more].concat();
+        object::set(pod, &["spec"], "tolerations", merged(&all));
     }
     Ok(())
+}
+
+/// Tolerations without those that others make superfluous; of equal ones the first stays.
+fn merged(all: &[Value]) -> Vec<Value> {
+    let mut kept: Vec<Value> = Vec::with_capacity(all.len());
+    for (at, one) in all.iter().enumerate() {
+        let later = all.iter().skip(at + 1);
+        let needed = !kept.iter().any(|other| covers(other, one))
+            && !later.into_iter().any(|other| covers(other, one) && !same(other, one));
+        if needed {
+            kept.push(one.clone());
+        }
+    }
+    kept
+}
+
+fn same(one: &Value, other: &Value) -> bool {
+    let seconds = |toleration: &Value| object::int(toleration, &["tolerationSeconds"]);
+    same_toleration(one, other) && seconds(one) == seconds(other)
+}
+
+/// Whether `wide` tolerates all that `one` does.
+fn covers(wide: &Value, one: &Value) -> bool {
+    if same(wide, one) {
+        return true;
+    }
+    let (of_wide, of_one) = (|key: &str| object::text(wide, &[key]), |key: &str| object::text(one, &[key]));
+    let any_key = of_wide("key").is_empty() && of_wide("operator") == "Exists";
+    if of_one("key") != of_wide("key") && !any_key {
+        return false;
+    }
+    if of_one("effect") != of_wide("effect") && !of_wide("effect").is_empty() {
+        return false;
+    }
+    if of_wide("effect") == "NoExecute"
+        && let Some(most) = object::int(wide, &["tolerationSeconds"])
+        && object::int(one, &["tolerationSeconds"]).is_none_or(|seconds| seconds > most)
+    {
+        return false;
+    }
+    match of_wide("operator") {
+        "Equal" | "" => of_one("operator") == "Equal" && of_one("value") == of_wide("value"),
+        "Exists" => true,
+        _ => false,
+    }
 }
 
 /// Refuses a pod whose overhead is not that of its class.
@@ -78,4 +117,22 @@ pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> R
         _ => return Ok(()),
     };
     Err(kind.forbidden(object::name(pod), why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_wider_toleration_stands_for_narrower_ones() {
+        let short = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        let other = json!({"key": "b", "operator": "Equal", "value": "x"});
+        let all = json!({"operator": "Exists"});
+        assert_eq!(merged(&[short.clone(), other.clone(), other.clone()]), [short.clone(), other.clone()]);
+        assert_eq!(merged(&[short.clone(), other, all.clone()]), [all]);
+        let long = json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 600});
+        assert_eq!(merged(&[short, long.clone()]), [long]);
+    }
 }

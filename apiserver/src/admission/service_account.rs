@@ -5,6 +5,7 @@ use std::sync::Arc;
 use martello_api::status::ApiError;
 use serde_json::{Value, json};
 
+use super::mountable_secrets;
 use crate::{
     registry::{call::Call, kind::Kind, meta, object},
     server::Core,
@@ -45,7 +46,7 @@ pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value)
     if automounts(pod, &account) {
         mount(pod);
     }
-    Ok(())
+    mountable_secrets::fault(&account, pod).map_or(Ok(()), |why| Err(kind.forbidden(object::name(pod), &why)))
 }
 
 /// A pod that a node made of a file stands for itself: it may not reach for what the API holds.
@@ -79,7 +80,10 @@ fn automounts(pod: &Value, account: &Value) -> bool {
 }
 
 fn mount(pod: &mut Value) {
-    let mut volume = None;
+    // A volume of this name is taken for the token's, whoever put it there.
+    let mut names = object::list(pod, &["spec", "volumes"]).iter().map(|volume| object::text(volume, &["name"]));
+    let existing = names.find(|name| name.starts_with(VOLUME_PREFIX)).map(str::to_owned);
+    let mut volume = existing.clone();
     for list in CONTAINERS {
         let Some(containers) = object::list_mut(pod, &["spec", list]) else { continue };
         for container in containers {
@@ -95,7 +99,7 @@ fn mount(pod: &mut Value) {
             object::set(container, &[], "volumeMounts", mounts);
         }
     }
-    let Some(name) = volume else { return };
+    let Some(name) = volume.filter(|_| existing.is_none()) else { return };
     let mut volumes = object::list(pod, &["spec", "volumes"]).to_vec();
     volumes.push(json!({
         "name": name,
@@ -128,5 +132,16 @@ mod tests {
         assert!(volume.starts_with(VOLUME_PREFIX));
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], volume);
         assert_eq!(pod["spec"]["containers"][1]["volumeMounts"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_volume_of_the_tokens_name_is_mounted_and_not_made_again() {
+        let mut pod = json!({"spec": {
+            "containers": [{"name": "a"}],
+            "volumes": [{"name": "kube-api-access-own", "emptyDir": {}}],
+        }});
+        mount(&mut pod);
+        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], "kube-api-access-own");
+        assert_eq!(pod["spec"]["volumes"].as_array().unwrap().len(), 1);
     }
 }

@@ -201,8 +201,13 @@ fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, judgement: Jud
         message,
         reason,
     };
+    let figures = &request.core.metrics.admission;
+    if judgement.failures.is_empty() {
+        figures.check(&policy.name, &binding.name, "allow");
+    }
     for (at, message, reason) in judgement.failures {
         for action in &binding.actions {
+            figures.check(&policy.name, &binding.name, enforcement(action));
             match action.as_str() {
                 "Deny" => denials.push(denial(message.clone(), reason.clone())),
                 "Warn" => request.call.warn(format!(
@@ -229,6 +234,15 @@ fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, judgement: Jud
         request.call.annotate(format!("{}/{key}", policy.name), value);
     }
     denials.extend(judgement.broken_annotations.into_iter().map(|why| denial(why, String::new())));
+}
+
+/// A binding's action as figures name it.
+fn enforcement(action: &str) -> &'static str {
+    match action {
+        "Warn" => "warn",
+        "Audit" => "audit",
+        _ => "deny",
+    }
 }
 
 fn refusal(request: &Request<'_>, denial: Denial) -> ApiError {

@@ -1,6 +1,10 @@
 //! Calls webhooks: those that change objects one after the other, those that judge all at once.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use martello_api::{patch, status::ApiError};
@@ -19,6 +23,7 @@ use super::{
 };
 use crate::{
     admission::Operation,
+    metrics::admission::{Ended, Step},
     registry::{codec, core::connect_options::ConnectOptions},
 };
 
@@ -70,7 +75,9 @@ pub(super) async fn mutate(
         }
         let new = Some(&*object).filter(|object| !object.is_null());
         let Some(asked) = Asked::of(request, webhook, new, old).await? else { continue };
+        let started = Instant::now();
         let outcome = asked.mutate(object).await;
+        count(request, webhook, Step::Mutating, started.elapsed(), outcome.as_ref().err());
         let changed = matches!(outcome, Ok(true));
         annotate(request, webhook, at, again, &outcome);
         if changed {
@@ -111,7 +118,12 @@ pub(super) async fn validate(
     for webhook in &hooks.validating_webhooks {
         asked.extend(Asked::of(request, webhook, object, old).await?);
     }
-    let calls = asked.iter().map(|asked| async move { (asked.webhook, asked.validate(object).await) });
+    let calls = asked.iter().map(|asked| async move {
+        let started = Instant::now();
+        let outcome = asked.validate(object).await;
+        count(request, asked.webhook, Step::Validating, started.elapsed(), outcome.as_ref().err());
+        (asked.webhook, outcome)
+    });
     for (at, (webhook, outcome)) in join_all(calls).await.into_iter().enumerate() {
         let Err(failure) = outcome else { continue };
         if matches!(failure, Failure::Call(_)) && webhook.ignores_failure {
@@ -121,6 +133,17 @@ pub(super) async fn validate(
         settle(request, webhook, failure)?;
     }
     Ok(())
+}
+
+/// Counts a call and how it ended.
+fn count(request: &Request<'_>, webhook: &Webhook, step: Step, took: Duration, failure: Option<&Failure>) {
+    let ended = match failure {
+        None => Ended::Passed,
+        Some(Failure::Refused(error)) => Ended::Refused(error.code),
+        Some(Failure::Call(_)) if webhook.ignores_failure || exempt::fails_open(request) => Ended::FailedOpen,
+        Some(Failure::Call(_) | Failure::Internal(_)) => Ended::FailedClosed,
+    };
+    request.core.metrics.admission.webhook(&webhook.name, step, request.operation, took, ended);
 }
 
 /// What a failure means for the request.
