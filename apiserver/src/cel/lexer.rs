@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::source::Issues;
 
-/// A token and where it begins, in characters.
+/// A token and where it stands, in characters.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Token {
     /// Where it begins.
     pub at: u32,
+    /// Where it has ended.
+    pub end: u32,
     /// What it is.
     pub kind: TokenKind,
 }
@@ -36,46 +38,31 @@ pub(crate) enum TokenKind {
     End,
 }
 
-impl TokenKind {
-    /// As errors name it.
-    #[must_use]
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Ident(name) => name.to_string(),
-            Self::Escaped(name) => format!("`{name}`"),
-            Self::Int(text) | Self::Double(text) => text.clone(),
-            Self::Uint(text) => format!("{text}u"),
-            Self::String(text) => format!("{text:?}"),
-            Self::Bytes(_) => "b\"…\"".to_owned(),
-            Self::Sign(sign) => (*sign).to_owned(),
-            Self::End => "<EOF>".to_owned(),
-        }
-    }
-}
-
 const WORDS: [&str; 4] = ["in", "true", "false", "null"];
 /// Longest first.
-const SIGNS: [&str; 26] = [
+const SIGNS: [&str; 24] = [
     "==", "!=", "<=", ">=", "&&", "||", "(", ")", "[", "]", "{", "}", ".", ",", "-", "!", "?", ":", "+", "*", "/", "%",
-    "<", ">", "=", "&",
+    "<", ">",
 ];
 
-/// The tokens of a text.
+/// The tokens of a text. What is none is told of and left out.
 pub(crate) fn tokens(source: &str, issues: &mut Issues) -> Vec<Token> {
     let mut lexer = Lexer { chars: source.chars().collect(), at: 0 };
     let mut tokens = Vec::new();
+    let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
     loop {
         lexer.skip_blank();
         let at = lexer.at;
-        let place = u32::try_from(at).unwrap_or(u32::MAX);
         match lexer.next() {
-            Ok(TokenKind::End) => {
-                tokens.push(Token { at: place, kind: TokenKind::End });
-                return tokens;
+            Ok(kind) => {
+                let is_end = kind == TokenKind::End;
+                tokens.push(Token { at: place(at), end: place(lexer.at), kind });
+                if is_end {
+                    return tokens;
+                }
             }
-            Ok(kind) => tokens.push(Token { at: place, kind }),
             Err(message) => {
-                issues.add(place, format!("Syntax error: {message}"));
+                issues.add(place(at), message);
                 lexer.at = lexer.at.max(at + 1);
             }
         }
@@ -138,31 +125,37 @@ impl Lexer {
             return self.escaped();
         }
         for sign in SIGNS {
-            if self.looking_at(sign) && !matches!(sign, "=" | "&") {
+            if self.looking_at(sign) {
                 self.at += sign.len();
                 return Ok(TokenKind::Sign(sign));
             }
         }
-        self.at += 1;
-        Err(format!("token recognition error at: '{first}'"))
+        // These begin a sign, so that it is the letter behind them that does not fit.
+        let stray = self.at + usize::from(matches!(first, '=' | '&' | '|'));
+        Err(self.unknown(self.at, stray))
+    }
+
+    /// Skips what is no token: from `start` up to and with the letter at `stray` that fits nothing.
+    fn unknown(&mut self, start: usize, stray: usize) -> String {
+        self.at = self.chars.len().min(stray + 1);
+        let text: String = self.chars.get(start..self.at).unwrap_or_default().iter().collect();
+        format!("Syntax error: token recognition error at: '{text}'")
     }
 
     fn escaped(&mut self) -> Result<TokenKind, String> {
+        let start = self.at;
         self.at += 1;
         let name = self.take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ' '));
         if self.peek(0) != Some('`') || name.is_empty() {
-            return Err(format!("token recognition error at: '`{name}'"));
+            return Err(self.unknown(start, self.at));
         }
         self.at += 1;
         Ok(TokenKind::Escaped(name.into()))
     }
 
     fn number(&mut self) -> Result<TokenKind, String> {
-        if self.peek(0) == Some('0') && matches!(self.peek(1), Some('x' | 'X')) {
-            if !self.peek(2).is_some_and(|c| c.is_ascii_hexdigit()) {
-                self.at += 2;
-                return Err("token recognition error at: '0x'".to_owned());
-            }
+        let is_hex = self.peek(0) == Some('0') && self.peek(1) == Some('x');
+        if is_hex && self.peek(2).is_some_and(|c| c.is_ascii_hexdigit()) {
             self.at += 2;
             let text = format!("0x{}", self.take_while(|c| c.is_ascii_hexdigit()));
             return Ok(self.suffixed(text));
@@ -213,38 +206,50 @@ impl Lexer {
             ahead += 1;
         }
         let Some(quote) = self.peek(ahead) else { return Ok(None) };
+        let start = self.at;
         self.at += ahead;
         let triple = self.peek(1) == Some(quote) && self.peek(2) == Some(quote);
         self.at += if triple { 3 } else { 1 };
         let mut out = Unquoted { bytes, text: String::new(), data: Vec::new() };
+        match self.unquote(quote, triple, raw, &mut out) {
+            Ok(()) => Ok(Some(out.finish())),
+            Err(Malformed::Code) => Err("invalid unicode code point".to_owned()),
+            // The longest that fits is a token: nothing between two quotes, or what stands before the first.
+            Err(Malformed::At(_)) if triple => {
+                self.at = start + ahead + 2;
+                Ok(Some(Unquoted { bytes, text: String::new(), data: Vec::new() }.finish()))
+            }
+            Err(Malformed::At(_)) if ahead > 0 => {
+                self.at = start + ahead;
+                let prefix: String = self.chars.get(start..self.at).unwrap_or_default().iter().collect();
+                Ok(Some(TokenKind::Ident(prefix.into())))
+            }
+            Err(Malformed::At(stray)) => Err(self.unknown(start, stray)),
+        }
+    }
+
+    /// Reads up to the closing quote and past it.
+    fn unquote(&mut self, quote: char, triple: bool, raw: bool, out: &mut Unquoted) -> Result<(), Malformed> {
         loop {
-            let Some(c) = self.peek(0) else {
-                return Err(format!("token recognition error at: '{quote}'"));
-            };
+            let Some(c) = self.peek(0) else { return Err(Malformed::At(self.at)) };
             if c == quote && (!triple || (self.peek(1) == Some(quote) && self.peek(2) == Some(quote))) {
                 self.at += if triple { 3 } else { 1 };
-                return Ok(Some(out.finish()));
+                return Ok(());
             }
             if !triple && matches!(c, '\n' | '\r') {
-                return Err(format!("token recognition error at: '{quote}'"));
+                return Err(Malformed::At(self.at));
             }
             self.at += 1;
             if c == '\\' && !raw {
-                self.escape(&mut out)?;
-            } else if c == '\\' && raw {
-                out.push(c);
-                if let Some(next) = self.peek(0).filter(|next| *next == quote || *next == '\\') {
-                    out.push(next);
-                    self.at += 1;
-                }
+                self.escape(out)?;
             } else {
                 out.push(c);
             }
         }
     }
 
-    fn escape(&mut self, out: &mut Unquoted) -> Result<(), String> {
-        let Some(c) = self.peek(0) else { return Err("token recognition error at: '\\'".to_owned()) };
+    fn escape(&mut self, out: &mut Unquoted) -> Result<(), Malformed> {
+        let Some(c) = self.peek(0) else { return Err(Malformed::At(self.at)) };
         self.at += 1;
         let plain = match c {
             'a' => '\u{7}',
@@ -262,29 +267,34 @@ impl Lexer {
                 self.at -= 1;
                 return self.code(out, 3, 8);
             }
-            _ => return Err(format!("token recognition error at: '\\{c}'")),
+            _ => return Err(Malformed::At(self.at - 1)),
         };
         out.push(plain);
         Ok(())
     }
 
-    fn code(&mut self, out: &mut Unquoted, digits: usize, radix: u32) -> Result<(), String> {
+    fn code(&mut self, out: &mut Unquoted, digits: usize, radix: u32) -> Result<(), Malformed> {
         let mut code = 0_u32;
         for _ in 0..digits {
-            let Some(digit) = self.peek(0).and_then(|c| c.to_digit(radix)) else {
-                return Err("token recognition error: a code in a string is too short".to_owned());
-            };
+            let digit = self.peek(0).and_then(|c| c.to_digit(radix)).ok_or(Malformed::At(self.at))?;
             code = code.saturating_mul(radix).saturating_add(digit);
             self.at += 1;
         }
         if out.bytes {
-            out.data.push(u8::try_from(code).map_err(|_| "token recognition error: a byte above 255".to_owned())?);
+            out.data.push(u8::try_from(code).map_err(|_| Malformed::Code)?);
             return Ok(());
         }
-        let c = char::from_u32(code).ok_or("invalid unicode code point")?;
-        out.push(c);
+        out.push(char::from_u32(code).ok_or(Malformed::Code)?);
         Ok(())
     }
+}
+
+/// What is wrong with a text between quotes.
+enum Malformed {
+    /// The letter at this place does not fit, or there is none.
+    At(usize),
+    /// A number that stands for no letter.
+    Code,
 }
 
 struct Unquoted {
@@ -336,8 +346,38 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_reported_where_it_stands() {
-        let mut issues = Issues::of("a # b");
-        tokens("a # b", &mut issues);
-        assert!(issues.to_string().starts_with("ERROR: <input>:1:3: Syntax error: token recognition error at: '#'"));
+        let told = |source: &str| {
+            let mut issues = Issues::of(source);
+            let count = tokens(source, &mut issues).len();
+            let issues = issues.to_string();
+            let lines = issues
+                .lines()
+                .filter_map(|line| line.strip_prefix("ERROR: <input>:1:"))
+                .map(|line| line.replace("Syntax error: token recognition error at: ", ""));
+            (count, lines.collect::<Vec<_>>())
+        };
+        let cases: [(&str, usize, &[&str]); 9] = [
+            ("a # b", 3, &["3: '#'"]),
+            ("a = b", 3, &["3: '= '"]),
+            ("a &b", 2, &["3: '&b'"]),
+            ("a |", 2, &["3: '|'"]),
+            (r#"a == "x"#, 3, &[r#"6: '"x'"#]),
+            (r#""\xFh""#, 1, &[r#"1: '"\xFh'"#, r#"6: '"'"#]),
+            ("a.`$b`)", 4, &["3: '`$'", "6: '`)'"]),
+            (r#"r"a"#, 2, &[r#"2: '"a'"#]),
+            (r#""""a"#, 2, &[r#"3: '"a'"#]),
+        ];
+        for (source, count, expected) in cases {
+            assert_eq!(told(source), (count, expected.iter().map(|one| (*one).to_owned()).collect()), "{source}");
+        }
+        assert_eq!(
+            kinds(r#"r"a\" 0x"#),
+            vec![
+                TokenKind::String("a\\".into()),
+                TokenKind::Int("0".into()),
+                TokenKind::Ident("x".into()),
+                TokenKind::End
+            ]
+        );
     }
 }

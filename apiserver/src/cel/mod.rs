@@ -22,6 +22,7 @@ mod opaque;
 mod parser;
 mod program;
 mod read;
+mod recovery;
 mod schema;
 mod source;
 #[cfg(test)]

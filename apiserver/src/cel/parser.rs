@@ -6,13 +6,11 @@ use super::{
     ast::{Expr, ExprKind, FieldInit, ListItem, Literal, MAX_DEPTH, MAX_NESTING, MapEntry},
     lexer::{self, Token, TokenKind},
     macros,
+    recovery::{IN_CALL, IN_LIST, IN_MAP, Step, Stopped},
     source::{Issues, MAX_SOURCE_CHARS},
     words,
 };
 
-/// What a term may begin with, as errors list it.
-const TERM: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
-                    BYTES, IDENTIFIER}";
 /// A parsed expression and how many nodes it has.
 pub(crate) struct Parsed {
     /// The tree.
@@ -31,10 +29,8 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, Issues> {
         return Err(issues);
     }
     let tokens = lexer::tokens(source, &mut issues);
-    if !issues.is_empty() {
-        return Err(issues);
-    }
-    let mut parser = Parser { tokens, at: 0, nodes: 0, level: 0, issues };
+    let chars = source.chars().collect();
+    let mut parser = Parser { tokens, chars, at: 0, nodes: 0, level: 0, open: Vec::new(), recovering: false, issues };
     let root = parser.expression().and_then(|root| parser.end().map(|()| root));
     match root {
         Ok(root) if parser.issues.is_empty() => Ok(Parsed { root, nodes: parser.nodes }),
@@ -42,19 +38,18 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, Issues> {
     }
 }
 
-/// The text can't be understood from here on; an issue says why.
-#[derive(Debug)]
-pub(super) struct Stopped;
-
-type Step<T> = Result<T, Stopped>;
-
 /// The state of a parse.
 pub(super) struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
+    pub(super) tokens: Vec<Token>,
+    pub(super) chars: Vec<char>,
+    pub(super) at: usize,
     nodes: u32,
     level: u16,
-    issues: Issues,
+    /// What ends the parts that have begun, each with what else may follow an expression in it.
+    pub(super) open: Vec<&'static [&'static str]>,
+    /// Nothing has fit since an issue was told: further ones say no more.
+    pub(super) recovering: bool,
+    pub(super) issues: Issues,
 }
 
 impl Parser {
@@ -83,47 +78,7 @@ impl Parser {
         }
     }
 
-    fn peek(&self) -> &TokenKind {
-        self.tokens.get(self.at).map_or(&TokenKind::End, |token| &token.kind)
-    }
-
-    fn place(&self) -> u32 {
-        self.tokens.get(self.at).map_or(0, |token| token.at)
-    }
-
-    fn is(&self, sign: &str) -> bool {
-        matches!(self.peek(), TokenKind::Sign(own) if *own == sign)
-    }
-
-    fn eat(&mut self, sign: &str) -> bool {
-        let there = self.is(sign);
-        if there {
-            self.at += 1;
-        }
-        there
-    }
-
-    fn expect(&mut self, sign: &str, expecting: &str) -> Step<u32> {
-        let at = self.place();
-        if self.eat(sign) { Ok(at) } else { self.mismatch(expecting) }
-    }
-
-    fn mismatch<T>(&mut self, expecting: &str) -> Step<T> {
-        let (at, what) = (self.place(), self.peek().describe());
-        self.issues.add(at, format!("Syntax error: mismatched input '{what}' expecting {expecting}"));
-        Err(Stopped)
-    }
-
-    fn end(&mut self) -> Step<()> {
-        if *self.peek() == TokenKind::End {
-            return Ok(());
-        }
-        let (at, what) = (self.place(), self.peek().describe());
-        self.issues.add(at, format!("Syntax error: mismatched input '{what}' expecting <EOF>"));
-        Err(Stopped)
-    }
-
-    fn expression(&mut self) -> Step<Expr> {
+    pub(super) fn expression(&mut self) -> Step<Expr> {
         self.level += 1;
         if self.level > MAX_NESTING {
             self.too_deep(self.place());
@@ -140,7 +95,10 @@ impl Parser {
         if !self.eat("?") {
             return Ok(condition);
         }
-        let truthy = self.logical("||")?;
+        self.open.push(&[":"]);
+        let truthy = self.logical("||");
+        self.open.pop();
+        let truthy = truthy?;
         self.expect(":", "':'")?;
         let falsy = self.expression()?;
         Ok(self.call(at, "_?_:_", vec![condition, truthy, falsy]))
@@ -152,7 +110,7 @@ impl Parser {
         let mut places = Vec::new();
         while self.is(sign) {
             places.push(self.place());
-            self.at += 1;
+            self.advance();
             terms.push(self.logical_term(sign)?);
         }
         let function = if sign == "||" { "_||_" } else { "_&&_" };
@@ -192,7 +150,7 @@ impl Parser {
         let mut left = self.binary(level + 1)?;
         while let Some((_, function)) = operators.iter().find(|(sign, _)| self.is(sign)) {
             let at = self.place();
-            self.at += 1;
+            self.advance();
             let right = self.binary(level + 1)?;
             left = self.call(at, function, vec![left, right]);
         }
@@ -207,12 +165,12 @@ impl Parser {
             let at = self.place();
             let mut times = 0_usize;
             while self.is(sign) {
-                self.at += 1;
+                self.advance();
                 times += 1;
             }
             if sign == "-"
                 && times == 1
-                && let Some(literal) = self.negative(at)?
+                && let Some(literal) = self.negative(at)
             {
                 return self.members(literal);
             }
@@ -222,14 +180,20 @@ impl Parser {
         self.member()
     }
 
-    fn negative(&mut self, at: u32) -> Step<Option<Expr>> {
+    fn negative(&mut self, at: u32) -> Option<Expr> {
         let literal = match self.peek() {
-            TokenKind::Int(text) => self.whole(at, &format!("-{text}"))?,
-            TokenKind::Double(text) => self.double(at, &format!("-{text}"))?,
-            _ => return Ok(None),
+            TokenKind::Int(text) => {
+                let text = format!("-{text}");
+                self.whole(at, &text)
+            }
+            TokenKind::Double(text) => {
+                let text = format!("-{text}");
+                self.double(at, &text)
+            }
+            _ => return None,
         };
-        self.at += 1;
-        Ok(Some(self.node(at, ExprKind::Literal(literal))))
+        self.advance();
+        Some(self.node(at, ExprKind::Literal(literal)))
     }
 
     fn member(&mut self) -> Step<Expr> {
@@ -244,8 +208,8 @@ impl Parser {
                 operand = self.dotted(at, operand)?;
             } else if self.eat("[") {
                 let optional = self.eat("?");
-                let index = self.expression()?;
-                self.expect("]", "']'")?;
+                let index = self.within(&["]"])?;
+                self.close("]")?;
                 operand = self.call(at, if optional { "_[?_]" } else { "_[_]" }, vec![operand, index]);
             } else {
                 return Ok(operand);
@@ -259,16 +223,23 @@ impl Parser {
         let (field, escaped) = match self.peek().clone() {
             TokenKind::Ident(name) => (name, false),
             TokenKind::Escaped(name) => (name, true),
-            _ => return self.mismatch("IDENTIFIER"),
+            _ if optional => return self.mismatch("{IDENTIFIER, ESC_IDENTIFIER}"),
+            _ => {
+                let dot = self.at.saturating_sub(1);
+                let last = if *self.peek() == TokenKind::End { self.tokens.len() } else { self.at };
+                let what = self.written(dot, last);
+                self.syntax(&format!("no viable alternative at input '{what}'"));
+                return Err(Stopped);
+            }
         };
-        self.at += 1;
+        self.advance();
         if optional {
             let field = self.node(name_at, ExprKind::Literal(Literal::String(field)));
             return Ok(self.call(at, "_?._", vec![operand, field]));
         }
         let open = self.place();
         if !escaped && self.eat("(") {
-            let args = self.arguments(")")?;
+            let args = self.arguments()?;
             return Ok(match macros::expand_member(self, open, &field, operand, args) {
                 Ok(expanded) => expanded,
                 Err((operand, args)) => {
@@ -281,33 +252,34 @@ impl Parser {
     }
 
     /// Expressions up to the closing bracket, which is eaten; a trailing comma is not allowed.
-    fn arguments(&mut self, close: &str) -> Step<Vec<Expr>> {
+    fn arguments(&mut self) -> Step<Vec<Expr>> {
         let mut args = Vec::new();
-        if self.eat(close) {
+        self.starts(&[")"], IN_CALL)?;
+        if self.eat(")") {
             return Ok(args);
         }
         loop {
-            args.push(self.expression()?);
+            args.push(self.within(&[")", ","])?);
             if !self.eat(",") {
-                self.expect(close, &format!("'{close}'"))?;
+                self.close(")")?;
                 return Ok(args);
             }
         }
     }
 
-    fn primary(&mut self) -> Step<Expr> {
+    pub(super) fn primary(&mut self) -> Step<Expr> {
         let at = self.place();
         match self.peek().clone() {
             TokenKind::Sign("(") => {
-                self.at += 1;
-                let inner = self.expression()?;
-                self.expect(")", "')'")?;
+                self.advance();
+                let inner = self.within(&[")"])?;
+                self.close(")")?;
                 Ok(inner)
             }
             TokenKind::Sign("[") => self.list(at),
             TokenKind::Sign("{") => self.map(at),
             TokenKind::Sign(".") => {
-                self.at += 1;
+                self.advance();
                 match self.peek().clone() {
                     TokenKind::Ident(name) => self.named(at, format!(".{name}").into()),
                     _ => self.mismatch("IDENTIFIER"),
@@ -319,14 +291,14 @@ impl Parser {
                     TokenKind::Sign("true") => Literal::Bool(true),
                     TokenKind::Sign("false") => Literal::Bool(false),
                     TokenKind::Sign("null") => Literal::Null,
-                    TokenKind::Int(text) => self.whole(at, &text)?,
-                    TokenKind::Uint(text) => self.unsigned(at, &text)?,
-                    TokenKind::Double(text) => self.double(at, &text)?,
+                    TokenKind::Int(text) => self.whole(at, &text),
+                    TokenKind::Uint(text) => self.unsigned(at, &text),
+                    TokenKind::Double(text) => self.double(at, &text),
                     TokenKind::String(text) => Literal::String(text),
                     TokenKind::Bytes(data) => Literal::Bytes(data),
-                    _ => return self.mismatch(TERM),
+                    _ => return self.no_term(),
                 };
-                self.at += 1;
+                self.advance();
                 Ok(self.node(at, ExprKind::Literal(literal)))
             }
         }
@@ -334,17 +306,17 @@ impl Parser {
 
     /// A name, a call of a function, or a message: the name has yet to be eaten.
     fn named(&mut self, at: u32, name: Arc<str>) -> Step<Expr> {
-        self.at += 1;
+        self.advance();
         let open = self.place();
         if self.eat("(") {
-            let args = self.arguments(")")?;
+            let args = self.arguments()?;
             return Ok(match macros::expand_global(self, open, &name, args) {
                 Ok(expanded) => expanded,
                 Err(args) => self.node(open, ExprKind::Call { function: name, target: None, args }),
             });
         }
         if words::is_kept(&name) {
-            self.issues.add(at, format!("Syntax error: reserved identifier: {name}"));
+            self.issues.add(at, format!("reserved identifier: {name}"));
         }
         if let Some((message, eaten)) = self.message_name(&name) {
             self.at += eaten;
@@ -377,19 +349,18 @@ impl Parser {
         let mut fields = Vec::new();
         while !self.eat("}") {
             if self.eat(",") {
-                self.expect("}", "'}'")?;
+                self.close("}")?;
                 break;
             }
             let optional = self.eat("?");
             let (TokenKind::Ident(field) | TokenKind::Escaped(field)) = self.peek().clone() else {
                 return self.mismatch(EXPECTING);
             };
-            self.at += 1;
+            self.advance();
             let at = self.expect(":", "':'")?;
-            let value = self.expression()?;
+            let value = self.within(&["}", ","])?;
             fields.push(FieldInit { at, optional, field, value });
-            if !self.eat(",") {
-                self.expect("}", "{'}', ','}")?;
+            if self.ends("}", "{'}', ','}")? {
                 break;
             }
         }
@@ -397,14 +368,18 @@ impl Parser {
     }
 
     fn list(&mut self, at: u32) -> Step<Expr> {
-        self.at += 1;
+        self.advance();
+        self.starts(&["]", ",", "?"], IN_LIST)?;
         let mut items = Vec::new();
+        if self.eat(",") {
+            self.close("]")?;
+            return Ok(self.node(at, ExprKind::List(items)));
+        }
         while !self.eat("]") {
             let optional = self.eat("?");
-            let value = self.expression()?;
+            let value = self.within(&["]", ","])?;
             items.push(ListItem { optional, value });
-            if !self.eat(",") {
-                self.expect("]", "{']', ','}")?;
+            if self.ends("]", "{']', ','}")? {
                 break;
             }
         }
@@ -412,23 +387,27 @@ impl Parser {
     }
 
     fn map(&mut self, at: u32) -> Step<Expr> {
-        self.at += 1;
+        self.advance();
+        self.starts(&["}", ",", "?"], IN_MAP)?;
         let mut entries = Vec::new();
+        if self.eat(",") {
+            self.close("}")?;
+            return Ok(self.node(at, ExprKind::Map(entries)));
+        }
         while !self.eat("}") {
             let optional = self.eat("?");
-            let key = self.expression()?;
+            let key = self.within(&[":"])?;
             self.expect(":", "':'")?;
-            let value = self.expression()?;
+            let value = self.within(&["}", ","])?;
             entries.push(MapEntry { optional, key, value });
-            if !self.eat(",") {
-                self.expect("}", "{'}', ','}")?;
+            if self.ends("}", "{'}', ','}")? {
                 break;
             }
         }
         Ok(self.node(at, ExprKind::Map(entries)))
     }
 
-    fn whole(&mut self, at: u32, text: &str) -> Step<Literal> {
+    fn whole(&mut self, at: u32, text: &str) -> Literal {
         let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let parsed = match digits.strip_prefix("0x") {
             Some(hex) => i128::from_str_radix(hex, 16),
@@ -436,29 +415,29 @@ impl Parser {
         };
         let value = parsed.ok().map(|value| if negative { -value } else { value });
         match value.and_then(|value| i64::try_from(value).ok()) {
-            Some(value) => Ok(Literal::Int(value)),
+            Some(value) => Literal::Int(value),
             None => self.bad_literal(at, "int"),
         }
     }
 
-    fn unsigned(&mut self, at: u32, text: &str) -> Step<Literal> {
+    fn unsigned(&mut self, at: u32, text: &str) -> Literal {
         let parsed = match text.strip_prefix("0x") {
             Some(hex) => u64::from_str_radix(hex, 16),
             None => text.parse(),
         };
-        parsed.map_or_else(|_| self.bad_literal(at, "uint"), |value| Ok(Literal::Uint(value)))
+        parsed.map_or_else(|_| self.bad_literal(at, "uint"), Literal::Uint)
     }
 
-    fn double(&mut self, at: u32, text: &str) -> Step<Literal> {
+    fn double(&mut self, at: u32, text: &str) -> Literal {
         match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Literal::Double(value)),
+            Ok(value) if value.is_finite() => Literal::Double(value),
             _ => self.bad_literal(at, "double"),
         }
     }
 
-    fn bad_literal<T>(&mut self, at: u32, kind: &str) -> Step<T> {
-        self.issues.add(at, format!("Syntax error: invalid {kind} literal"));
-        Err(Stopped)
+    fn bad_literal(&mut self, at: u32, kind: &str) -> Literal {
+        self.issues.add(at, format!("invalid {kind} literal"));
+        Literal::Null
     }
 
     /// A call without target.
@@ -470,6 +449,7 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cel::recovery::TERM;
 
     fn refused(source: &str) -> String {
         parse(source).err().map(|issues| issues.to_string()).unwrap_or_default()
@@ -484,7 +464,6 @@ mod tests {
             )
         );
         assert!(refused("Object{").contains("<input>:1:8: Syntax error: mismatched input '<EOF>' expecting {'}', ','"));
-        assert!(refused("a b").contains("1:3: Syntax error: mismatched input 'b' expecting <EOF>"));
         assert!(refused("for").contains("reserved identifier: for"));
         assert!(refused("9223372036854775808").contains("invalid int literal"));
         assert!(refused("a.map(b.c, d)").contains("argument must be a simple name"));

@@ -405,7 +405,12 @@ fn places_in_texts_are_counted_in_characters_and_found_in_one_pass() {
         "'aaa'.lastIndexOf('aa', 1) == 1 && 'aaa'.lastIndexOf('aa', 0) == 0 && 'ééé'.lastIndexOf('éé', 0) == 0",
         "'a'.indexOf('abc') == -1 && 'a'.lastIndexOf('abc') == -1 && 'héllo'.lastIndexOf('h', 4) == 0",
     ]);
-    assert_eq!(run("'abc'.indexOf('a', 4)"), "error: index out of range: 4");
+    all_true(&[
+        "'abc'.indexOf('a', 4) == -1 && 'abc'.lastIndexOf('a', 30) == -1 && ''.indexOf('a') == -1",
+        "'abc'.indexOf('', 7) == 7 && 'abc'.lastIndexOf('', 9) == 9",
+    ]);
+    assert_eq!(run("'abc'.indexOf('a', -1)"), "error: index out of range: -1");
+    assert_eq!(run("'abc'.lastIndexOf('a', -2)"), "error: index out of range: -2");
     let object = json!({"text": "a".repeat(400_000), "wanted": format!("{}b", "a".repeat(200_000))});
     let program = Environment::admission(&Declarations::default());
     let program =

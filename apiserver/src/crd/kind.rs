@@ -164,6 +164,10 @@ impl Strategy for Objects {
         self.version().selectable.iter().any(|(own, _)| own == path)
     }
 
+    fn unknown_field(&self, path: &str) -> String {
+        format!("field label not supported: {path}")
+    }
+
     fn index(&self, stored: &Value) -> Vec<(String, String)> {
         let Some(version) = self.definition.version(&self.definition.storage) else { return Vec::new() };
         let mut fields: Vec<(String, String)> =
@@ -281,5 +285,23 @@ impl Objects {
         if before.is_empty() {
             shape::lists(&self.version().rules, object, causes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_no_selector_may_name_is_told_in_the_words_for_custom_objects() {
+        let definition = Arc::new(Definition::compile(&json!({"spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{"name": "v1", "served": true, "storage": true}],
+        }})));
+        let resource = definition.resource(definition.versions.first().unwrap());
+        let objects = Objects { definition, at: 0, resource };
+        assert_eq!(objects.unknown_field("spec.x"), "field label not supported: spec.x");
     }
 }

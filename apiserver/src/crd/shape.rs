@@ -40,21 +40,30 @@ fn lists_below(rules: &Rules, value: &Value, path: &str, causes: &mut Vec<Cause>
     }
 }
 
+/// Each item that there is twice is told of once, however often it is there.
 fn duplicates(kind: &ListKind, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
     let identity = |item: &Value| match kind {
         ListKind::Atomic => None,
         ListKind::Set => Some(item.clone()),
         ListKind::Map(keys) => {
-            let item = item.as_object()?;
             let keys = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
             Some(Value::Object(keys.collect::<Map<_, _>>()))
         }
     };
-    let mut seen = std::collections::HashSet::with_capacity(items.len());
+    let stray = |item: &&Value| !item.is_object() && !item.is_null();
+    if matches!(kind, ListKind::Map(_))
+        && let Some((at, item)) = items.iter().enumerate().find(|(_, item)| stray(item))
+    {
+        let why = "must be an object for an array of list-type map";
+        causes.push(Cause::invalid(format!("{path}[{at}]"), item, why));
+        return;
+    }
+    let mut seen = std::collections::HashMap::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
-        if let Some(identity) = identity(item)
-            && !seen.insert(identity.to_string())
-        {
+        let Some(identity) = identity(item) else { return };
+        let times = seen.entry(identity.to_string()).or_insert(0_u32);
+        *times += 1;
+        if *times == 2 {
             causes.push(Cause::duplicate(format!("{path}[{at}]"), &identity));
         }
     }
@@ -277,5 +286,30 @@ mod tests {
         assert_eq!(found[..2], ["t.apiVersion: Required value", "t.kind: Required value"]);
         assert!(found.iter().any(|fault| fault.starts_with("t.metadata.labels: Invalid value: \"-\"")), "{found:?}");
         assert!(found.iter().any(|fault| fault.starts_with("t.metadata.name: Invalid value: \"a/b\"")), "{found:?}");
+    }
+
+    #[test]
+    fn items_that_are_there_more_than_twice_are_told_of_once() {
+        let rules = Rules::of(&json!({"type": "object", "properties": {
+            "s": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "m": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["b", "a"],
+                  "items": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}},
+        }}));
+        let found = |object: Value| {
+            let mut causes = Vec::new();
+            lists(&rules, &object, &mut causes);
+            told(causes)
+        };
+        assert_eq!(
+            found(json!({"s": ["a", "b", "a", "a", "b"]})),
+            ["s[2]: Duplicate value: \"a\"", "s[4]: Duplicate value: \"b\""]
+        );
+        let one = json!({"a": "x", "b": "y", "c": 1});
+        assert_eq!(found(json!({"m": [one, one, one]})), ["m[1]: Duplicate value: {\"a\":\"x\",\"b\":\"y\"}"]);
+        assert_eq!(
+            found(json!({"m": [one, one, "x", 1]})),
+            ["m[2]: Invalid value: \"x\": must be an object for an array of list-type map"]
+        );
+        assert_eq!(found(json!({"m": [{}, null]})), ["m[1]: Duplicate value: {}"]);
     }
 }

@@ -81,10 +81,9 @@ fn place(at: i64, chars: &[char]) -> Result<usize, Fault> {
     usize::try_from(at).ok().filter(|at| *at <= chars.len()).map_or_else(|| out_of_range(at), Ok)
 }
 
-/// The byte at which the character of a place begins; the end is one.
-fn byte_place(at: i64, own: &str) -> Result<usize, Fault> {
-    let ends = own.char_indices().map(|(at, _)| at).chain([own.len()]);
-    usize::try_from(at).ok().and_then(|at| ends.into_iter().nth(at)).map_or_else(|| out_of_range(at), Ok)
+/// The byte at which the character of a place begins.
+fn byte_place(at: i64, own: &str) -> Option<usize> {
+    usize::try_from(at).ok().and_then(|at| own.char_indices().nth(at)).map(|(at, _)| at)
 }
 
 fn char_at<'a>(args: &[Value<'a>]) -> Outcome<'a> {
@@ -101,8 +100,16 @@ fn index_of<'a>(args: &[Value<'a>], last: bool) -> Outcome<'a> {
         [Value::String(own), Value::String(wanted), Value::Int(from)] => (own, wanted, Some(*from)),
         _ => return Err(Fault::NoOverload),
     };
+    if let Some(from) = from.filter(|_| wanted.is_empty()) {
+        return Ok(Value::Int(from));
+    }
     let start = match from {
-        Some(from) => Some(byte_place(from, own)?),
+        Some(from) if from < 0 => return out_of_range(from),
+        Some(from) => match byte_place(from, own) {
+            Some(start) => Some(start),
+            // Nothing begins behind the last character.
+            None => return Ok(Value::Int(-1)),
+        },
         None => None,
     };
     let found = if last {

@@ -13,21 +13,23 @@ use crate::cel::{
 pub struct Url {
     text: String,
     scheme: String,
+    user: Option<String>,
     host: String,
     path: String,
     query: String,
+    fragment: String,
 }
 
 pub(super) const LIBRARY: Library = &[
     ("url", &["string_to_url: (string) -> URL"], |args| match args {
-        [Value::String(text)] => match Url::parse(text) {
+        [Value::String(text)] => match Url::requested(text) {
             Ok(url) => Ok(Value::Opaque(Opaque::Url(Arc::new(url)))),
-            Err(why) => fail(format!("URL parse error during conversion from string: parse {:?}: {why}", &**text)),
+            Err(why) => fail(format!("URL parse error during conversion from string: {why}")),
         },
         _ => Err(Fault::NoOverload),
     }),
     ("isURL", &["is_url_string: (string) -> bool"], |args| match args {
-        [Value::String(text)] => Ok(Value::Bool(Url::parse(text).is_ok())),
+        [Value::String(text)] => Ok(Value::Bool(Url::requested(text).is_ok())),
         _ => Err(Fault::NoOverload),
     }),
     ("getScheme", &["url_get_scheme: URL.() -> string"], |args| part(args, |url| url.scheme.clone())),
@@ -52,39 +54,100 @@ impl Url {
         &self.text
     }
 
-    fn parse(own: &str) -> Result<Self, &'static str> {
-        if own.is_empty() {
-            return Err("empty url");
-        }
+    /// The scheme, in lower case.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The host with its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Who asks, and with which password.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// What stands behind the question mark.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        &self.query
+    }
+
+    /// What stands behind the hash.
+    #[must_use]
+    pub fn fragment(&self) -> &str {
+        &self.fragment
+    }
+
+    /// Reads any URL.
+    pub fn parse(own: &str) -> Result<Self, String> {
+        let (rest, fragment) = own.split_once('#').unwrap_or((own, ""));
+        let mut url = Self::read(rest, false).map_err(|why| format!("parse {rest:?}: {why}"))?;
+        check_escapes(fragment, false).map_err(|why| format!("parse {own:?}: {why}"))?;
+        own.clone_into(&mut url.text);
+        fragment.clone_into(&mut url.fragment);
+        Ok(url)
+    }
+
+    /// Reads a URL as it stands in a request: absolute or a path, and without a fragment.
+    pub fn requested(own: &str) -> Result<Self, String> {
+        Self::read(own, true).map_err(|why| format!("parse {own:?}: {why}"))
+    }
+
+    fn read(own: &str, as_request: bool) -> Result<Self, String> {
         if own.chars().any(|c| c.is_ascii_control()) {
-            return Err("net/url: invalid control character in URL");
+            return Err("net/url: invalid control character in URL".to_owned());
+        }
+        if own.is_empty() && as_request {
+            return Err("empty url".to_owned());
         }
         let mut url = Self { text: own.to_owned(), ..Self::default() };
-        let (rest, query) = own.split_once('?').unwrap_or((own, ""));
-        url.query = query.to_owned();
-        let rest = match rest.split_once(':') {
+        if own == "*" {
+            own.clone_into(&mut url.path);
+            return Ok(url);
+        }
+        let rest = match own.split_once(':') {
+            Some(("", _)) => return Err("missing protocol scheme".to_owned()),
             Some((scheme, rest)) if is_scheme(scheme) => {
                 url.scheme = scheme.to_ascii_lowercase();
                 rest
             }
-            Some(("", _)) => return Err("missing protocol scheme"),
-            _ => rest,
+            _ => own,
         };
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        query.clone_into(&mut url.query);
         if !rest.starts_with('/') {
-            return if url.scheme.is_empty() || rest.is_empty() { Err("invalid URI for request") } else { Ok(url) };
+            let is_named = rest.split('/').next().is_some_and(|segment| segment.contains(':'));
+            return match (url.scheme.is_empty(), as_request) {
+                // What follows the scheme means what the scheme says.
+                (false, _) => Ok(url),
+                (true, true) => Err("invalid URI for request".to_owned()),
+                (true, false) if is_named => Err("first path segment in URL cannot contain colon".to_owned()),
+                (true, false) => url.at(rest),
+            };
         }
-        url.path = match rest.strip_prefix("//").filter(|_| !url.scheme.is_empty()) {
-            Some(after) => {
-                let end = after.find('/').unwrap_or(after.len());
-                let (authority, path) = after.split_at_checked(end).ok_or("invalid URI for request")?;
-                url.host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_owned();
-                check_host(&url.host)?;
-                path.to_owned()
-            }
-            None => rest.to_owned(),
-        };
-        check_escapes(&url.path)?;
-        Ok(url)
+        let has_host = !url.scheme.is_empty() || !as_request && !rest.starts_with("///");
+        let Some(after) = rest.strip_prefix("//").filter(|_| has_host) else { return url.at(rest) };
+        let (authority, path) = after.find('/').and_then(|end| after.split_at_checked(end)).unwrap_or((after, ""));
+        let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+        check_host(host)?;
+        if let Some(user) = user {
+            check_user(user)?;
+        }
+        host.clone_into(&mut url.host);
+        url.user = user.map(str::to_owned);
+        url.at(path)
+    }
+
+    fn at(mut self, path: &str) -> Result<Self, String> {
+        check_escapes(path, false)?;
+        path.clone_into(&mut self.path);
+        Ok(self)
     }
 
     /// Name and port; brackets of addresses are dropped.
@@ -102,29 +165,41 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
-fn check_host(host: &str) -> Result<(), &'static str> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let (name, after) = rest.split_once(']').ok_or("missing ']' in host")?;
-            (name, after.strip_prefix(':').unwrap_or_default())
-        }
-        None => host.split_once(':').unwrap_or((host, "")),
+fn check_host(host: &str) -> Result<(), String> {
+    let port = if host.starts_with('[') {
+        let end = host.rfind(']').ok_or("missing ']' in host")?;
+        host.get(end + 1..)
+    } else {
+        host.rfind(':').and_then(|at| host.get(at..))
     };
-    if !port.bytes().all(|b| b.is_ascii_digit()) {
-        return Err("invalid port after host");
+    let port = port.unwrap_or_default();
+    let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    if !port.is_empty() && digits.is_none() {
+        return Err(format!("invalid port {port:?} after host"));
     }
-    if name.contains([' ', '<', '>', '"', '\\', '^', '`', '{', '|', '}']) {
-        return Err("invalid character in host name");
+    check_escapes(host, true)?;
+    match host.chars().find(|letter| " \\^`{|}".contains(*letter)) {
+        Some(letter) => Err(format!("invalid character {:?} in host name", letter.to_string())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn check_escapes(path: &str) -> Result<(), &'static str> {
-    let mut parts = path.split('%');
-    parts.next();
-    for part in parts {
-        if !part.bytes().take(2).filter(u8::is_ascii_hexdigit).count().eq(&2) {
-            return Err("invalid URL escape");
+fn check_user(user: &str) -> Result<(), String> {
+    if !user.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._:~!$&'()*+,;=%@".contains(letter)) {
+        return Err("net/url: invalid userinfo".to_owned());
+    }
+    check_escapes(user, false)
+}
+
+/// Escapes are two digits; in names of hosts they stand for what is no ASCII, or for the percent sign.
+fn check_escapes(part: &str, in_host: bool) -> Result<(), String> {
+    let escapes = part.match_indices('%').filter_map(|(at, _)| part.get(at..));
+    for escape in escapes {
+        let own: String = escape.chars().take(3).collect();
+        let digits = own.get(1..).filter(|own| own.len() == 2 && own.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let is_ascii = digits.is_some_and(|own| own.starts_with(|digit: char| digit.is_digit(8)));
+        if digits.is_none() || in_host && is_ascii && own != "%25" {
+            return Err(format!("invalid URL escape {own:?}"));
         }
     }
     Ok(())
@@ -186,12 +261,43 @@ mod tests {
 
     #[test]
     fn parts_of_urls_are_found() {
-        let url = Url::parse("https://user@[::1]:80/a b?x=1&x=2").unwrap();
-        assert_eq!((url.scheme.as_str(), url.host.as_str(), url.split_host()), ("https", "[::1]:80", ("::1", "80")));
-        assert_eq!(escaped(&url.path), "/a%20b");
+        let url = Url::requested("https://user@[::1]:80/a b?x=1&x=2").unwrap();
+        assert_eq!((url.scheme(), url.host(), url.split_host()), ("https", "[::1]:80", ("::1", "80")));
+        assert_eq!((escaped(&url.path).as_str(), url.user(), url.query()), ("/a%20b", Some("user"), "x=1&x=2"));
         for bad in ["", "a", "https://a:b/", "/%zz", "//\n"] {
-            assert!(Url::parse(bad).is_err(), "{bad}");
+            assert!(Url::requested(bad).is_err(), "{bad}");
         }
-        assert!(Url::parse("/path").is_ok());
+        assert!(Url::requested("/path").is_ok() && Url::requested("mailto:").is_ok());
+        let url = Url::parse("HTTPS://h/p#f").unwrap();
+        assert_eq!((url.scheme(), url.fragment(), url.text()), ("https", "f", "HTTPS://h/p#f"));
+        assert_eq!(Url::parse("//h/p").unwrap().host(), "h");
+        assert_eq!(Url::requested("//h/p").unwrap().host(), "");
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_as_go_tells_it() {
+        let told = |own: &str| Url::parse(own).unwrap_err();
+        let cases = [
+            ("https://h:x/", r#"parse "https://h:x/": invalid port ":x" after host"#),
+            ("https://[::1", r#"parse "https://[::1": missing ']' in host"#),
+            ("https://[::1]x", r#"parse "https://[::1]x": invalid port "x" after host"#),
+            ("https://a b/", r#"parse "https://a b/": invalid character " " in host name"#),
+            ("https://%41/", r#"parse "https://%41/": invalid URL escape "%41""#),
+            ("/%z", r#"parse "/%z": invalid URL escape "%z""#),
+            ("a:b:c", ""),
+            ("1a:b", r#"parse "1a:b": first path segment in URL cannot contain colon"#),
+            (":a", r#"parse ":a": missing protocol scheme"#),
+            ("/a\n", r#"parse "/a\n": net/url: invalid control character in URL"#),
+            ("https://a^b@h/", r#"parse "https://a^b@h/": net/url: invalid userinfo"#),
+            ("/a#%zz", r#"parse "/a#%zz": invalid URL escape "%zz""#),
+        ];
+        for (own, expected) in cases {
+            if expected.is_empty() {
+                assert!(Url::parse(own).is_ok(), "{own}");
+            } else {
+                assert_eq!(told(own), expected);
+            }
+        }
+        assert_eq!(Url::requested("a").unwrap_err(), r#"parse "a": invalid URI for request"#);
     }
 }
