@@ -11,9 +11,12 @@ use rustls::{
 use serde_json::{Value, json};
 
 use super::rules;
-use crate::registry::{
-    object,
-    validation::{expression::Scope, field::Field, selector, text},
+use crate::{
+    cel::functions::url::Url,
+    registry::{
+        object,
+        validation::{expression::Scope, field::Field, selector, text},
+    },
 };
 
 /// Versions of reviews that are spoken.
@@ -166,25 +169,24 @@ pub fn check_url(url: &Field<'_>, causes: &mut Vec<Cause>) {
     let refuse = |value: &str, why: &str, causes: &mut Vec<Cause>| {
         causes.push(Cause::invalid(url.path.as_str(), &json!(value), why));
     };
-    let (rest, fragment) = url.text().split_once('#').unwrap_or((url.text(), ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (scheme, rest) = rest.split_once(':').map_or(("", rest), |(scheme, rest)| (scheme, rest));
-    let authority = rest.strip_prefix("//").map_or("", |rest| rest.split('/').next().unwrap_or_default());
-    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
-    if scheme != "https" {
-        refuse(scheme, &format!("'https' is the only allowed URL scheme{URL_FORM}"), causes);
+    let parsed = match Url::parse(url.text()) {
+        Ok(parsed) => parsed,
+        Err(why) => return url.required(&format!("url must be a valid URL: {why}{URL_FORM}"), causes),
+    };
+    if parsed.scheme() != "https" {
+        refuse(parsed.scheme(), &format!("'https' is the only allowed URL scheme{URL_FORM}"), causes);
     }
-    if host.is_empty() {
-        refuse(host, &format!("host must be provided{URL_FORM}"), causes);
+    if parsed.host().is_empty() {
+        refuse("", &format!("host must be specified{URL_FORM}"), causes);
     }
-    if let Some(user) = user {
+    if let Some(user) = parsed.user() {
         refuse(user, "user information is not permitted in the URL", causes);
     }
-    if !fragment.is_empty() {
-        refuse(fragment, "fragments are not permitted in the URL", causes);
+    if !parsed.fragment().is_empty() {
+        refuse(parsed.fragment(), "fragments are not permitted in the URL", causes);
     }
-    if !query.is_empty() {
-        refuse(query, "query parameters are not permitted in the URL", causes);
+    if !parsed.query().is_empty() {
+        refuse(parsed.query(), "query parameters are not permitted in the URL", causes);
     }
 }
 
@@ -212,7 +214,7 @@ pub fn check_service(service: &Field<'_>, causes: &mut Vec<Cause>) {
     // Upstream takes the name for the namespace here, and the other way round.
     for (key, missing) in [("name", "namespace"), ("namespace", "name")] {
         if service.str(missing).is_empty() {
-            service.at(key).required(&format!("service {key} is required"), causes);
+            service.at(key).required("", causes);
         }
     }
     let port = service.at("port");
@@ -264,7 +266,21 @@ mod tests {
                 "c.url: Invalid value: \"q\": query parameters are not permitted in the URL",
             ]
         );
+        assert_eq!(
+            faults(json!({"url": "https://h:x"})),
+            [
+                "c.url: Required value: url must be a valid URL: parse \"https://h:x\": invalid port \":x\" after host; desired format: https://host[/path]"
+            ]
+        );
+        assert_eq!(
+            faults(json!({"url": "https:"})),
+            ["c.url: Invalid value: \"\": host must be specified; desired format: https://host[/path]"]
+        );
         assert_eq!(faults(json!({})), ["c: Required value: exactly one of url or service is required"]);
+        assert_eq!(
+            faults(json!({"service": {"namespace": "", "name": "s", "port": 443}})),
+            ["c.service.name: Required value"]
+        );
         assert_eq!(
             faults(json!({"service": {"namespace": "n", "name": "s", "port": 443, "path": "a//b"}})),
             [

@@ -33,11 +33,22 @@ const AT_ROOT: [&str; 22] = [
     "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-validations",
 ];
+/// What is said already by standing there, whatever it says.
+const UNSET_ONLY_IF_ABSENT: [&str; 7] = [
+    "additionalProperties",
+    "maxProperties",
+    "minProperties",
+    "not",
+    "default",
+    "x-kubernetes-list-type",
+    "x-kubernetes-map-type",
+];
 const AT_ROOT_SHOWN: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]";
 
 /// Checks the schema that `validation` holds.
 pub fn check(validation: &Field<'_>, status: bool, causes: &mut Vec<Cause>) {
     let Some(root) = validation.get("openAPIV3Schema") else { return };
+    let start = causes.len();
     if status {
         at_root(&root, causes);
     }
@@ -56,7 +67,7 @@ pub fn check(validation: &Field<'_>, status: bool, causes: &mut Vec<Cause>) {
     let mut found = Found::default();
     let walk = Walk { defaults: Ok(()), in_meta: false, apart: None };
     walk.schema(&root, true, judges_rules.then(rules::Reach::root), &mut found);
-    let sound = found.schema.is_empty() && causes.is_empty();
+    let sound = found.schema.is_empty() && found.rules.is_empty() && causes.len() == start;
     causes.append(&mut found.schema);
     causes.append(&mut found.rules);
     if let (true, Some(why)) = (sound, unsupported) {
@@ -73,21 +84,23 @@ struct Found {
     costs: rules::Costs,
 }
 
+/// Tells of the first word that may not stand at the root, in the order of upstream's type: type after reference.
 fn at_root(root: &Field<'_>, causes: &mut Vec<Cause>) {
-    for (key, value) in root.value.as_object().into_iter().flatten().filter(|(_, value)| !object::is_zero(value)) {
-        if key == "type" && value != "object" {
-            let why =
-                "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-            root.at("type").invalid(why, causes);
-            return;
-        }
-        if !AT_ROOT.contains(&key.as_str()) {
-            let why = format!(
-                "only {AT_ROOT_SHOWN} fields are allowed at the root of the schema if the status subresource is enabled"
-            );
-            causes.push(Cause::invalid(root.path.as_str(), &shown::schema(root.value), &why));
-            return;
-        }
+    let given = |key: &str| {
+        let value = root.at(key).value;
+        !value.is_null() && (UNSET_ONLY_IF_ABSENT.contains(&key) || !object::is_zero(value))
+    };
+    let refused = |key: &str| !AT_ROOT.contains(&key) && given(key);
+    let before_type = ["id", "$schema", "$ref"].into_iter().any(refused);
+    if !before_type && !root.str("type").is_empty() && root.str("type") != "object" {
+        let why =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        root.at("type").invalid(why, causes);
+    } else if root.value.as_object().into_iter().flatten().any(|(key, _)| refused(key)) {
+        let why = format!(
+            "only {AT_ROOT_SHOWN} fields are allowed at the root of the schema if the status subresource is enabled"
+        );
+        causes.push(Cause::invalid(root.path.as_str(), &shown::schema(root.value), &why));
     }
 }
 

@@ -62,8 +62,7 @@ fn check(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     spec.at("scope").needs_one_of(&["Cluster", "Namespaced"], causes);
     let shared = Shared::of(&spec);
     for version in spec.items("versions") {
-        let missing = object::at(version.value, &["schema", "openAPIV3Schema"]).is_none_or(Value::is_null);
-        if missing && (shared.schema.is_none() || shared.schema == Some(None)) {
+        if object::at(version.value, &["schema", "openAPIV3Schema"]).is_none_or(Value::is_null) {
             version.at("schema").at("openAPIV3Schema").required("", causes);
         }
     }
@@ -79,7 +78,8 @@ fn check(crd: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     form_of_names(&spec.at("names"), causes);
     shared.check(&spec, causes);
-    if object::flag(spec.value, &["preserveUnknownFields"]) && spec.at("conversion").str("strategy") == "Webhook" {
+    let converts = spec.get("conversion").is_some_and(|conversion| conversion.str("strategy") != "None");
+    if object::flag(spec.value, &["preserveUnknownFields"]) && converts {
         spec.at("conversion").at("strategy").invalid("must be None if spec.preserveUnknownFields is true", causes);
     }
     conversion(&spec.at("conversion"), old.is_some_and(keeps_bundle), causes);

@@ -65,6 +65,31 @@ fn names_versions_and_scope_are_checked() {
 }
 
 #[test]
+fn every_version_has_a_schema() {
+    for given in [json!({}), Value::Null, json!({"openAPIV3Schema": null})] {
+        assert_eq!(
+            faults(|crd| crd["spec"]["versions"][0]["schema"] = given),
+            ["spec.versions[0].schema.openAPIV3Schema: Required value"]
+        );
+    }
+}
+
+#[test]
+fn the_root_says_little_where_the_status_is_apart() {
+    let of_root = |schema: Value| {
+        faults(|crd| {
+            crd["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema;
+        })
+    };
+    let told = of_root(json!({"type": "array", "items": {"type": "string"}, "allOf": [{"required": ["a"]}]}));
+    assert!(told[0].contains("only \"object\" is allowed as the type at the root"), "{told:?}");
+    let told = of_root(json!({"type": "object", "maxProperties": 0}));
+    assert!(told[0].contains("fields are allowed at the root of the schema"), "{told:?}");
+    assert_eq!(of_root(json!({"type": "object", "minimum": 0, "nullable": false})), Vec::<String>::new());
+}
+
+#[test]
 fn what_versions_do_not_share_is_told_where_it_stands() {
     let found = faults(|crd| {
         let second =

@@ -1,6 +1,6 @@
 //! What holds for CertificateSigningRequests.
 
-use std::collections::HashSet;
+use std::{cmp::Ordering, collections::HashSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use martello_api::status::Cause;
@@ -113,18 +113,28 @@ fn conditions(status: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// Checks a changed request against what it was.
 pub fn check_update(request: &Value, old: &Value, may: May, causes: &mut Vec<Cause>) {
-    let count = |request: &Value, kind: &str| {
+    let of = |request: &Value, kind: &str| -> Vec<Value> {
         let all = object::list(request, &["status", "conditions"]);
-        all.iter().filter(|one| object::text(one, &["type"]) == kind).count()
+        all.iter().filter(|one| object::text(one, &["type"]) == kind).cloned().collect()
     };
+    let count = |request: &Value, kind: &str| of(request, kind).len();
     for kind in ["Approved", "Denied", "Failed"] {
         if count(request, kind) < count(old, kind) {
             causes.push(Cause::forbidden(CONDITIONS, &format!("updates may not remove a condition of type {kind:?}")));
         }
     }
-    for kind in ["Approved", "Denied"] {
-        if !may.approve && count(request, kind) > count(old, kind) {
-            causes.push(Cause::forbidden(CONDITIONS, &format!("updates may not add a condition of type {kind:?}")));
+    for kind in ["Approved", "Denied"].into_iter().filter(|_| !may.approve) {
+        let (new, was) = (of(request, kind), of(old, kind));
+        match new.len().cmp(&was.len()) {
+            Ordering::Greater => {
+                let why = format!("updates may not add a condition of type {kind:?}");
+                causes.push(Cause::forbidden(CONDITIONS, &why));
+            }
+            Ordering::Equal if new != was => {
+                let why = format!("updates may not modify a condition of type {kind:?}");
+                causes.push(Cause::forbidden(CONDITIONS, &why));
+            }
+            _ => {}
         }
     }
     let certificate = |request: &Value| object::text(request, &["status", "certificate"]).to_owned();
@@ -133,5 +143,27 @@ pub fn check_update(request: &Value, old: &Value, may: May, causes: &mut Vec<Cau
         causes.push(Cause::forbidden("status.certificate", "updates may not set certificate content"));
     } else if new != was && !was.is_empty() {
         causes.push(Cause::forbidden("status.certificate", "updates may not modify existing certificate content"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_signs_does_not_touch_what_was_decided() {
+        let decided = |reason: &str| json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": reason}]}});
+        let faults = |new: &Value, may: May| {
+            let mut causes = Vec::new();
+            check_update(new, &decided("a"), may, &mut causes);
+            causes.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+        };
+        let signer = May { issue: true, approve: false };
+        assert!(faults(&decided("a"), signer).is_empty());
+        assert_eq!(
+            faults(&decided("b"), signer),
+            ["Forbidden: updates may not modify a condition of type \"Approved\""]
+        );
+        assert!(faults(&decided("b"), May { issue: false, approve: true }).is_empty());
     }
 }

@@ -146,7 +146,7 @@ pub(super) fn check_conditions(object: &Value, causes: &mut Vec<Cause>) {
         }
         seen.insert(kind);
         if kind.is_empty() {
-            causes.push(Cause::required(path, "must not be empty"));
+            causes.push(Cause::required(path, ""));
         }
     }
 }

@@ -42,6 +42,10 @@ impl Strategy for Bindings {
         NameRule::PathSegment
     }
 
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
     fn default(&self, object: &mut Value) {
         if object::text(object, &["roleRef", "apiGroup"]).is_empty() {
             object::set(object, &["roleRef"], "apiGroup", GROUP);

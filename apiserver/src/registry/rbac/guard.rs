@@ -21,18 +21,17 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 /// Checks the rules of a role that is about to be written.
 pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     readable(role)?;
-    let unchanged = old.is_some_and(|old| {
-        object::semantically_equal(role.get("rules"), old.get("rules"))
-            && object::semantically_equal(role.get("aggregationRule"), old.get("aggregationRule"))
-    });
-    if unchanged || call.user.is_in(GROUP_MASTERS) || holds(core, call, "escalate", &call.target) {
+    if old.is_some_and(|old| helps_collection_only(role, old))
+        || call.user.is_in(GROUP_MASTERS)
+        || holds(core, call, "escalate", &call.target)
+    {
         return Ok(());
     }
     let refuse = |why: String| ApiError::forbidden(GROUP, &call.target.resource, object::name(role), &why);
     core.authorizer
         .may_grant(&call.user, call.namespace(), &rules_of(role))
         .map_err(|error| refuse(error.to_string()))?;
-    if role.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
+    if std::iter::once(role).chain(old).any(gathers) {
         core.authorizer.may_aggregate(&call.user).map_err(|error| refuse(error.to_string()))?;
     }
     Ok(())
@@ -46,11 +45,7 @@ pub async fn check_binding(
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
     readable(binding)?;
-    let unchanged = old.is_some_and(|old| {
-        binding.get("roleRef") == old.get("roleRef")
-            && object::semantically_equal(binding.get("subjects"), old.get("subjects"))
-    });
-    if unchanged || call.user.is_in(GROUP_MASTERS) {
+    if old.is_some_and(|old| helps_collection_only(binding, old)) || call.user.is_in(GROUP_MASTERS) {
         return Ok(());
     }
     let name = object::text(binding, &["roleRef", "name"]);
@@ -73,6 +68,23 @@ pub async fn check_binding(
         .map_err(|error| ApiError::forbidden(GROUP, &call.target.resource, object::name(binding), &error.to_string()))
 }
 
+/// Whether nothing was changed but what garbage collection changes: owners and finalizers.
+fn helps_collection_only(new: &Value, old: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut rest = object.clone();
+        for key in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+            object::remove(&mut rest, &["metadata"], key);
+        }
+        rest
+    };
+    object::semantically_equal(Some(&rest(new)), Some(&rest(old)))
+}
+
+/// Whether a role takes its rules from others.
+fn gathers(role: &Value) -> bool {
+    !object::list(role, &["aggregationRule", "clusterRoleSelectors"]).is_empty()
+}
+
 fn holds(core: &Arc<Core>, call: &Call, verb: &str, target: &ResourceTarget) -> bool {
     let attributes =
         Attributes { user: Arc::clone(&call.user), verb: verb.to_owned(), target: Target::Resource(target.clone()) };
@@ -86,4 +98,26 @@ fn rules_of(role: &Value) -> Vec<PolicyRule> {
 /// What the authorizer could not read must not be stored.
 fn readable(object: &Value) -> Result<(), ApiError> {
     Change::written(object).map(|_| ()).map_err(|error| ApiError::bad_request(error.cause.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_garbage_collection_changes_is_let_through_unseen() {
+        let old = json!({"metadata": {"name": "r", "finalizers": ["a"], "resourceVersion": "1"}, "rules": []});
+        let freed = json!({"metadata": {"name": "r", "resourceVersion": "2"}, "rules": []});
+        let labeled = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": []});
+        assert!(helps_collection_only(&freed, &old));
+        assert!(!helps_collection_only(&labeled, &old));
+    }
+
+    #[test]
+    fn a_role_with_selectors_takes_rules_from_others() {
+        assert!(gathers(&json!({"aggregationRule": {"clusterRoleSelectors": [{}]}})));
+        assert!(!gathers(&json!({"aggregationRule": {}, "rules": []})));
+    }
 }

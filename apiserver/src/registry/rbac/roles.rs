@@ -42,6 +42,10 @@ impl Strategy for Roles {
         NameRule::PathSegment
     }
 
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
     fn default(&self, object: &mut Value) {
         object::map_mut(object, &[]).map(|map| map.entry("rules").or_insert(Value::Null));
     }

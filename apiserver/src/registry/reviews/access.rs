@@ -6,6 +6,7 @@ use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
     identity::User,
     resource::Resource,
+    selector::{FieldSelector, LabelSelector},
     status::{ApiError, Cause},
 };
 use martello_policy::Decision;
@@ -220,24 +221,68 @@ pub(in crate::registry) fn attributes(user: Arc<User>, review: &Value) -> Attrib
 }
 
 fn decide(core: &Arc<Core>, user: Arc<User>, review: &Value) -> Value {
-    match core.authorizer.authorize(&attributes(user, review)) {
-        Decision::Allow(permit) => {
-            let mut status = json!({"allowed": true});
-            let reason = permit.reason().upstream();
-            if !reason.is_empty() {
-                object::set(&mut status, &[], "reason", reason);
-            }
-            status
-        }
-        Decision::Deny(denial) => {
-            let mut status = json!({"allowed": false});
-            let reason = denial.reason();
-            if !reason.is_empty() {
-                object::set(&mut status, &[], "reason", reason);
-            }
-            status
+    let (allowed, reason) = match core.authorizer.authorize(&attributes(user, review)) {
+        Decision::Allow(permit) => (true, permit.reason().upstream()),
+        Decision::Deny(denial) => (false, denial.reason()),
+    };
+    let mut status = json!({"allowed": allowed});
+    let unread = object::at(review, &["spec", "resourceAttributes"]).map(unread).unwrap_or_default();
+    for (key, text) in [("reason", reason), ("evaluationError", unread)] {
+        if !text.is_empty() {
+            object::set(&mut status, &[], key, text);
         }
     }
+    status
+}
+
+/// A selector of a question: its key, whether a text is one, and whether a requirement is known.
+struct Selectors {
+    key: &'static str,
+    is_selector: fn(&str) -> bool,
+    is_requirement: fn(&Value) -> bool,
+}
+
+const SELECTORS: [Selectors; 2] = [
+    Selectors {
+        key: "fieldSelector",
+        is_selector: |raw| FieldSelector::parse(raw).is_ok(),
+        is_requirement: is_field_requirement,
+    },
+    Selectors {
+        key: "labelSelector",
+        is_selector: |raw| LabelSelector::parse(raw).is_ok(),
+        is_requirement: is_label_requirement,
+    },
+];
+
+/// Which selectors of a question could not be read, or only in part, in upstream's words.
+fn unread(asked: &Value) -> String {
+    let mut told = Vec::new();
+    for Selectors { key, is_selector, is_requirement } in SELECTORS {
+        let raw = object::text(asked, &[key, "rawSelector"]);
+        let requirements = object::list(asked, &[key, "requirements"]);
+        let known = requirements.iter().filter(|one| is_requirement(one)).count();
+        let how = match (raw.is_empty(), known) {
+            (false, _) if !is_selector(raw) => "ignored",
+            (false, _) => continue,
+            (true, known) if known == requirements.len() => continue,
+            (true, 0) => "ignored",
+            (true, _) => "partially ignored",
+        };
+        told.push(format!("spec.resourceAttributes.{key} {how} due to parse error"));
+    }
+    match told.as_slice() {
+        [] | [_] => told.concat(),
+        more => format!("[{}]", more.join(", ")),
+    }
+}
+
+fn is_field_requirement(one: &Value) -> bool {
+    matches!(object::text(one, &["operator"]), "In" | "NotIn") && object::list(one, &["values"]).len() == 1
+}
+
+fn is_label_requirement(one: &Value) -> bool {
+    matches!(object::text(one, &["operator"]), "In" | "NotIn" | "Exists" | "DoesNotExist")
 }
 
 #[cfg(test)]
@@ -270,6 +315,21 @@ mod tests {
         );
         assert!(found[1].starts_with("r.labelSelector.requirements[1].values: Forbidden"));
         assert!(found[2].starts_with("r.labelSelector.requirements[1].values[0]: Invalid value: \"-\""));
+    }
+
+    #[test]
+    fn what_could_not_be_read_of_selectors_is_told() {
+        assert_eq!(unread(&json!({"fieldSelector": {"rawSelector": "a=b"}, "verb": "list"})), "");
+        let several = json!({"requirements": [{"key": "a", "operator": "In", "values": ["b", "c"]}]});
+        assert_eq!(
+            unread(&json!({"fieldSelector": several})),
+            "spec.resourceAttributes.fieldSelector ignored due to parse error"
+        );
+        let newer = json!({"requirements": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Newer"}]});
+        assert_eq!(
+            unread(&json!({"fieldSelector": {"rawSelector": "a"}, "labelSelector": newer})),
+            "[spec.resourceAttributes.fieldSelector ignored due to parse error, spec.resourceAttributes.labelSelector partially ignored due to parse error]"
+        );
     }
 
     #[test]

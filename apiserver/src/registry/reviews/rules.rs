@@ -43,7 +43,11 @@ impl Review for Rules {
                 paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
             }
         }
-        let status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+        let missing = core.authorizer.missing_roles(&call.user, &namespace);
+        if !missing.is_empty() {
+            object::set(&mut status, &[], "evaluationError", missing);
+        }
         object::set(&mut review, &[], "status", status);
         Ok(review)
     }
