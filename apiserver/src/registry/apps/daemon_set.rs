@@ -8,10 +8,7 @@ use super::{share, workload};
 use crate::registry::{
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::{
-        field::{Field, go_form},
-        selector,
-    },
+    validation::{field::Field, selector},
 };
 
 /// DaemonSets.
@@ -97,7 +94,11 @@ impl Strategy for DaemonSets {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        workload::template_warnings(object, old, &["spec", "template"], "spec.template")
+        let template = |value| object::at(value, &["spec", "template"]);
+        if old.is_some_and(|old| object::semantically_equal(template(object), template(old))) {
+            return Vec::new();
+        }
+        workload::template_warnings(object, None, &["spec", "template"], "spec.template")
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -149,8 +150,7 @@ fn check_strategy(strategy: &Field<'_>, causes: &mut Vec<Cause>) {
         "OnDelete" => {}
         "RollingUpdate" => check_rolling(&strategy.at("rollingUpdate"), causes),
         _ => {
-            let fields = [("type", "Type", json!("")), ("rollingUpdate", "RollingUpdate", Value::Null)];
-            let shown = go_form(strategy.value, &fields);
+            let shown = share::go_rolling(strategy.value);
             causes.push(Cause::not_supported(strategy.path.as_str(), &shown, &["RollingUpdate", "OnDelete"]));
         }
     }

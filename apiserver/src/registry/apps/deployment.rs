@@ -8,7 +8,7 @@ use super::{share, workload};
 use crate::registry::{
     kind::{Column, Generation, Strategy, resource},
     object, table,
-    validation::field::{Field, go_form},
+    validation::field::Field,
 };
 
 /// Deployments.
@@ -142,8 +142,7 @@ fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
             share::check_whole(&unavailable, causes);
         }
         _ => {
-            let fields = [("type", "Type", json!("")), ("rollingUpdate", "RollingUpdate", Value::Null)];
-            let shown = go_form(strategy.value, &fields);
+            let shown = share::go_rolling(strategy.value);
             causes.push(Cause::not_supported(strategy.path, &shown, &["Recreate", "RollingUpdate"]));
         }
     }
@@ -165,6 +164,12 @@ mod tests {
             faults(json!({"type": "Foo"})),
             [
                 r#"spec.strategy: Unsupported value: {"Type":"Foo","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate""#
+            ]
+        );
+        assert_eq!(
+            faults(json!({"type": "Foo", "rollingUpdate": {"maxSurge": "5%"}})),
+            [
+                r#"spec.strategy: Unsupported value: {"Type":"Foo","RollingUpdate":{"MaxUnavailable":0,"MaxSurge":"5%"}}: supported values: "Recreate", "RollingUpdate""#
             ]
         );
     }

@@ -1,9 +1,15 @@
 //! A number of pods, or a percentage of them.
 
 use martello_api::status::Cause;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::registry::validation::{field::Field, text};
+use crate::registry::{
+    object,
+    validation::{
+        field::{Field, go_form},
+        text,
+    },
+};
 
 /// Checks that it is a number that is not negative, or a percentage.
 pub fn check(share: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -11,6 +17,18 @@ pub fn check(share: &Field<'_>, causes: &mut Vec<Cause>) {
         Value::String(_) => share.check(text::percent, causes),
         _ => share.not_negative(causes),
     }
+}
+
+/// A rolling update by two bounds as upstream's internal type shows it: a bound that is not given is zero.
+#[must_use]
+pub fn go_rolling(strategy: &Value) -> Value {
+    let zero = |key: &'static str, name: &'static str| (key, name, json!(0));
+    let mut shown = go_form(strategy, &[("type", "Type", json!(""))]);
+    let rolling = strategy.get("rollingUpdate").filter(|rolling| !rolling.is_null());
+    let bounds = [zero("maxUnavailable", "MaxUnavailable"), zero("maxSurge", "MaxSurge")];
+    let rolling = rolling.map_or(Value::Null, |rolling| go_form(rolling, &bounds));
+    object::set(&mut shown, &[], "RollingUpdate", rolling);
+    shown
 }
 
 /// Checks that it is at most the whole.

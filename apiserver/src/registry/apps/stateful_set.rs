@@ -28,6 +28,9 @@ const MUTABLE: [&str; 7] = [
     "persistentVolumeClaimRetentionPolicy",
     "minReadySeconds",
 ];
+const ROLLING: [&str; 3] = ["spec", "updateStrategy", "rollingUpdate"];
+/// A bound that upstream, as it comes, does not take (`MaxUnavailableStatefulSet` is off in 1.36).
+const MAX_UNAVAILABLE: &str = "maxUnavailable";
 const IMMUTABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 const COUNTS: [&str; 7] = [
     "replicas",
@@ -83,6 +86,13 @@ impl Strategy for StatefulSets {
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
         object::set(object, &[], "status", json!({}));
+        object::remove(object, &ROLLING, MAX_UNAVAILABLE);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if object::at(old, &ROLLING).and_then(|rolling| rolling.get(MAX_UNAVAILABLE)).is_none() {
+            object::remove(object, &ROLLING, MAX_UNAVAILABLE);
+        }
     }
 
     fn generation(&self) -> Generation {
@@ -127,10 +137,10 @@ impl Strategy for StatefulSets {
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let mut said = workload::template_warnings(object, old, &["spec", "template"], "spec.template");
-        if old.is_none() {
-            for claim in Field::new(object, "").at("spec").items("volumeClaimTemplates") {
-                said.extend(claims::warnings(&claim.at("spec")));
-            }
+        for claim in Field::new(object, "").at("spec").items("volumeClaimTemplates") {
+            // The paths are upstream's.
+            let path = if old.is_some() { format!("{}.Spec", claim.path) } else { claim.path.clone() };
+            said.extend(claims::warnings(&Field::new(claim.at("spec").value, path)));
         }
         if object::int(object, &["spec", "revisionHistoryLimit"]).is_some_and(|limit| limit < 0) {
             said.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());

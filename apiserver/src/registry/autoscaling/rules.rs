@@ -39,11 +39,8 @@ pub(super) fn check(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
         let why = "must be greater than or equal to `minReplicas`";
         causes.push(Cause::invalid(most.path, &maximum.into(), why));
     }
-    let target = spec.at("scaleTargetRef");
-    let old_target = old.and_then(|old| object::at(old, &["spec", "scaleTargetRef"]));
-    let lenient = old_target.is_some_and(|old| !version_faults(old, false).is_empty());
-    reference(&target, !lenient, false, causes);
-    metrics(&spec, least.int(), causes);
+    reference(&spec.at("scaleTargetRef"), target_version(&spec, old), causes);
+    metrics(&spec, least.int(), described_version(old), causes);
     for direction in ["scaleUp", "scaleDown"] {
         if let Some(rules) = spec.at("behavior").get(direction) {
             scaling(&rules, causes);
@@ -51,31 +48,72 @@ pub(super) fn check(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
     }
 }
 
-fn version_faults(reference: &Value, core_too: bool) -> Vec<String> {
-    let version = object::text(reference, &["apiVersion"]);
-    match version.matches('/').count() {
-        0 if core_too || object::text(reference, &["kind"]) == "ReplicationController" && version == "v1" => Vec::new(),
-        0 => vec!["apiVersion must specify API group".to_owned()],
-        1 => Vec::new(),
-        _ => vec![format!("unexpected GroupVersion string: {version}")],
+/// What the `apiVersion` of a reference has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// A group and a version.
+    Grouped,
+    /// A version, of the group without a name too.
+    Any,
+    /// Nothing: it was there before.
+    Unchecked,
+}
+
+/// The target need not name a group where it is the one kind of the group without a name that has a scale.
+fn target_version(spec: &Field<'_>, old: Option<&Value>) -> Version {
+    let of = |key: &str| spec.at("scaleTargetRef").str(key);
+    let kept = |old: &Value| {
+        ["apiVersion", "kind"].into_iter().all(|key| object::text(old, &["spec", "scaleTargetRef", key]) == of(key))
+    };
+    if old.is_some_and(kept) {
+        Version::Unchecked
+    } else if of("kind") == "ReplicationController" {
+        Version::Any
+    } else {
+        Version::Grouped
     }
 }
 
-fn reference(reference: &Field<'_>, versioned: bool, core_too: bool, causes: &mut Vec<Cause>) {
+/// Objects that metrics describe are let be where one was wrong before.
+fn described_version(old: Option<&Value>) -> Version {
+    let metrics = old.map_or(&[][..], |old| object::list(old, &["spec", "metrics"]));
+    let described = metrics
+        .iter()
+        .filter(|metric| object::text(metric, &["type"]) == "Object")
+        .filter_map(|metric| object::at(metric, &["object", "describedObject"]));
+    let mut versions = described.map(|object| object::text(object, &["apiVersion"]));
+    if versions.any(|version| version_fault(version, Version::Any).is_some()) {
+        Version::Unchecked
+    } else {
+        Version::Any
+    }
+}
+
+fn version_fault(version: &str, wanted: Version) -> Option<String> {
+    if wanted == Version::Unchecked {
+        return None;
+    }
+    match version.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => Some(format!("unexpected GroupVersion string: {version}")),
+        Some((group, _)) if !group.is_empty() => None,
+        _ if wanted == Version::Any => None,
+        _ => Some("apiVersion must specify API group".to_owned()),
+    }
+}
+
+fn reference(reference: &Field<'_>, wanted: Version, causes: &mut Vec<Cause>) {
     reference.at("kind").check_required(text::path_segment, causes);
     reference.at("name").check_required(text::path_segment, causes);
-    if versioned {
-        for fault in version_faults(reference.value, core_too) {
-            let version = reference.at("apiVersion");
-            causes.push(Cause::invalid(version.path, &reference.str("apiVersion").into(), &fault));
-        }
+    let version = reference.str("apiVersion");
+    if let Some(fault) = version_fault(version, wanted) {
+        causes.push(Cause::invalid(reference.at("apiVersion").path, &version.into(), &fault));
     }
 }
 
-fn metrics(spec: &Field<'_>, least: Option<i64>, causes: &mut Vec<Cause>) {
+fn metrics(spec: &Field<'_>, least: Option<i64>, described: Version, causes: &mut Vec<Cause>) {
     let all = spec.items("metrics");
     for metric in &all {
-        one_metric(metric, causes);
+        one_metric(metric, described, causes);
     }
     let outside = all.iter().any(|metric| matches!(metric.str("type"), "Object" | "External"));
     if least == Some(0) && !outside {
@@ -84,7 +122,7 @@ fn metrics(spec: &Field<'_>, least: Option<i64>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn one_metric(metric: &Field<'_>, causes: &mut Vec<Cause>) {
+fn one_metric(metric: &Field<'_>, described: Version, causes: &mut Vec<Cause>) {
     let kind = metric.at("type");
     if kind.text().is_empty() {
         kind.required("must specify a metric source type", causes);
@@ -95,7 +133,7 @@ fn one_metric(metric: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     let present: Vec<Field<'_>> = SOURCES.iter().filter_map(|(_, field)| metric.get(field)).collect();
     if let Some(first) = present.first() {
-        source(first, causes);
+        source(first, described, causes);
     }
     match expected {
         None => kind.one_of(&TYPES, causes),
@@ -112,11 +150,11 @@ fn one_metric(metric: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn source(source: &Field<'_>, causes: &mut Vec<Cause>) {
+fn source(source: &Field<'_>, described: Version, causes: &mut Vec<Cause>) {
     let field = source.path.rsplit('.').next().unwrap_or_default();
     let target = source.at("target");
     if field == "object" {
-        reference(&source.at("describedObject"), true, true, causes);
+        reference(&source.at("describedObject"), described, causes);
     }
     if matches!(field, "object" | "external" | "pods") {
         let name = source.at("metric").at("name");
@@ -255,6 +293,22 @@ mod tests {
             faults(json!({"minReplicas": 1, "maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "d"}})),
             [r#"spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group"#]
         );
+    }
+
+    #[test]
+    fn a_target_of_old_is_let_be() {
+        let spec = |kind: &str, version: &str| {
+            json!({"minReplicas": 1, "maxReplicas": 1,
+                "scaleTargetRef": {"kind": kind, "name": "d", "apiVersion": version}})
+        };
+        let faults = |new: Value, old: Value| {
+            let mut causes = Vec::new();
+            check(&json!({ "spec": new }), Some(&json!({ "spec": old })), &mut causes);
+            causes.len()
+        };
+        assert_eq!(faults(spec("Deployment", "v1"), spec("Deployment", "v1")), 0);
+        assert_eq!(faults(spec("Deployment", "a/b/c"), spec("Deployment", "v1")), 1);
+        assert_eq!(faults(spec("ReplicationController", ""), spec("Deployment", "v1")), 0);
     }
 
     #[test]

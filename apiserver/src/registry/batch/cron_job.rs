@@ -60,8 +60,9 @@ impl Strategy for CronJobs {
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let mut said = workload::name_warnings(object, old);
         said.extend(job::spec_warnings(object, old, &TEMPLATE));
-        if object::text(object, &["spec", "schedule"]).contains("TZ") {
-            said.push("CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
+        if old.is_some() && object::text(object, &["spec", "schedule"]).contains("TZ") {
+            // The path is upstream's.
+            said.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".to_owned());
         }
         said
     }

@@ -21,6 +21,22 @@ pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const OLD_CONTROLLER_UID: &str = "controller-uid";
 const OLD_JOB_NAME: &str = "job-name";
+/// Labels that the pods of a Job have, in the order in which upstream looks at them.
+const GENERATED: [Generated; 4] = [
+    Generated::Uid(OLD_CONTROLLER_UID),
+    Generated::Name(OLD_JOB_NAME),
+    Generated::Uid(CONTROLLER_UID),
+    Generated::Name(JOB_NAME),
+];
+/// Those that they had before the others came up.
+const GENERATED_OF_OLD: [Generated; 2] = [Generated::Uid(OLD_CONTROLLER_UID), Generated::Name(OLD_JOB_NAME)];
+/// A label by its key, and what of the Job it has as its value.
+#[derive(Clone, Copy, Debug)]
+enum Generated {
+    Uid(&'static str),
+    Name(&'static str),
+}
+
 /// How often a Job that does not say may fail.
 const BACKOFF_LIMIT: i64 = 6;
 /// Completions and pods at once from which an indexed Job may not be able to keep its failed indexes.
@@ -79,22 +95,14 @@ impl Strategy for Jobs {
         )
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let whole = Field::new(object, "");
-        check_generated(&whole, causes);
-        let spec = whole.at("spec");
-        check_spec(&spec, causes);
-        let completions = spec.at("completions").int().unwrap_or(0);
-        if spec.str("completionMode") == "Indexed" && completions > 0 {
-            let name = whole.at("metadata").at("name");
-            let host = format!("{}-{}", name.text(), completions - 1);
-            if !text::dns1123_label(&host).is_empty() {
-                name.invalid(&format!("will not able to create pod with invalid DNS label: {host}"), causes);
-            }
-        }
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        check(object, &GENERATED, causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        let labels = object::at(old, &["spec", "template", "metadata", "labels"]).unwrap_or(&Value::Null);
+        let had = [CONTROLLER_UID, JOB_NAME].iter().all(|key| labels.get(*key).is_some());
+        check(object, if had { &GENERATED } else { &GENERATED_OF_OLD }, causes);
         let spec = Field::new(object, "").at("spec");
         // Upstream checks the spec of an update twice, and lists what it finds twice.
         check_spec(&spec, causes);
@@ -188,7 +196,22 @@ fn generate_selector(object: &mut Value) {
     object::set_default(object, &["spec", "selector", "matchLabels"], CONTROLLER_UID, uid);
 }
 
-fn check_generated(whole: &Field<'_>, causes: &mut Vec<Cause>) {
+fn check(object: &Value, generated: &[Generated], causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    check_generated(&whole, generated, causes);
+    let spec = whole.at("spec");
+    check_spec(&spec, causes);
+    let completions = spec.at("completions").int().unwrap_or(0);
+    if spec.str("completionMode") == "Indexed" && completions > 0 {
+        let name = whole.at("metadata").at("name");
+        let host = format!("{}-{}", name.text(), completions - 1);
+        if !text::dns1123_label(&host).is_empty() {
+            name.invalid(&format!("will not able to create pod with invalid DNS label: {host}"), causes);
+        }
+    }
+}
+
+fn check_generated(whole: &Field<'_>, generated: &[Generated], causes: &mut Vec<Cause>) {
     let spec = whole.at("spec");
     let found = spec.at("selector");
     if spec.flag("manualSelector") || found.value.is_null() {
@@ -197,8 +220,14 @@ fn check_generated(whole: &Field<'_>, causes: &mut Vec<Cause>) {
     let (uid, name) = (object::uid(whole.value), object::name(whole.value));
     let metadata = spec.at("template").at("metadata");
     let labels = metadata.at("labels");
-    let expected = [(OLD_CONTROLLER_UID, uid), (OLD_JOB_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)];
-    for (key, value) in expected {
+    let expected: Vec<(&str, &str)> = generated
+        .iter()
+        .map(|label| match label {
+            Generated::Uid(key) => (*key, uid),
+            Generated::Name(key) => (*key, name),
+        })
+        .collect();
+    for (key, value) in expected.iter().copied() {
         match labels.get(key) {
             None => causes.push(Cause::required(format!("{}[{key}]", labels.path), &format!("must be '{value}'"))),
             Some(own) if own.text() != value => {
@@ -260,22 +289,29 @@ fn check_completions(spec: &Field<'_>, before: &Value, causes: &mut Vec<Cause>) 
     }
 }
 
-/// The template is for ever; where and with what the pods of a suspended Job will run may still change.
+/// The template is for ever. Where the pods of a Job that is suspended and never started will run may still change, and so
+/// may that and their resources once its controller has halted it.
 fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let template = Field::new(object, "").at("spec").at("template");
     let mut before = object::at(old, &["spec", "template"]).cloned().unwrap_or_default();
     let suspended = object::flag(old, &["spec", "suspend"]);
-    let stopped = object::text(old, &["status", "startTime"]).is_empty() || job_status::is(old, "Suspended");
-    if !suspended || !stopped {
+    let active = object::int(old, &["status", "active"]).unwrap_or(0);
+    let halted = suspended && active == 0 && job_status::is(old, "Suspended");
+    if halted || suspended && object::text(old, &["status", "startTime"]).is_empty() {
+        forget_placing(&mut before, template.value);
+    }
+    if !halted {
         if !object::semantically_equal(Some(template.value), Some(&before)) {
             template.invalid("field is immutable", causes);
         }
         return;
     }
-    forget_placing(&mut before, template.value);
     for list in ["containers", "initContainers"] {
         let now = template.at("spec").items(list);
-        for (container, own) in object::list_mut(&mut before, &["spec", list]).into_iter().flatten().zip(&now) {
+        let Some(before) = object::list_mut(&mut before, &["spec", list]).filter(|list| list.len() == now.len()) else {
+            continue;
+        };
+        for (container, own) in before.iter_mut().zip(&now) {
             if own.at("name").value == container.get("name").unwrap_or(&Value::Null) {
                 object::copy_key(container, own.value, "resources");
             }
@@ -299,6 +335,10 @@ fn forget_placing(before: &mut Value, now: &Value) {
         for key in ["nodeSelector", "tolerations", "schedulingGates"] {
             object::copy_key(before, now, key);
         }
+    }
+    for key in ["labels", "annotations"] {
+        let own = object::at(now, &["metadata", key]).cloned().unwrap_or_default();
+        object::set(before, &["metadata"], key, own);
     }
 }
 
@@ -348,7 +388,7 @@ mod tests {
 
     fn faults(job: &Value) -> Vec<String> {
         let mut causes = Vec::new();
-        Jobs.validate(job, &mut causes);
+        Jobs.validate_create(job, &mut causes);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
     }
 
@@ -369,23 +409,39 @@ mod tests {
         assert_eq!(faults.len(), 2, "{faults:?}");
     }
 
+    fn changed(new: &Value, old: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check_update(new, old, &mut causes);
+        causes.into_iter().map(|cause| cause.field).collect()
+    }
+
     #[test]
     fn a_suspended_job_may_still_be_placed_elsewhere() {
         let old = made(json!({"template": template(), "suspend": true}));
         let mut new = old.clone();
         new["spec"]["template"]["spec"]["nodeSelector"] = json!({"disk": "fast"});
-        new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
-        let check = |new: &Value, old: &Value| {
-            let mut causes = Vec::new();
-            check_update(new, old, &mut causes);
-            causes.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
-        };
-        assert_eq!(check(&new, &old), Vec::<String>::new());
+        new["spec"]["template"]["metadata"]["annotations"] = json!({"a": "b"});
+        assert_eq!(changed(&new, &old), Vec::<String>::new());
         let mut running = old.clone();
         running["spec"]["suspend"] = json!(false);
-        assert_eq!(check(&new, &running), ["spec.template"]);
+        assert_eq!(changed(&new, &running), ["spec.template"]);
+        let mut started = old.clone();
+        started["status"]["startTime"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(changed(&new, &started), ["spec.template"]);
+    }
+
+    #[test]
+    fn the_pods_of_a_halted_job_may_get_other_resources() {
+        let mut old = made(json!({"template": template(), "suspend": true}));
+        let mut new = old.clone();
+        new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+        assert_eq!(changed(&new, &old), ["spec.template"]);
+        old["status"] = json!({"conditions": [{"type": "Suspended", "status": "True"}]});
+        assert_eq!(changed(&new, &old), Vec::<String>::new());
         new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("i:2");
-        assert_eq!(check(&new, &old), ["spec.template.spec"]);
+        assert_eq!(changed(&new, &old), ["spec.template.spec"]);
+        old["status"]["active"] = json!(1);
+        assert_eq!(changed(&new, &old), ["spec.template"]);
     }
 
     #[test]

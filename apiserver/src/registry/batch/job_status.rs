@@ -116,7 +116,8 @@ fn complete(change: &Change<'_>, causes: &mut Vec<Cause>) {
 fn ended(change: &Change<'_>, causes: &mut Vec<Cause>) {
     let (status, job) = (&change.status, change.job);
     let conditions = status.at("conditions");
-    if (change.turned("Failed") || change.turned("FailureTarget")) && is(job, "Failed") && !is(job, "FailureTarget") {
+    let looked_at = change.turned("Failed") || change.changed("failedIndexes");
+    if looked_at && is(job, "Failed") && !is(job, "FailureTarget") {
         let why = "cannot set Failed=True condition without the FailureTarget=true condition";
         without_value(&conditions, why, causes);
     }
@@ -132,7 +133,9 @@ fn ended(change: &Change<'_>, causes: &mut Vec<Cause>) {
     if (turned || change.changed("active")) && change.number("active") > 0 {
         status.at("active").invalid("active>0 is invalid for finished job", causes);
     }
-    if (turned || change.changed("startTime")) && status.get("startTime").is_none() {
+    // A Job that was never to do anything need not have started.
+    let idle = object::flag(job, &["spec", "suspend"]) && object::int(job, &["spec", "completions"]) == Some(0);
+    if (turned || change.changed("startTime")) && status.get("startTime").is_none() && !idle {
         status.at("startTime").required("startTime is required for finished job", causes);
     }
     let uncounted = status.at("uncountedTerminatedPods");
@@ -208,7 +211,8 @@ fn kept(change: &Change<'_>, causes: &mut Vec<Cause>) {
     if had("completionTime") && !time.value.is_null() && change.changed("completionTime") {
         time.invalid("field is immutable", causes);
     }
-    if had("startTime") && change.changed("startTime") && !object::flag(job, &["spec", "suspend"]) {
+    let resumed = is(old, "Suspended") && !is(job, "Suspended");
+    if had("startTime") && change.changed("startTime") && !object::flag(job, &["spec", "suspend"]) && !resumed {
         status.at("startTime").invalid("field is immutable for unsuspended job once set", causes);
     }
     if is(old, "SuccessCriteriaMet") && !is(job, "SuccessCriteriaMet") {
@@ -249,6 +253,21 @@ mod tests {
             faults(json!({"startTime": "2026-01-01T00:00:00Z"}), done)[0],
             "status.conditions: Invalid value: cannot disable the terminal Complete=True condition"
         );
+    }
+
+    #[test]
+    fn a_job_starts_once_unless_it_was_suspended() {
+        let started = |minute: u8, suspended: &str| {
+            json!({"startTime": format!("2026-01-01T00:0{minute}:00Z"),
+                "conditions": [{"type": "Suspended", "status": suspended}]})
+        };
+        assert_eq!(
+            faults(started(1, "False"), started(0, "False")),
+            [
+                r#"status.startTime: Invalid value: "2026-01-01T00:01:00Z": field is immutable for unsuspended job once set"#
+            ]
+        );
+        assert_eq!(faults(started(1, "False"), started(0, "True")), Vec::<String>::new());
     }
 
     #[test]

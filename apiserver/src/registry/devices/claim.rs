@@ -45,6 +45,10 @@ impl Strategy for Claims {
         object::set(object, &[], "status", json!({}));
     }
 
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        claim_status::forget_devices(object, old);
+    }
+
     fn status_keeps_metadata(&self) -> bool {
         true
     }

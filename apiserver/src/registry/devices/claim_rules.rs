@@ -15,7 +15,6 @@ use crate::registry::validation::{
 /// Most requests, constraints, configurations and selectors.
 pub(super) const MAX_ITEMS: usize = 32;
 const MAX_ALTERNATIVES: usize = 8;
-const MAX_TOLERATIONS: usize = 16;
 /// Longest expression, and longest parameters for a driver.
 const MAX_EXPRESSION_BYTES: usize = 10 * 1024;
 const MAX_PARAMETER_BYTES: usize = 10 * 1024;
@@ -120,9 +119,9 @@ fn asked(request: &Field<'_>, causes: &mut Vec<Cause>) {
     tolerations(request, causes);
 }
 
-/// Checks what is tolerated.
-pub(super) fn tolerations(owner: &Field<'_>, causes: &mut Vec<Cause>) {
-    each(owner, "tolerations", MAX_TOLERATIONS, causes, |toleration, causes| {
+/// Checks what is tolerated; however many, as upstream.
+fn tolerations(owner: &Field<'_>, causes: &mut Vec<Cause>) {
+    each(owner, "tolerations", usize::MAX, causes, |toleration, causes| {
         toleration.at("key").check_if_set(text::label_key, causes);
         let (operator, value) = (toleration.at("operator"), toleration.at("value"));
         match operator.text() {

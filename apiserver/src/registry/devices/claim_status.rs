@@ -6,17 +6,12 @@ use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use super::{
-    claim_rules::{Requests, configuration, references, tolerations},
+    claim_rules::{Requests, configuration, references},
     lists::{driver, each, pool, raw, set, uid},
 };
 use crate::registry::{
     object,
-    validation::{
-        condition,
-        field::{Field, capitalized},
-        pod::affinity::node_selector,
-        text,
-    },
+    validation::{condition, field::Field, internal, pod::affinity::node_selector, text},
 };
 
 const MAX_CONSUMERS: usize = 256;
@@ -62,7 +57,8 @@ pub fn check(claim: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let before = object::at(old, &["status", "allocation"]).filter(|one| !one.is_null());
     match (allocation, before) {
         (Some(new), Some(old)) if !object::semantically_equal(Some(new.value), Some(old)) => {
-            causes.push(Cause::invalid(new.path, &capitalized(new.value), "field is immutable"));
+            let shown = internal::of("io.k8s.api.resource.v1.AllocationResult", new.value);
+            causes.push(Cause::invalid(new.path, &shown, "field is immutable"));
         }
         (Some(new), None) => allocated(&new, &names, causes),
         _ => {}
@@ -94,7 +90,7 @@ fn allocated(allocation: &Field<'_>, names: &Requests, causes: &mut Vec<Cause>) 
         names.check(&result.at("request"), causes);
         device(result, causes);
         binding_conditions(result, causes);
-        tolerations(result, causes);
+        share(result, causes);
     });
     each(&devices, "config", MAX_CONFIG, causes, |config, causes| {
         config.at("source").needs_one_of(&["FromClaim", "FromClass"], causes);
@@ -110,7 +106,29 @@ fn device(device: &Field<'_>, causes: &mut Vec<Cause>) {
     driver(&device.at("driver"), causes);
     pool(&device.at("pool"), causes);
     device.at("device").check(text::dns1123_label, causes);
-    device.at("shareID").check_if_set(uid, causes);
+}
+
+fn share(device: &Field<'_>, causes: &mut Vec<Cause>) {
+    if let Some(share) = device.get("shareID") {
+        share.check(uid, causes);
+    }
+}
+
+/// Drops what is told of devices that were given, and are not any more.
+pub fn forget_devices(claim: &mut Value, old: &Value) {
+    let given = |claim: &Value| -> Vec<[String; 4]> {
+        let results = object::list(claim, &["status", "allocation", "devices", "results"]);
+        results.iter().map(|one| identity(&Field::new(one, "")).map(str::to_owned)).collect()
+    };
+    let (before, now) = (given(old), given(&*claim));
+    let Some(devices) = object::list_mut(claim, &["status", "devices"]) else { return };
+    devices.retain(|device| {
+        let own = identity(&Field::new(device, "")).map(str::to_owned);
+        !before.contains(&own) || now.contains(&own)
+    });
+    if devices.is_empty() {
+        object::remove(claim, &["status"], "devices");
+    }
 }
 
 /// Checks the conditions under which a device counts as bound.
@@ -141,6 +159,7 @@ pub(super) fn binding_conditions(owner: &Field<'_>, causes: &mut Vec<Cause>) {
 
 fn device_status(status: &Field<'_>, given: &[[&str; 4]], causes: &mut Vec<Cause>) {
     device(status, causes);
+    share(status, causes);
     let own = identity(status);
     if !given.contains(&own) {
         let why = "must be an allocated device in the claim";
@@ -177,5 +196,26 @@ fn interface_address(address: &Field<'_>, causes: &mut Vec<Cause>) {
             address.invalid(&format!("must be in canonical form ({:?})", net.to_string()), causes);
         }
         Some(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_are_not_given_any_more_are_forgotten() {
+        let device = |name: &str| json!({"driver": "d", "pool": "p", "device": name});
+        let claim = |given: &[&str], told: &[&str]| {
+            let [given, told] = [given, told].map(|names| names.iter().map(|name| device(name)).collect::<Vec<_>>());
+            json!({"status": {"allocation": {"devices": {"results": given}}, "devices": told}})
+        };
+        let old = claim(&["a", "b"], &["a", "b"]);
+        let mut new = claim(&["a"], &["a", "b"]);
+        forget_devices(&mut new, &old);
+        assert_eq!(new, claim(&["a"], &["a"]));
+        let mut none = json!({"status": {"devices": [device("a")]}});
+        forget_devices(&mut none, &old);
+        assert_eq!(none, json!({"status": {}}));
     }
 }

@@ -56,8 +56,7 @@ impl Strategy for DeviceClasses {
 
 /// The name of a resource that is not Kubernetes' own.
 fn extended_resource(name: &str) -> Faults {
-    let domain = name.split_once('/').map_or("", |(domain, _)| domain);
-    let native = domain.is_empty() || domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
     let fits =
         !native && !name.starts_with("requests.") && text::qualified_name(&format!("requests.{name}")).is_empty();
     if fits { Vec::new() } else { vec!["must be a valid extended resource name".to_owned()] }

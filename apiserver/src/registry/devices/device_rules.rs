@@ -29,11 +29,11 @@ pub fn check(device: &Field<'_>, own_place: bool, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(device.path.as_str(), &json!(total), &why));
     }
     for (name, value) in &attributes {
-        qualified(name, &device.at("attributes").path, causes);
+        qualified(name, &value.path, causes);
         attribute(value, causes);
     }
     for (name, capacity) in &capacities {
-        qualified(name, &device.at("capacity").path, causes);
+        qualified(name, &capacity.path, causes);
         if let Some(policy) = capacity.get("requestPolicy") {
             if device.flag("allowMultipleAllocations") {
                 request_policy(&policy, capacity, causes);
@@ -195,7 +195,7 @@ fn valid_values(
                 value.invalid(&format!("option is larger than capacity value: {}", most.text()), causes);
             }
         },
-        |value| value.value.clone(),
+        |value| json!(quantity(value).map(|amount| amount.units().to_string()).unwrap_or_default()),
     );
     let wanted = quantity(default);
     if !amounts.contains(&wanted) {
@@ -216,9 +216,9 @@ fn valid_range(range: &Field<'_>, default: &Field<'_>, most: &Field<'_>, causes:
     if above(&min, &limit) {
         low.invalid(&format!("min is larger than capacity value: {}", most.text()), causes);
     }
-    let shown_default = Field::new(default.value, range.at("default").path);
     if above(&min, &wanted) {
-        shown_default.invalid(&format!("default is less than min: {}", low.text()), causes);
+        let why = format!("default is less than min: {}", low.text());
+        causes.push(Cause::invalid(low.path.as_str(), default.value, &why));
     }
     if above(&min, &max) {
         causes.push(Cause::invalid(high.path.as_str(), low.value, &format!("min is larger than max: {}", high.text())));
@@ -227,12 +227,17 @@ fn valid_range(range: &Field<'_>, default: &Field<'_>, most: &Field<'_>, causes:
         high.invalid(&format!("max is larger than capacity value: {}", most.text()), causes);
     }
     if above(&wanted, &max) {
-        shown_default.invalid(&format!("default is more than max: {}", high.text()), causes);
+        let why = format!("default is more than max: {}", high.text());
+        causes.push(Cause::invalid(high.path.as_str(), default.value, &why));
     }
     if let (Some(step_size), Some(min)) = (quantity(&step), &min) {
         let (unit, from) = (step_size.units(), min.units());
         if unit <= 0 {
             return step.invalid("must be greater than zero", causes);
+        }
+        let one = *min + step_size;
+        if above(&Some(one), &limit) {
+            step.invalid(&format!("one step {one} is larger than capacity value: {}", most.text()), causes);
         }
         for value in [Some(default), Some(&high)].into_iter().flatten() {
             if let Some(amount) = quantity(value)
@@ -248,6 +253,33 @@ fn valid_range(range: &Field<'_>, default: &Field<'_>, most: &Field<'_>, causes:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_holds_its_default_and_fits() {
+        let faults = |policy: Value| {
+            let capacity = json!({"value": "4Gi", "requestPolicy": policy});
+            let capacity = Field::new(&capacity, "c");
+            let mut causes = Vec::new();
+            request_policy(&capacity.at("requestPolicy"), &capacity, &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            faults(json!({"default": "1Gi", "validRange": {"min": "1Gi", "max": "4Gi", "step": "1Gi"}})),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            faults(json!({"default": "1Gi", "validRange": {"min": "2Gi", "step": "4Gi"}})),
+            [
+                r#"c.requestPolicy.validRange.min: Invalid value: "1Gi": default is less than min: 2Gi"#,
+                r#"c.requestPolicy.validRange.step: Invalid value: "4Gi": one step 6Gi is larger than capacity value: 4Gi"#,
+                r#"c.requestPolicy.validRange.step: Invalid value: "1Gi": value is not a multiple of a given step (4Gi) from (2Gi)"#,
+            ]
+        );
+        assert_eq!(
+            faults(json!({"default": "1Gi", "validValues": ["1Gi", "1024Mi"]})),
+            [r#"c.requestPolicy.validValues[1]: Duplicate value: "1073741824""#]
+        );
+    }
 
     #[test]
     fn versions_are_semantic() {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::registry::{
     object,
-    validation::{field::Field, pod::affinity::node_selector, text},
+    validation::{field::Field, internal, pod::affinity::node_selector, text},
 };
 
 const MAX_DEVICES: usize = 128;
@@ -83,7 +83,11 @@ fn place(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         found.push("`nodeSelector`");
         node_selector(&selector, causes);
         if selector.count("nodeSelectorTerms") != 1 {
-            selector.at("nodeSelectorTerms").invalid("must have exactly one node selector term", causes);
+            let terms = selector.items("nodeSelectorTerms");
+            let shown: Vec<Value> =
+                terms.iter().map(|term| internal::of("io.k8s.api.core.v1.NodeSelectorTerm", term.value)).collect();
+            let (path, why) = (selector.at("nodeSelectorTerms").path, "must have exactly one node selector term");
+            causes.push(Cause::invalid(path, &shown.into(), why));
         }
     }
     for (key, shown) in [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")] {
@@ -118,9 +122,9 @@ pub(super) fn check_counters(owner: &Field<'_>, causes: &mut Vec<Cause>) {
     if counters.len() > MAX_COUNTERS {
         return all.too_many(counters.len(), MAX_COUNTERS, causes);
     }
-    for (name, _) in counters {
+    for (name, counter) in counters {
         for fault in text::dns1123_label(name) {
-            causes.push(Cause::invalid(all.path.as_str(), &json!(name), &fault));
+            causes.push(Cause::invalid(counter.path.as_str(), &json!(name), &fault));
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::registry::{
     core::endpoints::{is_own, shortened},
     kind::{Column, Generation, Strategy, resource},
+    networking::cidr,
     object, table,
     validation::{address, field::Field, metadata, text},
 };
@@ -16,6 +17,10 @@ use crate::registry::{
 /// EndpointSlices.
 pub struct EndpointSlices;
 
+/// The label of whoever keeps a slice.
+const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+/// Controllers of the system: nobody is told of the addresses that they copy.
+const CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
@@ -44,9 +49,17 @@ impl Strategy for EndpointSlices {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let deprecated = old.is_none() && object::text(object, &["addressType"]) == "FQDN";
-        let said = "spec.addressType: FQDN endpoints are deprecated";
-        if deprecated { vec![said.to_owned()] } else { Vec::new() }
+        let mut said = Vec::new();
+        if old.is_none() && object::text(object, &["addressType"]) == "FQDN" {
+            said.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        let manager = object::text(object, &["metadata", "labels", MANAGER]);
+        if !CONTROLLERS.contains(&manager) {
+            let endpoints = Field::new(object, "").items("endpoints");
+            let addresses = endpoints.iter().flat_map(|endpoint| endpoint.items("addresses"));
+            said.extend(addresses.filter_map(|address| address::warning(&address)));
+        }
+        said
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -131,11 +144,7 @@ fn ports(slice: &Field<'_>, causes: &mut Vec<Cause>) {
         if !names.insert(name.text()) {
             causes.push(Cause::duplicate(name.path.as_str(), &json!(name.text())));
         }
-        port.at("protocol").needs_one_of(&["SCTP", "TCP", "UDP"], causes);
-        let number = port.at("port");
-        if let Some(own) = number.int() {
-            text::port_number(own).iter().for_each(|fault| number.invalid(fault, causes));
-        }
+        port.at("protocol").one_of(&["SCTP", "TCP", "UDP"], causes);
         if let Some(protocol) = port.get("appProtocol") {
             protocol.check(text::qualified_name, causes);
         }
@@ -151,13 +160,9 @@ fn check_endpoint(endpoint: &Field<'_>, kind: &str, own: bool, causes: &mut Vec<
     }
     for address in endpoint.items("addresses") {
         match kind {
-            "IPv4" => address.check(text::ipv4, causes),
-            "IPv6" => address.check(text::ipv6, causes),
+            "IPv4" | "IPv6" => ip(&address, kind, own, causes),
             "FQDN" => domain(&address, causes),
             _ => {}
-        }
-        if matches!(kind, "IPv4" | "IPv6") && !own {
-            address::not_special(&address, causes);
         }
     }
     if let Some(node) = endpoint.get("nodeName") {
@@ -175,6 +180,21 @@ fn check_endpoint(endpoint: &Field<'_>, kind: &str, own: bool, causes: &mut Vec<
     let meant = endpoint.at("hints");
     if hints(&meant, "forZones", text::label_value, causes) {
         hints(&meant, "forNodes", text::dns1123_subdomain, causes);
+    }
+}
+
+/// Checks an address of a family.
+fn ip(address: &Field<'_>, family: &str, own: bool, causes: &mut Vec<Cause>) {
+    let before = causes.len();
+    address.check(cidr::strict_ip, causes);
+    if causes.len() > before {
+        return;
+    }
+    if cidr::any_ip(address.text()).is_some_and(|ip| ip.is_ipv4() != (family == "IPv4")) {
+        address.invalid(&format!("must be an {family} address"), causes);
+    }
+    if !own {
+        address::not_special(address, causes);
     }
 }
 
@@ -252,6 +272,30 @@ mod tests {
             ]
         );
         assert_eq!(of(""), ["endpoints[0].addresses[0]: Required value"]);
+    }
+
+    #[test]
+    fn an_address_is_of_the_family() {
+        let of = |family: &str, ip: &str| {
+            faults(json!({"addressType": family, "endpoints": [{"addresses": [ip]}]}), None).join(";")
+        };
+        assert_eq!(of("IPv4", "10.0.0.1"), "");
+        assert_eq!(of("IPv6", "2001:db8::1"), "");
+        assert!(of("IPv4", "2001:db8::1").ends_with("must be an IPv4 address"));
+        assert!(of("IPv6", "10.0.0.1").ends_with("must be an IPv6 address"));
+        assert!(of("IPv4", "010.0.0.1").ends_with("must not have leading 0s"));
+    }
+
+    #[test]
+    fn who_writes_an_address_oddly_is_told() {
+        let slice = json!({"addressType": "IPv6", "endpoints": [{"addresses": ["2001:DB8::1"]}]});
+        let told = EndpointSlices.warnings(&slice, None);
+        assert_eq!(
+            told,
+            [
+                r#"endpoints[0].addresses[0]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#
+            ]
+        );
     }
 
     #[test]

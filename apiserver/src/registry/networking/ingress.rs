@@ -53,8 +53,8 @@ impl Strategy for Ingresses {
         }
     }
 
-    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
-        ingress_rules::check_status(object, causes);
+    fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        ingress_rules::check_status(object, old, causes);
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {

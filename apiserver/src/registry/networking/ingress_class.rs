@@ -34,17 +34,8 @@ impl Strategy for IngressClasses {
         Generation::Spec
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let whole = Field::new(object, "");
-        let spec = whole.at("spec");
-        let controller = spec.at("controller");
-        if controller.text().len() > MAX_CONTROLLER_BYTES {
-            causes.push(Cause::too_long(controller.path.as_str(), MAX_CONTROLLER_BYTES));
-        }
-        domain_prefixed_path(&controller, causes);
-        if let Some(parameters) = spec.get("parameters") {
-            check_parameters(&parameters, causes);
-        }
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        check(object, causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -52,6 +43,7 @@ impl Strategy for IngressClasses {
         if new != was {
             causes.push(Cause::invalid("spec.controller", new.unwrap_or(&Value::Null), "field is immutable"));
         }
+        check(object, causes);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -77,6 +69,19 @@ impl Strategy for IngressClasses {
             shown.into(),
             table::age(object, now),
         ]
+    }
+}
+
+fn check(object: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    let spec = whole.at("spec");
+    let controller = spec.at("controller");
+    if controller.text().len() > MAX_CONTROLLER_BYTES {
+        causes.push(Cause::too_long(controller.path.as_str(), MAX_CONTROLLER_BYTES));
+    }
+    domain_prefixed_path(&controller, causes);
+    if let Some(parameters) = spec.get("parameters") {
+        check_parameters(&parameters, causes);
     }
 }
 

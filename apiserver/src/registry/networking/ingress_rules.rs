@@ -1,11 +1,13 @@
 //! What holds for Ingresses.
 
-use std::net::IpAddr;
-
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use crate::registry::validation::{field::Field, text};
+use super::cidr;
+use crate::registry::{
+    object,
+    validation::{field::Field, text},
+};
 
 const PATH_TYPES: [&str; 3] = ["Exact", "ImplementationSpecific", "Prefix"];
 /// What a path may not contain, or end with: what other software may read as another path.
@@ -54,7 +56,7 @@ fn host(host: &Field<'_>, causes: &mut Vec<Cause>) {
     if host.text().is_empty() {
         return;
     }
-    if host.text().parse::<IpAddr>().is_ok() {
+    if cidr::any_ip(host.text()).is_some() {
         host.invalid(NO_ADDRESS, causes);
     }
     if host.text().contains('*') {
@@ -103,7 +105,7 @@ fn backend(backend: &Field<'_>, causes: &mut Vec<Cause>) {
         (Some(_), Some(_)) => refuse("cannot set both resource and service backends", causes),
         (Some(resource), None) => reference(&resource, causes),
         (None, Some(service)) => {
-            service.at("name").check_required(text::dns1035_label, causes);
+            service.at("name").check_required(text::dns1123_label, causes);
             let port = service.at("port");
             let (name, number) = (port.at("name"), port.at("number"));
             match (name.is_empty(), number.is_empty()) {
@@ -136,14 +138,19 @@ pub fn reference(reference: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Checks the status of an Ingress.
-pub fn check_status(ingress: &Value, causes: &mut Vec<Cause>) {
+/// Checks the status of an Ingress; addresses of old are let be, however they are written.
+pub fn check_status(ingress: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    let path = ["status", "loadBalancer", "ingress"];
+    let known: Vec<&str> = object::list(old, &path).iter().map(|given| object::text(given, &["ip"])).collect();
     let whole = Field::new(ingress, "");
     for given in whole.at("status").at("loadBalancer").items("ingress") {
-        given.at("ip").check_if_set(text::ip, causes);
+        let ip = given.at("ip");
+        if !known.contains(&ip.text()) {
+            ip.check_if_set(cidr::strict_ip, causes);
+        }
         let name = given.at("hostname");
         name.check_if_set(text::dns1123_subdomain, causes);
-        if name.text().parse::<IpAddr>().is_ok() {
+        if cidr::any_ip(name.text()).is_some() {
             name.invalid(NO_ADDRESS, causes);
         }
     }
@@ -172,6 +179,19 @@ mod tests {
                 "spec.rules[0].http.paths: Required value"
             ]
         );
+    }
+
+    #[test]
+    fn addresses_of_a_status_are_written_strictly_unless_they_are_of_old() {
+        let status = |ip: &str| json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}});
+        let faults = |new: &str, old: &str| {
+            let mut causes = Vec::new();
+            check_status(&status(new), &status(old), &mut causes);
+            causes.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+        };
+        assert_eq!(faults("10.0.0.1", ""), Vec::<String>::new());
+        assert_eq!(faults("010.0.0.1", ""), [r#"Invalid value: "010.0.0.1": must not have leading 0s"#]);
+        assert_eq!(faults("010.0.0.1", "010.0.0.1"), Vec::<String>::new());
     }
 
     #[test]

@@ -43,21 +43,12 @@ impl Strategy for NetworkPolicies {
         Generation::Spec
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let whole = Field::new(object, "");
-        let spec = whole.at("spec");
-        selector::check(Some(spec.at("podSelector").value), "spec.podSelector", causes);
-        for (direction, peers) in DIRECTIONS {
-            for rule in spec.items(direction) {
-                rule.items("ports").iter().for_each(|one| port(one, causes));
-                rule.items(peers).iter().for_each(|one| peer(one, causes));
-            }
-        }
-        let types = spec.items("policyTypes");
-        if types.len() > 2 {
-            return spec.at("policyTypes").invalid("may not specify more than two policyTypes", causes);
-        }
-        types.iter().for_each(|one| one.one_of(&["Ingress", "Egress"], causes));
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
+        check(object, &[], causes);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        check(object, &ranges(old), causes);
     }
 
     fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -92,6 +83,37 @@ impl Strategy for NetworkPolicies {
     }
 }
 
+/// Checks a policy; of its ranges those of old are let be, however they are written.
+fn check(object: &Value, known: &[&str], causes: &mut Vec<Cause>) {
+    let whole = Field::new(object, "");
+    let spec = whole.at("spec");
+    selector::check(Some(spec.at("podSelector").value), "spec.podSelector", causes);
+    for (direction, peers) in DIRECTIONS {
+        for rule in spec.items(direction) {
+            rule.items("ports").iter().for_each(|one| port(one, causes));
+            rule.items(peers).iter().for_each(|one| peer(one, known, causes));
+        }
+    }
+    let types = spec.items("policyTypes");
+    if types.len() > 2 {
+        return spec.at("policyTypes").invalid("may not specify more than two policyTypes", causes);
+    }
+    types.iter().for_each(|one| one.one_of(&["Ingress", "Egress"], causes));
+}
+
+/// The ranges of a policy.
+fn ranges(policy: &Value) -> Vec<&str> {
+    let peers = DIRECTIONS.into_iter().flat_map(|(direction, peers)| {
+        let rules = object::list(policy, &["spec", direction]).iter();
+        rules.flat_map(move |rule| object::list(rule, &[peers]))
+    });
+    peers
+        .filter_map(|peer| peer.get("ipBlock"))
+        .flat_map(|block| block.get("cidr").into_iter().chain(object::list(block, &["except"])))
+        .filter_map(Value::as_str)
+        .collect()
+}
+
 fn port(port: &Field<'_>, causes: &mut Vec<Cause>) {
     if let Some(protocol) = port.get("protocol") {
         protocol.one_of(&["TCP", "UDP", "SCTP"], causes);
@@ -121,7 +143,7 @@ fn port(port: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn peer(peer: &Field<'_>, causes: &mut Vec<Cause>) {
+fn peer(peer: &Field<'_>, known: &[&str], causes: &mut Vec<Cause>) {
     let mut selectors = 0;
     for key in ["podSelector", "namespaceSelector"] {
         if let Some(found) = peer.get(key) {
@@ -131,7 +153,7 @@ fn peer(peer: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     match peer.get("ipBlock") {
         Some(block) => {
-            ip_block(&block, causes);
+            ip_block(&block, known, causes);
             if selectors > 0 {
                 peer.forbidden("may not specify both ipBlock and another peer", causes);
             }
@@ -141,20 +163,50 @@ fn peer(peer: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn ip_block(block: &Field<'_>, causes: &mut Vec<Cause>) {
+fn ip_block(block: &Field<'_>, known: &[&str], causes: &mut Vec<Cause>) {
+    let strict = |range: &Field<'_>, causes: &mut Vec<Cause>| {
+        if !known.contains(&range.text()) {
+            range.check(cidr::strict_range, causes);
+        }
+    };
     let range = block.at("cidr");
     if !range.needs_text(causes) {
         return;
     }
-    let Some(whole) = cidr::any_range(range.text()) else { return range.check(text::cidr, causes) };
+    strict(&range, causes);
+    let Some(whole) = cidr::any_range(range.text()) else { return };
     for except in block.items("except") {
-        match cidr::any_range(except.text()) {
-            None => except.check(text::cidr, causes),
-            Some(part) => {
-                if !whole.contains(&part.addr()) || whole.prefix_len() >= part.prefix_len() {
-                    except.invalid("must be a strict subset of `cidr`", causes);
-                }
-            }
+        strict(&except, causes);
+        if let Some(part) = cidr::any_range(except.text())
+            && (!whole.contains(&part.addr()) || whole.prefix_len() >= part.prefix_len())
+        {
+            except.invalid("must be a strict subset of `cidr`", causes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(cidr: &str, old: Option<&str>) -> Vec<String> {
+        let policy = |cidr: &str| json!({"spec": {"ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}});
+        let (new, old) = (policy(cidr), old.map(policy));
+        let mut causes = Vec::new();
+        check(&new, &old.as_ref().map_or_else(Vec::new, ranges), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn ranges_are_written_strictly_unless_they_are_of_old() {
+        assert_eq!(faults("10.0.0.0/8", None), Vec::<String>::new());
+        assert_eq!(
+            faults("10.1.0.0/8", None),
+            [
+                r#"spec.ingress[0].from[0].ipBlock.cidr: Invalid value: "10.1.0.0/8": must not have bits set beyond the prefix length"#
+            ]
+        );
+        assert_eq!(faults("10.1.0.0/8", Some("10.1.0.0/8")), Vec::<String>::new());
+        assert_eq!(faults("010.0.0.0/8", Some("10.1.0.0/8")).len(), 1);
     }
 }
