@@ -4,6 +4,7 @@
 //! They hold nothing but a [`kube::Client`]: what they may do is decided by the API server, as for anybody else.
 
 pub mod access;
+mod devices;
 pub mod lifecycle;
 pub mod runtime;
 pub mod services;
@@ -141,6 +142,7 @@ pub async fn run(client: Client, config: Config, shutdown: CancellationToken) {
     lifecycle::orphaned_pods::spawn(&client, &caches, &shutdown, &mut tasks);
     lifecycle::garbage::spawn(&client, &shutdown, &mut tasks);
     volumes::spawn(&client, &caches, &shutdown, &mut tasks);
+    devices::spawn(&client, &caches, &shutdown, &mut tasks);
     caches.watch(&client, &shutdown, &mut tasks);
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

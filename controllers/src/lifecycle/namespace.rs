@@ -78,6 +78,8 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool,
     for resource in resources.iter().filter(|resource| resource.namespaced) {
         empty(client, name, resource, &mut remaining).await?;
     }
+    remaining.content.sort();
+    write_conditions(&api, &namespace, conditions(&remaining, clock::now())).await?;
     if remaining.content.is_empty() {
         let mut finalized = namespace.as_ref().clone();
         finalized.metadata.resource_version = None;
@@ -87,7 +89,6 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool,
         done.attempt_unless_gone(|| format!("finalize namespace {name}"))?;
         return Ok(true);
     }
-    write_conditions(&api, &namespace, conditions(&remaining, clock::now())).await?;
     Ok(false)
 }
 
@@ -98,7 +99,8 @@ async fn write_conditions(
 ) -> Result<(), RequestError> {
     let name = namespace.name_any();
     let present = namespace.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    if !says_the_same(&present, &conditions) {
+    let conditions = merged(&present, conditions);
+    if present != conditions {
         let body = serde_json::json!({"status": {"conditions": conditions}});
         let written = api.patch_status(&name, &crate::runtime::patch(), &kube::api::Patch::Merge(body)).await;
         written.attempt_unless_gone(|| format!("write the status of namespace {name}"))?;
@@ -180,12 +182,13 @@ fn conditions(remaining: &Remaining, now: Timestamp) -> Vec<NamespaceCondition> 
             "ContentDeleted",
             "All content successfully deleted, may be waiting on finalization".into(),
         ),
-        condition(
-            "NamespaceContentRemaining",
-            true,
-            "SomeResourcesRemain",
-            format!("Some resources are remaining: {}", content.join(", ")),
-        ),
+        if content.is_empty() {
+            let message = "All content successfully removed".to_owned();
+            condition("NamespaceContentRemaining", false, "ContentRemoved", message)
+        } else {
+            let message = format!("Some resources are remaining: {}", content.join(", "));
+            condition("NamespaceContentRemaining", true, "SomeResourcesRemain", message)
+        },
     ];
     let finalizers: Vec<String> =
         remaining.finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
@@ -203,11 +206,21 @@ fn conditions(remaining: &Remaining, now: Timestamp) -> Vec<NamespaceCondition> 
     all
 }
 
-fn says_the_same(present: &[NamespaceCondition], wanted: &[NamespaceCondition]) -> bool {
-    let said = |all: &[NamespaceCondition]| -> Vec<_> {
-        all.iter().map(|one| (one.type_.clone(), one.status.clone(), one.message.clone())).collect()
-    };
-    said(present) == said(wanted)
+/// `present` with what `told` says anew; what was so before has been so since then.
+fn merged(present: &[NamespaceCondition], told: Vec<NamespaceCondition>) -> Vec<NamespaceCondition> {
+    let mut all = present.to_vec();
+    for mut condition in told {
+        match all.iter_mut().find(|own| own.type_ == condition.type_) {
+            Some(own) => {
+                if own.status == condition.status {
+                    condition.last_transition_time.clone_from(&own.last_transition_time);
+                }
+                *own = condition;
+            }
+            None => all.push(condition),
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -218,11 +231,16 @@ mod tests {
     fn what_remains_is_named() {
         let remaining =
             Remaining { content: vec![("pods.".into(), 2)], finalizers: [("example.com/hold".to_owned(), 1)].into() };
-        let conditions = conditions(&remaining, Timestamp::UNIX_EPOCH);
+        let conditions = super::conditions(&remaining, Timestamp::UNIX_EPOCH);
         assert_eq!(
             conditions[3].message.as_deref(),
             Some("Some resources are remaining: pods. has 2 resource instances")
         );
         assert_eq!(conditions[4].status, "True");
+        let later = Timestamp::from_second(9).unwrap();
+        let done = merged(&conditions, super::conditions(&Remaining::default(), later));
+        assert_eq!(done[3].message.as_deref(), Some("All content successfully removed"));
+        let since = |at: usize| done[at].last_transition_time.as_ref().unwrap().0.as_second();
+        assert_eq!((since(0), since(3)), (0, 9));
     }
 }

@@ -3,13 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt, api::DeleteParams};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch},
+};
+use martello_api::clock;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::node::disrupted;
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, work},
+    runtime::{Attempt, Key, Queue, RequestError, patch, work},
+    workloads::pods,
 };
 
 /// How long a node must be gone: a node that registers anew keeps its pods. As upstream.
@@ -50,6 +57,13 @@ async fn reconcile(client: &Client, caches: &Caches, node: &str) -> Result<(), R
     for pod in caches.pods.all().iter().filter(|pod| node_of(pod) == Some(node)) {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        if !pods::is_finished(pod) {
+            let why = ("DeletionByPodGC", "PodGC: node no longer exists");
+            let status = json!({"phase": "Failed", "conditions": [disrupted(pod, why, clock::now())]});
+            let body = json!({"metadata": {"uid": pod.uid()}, "status": status});
+            let written = api.patch_status(&name, &patch(), &Patch::Strategic(body)).await;
+            written.attempt_unless_gone(|| format!("mark pod {namespace}/{name} as failed"))?;
+        }
         let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
         deleted.attempt_unless_gone(|| format!("delete pod {namespace}/{name}, whose node {node} is gone"))?;
     }

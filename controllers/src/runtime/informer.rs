@@ -221,6 +221,12 @@ where
             .collect()
     }
 
+    /// How many objects there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.read().by_key.len()
+    }
+
     /// The objects whose controlling owner has this uid.
     #[must_use]
     pub fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {

@@ -55,11 +55,15 @@ pub struct RequestError {
 }
 
 impl RequestError {
+    /// What a condition or an event says of it.
+    #[must_use]
+    pub fn said(&self) -> String {
+        said(&self.source)
+    }
+
     /// Whether the namespace is being deleted, so that nothing new can be made in it: there is nothing left to do.
     pub fn is_namespace_terminating(&self) -> bool {
-        let kube::Error::Api(status) = &self.source else { return false };
-        let causes = status.details.iter().flat_map(|details| &details.causes);
-        status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+        is_namespace_terminating(&self.source)
     }
 
     /// Whether the object (or its revision) was gone: the next look at the cache will tell more, so trying again is enough.
@@ -68,10 +72,21 @@ impl RequestError {
     }
 }
 
-/// An error and all its causes in one line, for a condition's message.
+/// What a condition or an event says of a request that failed: the server's own words, as upstream shows them.
 #[must_use]
-pub fn describe(error: &RequestError) -> String {
-    queue::Chain(error).to_string()
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether something was refused because its namespace is being deleted.
+#[must_use]
+pub fn is_namespace_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Adds what was attempted to a client's error.

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::{
     backends::{self, Backend},
-    slices::TRIGGER,
+    slices::{HEADLESS, TRIGGER},
 };
 
 /// Label of Endpoints that this controller keeps.
@@ -35,22 +35,23 @@ pub fn of_service(service: &Service, pods: &[Arc<Pod>], now: &str) -> Endpoints 
     sorted.truncate(MOST_ADDRESSES);
     for (backend, pod) in sorted {
         let numbers: Vec<Option<i32>> = ports.iter().map(|port| backends::target_port(pod, port)).collect();
-        let subset = groups.entry(numbers.clone()).or_insert_with(|| EndpointSubset {
-            ports: Some(
-                ports
-                    .iter()
-                    .zip(&numbers)
-                    .filter_map(|(port, number)| {
-                        Some(EndpointPort {
-                            name: port.name.clone().filter(|name| !name.is_empty()),
-                            port: (*number)?,
-                            protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
-                            app_protocol: port.app_protocol.clone(),
-                        })
-                    })
-                    .collect(),
-            ),
-            ..EndpointSubset::default()
+        let headless = is_headless(service);
+        if numbers.iter().all(Option::is_none) && !(ports.is_empty() && headless) {
+            continue;
+        }
+        let subset = groups.entry(numbers.clone()).or_insert_with(|| {
+            let listed = ports.iter().zip(&numbers).filter_map(|(port, number)| {
+                Some(EndpointPort {
+                    name: port.name.clone().filter(|name| !name.is_empty()),
+                    port: (*number)?,
+                    protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),
+                    app_protocol: port.app_protocol.clone(),
+                })
+            });
+            EndpointSubset {
+                ports: Some(listed.collect::<Vec<_>>()).filter(|ports| !ports.is_empty()),
+                ..EndpointSubset::default()
+            }
         });
         let address = EndpointAddress {
             ip: backend.address,
@@ -63,8 +64,9 @@ pub fn of_service(service: &Service, pods: &[Arc<Pod>], now: &str) -> Endpoints 
     }
     let mut labels = service.labels().clone();
     labels.insert(MANAGED_BY.to_owned(), CONTROLLER.to_owned());
-    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
-        labels.insert("service.kubernetes.io/headless".to_owned(), String::new());
+    labels.remove(HEADLESS);
+    if is_headless(service) {
+        labels.insert(HEADLESS.to_owned(), String::new());
     }
     let mut annotations = BTreeMap::from([(TRIGGER.to_owned(), now.to_owned())]);
     if over_capacity {
@@ -81,6 +83,10 @@ pub fn of_service(service: &Service, pods: &[Arc<Pod>], now: &str) -> Endpoints 
         },
         subsets: (!subsets.is_empty()).then_some(subsets),
     }
+}
+
+fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
 }
 
 /// Whether two objects say the same, whenever they were made.

@@ -4,7 +4,10 @@ pub mod backends;
 pub mod endpoints;
 pub mod slices;
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use k8s_openapi::api::{
     core::v1::{Endpoints, Pod, Service},
@@ -63,7 +66,21 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         }
     });
     queue.add_changed(&caches.endpoints);
-    let controller = Controller { client: client.clone(), caches: Arc::clone(caches) };
+    let gone: Arc<Mutex<HashSet<Key>>> = Arc::default();
+    let on_service = Arc::clone(&gone);
+    caches.services.on_change(move |before, after| {
+        let mut gone = on_service.lock().unwrap_or_else(PoisonError::into_inner);
+        match (before, after) {
+            (Some(before), None) => {
+                gone.insert(Key::of(before.as_ref()));
+            }
+            (_, Some(after)) => {
+                gone.remove(&Key::of(after.as_ref()));
+            }
+            (None, None) => {}
+        }
+    });
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), gone };
     work(tasks, "endpoints", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
@@ -71,6 +88,8 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
 struct Controller {
     client: Client,
     caches: Arc<Caches>,
+    /// Services that were deleted and whose Endpoints may be left.
+    gone: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl Controller {
@@ -79,6 +98,7 @@ impl Controller {
         self.caches.pods.synced().await;
         self.caches.slices.synced().await;
         self.caches.endpoints.synced().await;
+        self.caches.nodes.synced().await;
         let service = self.caches.services.get(&key);
         let present: Vec<Arc<EndpointSlice>> = self
             .caches
@@ -103,14 +123,18 @@ impl Controller {
             .filter(|pod| selector.matches(pod.labels()))
             .collect();
         let now = clock::rfc3339_seconds(clock::now());
-        let wanted = slices::of_service(&service, &pods, &now);
+        let mut wanted = slices::of_service(&service, &pods, &now);
+        slices::locate(&mut wanted, |node| self.caches.nodes.get(&Key::new("", node)));
         self.write_slices(&key, slices::CONTROLLER, &present, wanted).await?;
         self.write_endpoints(&key, by_hand.as_deref(), &endpoints::of_service(&service, &pods, &now)).await
     }
 
-    /// The slices of a Service go with it as its dependents; its Endpoints have no owner and are taken away here.
+    /// The slices of a Service go with it as its dependents; its Endpoints have no owner and are taken away here, also
+    /// where they were made by hand. Those that were there before any Service are left.
     async fn remove(&self, key: &Key, endpoints: Option<&Endpoints>) -> Result<(), RequestError> {
-        if endpoints.is_none_or(|endpoints| endpoints.labels().get(endpoints::MANAGED_BY).is_none()) {
+        let was_there = self.gone.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let Some(endpoints) = endpoints else { return Ok(()) };
+        if !was_there && !endpoints.labels().contains_key(endpoints::MANAGED_BY) {
             return Ok(());
         }
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);

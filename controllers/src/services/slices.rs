@@ -1,13 +1,10 @@
 //! EndpointSlices: the pods behind a Service, at most a hundred to a slice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        core::v1::{Endpoints, Pod, Service},
+        core::v1::{EndpointAddress, Endpoints, Node, Pod, Service},
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -29,10 +26,17 @@ pub const MIRRORING: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Annotation with the time of the change that led to a slice.
 pub const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
-const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Label of what belongs to a Service without an address of its own.
+pub const HEADLESS: &str = "service.kubernetes.io/headless";
+/// Annotation of Endpoints that are a lock, as clients of old had them.
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// As upstream's default: a change rewrites one slice, so a slice must stay small.
 const PER_SLICE: usize = 100;
+/// As upstream: how many addresses of one subset are mirrored.
+const MOST_MIRRORED: usize = 1000;
 
 /// Changes that lead from the present slices to the wanted ones.
 #[derive(Debug, Default, PartialEq)]
@@ -83,6 +87,15 @@ fn same(a: &EndpointSlice, b: &EndpointSlice) -> bool {
         && ports(&a.ports) == ports(&b.ports)
         && a.metadata.labels == b.metadata.labels
         && a.metadata.owner_references == b.metadata.owner_references
+        && (b.labels().get(MANAGED_BY).is_none_or(|by| by != MIRRORING) || a.annotations() == b.annotations())
+}
+
+/// Tells of each endpoint in which zone its node is.
+pub fn locate(slices: &mut [EndpointSlice], node: impl Fn(&str) -> Option<Arc<Node>>) {
+    for endpoint in slices.iter_mut().flat_map(|slice| slice.endpoints.iter_mut().flatten()) {
+        let node = endpoint.node_name.as_deref().and_then(&node);
+        endpoint.zone = node.and_then(|node| node.labels().get(ZONE).cloned()).filter(|zone| !zone.is_empty());
+    }
 }
 
 /// The slices of a Service with a selector, given the pods that it selects.
@@ -94,9 +107,6 @@ pub fn of_service(service: &Service, pods: &[Arc<Pod>], now: &str) -> Vec<Endpoi
     for pod in pods {
         let Some(backend) = backends::of_pod(service, pod) else { continue };
         let numbers: Vec<Option<i32>> = ports.iter().map(|port| backends::target_port(pod, port)).collect();
-        if !ports.is_empty() && numbers.iter().all(Option::is_none) {
-            continue;
-        }
         groups.entry(numbers).or_default().push(endpoint(backend));
     }
     if groups.is_empty() {
@@ -145,6 +155,7 @@ fn endpoint(backend: backends::Backend) -> Endpoint {
 
 fn make(service: &Service, controller: &str, endpoints: Vec<Endpoint>, ports: Vec<EndpointPort>) -> EndpointSlice {
     let mut labels = service.labels().clone();
+    labels.remove(HEADLESS);
     labels.insert(SERVICE_NAME.to_owned(), service.name_any());
     labels.insert(MANAGED_BY.to_owned(), controller.to_owned());
     let headless = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None");
@@ -168,10 +179,13 @@ fn make(service: &Service, controller: &str, endpoints: Vec<Endpoint>, ports: Ve
 /// Slices that say what Endpoints made by hand say, for a Service without selector.
 #[must_use]
 pub fn mirror(service: &Service, by_hand: &Endpoints) -> Vec<EndpointSlice> {
-    if by_hand.labels().get(SKIP_MIRROR).is_some_and(|value| value == "true") {
+    if by_hand.labels().get(SKIP_MIRROR).is_some_and(|value| value == "true")
+        || by_hand.annotations().contains_key(LEADER)
+    {
         return Vec::new();
     }
-    let mut slices = Vec::new();
+    // Each family and each list of ports has slices of its own.
+    let mut groups: Vec<(&str, Vec<EndpointPort>, Vec<Endpoint>)> = Vec::new();
     for subset in by_hand.subsets.iter().flatten() {
         let ports: Vec<EndpointPort> = subset
             .ports
@@ -184,32 +198,53 @@ pub fn mirror(service: &Service, by_hand: &Endpoints) -> Vec<EndpointSlice> {
                 app_protocol: port.app_protocol.clone(),
             })
             .collect();
-        let mut seen = BTreeSet::new();
-        let mut endpoints = Vec::new();
+        let mut mirrored = 0;
         for (addresses, ready) in [(&subset.addresses, true), (&subset.not_ready_addresses, false)] {
-            for address in addresses.iter().flatten().filter(|address| seen.insert(address.ip.clone())) {
-                endpoints.push(Endpoint {
-                    addresses: vec![address.ip.clone()],
-                    conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
-                    hostname: address.hostname.clone(),
-                    node_name: address.node_name.clone(),
-                    target_ref: address.target_ref.clone(),
-                    ..Endpoint::default()
-                });
+            for address in addresses.iter().flatten() {
+                let Ok(ip) = address.ip.parse::<IpAddr>() else { continue };
+                if mirrored == MOST_MIRRORED {
+                    break;
+                }
+                let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                let endpoint = mirrored_endpoint(address, ready);
+                match groups.iter_mut().find(|(own, listed, _)| *own == family && *listed == ports) {
+                    Some((_, _, endpoints)) if endpoints.contains(&endpoint) => continue,
+                    Some((_, _, endpoints)) => endpoints.push(endpoint),
+                    None => groups.push((family, ports.clone(), vec![endpoint])),
+                }
+                mirrored += 1;
             }
         }
-        for chunk in endpoints.chunks(PER_SLICE) {
+    }
+    let mut labels = by_hand.labels().clone();
+    labels.insert(SERVICE_NAME.to_owned(), service.name_any());
+    labels.insert(MANAGED_BY.to_owned(), MIRRORING.to_owned());
+    let mut annotations = by_hand.annotations().clone();
+    annotations.retain(|key, _| key != TRIGGER && key != LAST_APPLIED);
+    let annotations = (!annotations.is_empty()).then_some(annotations);
+    let mut slices = Vec::new();
+    for (family, ports, endpoints) in groups {
+        for chunk in endpoints.chunks(MOST_MIRRORED) {
             let mut slice = make(service, MIRRORING, chunk.to_vec(), ports.clone());
-            let mut labels = by_hand.labels().clone();
-            labels.insert(SERVICE_NAME.to_owned(), service.name_any());
-            labels.insert(MANAGED_BY.to_owned(), MIRRORING.to_owned());
-            slice.metadata.labels = Some(labels);
-            slice.metadata.annotations = by_hand.metadata.annotations.clone();
+            family.clone_into(&mut slice.address_type);
+            slice.metadata.labels = Some(labels.clone());
+            slice.metadata.annotations.clone_from(&annotations);
             slice.metadata.owner_references = Some(vec![controller_reference(by_hand)]);
             slices.push(slice);
         }
     }
     slices
+}
+
+fn mirrored_endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
+    Endpoint {
+        addresses: vec![address.ip.clone()],
+        conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
+        hostname: address.hostname.clone().filter(|name| !name.is_empty()),
+        node_name: address.node_name.clone(),
+        target_ref: address.target_ref.clone(),
+        ..Endpoint::default()
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +288,22 @@ mod tests {
         let other = of_service(&service(), &[pod("a", "10.0.0.9", 3000, true)], "later");
         assert_eq!(plan(CONTROLLER, &present, other).update[0].name_any(), "web-1");
         assert_eq!(plan(CONTROLLER, &present, Vec::new()).delete, ["web-1"]);
+    }
+
+    #[test]
+    fn endpoints_made_by_hand_are_mirrored_by_family_and_ports() {
+        let by_hand: Endpoints = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "n", "uid": "e", "labels": {"a": "b"},
+                "annotations": {LAST_APPLIED: "{}", "own": "kept"}},
+            "subsets": [
+                {"addresses": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "ports": [{"port": 80}]},
+                {"addresses": [{"ip": "10.0.0.1"}], "notReadyAddresses": [{"ip": "10.0.0.2"}], "ports": [{"port": 80}]}]}))
+        .unwrap();
+        let slices = mirror(&service(), &by_hand);
+        let count = |slice: &EndpointSlice| (slice.address_type.clone(), slice.endpoints.as_ref().unwrap().len());
+        assert_eq!(slices.iter().map(count).collect::<Vec<_>>(), [("IPv4".to_owned(), 2), ("IPv6".to_owned(), 1)]);
+        assert_eq!(slices[0].annotations().keys().collect::<Vec<_>>(), ["own"]);
+        assert_eq!(slices[0].labels().get("a").map(String::as_str), Some("b"));
     }
 
     #[test]

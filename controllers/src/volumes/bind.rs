@@ -22,8 +22,20 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// The annotation that was the class before there was a field.
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-/// Of classes whose volumes are made by hand.
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// Reason of a note: the claim waits for a pod.
+pub const FIRST_CONSUMER: &str = "WaitForFirstConsumer";
+/// Begins the names of provisioners that upstream had built in; there are none any more.
+const IN_TREE: &str = "kubernetes.io/";
+/// Provisioners that were built in, and the drivers that do their work now.
+const MIGRATED: [(&str, &str); 7] = [
+    ("kubernetes.io/aws-ebs", "ebs.csi.aws.com"),
+    ("kubernetes.io/azure-disk", "disk.csi.azure.com"),
+    ("kubernetes.io/azure-file", "file.csi.azure.com"),
+    ("kubernetes.io/cinder", "cinder.csi.openstack.org"),
+    ("kubernetes.io/gce-pd", "pd.csi.storage.gke.io"),
+    ("kubernetes.io/portworx-volume", "pxd.portworx.com"),
+    ("kubernetes.io/vsphere-volume", "csi.vsphere.vmware.com"),
+];
 
 /// Something that is told of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +128,10 @@ pub fn claim_step(
         return unbound(claim, volumes, storage_class);
     }
     let Some(volume) = named else { return ClaimStep::Wait(None) };
-    if !is_claimed(volume) || names(volume, claim) {
+    if names(volume, claim) {
+        return ClaimStep::Bind(Arc::clone(volume));
+    }
+    if !is_claimed(volume) {
         if let Some(why) = mismatch(volume, claim) {
             let message = format!("Cannot bind to requested volume \"{wanted}\": {why}");
             return ClaimStep::Wait(Note::warning("VolumeMismatch", message));
@@ -151,7 +166,7 @@ fn unbound(
     }
     if waits {
         let message = "waiting for first consumer to be created before binding";
-        return ClaimStep::Wait(Note::normal("WaitForFirstConsumer", message));
+        return ClaimStep::Wait(Note::normal(FIRST_CONSUMER, message));
     }
     let name = class_of_claim(claim);
     match storage_class {
@@ -163,16 +178,17 @@ fn unbound(
             let message = format!("storageclass.storage.k8s.io \"{name}\" not found");
             ClaimStep::Wait(Note::warning("ProvisioningFailed", message))
         }
-        Some(class) if class.provisioner == NO_PROVISIONER => {
-            let message = format!("no volume plugin matched name: {NO_PROVISIONER}");
-            ClaimStep::Wait(Note::warning("ProvisioningFailed", message))
-        }
         Some(class) => {
+            let provisioner = MIGRATED.iter().find(|(old, _)| *old == class.provisioner);
+            let provisioner = provisioner.map_or(class.provisioner.as_str(), |found| found.1);
+            if provisioner.starts_with(IN_TREE) {
+                let message = format!("no volume plugin matched name: {provisioner}");
+                return ClaimStep::Wait(Note::warning("ProvisioningFailed", message));
+            }
             let message = format!(
-                "Waiting for a volume to be created either by the external provisioner '{}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
-                class.provisioner
+                "Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered."
             );
-            ClaimStep::Provision(class.provisioner.clone(), Note::normal("ExternalProvisioning", message))
+            ClaimStep::Provision(provisioner.to_owned(), Note::normal("ExternalProvisioning", message))
         }
     }
 }
@@ -184,15 +200,21 @@ fn best<'a>(
     only_named: bool,
 ) -> Option<&'a Arc<PersistentVolume>> {
     let fits = |volume: &&Arc<PersistentVolume>| mismatch(volume, claim).is_none() && selects(claim, volume);
-    let named = volumes.iter().find(|volume| names(volume, claim) && mismatch(volume, claim).is_none());
+    // A volume that names the claim may be of another class.
+    let fits_by_name = |volume: &&Arc<PersistentVolume>| mismatch_but_for_class(volume, claim).is_none();
+    let named = volumes.iter().filter(|volume| names(volume, claim)).find(fits_by_name);
     if named.is_some() || only_named {
         return named;
     }
     let free = volumes.iter().filter(|volume| {
         let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-        !is_claimed(volume) && volume.metadata.deletion_timestamp.is_none() && phase == Some("Available")
+        !is_claimed(volume) && phase == Some("Available")
     });
-    free.filter(fits).min_by_key(|volume| (capacity(volume), volume.name_any()))
+    // What can do little more than is asked for goes first.
+    let modes = |volume: &PersistentVolume| {
+        volume.spec.as_ref().and_then(|spec| spec.access_modes.as_ref()).map_or(0, Vec::len)
+    };
+    free.filter(fits).min_by_key(|volume| (modes(volume), capacity(volume), volume.name_any()))
 }
 
 fn capacity(volume: &PersistentVolume) -> Quantity {
@@ -207,16 +229,27 @@ fn selects(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
 
 /// Why the volume is not what the claim asks for.
 fn mismatch(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<String> {
+    reason(volume, claim, true)
+}
+
+fn mismatch_but_for_class(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<String> {
+    reason(volume, claim, false)
+}
+
+fn reason(volume: &PersistentVolume, claim: &PersistentVolumeClaim, of_class: bool) -> Option<String> {
     let (has, asks) = (volume.spec.as_ref()?, claim.spec.as_ref()?);
     let requests = asks.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     let request: Quantity = requests.and_then(|all| all.get("storage")?.0.parse().ok()).unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_owned());
     let modes = has.access_modes.as_deref().unwrap_or_default();
     let attributes = |name: &Option<String>| name.clone().unwrap_or_default();
+    if volume.metadata.deletion_timestamp.is_some() {
+        return Some(format!("the volume is marked for deletion {:?}", volume.name_any()));
+    }
     if capacity(volume) < request {
         return Some("requested PV is too small".to_owned());
     }
-    if class_of_volume(volume) != class_of_claim(claim) {
+    if of_class && class_of_volume(volume) != class_of_claim(claim) {
         return Some("storageClassName does not match".to_owned());
     }
     if attributes(&has.volume_attributes_class_name) != attributes(&asks.volume_attributes_class_name) {
@@ -258,14 +291,20 @@ fn released(volume: &PersistentVolume) -> VolumeStep {
         return VolumeStep::Phase("Released");
     }
     let policy = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref());
-    let elsewhere = volume.annotations().contains_key(PROVISIONED_BY);
-    match policy {
+    let by = volume.annotations().get(PROVISIONED_BY).filter(|by| !by.is_empty());
+    let host = volume.spec.as_ref().and_then(|spec| spec.host_path.as_ref());
+    match (policy, host, by) {
         _ if phase == "Failed" => VolumeStep::Stay,
-        Some("Delete") if !elsewhere => VolumeStep::Fail(format!(
-            "error getting deleter volume plugin for volume \"{}\": no deletable volume plugin matched; delete what is behind the volume, then the PersistentVolume",
+        (Some("Delete"), _, Some(by)) if !by.starts_with(IN_TREE) => VolumeStep::Stay,
+        (Some("Delete"), _, Some(by)) => VolumeStep::Fail(format!("no volume plugin matched name: {by}")),
+        (Some("Delete"), Some(host), None) if host.path.strip_prefix("/tmp/").is_none_or(str::is_empty) => {
+            VolumeStep::Fail(format!("host_path deleter only supports /tmp/.+ but received provided {}", host.path))
+        }
+        (Some("Delete"), _, None) => VolumeStep::Fail(format!(
+            "error getting deleter volume plugin for volume {:?}: no deletable volume plugin matched",
             volume.name_any()
         )),
-        Some("Recycle") => VolumeStep::Fail(
+        (Some("Recycle"), _, _) => VolumeStep::Fail(
             "no volume plugin can recycle this volume: the Recycle policy is deprecated and not offered here"
                 .to_owned(),
         ),

@@ -38,6 +38,32 @@ fn a_claim_gets_the_smallest_volume_that_fits() {
 }
 
 #[test]
+fn what_can_little_more_goes_first_and_a_named_volume_may_be_of_any_class() {
+    let able = volume("able", "2Gi", json!({"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}));
+    let plain = volume("plain", "5Gi", json!({}));
+    assert_eq!(claim_step(&claim(json!({})), &[able, Arc::clone(&plain)], None), ClaimStep::Bind(plain));
+    let own = json!({"claimRef": {"namespace": "shop", "name": "data"}, "storageClassName": "other"});
+    let own = volume("own", "5Gi", own);
+    assert_eq!(claim_step(&claim(json!({})), &[Arc::clone(&own)], None), ClaimStep::Bind(own));
+}
+
+#[test]
+fn who_makes_a_volume_is_told() {
+    let told = |provisioner: &str| {
+        let class = json!({"metadata": {"name": "c"}, "provisioner": provisioner});
+        let class: StorageClass = serde_json::from_value(class).unwrap();
+        match claim_step(&claim(json!({})), &[], Some(&class)) {
+            ClaimStep::Provision(by, _) => by,
+            ClaimStep::Wait(Some(note)) => note.message,
+            _ => String::new(),
+        }
+    };
+    assert_eq!(told("example.com/disks"), "example.com/disks");
+    assert_eq!(told("kubernetes.io/aws-ebs"), "ebs.csi.aws.com");
+    assert_eq!(told("kubernetes.io/no-provisioner"), "no volume plugin matched name: kubernetes.io/no-provisioner");
+}
+
+#[test]
 fn what_does_not_fit_is_told() {
     let all = [volume("pv", "1Gi", json!({}))];
     let ClaimStep::Wait(Some(note)) = claim_step(&claim(json!({"volumeName": "pv"})), &all, None) else { panic!() };
@@ -49,7 +75,7 @@ fn what_does_not_fit_is_told() {
 #[test]
 fn a_claim_whose_class_waits_is_bound_only_by_name() {
     let class: StorageClass = serde_json::from_value(json!({
-        "metadata": {"name": "c"}, "provisioner": NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer",
+        "metadata": {"name": "c"}, "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer",
     }))
     .unwrap();
     let all = [volume("pv", "2Gi", json!({}))];

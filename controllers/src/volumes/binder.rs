@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim},
+    core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
 };
 use kube::{Api, Client, Resource, ResourceExt, api::Patch, runtime::events::EventType};
@@ -17,8 +17,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Volumes,
     bind::{self, BY_CONTROLLER, COMPLETED, ClaimStep, Note, VolumeStep},
+    protection::claims_of,
 };
-use crate::runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work, write_status};
+use crate::{
+    Caches,
+    runtime::{Attempt, EventSink, Informer, Key, Queue, RequestError, patch, post, revision, work, write_status},
+    workloads::pods,
+};
 
 /// One at a time: two claims must not get one volume.
 const WORKERS: usize = 1;
@@ -38,18 +43,33 @@ enum Item {
 struct Binder {
     client: Client,
     cache: Arc<Volumes>,
+    pods: Informer<Pod>,
     events: EventSink,
     /// What was last told of each claim, by uid: the same is told once.
     told: Arc<Mutex<HashMap<String, String>>>,
 }
 
-pub(super) fn spawn(client: &Client, cache: &Arc<Volumes>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+pub(super) fn spawn(
+    client: &Client,
+    caches: &Caches,
+    cache: &Arc<Volumes>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
     let queue: Queue<Item> = Queue::new();
     let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
     watch(&queue, cache, &told);
+    let on_pod = queue.clone();
+    caches.pods.on_change(move |before, after| {
+        if let (None, Some(pod)) = (before, after) {
+            let namespace = pod.namespace().unwrap_or_default();
+            claims_of(pod).into_iter().for_each(|claim| on_pod.add(Item::Claim(Key::new(&*namespace, claim))));
+        }
+    });
     let binder = Binder {
         client: client.clone(),
         cache: Arc::clone(cache),
+        pods: caches.pods.clone(),
         events: EventSink::new(client, "persistentvolume-controller"),
         told,
     };
@@ -101,6 +121,7 @@ impl Binder {
         self.cache.claims.synced().await;
         self.cache.volumes.synced().await;
         self.cache.classes.synced().await;
+        self.pods.synced().await;
         match item {
             Item::Claim(key) => self.look_at_claim(key).await,
             Item::Volume(name) => self.look_at_volume(name).await,
@@ -120,6 +141,10 @@ impl Binder {
         match bind::claim_step(&claim, &volumes, class.as_deref()) {
             ClaimStep::Bind(volume) => self.bind(&claim, &volume).await,
             ClaimStep::Wait(note) => {
+                let note = match note {
+                    Some(note) if note.reason == bind::FIRST_CONSUMER => Some(self.waiting_for(key).unwrap_or(note)),
+                    other => other,
+                };
                 self.tell(&claim, note).await;
                 self.set_phase(&claim, "Pending").await
             }
@@ -133,6 +158,22 @@ impl Binder {
                 self.set_phase(&claim, "Lost").await
             }
         }
+    }
+
+    /// Which pods have to find a node before a claim is bound; none if no pod uses it.
+    fn waiting_for(&self, claim: &Key) -> Option<Note> {
+        let pods = self.pods.in_namespace(&claim.namespace);
+        let waits = |pod: &&Arc<Pod>| {
+            let placed = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            placed.is_empty() && pods::is_active(pod) && claims_of(pod).contains(&claim.name)
+        };
+        let names: Vec<String> = pods.iter().filter(waits).map(|pod| pod.name_any()).collect();
+        let message = match names.as_slice() {
+            [] => return None,
+            [name] => format!("waiting for pod {name} to be scheduled"),
+            names => format!("waiting for pods {} to be scheduled", names.join(",")),
+        };
+        Some(Note { warning: false, reason: "WaitForPodScheduled", message })
     }
 
     /// A claim that was made before there was a default class gets it now. Answers whether it did.

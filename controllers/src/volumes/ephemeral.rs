@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Volumes;
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, controller_of, post, work},
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, controller_of, post, said, work},
     workloads::controller_reference,
 };
 
@@ -94,11 +94,14 @@ async fn provide(client: &Client, cache: &Volumes, events: &EventSink, pod: &Pod
         if owned { own.push(claim.name_any()) } else { foreign.push(claim.name_any()) }
     }
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let prefix = format!("{}-", pod.name_any());
+    let of_volume = |claim: &str| format!("ephemeral volume {}", claim.strip_prefix(&prefix).unwrap_or(claim));
     for claim in missing(pod, &own) {
         let name = claim.name_any();
         if foreign.contains(&name) {
             let note = format!(
-                "PVC {namespace}/{name} was not created for pod {namespace}/{} (pod is not owner)",
+                "{}: PVC {namespace}/{name} was not created for pod {namespace}/{} (pod is not owner)",
+                of_volume(&name),
                 pod.name_any()
             );
             events.publish(&pod.object_ref(&()), EventType::Warning, "FailedBinding", note).await;
@@ -107,7 +110,7 @@ async fn provide(client: &Client, cache: &Volumes, events: &EventSink, pod: &Pod
         match api.create(&post(), &claim).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
-                let note = format!("ephemeral volume controller failed to create PVC: {error}");
+                let note = format!("{}: create PVC {name}: {}", of_volume(&name), said(&error));
                 events.publish(&pod.object_ref(&()), EventType::Warning, "FailedBinding", note).await;
                 return Err(error).attempt(|| format!("create PersistentVolumeClaim {namespace}/{name} of a pod"));
             }

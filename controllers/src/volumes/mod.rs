@@ -40,7 +40,7 @@ impl Volumes {
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let volumes = Arc::new(Volumes::default());
-    binder::spawn(client, &volumes, shutdown, tasks);
+    binder::spawn(client, caches, &volumes, shutdown, tasks);
     protection::spawn(client, caches, &volumes, shutdown, tasks);
     ephemeral::spawn(client, caches, &volumes, shutdown, tasks);
     volumes.watch(client, shutdown, tasks);

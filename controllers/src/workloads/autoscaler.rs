@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, work, write_status},
+    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, said, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -36,27 +36,29 @@ const PERIOD: Duration = Duration::from_secs(15);
 /// What was found of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// It wants so many pods, and has so many.
+    /// It wants so many pods.
     Scale {
         /// `spec.replicas`.
         wanted: i32,
-        /// `status.replicas`.
-        present: i32,
     },
     /// It could not be read, and why.
     Unreadable(String),
 }
 
-/// The number of pods to ask for, where it has to change: a target out of its bounds is brought back. One that is
-/// scaled to zero is switched off and left alone.
+/// The number of pods to ask for and why, where it has to change: a target out of its bounds is brought back. One that
+/// is scaled to zero is switched off and left alone.
 #[must_use]
-pub fn rescale(own: &HorizontalPodAutoscaler, target: &Target) -> Option<i32> {
+pub fn rescale(own: &HorizontalPodAutoscaler, target: &Target) -> Option<(i32, &'static str)> {
     let spec = &own.spec;
     let least = spec.min_replicas.unwrap_or(1);
     match target {
-        Target::Scale { wanted, .. } if *wanted > spec.max_replicas => Some(spec.max_replicas),
-        Target::Scale { wanted: 0, .. } => None,
-        Target::Scale { wanted, .. } if *wanted < least => Some(least),
+        Target::Scale { wanted: 0 } if least != 0 => None,
+        Target::Scale { wanted } if *wanted > spec.max_replicas => {
+            Some((spec.max_replicas, "Current number of replicas above Spec.MaxReplicas"))
+        }
+        Target::Scale { wanted } if *wanted < least => {
+            Some((least, "Current number of replicas below Spec.MinReplicas"))
+        }
         _ => None,
     }
 }
@@ -86,10 +88,11 @@ pub fn status(own: &HorizontalPodAutoscaler, target: &Target, now: Timestamp) ->
             let message = format!("the HPA controller was unable to get the target's current scale: {why}");
             set("AbleToScale", "False", "FailedGetScale", &message);
         }
-        Target::Scale { wanted, present } => {
+        Target::Scale { wanted } => {
             let moved = rescale(own, target);
+            let off = *wanted == 0 && own.spec.min_replicas != Some(0);
             match moved {
-                Some(replicas) => {
+                Some((replicas, _)) => {
                     let message = format!("the HPA controller was able to update the target scale to {replicas}");
                     set("AbleToScale", "True", "SucceededRescale", &message);
                 }
@@ -98,25 +101,27 @@ pub fn status(own: &HorizontalPodAutoscaler, target: &Target, now: Timestamp) ->
                     set("AbleToScale", "True", "SucceededGetScale", message);
                 }
             }
-            if *wanted == 0 {
+            if off {
                 let message = "scaling is disabled since the replica count of the target is zero";
                 set("ScalingActive", "False", "ScalingDisabled", message);
-            } else {
-                let (reason, message) = unmeasured(own);
+            } else if moved.is_none() {
+                let (reason, why) = unmeasured(own);
+                let message = format!("the HPA was unable to compute the replica count: {why}");
                 set("ScalingActive", "False", reason, &message);
             }
-            status.current_replicas = Some(*present).filter(|count| *count != 0);
-            status.desired_replicas = moved.unwrap_or(*wanted);
-            if moved.is_some() {
+            status.current_replicas = Some(*wanted).filter(|count| *count != 0);
+            if let Some((replicas, _)) = moved {
+                status.desired_replicas = replicas;
                 status.last_scale_time = Some(Time(now));
+            } else if off {
+                status.desired_replicas = 0;
             }
         }
     }
-    status.observed_generation = own.metadata.generation;
     status
 }
 
-/// Why nothing is measured, in upstream's form: the first metric names the API that is missing.
+/// Why nothing is measured, in upstream's words: the first metric names the API that is missing.
 fn unmeasured(own: &HorizontalPodAutoscaler) -> (&'static str, String) {
     let metrics = own.spec.metrics.as_deref().unwrap_or_default();
     let why = "the server could not find the requested resource";
@@ -128,38 +133,60 @@ fn unmeasured(own: &HorizontalPodAutoscaler) -> (&'static str, String) {
         "Pods" => (
             "FailedGetPodsMetric",
             format!(
-                "the HPA was unable to compute the replica count: unable to get metric {}: unable to fetch metrics from custom metrics API: {why} (get pods.custom.metrics.k8s.io)",
+                "unable to get metric {}: unable to fetch metrics from custom metrics API: {why} (get pods.custom.metrics.k8s.io)",
                 name(metric.pods.as_ref().map(|own| own.metric.name.as_str()))
             ),
         ),
         "Object" => (
             "FailedGetObjectMetric",
             format!(
-                "the HPA was unable to compute the replica count: unable to get metric {}: unable to fetch metrics from custom metrics API: {why}",
+                "unable to get metric {}: unable to fetch metrics from custom metrics API: {why}",
                 name(metric.object.as_ref().map(|own| own.metric.name.as_str()))
             ),
         ),
         "External" => (
             "FailedGetExternalMetric",
             format!(
-                "the HPA was unable to compute the replica count: unable to get external metric {}: unable to fetch metrics from external metrics API: {why}",
+                "unable to get external metric {}: unable to fetch metrics from external metrics API: {why}",
                 name(metric.external.as_ref().map(|own| own.metric.name.as_str()))
             ),
         ),
         "ContainerResource" => (
             "FailedGetContainerResourceMetric",
             format!(
-                "the HPA was unable to compute the replica count: failed to get {} usage: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
+                "failed to get {} usage: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
                 name(metric.container_resource.as_ref().map(|own| own.name.as_str()))
             ),
         ),
         _ => (
             "FailedGetResourceMetric",
             format!(
-                "the HPA was unable to compute the replica count: failed to get {} utilization: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
+                "failed to get {} utilization: unable to get metrics for resource {0}: unable to fetch metrics from resource metrics API: {why} (get pods.metrics.k8s.io)",
                 name(metric.resource.as_ref().map(|own| own.name.as_str()))
             ),
         ),
+    }
+}
+
+/// What upstream says before it says why the first metric could not be had.
+fn first_error(own: &HorizontalPodAutoscaler) -> String {
+    let metric = own.spec.metrics.as_deref().unwrap_or_default().first();
+    match metric.map(|metric| metric.type_.as_str()) {
+        Some("Resource") => {
+            let name = metric.and_then(|metric| metric.resource.as_ref()).map(|own| own.name.as_str());
+            format!("failed to get {} resource metric value: ", name.unwrap_or_default())
+        }
+        Some("ContainerResource") => {
+            let name = metric.and_then(|metric| metric.container_resource.as_ref()).map(|own| own.name.as_str());
+            format!("failed to get {} container metric value: ", name.unwrap_or_default())
+        }
+        Some("Object") => "failed to get object metric value: ".to_owned(),
+        Some("Pods") => "failed to get pods metric value: ".to_owned(),
+        Some("External") => {
+            let name = metric.and_then(|metric| metric.external.as_ref()).map(|own| own.metric.name.as_str());
+            format!("failed to get {} external metric value: ", name.unwrap_or_default())
+        }
+        _ => String::new(),
     }
 }
 
@@ -205,12 +232,18 @@ impl Controller {
             Err(kube::Error::Api(status)) => Target::Unreadable(status.message.clone()),
             Err(error) => return Err(error).attempt(|| format!("read the scale of {name}")),
         };
-        if let Some(replicas) = rescale(&own, &target) {
+        if let Some((replicas, why)) = rescale(&own, &target) {
             let body = Patch::Merge(json!({"spec": {"replicas": replicas}}));
             let scaled = api.patch_scale(&name, &patch(), &body).await;
+            if let Some(error) = scaled.as_ref().err().map(said) {
+                let note = format!("New size: {replicas}; reason: {why}; error: {error}");
+                self.tell(&own, EventType::Warning, "FailedRescale", note).await;
+            }
             scaled.attempt(|| format!("scale {name} to {replicas}"))?;
-            let note = format!("New size: {replicas}; reason: the target is out of its bounds");
-            self.events.publish(&own.object_ref(&()), EventType::Normal, "SuccessfulRescale", note).await;
+            let note = format!("New size: {replicas}; reason: {why}");
+            self.tell(&own, EventType::Normal, "SuccessfulRescale", note).await;
+        } else {
+            self.tell_trouble(&own, &target).await;
         }
         let status = Some(status(&own, &target, clock::now()));
         let all = Api::namespaced(self.client.clone(), &key.namespace);
@@ -218,6 +251,27 @@ impl Controller {
         write_status(&all, &self.caches.autoscalers, &own, updated).await?;
         self.queue.add_after(key, PERIOD);
         Ok(())
+    }
+
+    async fn tell_trouble(&self, own: &HorizontalPodAutoscaler, target: &Target) {
+        match target {
+            Target::Unreadable(why) => self.tell(own, EventType::Warning, "FailedGetScale", why.clone()).await,
+            Target::Scale { wanted: 0 } if own.spec.min_replicas != Some(0) => {}
+            Target::Scale { .. } => {
+                let (reason, why) = unmeasured(own);
+                self.tell(own, EventType::Warning, reason, why.clone()).await;
+                let count = own.spec.metrics.as_deref().unwrap_or_default().len();
+                let note = format!(
+                    "invalid metrics ({count} invalid out of {count}), first error is: {}{why}",
+                    first_error(own)
+                );
+                self.tell(own, EventType::Warning, "FailedComputeMetricsReplicas", note).await;
+            }
+        }
+    }
+
+    async fn tell(&self, own: &HorizontalPodAutoscaler, kind: EventType, reason: &str, note: String) {
+        self.events.publish(&own.object_ref(&()), kind, reason, note).await;
     }
 
     fn targets(&self, own: &HorizontalPodAutoscaler) -> Api<DynamicObject> {
@@ -230,10 +284,7 @@ impl Controller {
 }
 
 fn seen(scale: &Scale) -> Target {
-    Target::Scale {
-        wanted: scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0),
-        present: scale.status.as_ref().map_or(0, |status| status.replicas),
-    }
+    Target::Scale { wanted: scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -251,26 +302,41 @@ mod tests {
 
     #[test]
     fn what_cannot_be_measured_is_said() {
-        let found = status(&autoscaler(1, 3), &Target::Scale { wanted: 2, present: 2 }, Timestamp::UNIX_EPOCH);
+        let found = status(&autoscaler(1, 3), &Target::Scale { wanted: 2 }, Timestamp::UNIX_EPOCH);
         let conditions = found.conditions.unwrap();
         assert_eq!(conditions[0].reason.as_deref(), Some("SucceededGetScale"));
         assert_eq!(
             (conditions[1].status.as_str(), conditions[1].reason.as_deref()),
             ("False", Some("FailedGetResourceMetric"))
         );
-        assert_eq!(found.desired_replicas, 2);
+        assert_eq!(
+            conditions[1].message.as_deref(),
+            Some(
+                "the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)"
+            )
+        );
+        assert_eq!((found.current_replicas, found.desired_replicas), (Some(2), 0));
+    }
+
+    #[test]
+    fn a_target_out_of_its_bounds_is_brought_back() {
+        let found = status(&autoscaler(1, 3), &Target::Scale { wanted: 5 }, Timestamp::UNIX_EPOCH);
+        let conditions = found.conditions.unwrap();
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0].reason.as_deref(), Some("SucceededRescale"));
+        assert_eq!((found.current_replicas, found.desired_replicas), (Some(5), 3));
     }
 
     #[test]
     fn a_target_that_is_switched_off_stays_off() {
-        assert_eq!(rescale(&autoscaler(1, 3), &Target::Scale { wanted: 0, present: 0 }), None);
+        assert_eq!(rescale(&autoscaler(1, 3), &Target::Scale { wanted: 0 }), None);
     }
 
     proptest! {
         #[test]
         fn a_target_is_kept_within_its_bounds(least in 1..5i32, more in 0..5i32, wanted in 1..20i32) {
             let own = autoscaler(least, least + more);
-            let next = rescale(&own, &Target::Scale { wanted, present: wanted }).unwrap_or(wanted);
+            let next = rescale(&own, &Target::Scale { wanted }).map_or(wanted, |(next, _)| next);
             prop_assert!((least..=least + more).contains(&next));
         }
     }

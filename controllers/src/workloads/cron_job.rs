@@ -22,7 +22,10 @@ use tokio_util::sync::CancellationToken;
 use super::{job, pod_control::Owner};
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, post, revision, work, write_status},
+    runtime::{
+        Attempt, EventSink, Key, Queue, RequestError, is_namespace_terminating, post, revision, said, work,
+        write_status,
+    },
 };
 
 const WORKERS: usize = 2;
@@ -42,15 +45,36 @@ pub struct Plan {
     pub delete: Vec<(String, String)>,
     /// When the next time comes.
     pub next: Option<Timestamp>,
-    /// What went wrong, as an event: reason and note.
-    pub trouble: Option<(&'static str, String)>,
+    /// What is told of it, as events: kind, reason and note.
+    pub told: Vec<Told>,
+}
+
+/// An event: whether it is a warning, its reason and its note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whether something is wrong.
+    pub warns: bool,
+    /// Its reason.
+    pub reason: &'static str,
+    /// Its note.
+    pub note: String,
+}
+
+impl Told {
+    fn warning(reason: &'static str, note: String) -> Self {
+        Self { warns: true, reason, note }
+    }
+
+    fn normal(reason: &'static str, note: String) -> Self {
+        Self { warns: false, reason, note }
+    }
 }
 
 /// What to do for `cron`, given the Jobs that are its own.
 #[must_use]
 pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
     let spec = &cron.spec;
-    let mut plan = Plan { status: observe(cron, jobs), ..Plan::default() };
+    let mut plan = Plan { status: observe(cron, jobs), told: seen(cron, jobs), ..Plan::default() };
     plan.delete = history(cron, jobs);
     if cron.metadata.deletion_timestamp.is_some() || spec.suspend == Some(true) {
         return plan;
@@ -59,15 +83,18 @@ pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
         None => TimeZone::UTC,
         Some(Ok(zone)) => zone,
         Some(Err(_)) if spec.time_zone.as_deref() == Some("UTC") => TimeZone::UTC,
-        Some(Err(error)) => {
-            plan.trouble = Some(("UnknownTimeZone", format!("invalid timeZone: {error}")));
+        Some(Err(_)) => {
+            let name = spec.time_zone.as_deref().unwrap_or_default();
+            let note = format!("invalid timeZone: {name:?}: unknown time zone {name}");
+            plan.told.push(Told::warning("UnknownTimeZone", note));
             return plan;
         }
     };
     let schedule = match Schedule::parse(&spec.schedule) {
         Ok(schedule) => schedule,
         Err(error) => {
-            plan.trouble = Some(("UnparseableSchedule", format!("unparseable schedule {:?}: {error}", spec.schedule)));
+            let note = format!("unparseable schedule: {:?} : {error}", spec.schedule);
+            plan.told.push(Told::warning("UnparseableSchedule", note));
             return plan;
         }
     };
@@ -75,20 +102,19 @@ pub fn plan(cron: &CronJob, jobs: &[Arc<Job>], now: Timestamp) -> Plan {
     let Some((due, missed)) = last_due(cron, &schedule, &zone, now) else { return plan };
     if missed > MANY_MISSED {
         let note = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
-        plan.trouble = Some(("TooManyMissedTimes", note.to_owned()));
+        plan.told.push(Told::warning("TooManyMissedTimes", note.to_owned()));
     }
     let late = spec.starting_deadline_seconds.is_some_and(|limit| now.as_second() - due.as_second() > limit);
     if late {
-        plan.trouble = Some(("MissSchedule", format!("Missed scheduled time to start a job: {due}")));
+        let time = due.strftime("%a, %d %b %Y %H:%M:%S +0000");
+        plan.told.push(Told::warning("MissSchedule", format!("Missed scheduled time to start a job: {time}")));
         return plan;
     }
     let running = jobs.iter().filter(|job| is_running(job));
     match spec.concurrency_policy.as_deref() {
         Some("Forbid") if running.clone().next().is_some() => {
-            plan.trouble = Some((
-                "JobAlreadyActive",
-                "Not starting job because prior execution is running and concurrency policy is Forbid".to_owned(),
-            ));
+            let note = "Not starting job because prior execution is running and concurrency policy is Forbid";
+            plan.told.push(Told::normal("JobAlreadyActive", note.to_owned()));
             return plan;
         }
         Some("Replace") => plan.delete.extend(running.map(identity)),
@@ -129,6 +155,35 @@ fn last_due(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp
         }
     }
     Some((found?, missed))
+}
+
+/// What is told of the Jobs: which of those that ran came to their end, or are gone, and which run that nobody knew of.
+fn seen(cron: &CronJob, jobs: &[Arc<Job>]) -> Vec<Told> {
+    let known: Vec<&ObjectReference> = cron.status.iter().flat_map(|status| status.active.iter().flatten()).collect();
+    let knows = |uid: Option<&String>| known.iter().any(|own| own.uid.as_ref() == uid);
+    let mut told = Vec::new();
+    for own in jobs {
+        let (uid, name) = (own.metadata.uid.as_ref(), own.name_any());
+        let ended = ["Complete", "Failed"]
+            .into_iter()
+            .find(|condition| own.status.as_ref().is_some_and(|status| job::is(status, condition)));
+        match (ended, knows(uid)) {
+            (Some(condition), true) => {
+                let note = format!("Saw completed job: {name}, condition: {condition}");
+                told.push(Told::normal("SawCompletedJob", note));
+            }
+            (None, false) => {
+                let note = format!("Saw a job that the controller did not create or forgot: {name}");
+                told.push(Told::warning("UnexpectedJob", note));
+            }
+            _ => {}
+        }
+    }
+    for gone in known.iter().filter(|own| !jobs.iter().any(|job| job.metadata.uid == own.uid)) {
+        let note = format!("Active job went missing: {}", gone.name.as_deref().unwrap_or_default());
+        told.push(Told::normal("MissingJob", note));
+    }
+    told
 }
 
 /// What runs, and when something last did well.
@@ -236,8 +291,9 @@ impl Controller {
             api.delete(name, &params).await.attempt_unless_gone(|| format!("delete Job {}/{name}", key.namespace))?;
             self.tell(&cron, EventType::Normal, "SuccessfulDelete", format!("Deleted job {name}")).await;
         }
-        if let Some((reason, note)) = plan.trouble.take() {
-            self.tell(&cron, EventType::Warning, reason, note).await;
+        for told in std::mem::take(&mut plan.told) {
+            let kind = if told.warns { EventType::Warning } else { EventType::Normal };
+            self.tell(&cron, kind, told.reason, told.note).await;
         }
         if let Some(due) = plan.make {
             self.make(&cron, &api, due, &mut plan.status).await?;
@@ -270,8 +326,12 @@ impl Controller {
                 self.caches.jobs.caught_up(revision(&made)).await;
             }
             Err(kube::Error::Api(error)) if error.code == 409 => {}
+            Err(error) if is_namespace_terminating(&error) => {
+                return Err(error).attempt(|| format!("create Job {name} of CronJob {}", cron.name_any()));
+            }
             Err(error) => {
-                self.tell(cron, EventType::Warning, "FailedCreate", format!("Error creating job: {error}")).await;
+                let note = format!("Error creating job: {}", said(&error));
+                self.tell(cron, EventType::Warning, "FailedCreate", note).await;
                 return Err(error).attempt(|| format!("create Job {name} of CronJob {}", cron.name_any()));
             }
         }
@@ -340,6 +400,35 @@ mod tests {
         let replaced = plan(&cron(json!({"concurrencyPolicy": "Replace"})), &running, now);
         assert!(replaced.make.is_some());
         assert_eq!(replaced.delete, [("a".to_owned(), "a".to_owned())]);
+    }
+
+    #[test]
+    fn what_became_of_jobs_is_told() {
+        let mut own = cron(json!({"suspend": true}));
+        let active = |name: &str| ObjectReference {
+            name: Some(name.to_owned()),
+            uid: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        let status = CronJobStatus { active: Some(vec![active("a"), active("gone")]), ..CronJobStatus::default() };
+        own.status = Some(status);
+        let told = plan(&own, &[job("a", Some("Complete")), job("new", None)], at("2026-01-01T01:00:02Z")).told;
+        let notes: Vec<&str> = told.iter().map(|told| told.note.as_str()).collect();
+        assert_eq!(
+            notes,
+            [
+                "Saw completed job: a, condition: Complete",
+                "Saw a job that the controller did not create or forgot: new",
+                "Active job went missing: gone",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_job_that_is_waited_for_is_told() {
+        let forbidding = cron(json!({"concurrencyPolicy": "Forbid"}));
+        let told = plan(&forbidding, &[job("a", None)], at("2026-01-01T01:00:02Z")).told;
+        assert_eq!(told.last().map(|told| (told.warns, told.reason)), Some((false, "JobAlreadyActive")));
     }
 
     #[test]

@@ -13,13 +13,14 @@ use k8s_openapi::{
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     },
     apimachinery::pkg::{
-        apis::meta::v1::{Condition, LabelSelector, Time},
+        apis::meta::v1::{Condition, LabelSelector, OwnerReference, Time},
         util::intstr::IntOrString,
     },
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::{Selector, SelectorExt},
+    runtime::events::EventType,
 };
 use martello_api::clock;
 use tokio::task::JoinSet;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{controller_of, pods, rollout};
 use crate::{
     Caches,
-    runtime::{Key, Queue, RequestError, work, write_status},
+    runtime::{EventSink, Key, Queue, RequestError, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -44,42 +45,96 @@ pub struct Scale {
     pub replicas: i32,
 }
 
+/// What is known of what scales a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scaled {
+    /// This does.
+    By(Scale),
+    /// It has no controller: it does not count.
+    Unmanaged,
+    /// Nothing that is known does, and why.
+    Unknown(String),
+}
+
 /// What one budget is about.
 pub struct Scene<'a> {
     /// It.
     pub budget: &'a PodDisruptionBudget,
     /// The pods that it selects.
     pub pods: &'a [Arc<Pod>],
-    /// Of each pod (by name) what scales it; none where nothing does.
-    pub scales: &'a BTreeMap<String, Option<Scale>>,
+    /// Of each pod (by name) what scales it.
+    pub scales: &'a BTreeMap<String, Scaled>,
     /// The time.
     pub now: Timestamp,
 }
 
 /// Why no count can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Unmanaged(String);
+struct Uncountable(String);
+
+/// What came of a look at a budget.
+#[derive(Debug)]
+pub struct Seen {
+    /// The status.
+    pub status: PodDisruptionBudgetStatus,
+    /// Seconds until it is to be looked at again.
+    pub again: Option<i64>,
+    /// What is told, as events: whether it is a warning, its reason and its note.
+    pub told: Vec<(bool, &'static str, String)>,
+}
 
 impl Scene<'_> {
-    /// The status, and when it is to be looked at again.
+    /// What the budget allows.
     #[must_use]
-    pub fn status(&self) -> (PodDisruptionBudgetStatus, Option<i64>) {
+    pub fn look(&self) -> Seen {
         let old = self.budget.status.clone().unwrap_or_default();
         let (disrupted, again) = self.disrupted(&old);
+        let mut told = Vec::new();
+        if self.pods.is_empty() {
+            told.push((false, "NoPods", "No matching pods found".to_owned()));
+        }
         match self.counts() {
-            Ok((expected, desired)) => {
+            Ok((expected, desired, unmanaged)) => {
+                if unmanaged {
+                    told.push((true, "UnmanagedPods", self.unmanaged_note()));
+                }
                 let current = self.healthy(&disrupted);
                 let status = self.allowed(old, disrupted, expected, desired, current);
-                (status, again)
+                Seen { status, again, told }
             }
-            Err(Unmanaged(why)) => {
+            Err(Uncountable(why)) => {
+                let note = format!("Failed to calculate the number of expected pods: {why}");
+                told.push((true, "CalculateExpectedPodCountFailed", note));
                 let mut status = old;
                 status.disruptions_allowed = Some(0);
-                status.observed_generation = self.budget.metadata.generation;
-                self.set(&mut status, "False", "SyncFailed", &why);
-                (status, again)
+                let generation = status.observed_generation;
+                self.set(&mut status, "False", "SyncFailed", &why, generation);
+                Seen { status, again, told }
             }
         }
+    }
+
+    fn unmanaged_note(&self) -> String {
+        let selector = self.budget.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
+        let labels: Vec<String> =
+            selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+        let expressions: Vec<String> = selector
+            .match_expressions
+            .iter()
+            .flatten()
+            .map(|one| {
+                let values = one.values.clone().unwrap_or_default().join(" ");
+                format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", one.key, one.operator)
+            })
+            .collect();
+        let shown = format!(
+            "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+            labels.concat(),
+            expressions.concat()
+        );
+        format!(
+            "Pods selected by this PodDisruptionBudget (selector: {shown}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+        )
     }
 
     fn allowed(
@@ -100,15 +155,23 @@ impl Scene<'_> {
             expected_pods: Some(expected),
             conditions: old.conditions,
         };
+        let generation = self.budget.metadata.generation;
         if allowed > 0 {
-            self.set(&mut status, "True", "SufficientPods", "");
+            self.set(&mut status, "True", "SufficientPods", "", generation);
         } else {
-            self.set(&mut status, "False", "InsufficientPods", "");
+            self.set(&mut status, "False", "InsufficientPods", "", generation);
         }
         status
     }
 
-    fn set(&self, status: &mut PodDisruptionBudgetStatus, truth: &str, reason: &str, message: &str) {
+    fn set(
+        &self,
+        status: &mut PodDisruptionBudgetStatus,
+        truth: &str,
+        reason: &str,
+        message: &str,
+        generation: Option<i64>,
+    ) {
         const TYPE: &str = "DisruptionAllowed";
         let all = status.conditions.get_or_insert_default();
         let old = all.iter().find(|own| own.type_ == TYPE && own.status == truth);
@@ -118,7 +181,7 @@ impl Scene<'_> {
             status: truth.to_owned(),
             reason: reason.to_owned(),
             message: message.to_owned(),
-            observed_generation: self.budget.metadata.generation,
+            observed_generation: generation,
             last_transition_time: since,
         };
         match all.iter_mut().find(|own| own.type_ == TYPE) {
@@ -152,41 +215,40 @@ impl Scene<'_> {
         i32::try_from(sound.count()).unwrap_or(i32::MAX)
     }
 
-    /// How many pods there should be, and how many of them healthy.
-    fn counts(&self) -> Result<(i32, i32), Unmanaged> {
+    /// How many pods there should be, how many of them healthy, and whether some are nobody's.
+    fn counts(&self) -> Result<(i32, i32, bool), Uncountable> {
         let spec = self.budget.spec.as_ref();
         let own = i32::try_from(self.pods.len()).unwrap_or(i32::MAX);
         if let Some(most) = spec.and_then(|spec| spec.max_unavailable.as_ref()) {
-            let expected = self.expected()?;
-            return Ok((expected, (expected - rollout::resolve(most, expected, true)).max(0)));
+            let (expected, unmanaged) = self.expected()?;
+            return Ok((expected, (expected - rollout::resolve(most, expected, true)).max(0), unmanaged));
         }
         match spec.and_then(|spec| spec.min_available.as_ref()) {
-            Some(IntOrString::Int(least)) => Ok((own, *least)),
+            Some(IntOrString::Int(least)) => Ok((own, *least, false)),
             Some(share) => {
-                let expected = self.expected()?;
-                Ok((expected, rollout::resolve(share, expected, true)))
+                let (expected, unmanaged) = self.expected()?;
+                Ok((expected, rollout::resolve(share, expected, true), unmanaged))
             }
-            None => Ok((0, 0)),
+            None => Ok((0, 0, false)),
         }
     }
 
-    /// The sum of what the pods' controllers are scaled to, each counted once.
-    fn expected(&self) -> Result<i32, Unmanaged> {
+    /// The sum of what the pods' controllers are scaled to, each counted once; and whether some pods have none.
+    fn expected(&self) -> Result<(i32, bool), Uncountable> {
         let mut seen = BTreeSet::new();
-        let mut expected = 0;
+        let (mut expected, mut unmanaged) = (0, false);
         for pod in self.pods {
-            let name = pod.name_any();
-            let Some(Some(scale)) = self.scales.get(&name) else {
-                let why = format!(
-                    "found no controllers for pod {name:?}: a budget in percent or of unavailable pods needs what scales its pods"
-                );
-                return Err(Unmanaged(why));
-            };
-            if seen.insert(scale.uid.clone()) {
-                expected += scale.replicas;
+            match self.scales.get(&pod.name_any()) {
+                Some(Scaled::By(scale)) => {
+                    if seen.insert(scale.uid.clone()) {
+                        expected += scale.replicas;
+                    }
+                }
+                Some(Scaled::Unknown(why)) => return Err(Uncountable(why.clone())),
+                Some(Scaled::Unmanaged) | None => unmanaged = true,
             }
         }
-        Ok(expected)
+        Ok((expected, unmanaged))
     }
 }
 
@@ -204,7 +266,8 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             }
         }
     });
-    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone() };
+    let events = EventSink::new(client, "controllermanager");
+    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
     work(tasks, "disruption", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
@@ -219,6 +282,7 @@ struct Controller {
     client: Client,
     caches: Arc<Caches>,
     queue: Queue<Key>,
+    events: EventSink,
 }
 
 impl Controller {
@@ -235,9 +299,13 @@ impl Controller {
             .into_iter()
             .filter(|pod| selector.as_ref().is_some_and(|selector| selector.matches(pod.labels())))
             .collect();
-        let scales = pods.iter().map(|pod| (pod.name_any(), self.scale(pod))).collect();
+        let scales = pods.iter().map(|pod| (pod.name_any(), self.scaled(pod))).collect();
         let scene = Scene { budget: &budget, pods: &pods, scales: &scales, now: clock::now() };
-        let (status, again) = scene.status();
+        let Seen { status, again, told } = scene.look();
+        for (warns, reason, note) in told {
+            let kind = if warns { EventType::Warning } else { EventType::Normal };
+            self.events.publish(&budget.object_ref(&()), kind, reason, note).await;
+        }
         let all = Api::namespaced(self.client.clone(), &key.namespace);
         let updated = PodDisruptionBudget { status: Some(status), ..PodDisruptionBudget::clone(&budget) };
         write_status(&all, &self.caches.budgets, &budget, updated).await?;
@@ -247,9 +315,20 @@ impl Controller {
         Ok(())
     }
 
+    fn scaled(&self, pod: &Pod) -> Scaled {
+        let Some(owner) = controller_of(pod) else { return Scaled::Unmanaged };
+        match self.scale(pod, owner) {
+            Some(scale) => Scaled::By(scale),
+            None => Scaled::Unknown(match owner.kind.as_str() {
+                "DaemonSet" => "daemonsets.apps does not implement the scale subresource".to_owned(),
+                "Job" => "jobs.batch does not implement the scale subresource".to_owned(),
+                _ => format!("found no controllers for pod {:?}", pod.name_any()),
+            }),
+        }
+    }
+
     /// What scales a pod: its controller, or the controller's.
-    fn scale(&self, pod: &Pod) -> Option<Scale> {
-        let owner = controller_of(pod)?;
+    fn scale(&self, pod: &Pod, owner: &OwnerReference) -> Option<Scale> {
         let key = Key::new(pod.namespace().unwrap_or_default(), &owner.name);
         let found = |uid: Option<String>, replicas: Option<i32>| {
             let scale = Scale { uid: uid?, replicas: replicas.unwrap_or(1) };
@@ -304,9 +383,9 @@ mod tests {
     }
 
     fn status(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], replicas: Option<i32>) -> PodDisruptionBudgetStatus {
-        let scale = replicas.map(|replicas| Scale { uid: "u".into(), replicas });
+        let scale = replicas.map_or(Scaled::Unmanaged, |replicas| Scaled::By(Scale { uid: "u".into(), replicas }));
         let scales = pods.iter().map(|pod| (pod.name_any(), scale.clone())).collect();
-        Scene { budget, pods, scales: &scales, now: Timestamp::from_second(1000).unwrap() }.status().0
+        Scene { budget, pods, scales: &scales, now: Timestamp::from_second(1000).unwrap() }.look().status
     }
 
     #[test]
@@ -323,9 +402,24 @@ mod tests {
             (found.expected_pods, found.desired_healthy, found.disruptions_allowed),
             (Some(4), Some(2), Some(1))
         );
+    }
+
+    #[test]
+    fn pods_of_nobody_do_not_count_in_a_share() {
         let found = status(&budget(json!({"maxUnavailable": 1})), &pods(3, 0), None);
-        assert_eq!(found.conditions.unwrap()[0].reason, "SyncFailed");
-        assert_eq!(found.disruptions_allowed, Some(0));
+        assert_eq!((found.expected_pods, found.disruptions_allowed), (Some(0), Some(0)));
+        assert_eq!(found.conditions.unwrap()[0].reason, "InsufficientPods");
+    }
+
+    #[test]
+    fn pods_whose_controller_has_no_scale_cannot_be_counted() {
+        let (budget, pods) = (budget(json!({"maxUnavailable": 1})), pods(1, 0));
+        let scales = BTreeMap::from([("p0".to_owned(), Scaled::Unknown("no".to_owned()))]);
+        let seen = Scene { budget: &budget, pods: &pods, scales: &scales, now: Timestamp::UNIX_EPOCH }.look();
+        let condition = &seen.status.conditions.unwrap()[0];
+        assert_eq!((condition.reason.as_str(), condition.message.as_str()), ("SyncFailed", "no"));
+        assert_eq!(seen.status.observed_generation, None);
+        assert_eq!(seen.told[0].1, "CalculateExpectedPodCountFailed");
     }
 
     #[test]

@@ -6,11 +6,15 @@ use k8s_openapi::{
     api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
-use kube::{Api, ResourceExt, api::DeleteParams, api::Patch};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch},
+    core::Selector,
+};
 use serde_json::{Value, json};
 
 use super::{controller_of, hash, pod_control::Owner};
-use crate::runtime::{Attempt, RequestError, patch, post, revision};
+use crate::runtime::{Attempt, Informer, RequestError, patch, post, revision};
 
 /// The label by which a pod carries the revision of its template.
 pub const REVISION_LABEL: &str = "controller-revision-hash";
@@ -69,6 +73,26 @@ pub fn beyond(all: &[Arc<ControllerRevision>], used: &[&str], limit: Option<i32>
     unused.sort_by_key(|revision| revision.revision);
     let excess = unused.len().saturating_sub(limit);
     unused.into_iter().take(excess).map(|revision| revision.name_any()).collect()
+}
+
+/// The revisions of `owner`: orphans that its selector selects become its own, as those of one that was made anew.
+pub async fn claim(
+    api: &Api<ControllerRevision>,
+    cache: &Informer<ControllerRevision>,
+    owner: &Owner,
+    owner_is_deleted: bool,
+    selector: &Selector,
+) -> Result<Vec<Arc<ControllerRevision>>, RequestError> {
+    let mut all = cache.controlled_by(&owner.reference.uid);
+    let orphans =
+        cache.in_namespace(&owner.namespace).into_iter().filter(|revision| controller_of(&**revision).is_none());
+    let orphans: Vec<_> = orphans.collect();
+    if !orphans.is_empty() {
+        let (adopted, last) = super::claim::claim(api, orphans, &owner.reference, owner_is_deleted, selector).await?;
+        cache.caught_up(last).await;
+        all.extend(adopted);
+    }
+    Ok(all)
 }
 
 /// A controller's way to revisions.
@@ -133,8 +157,7 @@ impl Revisions<'_> {
             match self.api.create(&post(), &made).await {
                 Err(kube::Error::Api(status)) if status.code == 409 && collisions < last => {
                     let present = self.api.get(&name).await.attempt(|| attempted(&name))?;
-                    let ours = controller_of(&present).is_some_and(|owner| owner.uid == self.owner.reference.uid);
-                    if ours && present.data.as_ref().is_some_and(|data| data.0 == *wanted) {
+                    if present.data.as_ref().is_some_and(|data| data.0 == *wanted) {
                         let written = revision(&present);
                         return Ok(Settled { update: Arc::new(present), collisions, written });
                     }

@@ -11,7 +11,7 @@ use kube::{
 };
 
 use super::{controller_reference, pod_metadata};
-use crate::runtime::{Attempt, EventSink, RequestError, post, revision};
+use crate::runtime::{Attempt, EventSink, RequestError, is_namespace_terminating, post, revision, said};
 
 /// Whose pods they are.
 #[derive(Clone, Debug)]
@@ -71,12 +71,16 @@ impl PodControl {
     pub async fn create(&self, owner: &Owner, pod: &Pod) -> Result<u64, RequestError> {
         match self.api(&owner.namespace).create(&post(), pod).await {
             Ok(pod) => {
-                let note = format!("Created pod: {}", pod.name_any());
+                let note = done(owner, Verb::Create, &pod.name_any());
                 self.tell(owner, EventType::Normal, "SuccessfulCreate", note).await;
                 Ok(revision(&pod))
             }
             Err(error) => {
-                self.tell(owner, EventType::Warning, "FailedCreate", format!("Error creating: {error}")).await;
+                let exists = matches!(&error, kube::Error::Api(status) if status.reason == "AlreadyExists");
+                if !is_namespace_terminating(&error) && !exists {
+                    let note = failed(owner, Verb::Create, &pod.name_any(), &said(&error));
+                    self.tell(owner, EventType::Warning, "FailedCreate", note).await;
+                }
                 Err(error).attempt(|| format!("create a pod of {}", owner.shown()))
             }
         }
@@ -87,13 +91,51 @@ impl PodControl {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let deleted = self.api(&owner.namespace).delete(name, &params).await;
+        let trouble = match &deleted {
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => Some(failed(owner, Verb::Delete, name, &said(error))),
+            Ok(_) => None,
+        };
+        if let Some(note) = trouble {
+            self.tell(owner, EventType::Warning, "FailedDelete", note).await;
+        }
         let deleted = deleted.attempt_unless_gone(|| format!("delete pod {}/{name}", owner.namespace))?;
-        self.tell(owner, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}")).await;
+        if deleted.is_some() {
+            let note = done(owner, Verb::Delete, name);
+            self.tell(owner, EventType::Normal, "SuccessfulDelete", note).await;
+        }
         Ok(deleted.and_then(|deleted| deleted.left()).map_or(0, |pod| revision(&pod)))
     }
 
     /// Tells something about the owner.
     pub async fn tell(&self, owner: &Owner, kind: EventType, reason: &str, note: String) {
         self.events.publish(&owner.object, kind, reason, note).await;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verb {
+    Create,
+    Delete,
+}
+
+/// What an event says of a pod that was made or deleted: StatefulSets have words of their own.
+fn done(owner: &Owner, verb: Verb, pod: &str) -> String {
+    let set = &owner.reference.name;
+    match (owner.reference.kind == "StatefulSet", verb) {
+        (true, Verb::Create) => format!("create Pod {pod} in StatefulSet {set} successful"),
+        (true, Verb::Delete) => format!("delete Pod {pod} in StatefulSet {set} successful"),
+        (false, Verb::Create) => format!("Created pod: {pod}"),
+        (false, Verb::Delete) => format!("Deleted pod: {pod}"),
+    }
+}
+
+fn failed(owner: &Owner, verb: Verb, pod: &str, why: &str) -> String {
+    let set = &owner.reference.name;
+    match (owner.reference.kind == "StatefulSet", verb) {
+        (true, Verb::Create) => format!("create Pod {pod} in StatefulSet {set} failed error: {why}"),
+        (true, Verb::Delete) => format!("delete Pod {pod} in StatefulSet {set} failed error: {why}"),
+        (false, Verb::Create) => format!("Error creating: {why}"),
+        (false, Verb::Delete) => format!("Error deleting: {why}"),
     }
 }

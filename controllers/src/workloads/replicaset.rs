@@ -95,22 +95,31 @@ pub fn status(
     }
 }
 
+/// What a pass failed at, and why.
+#[must_use]
+pub(super) fn failure(plan: &Plan, done: &Result<(), RequestError>) -> Option<(&'static str, String)> {
+    let error = done.as_ref().err()?;
+    Some((if plan.create > 0 { "FailedCreate" } else { "FailedDelete" }, error.said()))
+}
+
+/// A failure stays as it was first told, until nothing fails any more: telling each anew would bring the next.
 fn conditions(
     old: Vec<ReplicaSetCondition>,
     failure: Option<(&str, String)>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
-    let was = old.iter().find(|condition| condition.type_ == "ReplicaFailure").cloned();
-    let mut all: Vec<_> = old.into_iter().filter(|condition| condition.type_ != "ReplicaFailure").collect();
-    if let Some((reason, message)) = failure {
-        let since = was.and_then(|was| was.last_transition_time).unwrap_or(Time(now));
-        all.push(ReplicaSetCondition {
+    let failing = old.iter().any(|condition| condition.type_ == "ReplicaFailure");
+    let mut all = old;
+    match failure {
+        Some((reason, message)) if !failing => all.push(ReplicaSetCondition {
             type_: "ReplicaFailure".to_owned(),
             status: "True".to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message),
-            last_transition_time: Some(since),
-        });
+            last_transition_time: Some(Time(now)),
+        }),
+        Some(_) => {}
+        None => all.retain(|condition| condition.type_ != "ReplicaFailure"),
     }
     (!all.is_empty()).then_some(all)
 }
@@ -168,12 +177,7 @@ impl Controller {
         let plan = plan(&set, &owned, now);
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         let done = execute(&self.pods, &owner, &template, &plan, &mut last).await;
-        let failure = done
-            .as_ref()
-            .err()
-            .filter(|_| plan.create > 0)
-            .map(|error| ("FailedCreate", crate::runtime::describe(error)));
-        let status = Some(status(&set, &owned, failure, now));
+        let status = Some(status(&set, &owned, failure(&plan, &done), now));
         let all = Api::namespaced(self.client.clone(), &key.namespace);
         write_status(&all, &self.caches.replica_sets, &set, ReplicaSet { status, ..ReplicaSet::clone(&set) }).await?;
         self.caches.pods.caught_up(last).await;

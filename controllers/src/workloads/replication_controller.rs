@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Key, Queue, RequestError, describe, work, write_status},
+    runtime::{Key, Queue, RequestError, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -59,7 +59,7 @@ impl Controller {
         let plan = replicaset::plan(&set, &owned, now);
         let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
         let done = replicaset::execute(&self.pods, &owner, &template, &plan, &mut last).await;
-        let failure = done.as_ref().err().filter(|_| plan.create > 0).map(|error| ("FailedCreate", describe(error)));
+        let failure = replicaset::failure(&plan, &done);
         let status = Some(of_set(replicaset::status(&set, &owned, failure, now)));
         let all = Api::namespaced(self.client.clone(), &key.namespace);
         let updated = ReplicationController { status, ..ReplicationController::clone(&own) };

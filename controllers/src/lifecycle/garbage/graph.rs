@@ -1,6 +1,9 @@
 //! Who owns whom: the pure part of garbage collection.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -17,11 +20,28 @@ pub type Uid = String;
 pub struct Object {
     /// Index of its resource in the collector's list.
     pub resource: usize,
+    /// Group and kind.
+    pub kind: [Arc<str>; 2],
     /// Its metadata.
     pub metadata: ObjectMeta,
 }
 
 impl Object {
+    /// Whether a reference of `dependent` that bears this object's uid also names it. What does not may be a mistake: it
+    /// is asked for as it is written.
+    fn is_named(&self, owner: &OwnerReference, dependent: &Self) -> bool {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        *self.kind[0] == *group
+            && *self.kind[1] == *owner.kind
+            && self.metadata.name.as_ref() == Some(&owner.name)
+            && self.is_within_reach(dependent)
+    }
+
+    /// Whether it is of the cluster or of the dependent's namespace.
+    fn is_within_reach(&self, dependent: &Self) -> bool {
+        self.metadata.namespace.is_none() || self.metadata.namespace == dependent.metadata.namespace
+    }
+
     fn owners(&self) -> &[OwnerReference] {
         self.metadata.owner_references.as_deref().unwrap_or_default()
     }
@@ -132,11 +152,22 @@ impl Graph {
         }
     }
 
-    /// Owners of `uid` that the graph does not hold: whether they exist must be asked.
+    /// Owners of `uid` that the graph does not hold as they are named: whether they exist must be asked.
     #[must_use]
     pub fn unknown_owners(&self, uid: &str) -> Vec<OwnerReference> {
         let Some(object) = self.objects.get(uid) else { return Vec::new() };
-        object.owners().iter().filter(|owner| !self.objects.contains_key(&owner.uid)).cloned().collect()
+        let known =
+            |owner: &&OwnerReference| self.objects.get(&owner.uid).is_some_and(|own| own.is_named(owner, object));
+        object.owners().iter().filter(|owner| !known(owner)).cloned().collect()
+    }
+
+    /// Owners of `uid` that are in another namespace, where they own nothing of this one.
+    #[must_use]
+    pub fn out_of_reach(&self, uid: &str) -> Vec<OwnerReference> {
+        let Some(object) = self.objects.get(uid) else { return Vec::new() };
+        let reached =
+            |owner: &&OwnerReference| self.objects.get(&owner.uid).is_none_or(|own| own.is_within_reach(object));
+        object.owners().iter().filter(|owner| !reached(owner)).cloned().collect()
     }
 
     /// What to do with `uid`, given which of its owners were asked for and exist.
@@ -151,7 +182,7 @@ impl Graph {
         }
         let (mut solid, mut dangling, mut waiting) = (0, Vec::new(), Vec::new());
         for owner in object.owners() {
-            match self.objects.get(&owner.uid) {
+            match self.objects.get(&owner.uid).filter(|present| present.is_named(owner, object)) {
                 Some(present) if present.waits_for_dependents() => waiting.push(owner.uid.clone()),
                 Some(_) => solid += 1,
                 None if existing.contains(&owner.uid) => solid += 1,
@@ -204,6 +235,7 @@ mod tests {
 
     use super::*;
 
+    /// Objects are named by the uids that they are observed with.
     fn object(owners: &[&str], finalizers: &[&str], deleting: bool) -> Object {
         let owners: Vec<_> = owners
             .iter()
@@ -213,7 +245,14 @@ mod tests {
         if deleting {
             metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
-        Object { resource: 0, metadata: serde_json::from_value(metadata).unwrap() }
+        Object { resource: 0, kind: ["".into(), "X".into()], metadata: serde_json::from_value(metadata).unwrap() }
+    }
+
+    impl Graph {
+        fn takes(&mut self, name: &str, mut object: Object) -> Vec<Uid> {
+            object.metadata.name = Some(name.to_owned());
+            self.observe(name, object)
+        }
     }
 
     fn none() -> HashSet<Uid> {
@@ -223,8 +262,8 @@ mod tests {
     #[test]
     fn a_dependent_goes_when_its_last_owner_is_gone() {
         let mut graph = Graph::default();
-        graph.observe("owner", object(&[], &[], false));
-        graph.observe("dep", object(&["owner"], &[], false));
+        graph.takes("owner", object(&[], &[], false));
+        graph.takes("dep", object(&["owner"], &[], false));
         assert_eq!(graph.plan("dep", &none()), Action::Keep);
         assert_eq!(graph.forget("owner"), ["dep"]);
         assert_eq!(graph.plan("dep", &none()), Action::Delete("Background"));
@@ -234,16 +273,16 @@ mod tests {
     #[test]
     fn with_another_living_owner_only_the_reference_goes() {
         let mut graph = Graph::default();
-        graph.observe("living", object(&[], &[], false));
-        graph.observe("dep", object(&["living", "dead"], &[], false));
+        graph.takes("living", object(&[], &[], false));
+        graph.takes("dep", object(&["living", "dead"], &[], false));
         assert_eq!(graph.plan("dep", &none()), Action::Drop(vec!["dead".into()]));
     }
 
     #[test]
     fn a_foreground_owner_waits_for_blocking_dependents() {
         let mut graph = Graph::default();
-        graph.observe("owner", object(&[], &[FOREGROUND], true));
-        graph.observe("dep", object(&["owner"], &[], false));
+        graph.takes("owner", object(&[], &[FOREGROUND], true));
+        graph.takes("dep", object(&["owner"], &[], false));
         assert_eq!(graph.plan("owner", &none()), Action::Await(vec!["dep".into()]));
         assert_eq!(graph.plan("dep", &none()), Action::Delete("Background"));
         assert_eq!(graph.forget("dep"), ["owner"]);
@@ -253,22 +292,22 @@ mod tests {
     #[test]
     fn foreground_deletion_goes_down_the_tree() {
         let mut graph = Graph::default();
-        graph.observe("a", object(&[], &[FOREGROUND], true));
-        graph.observe("b", object(&["a"], &[], false));
-        graph.observe("c", object(&["b"], &[], false));
+        graph.takes("a", object(&[], &[FOREGROUND], true));
+        graph.takes("b", object(&["a"], &[], false));
+        graph.takes("c", object(&["b"], &[], false));
         assert_eq!(graph.plan("b", &none()), Action::Delete("Foreground"));
     }
 
     #[test]
     fn owners_in_a_circle_do_not_wait_for_each_other() {
         let mut graph = Graph::default();
-        graph.observe("a", object(&["c"], &[FOREGROUND], true));
-        graph.observe("b", object(&["a"], &[FOREGROUND], true));
-        graph.observe("c", object(&["b"], &[], false));
+        graph.takes("a", object(&["c"], &[FOREGROUND], true));
+        graph.takes("b", object(&["a"], &[FOREGROUND], true));
+        graph.takes("c", object(&["b"], &[], false));
         assert_eq!(graph.plan("c", &none()), Action::Unblock);
         let mut unblocked = object(&["b"], &[], false);
         unblocked.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.block_owner_deletion = None);
-        graph.observe("c", unblocked);
+        graph.takes("c", unblocked);
         assert_eq!(graph.plan("c", &none()), Action::Delete("Foreground"));
         assert_eq!(graph.plan("b", &none()), Action::Finalize(FOREGROUND));
     }
@@ -276,8 +315,29 @@ mod tests {
     #[test]
     fn an_orphaning_owner_lets_its_dependents_go() {
         let mut graph = Graph::default();
-        graph.observe("owner", object(&[], &[ORPHAN], true));
-        graph.observe("dep", object(&["owner"], &[], false));
+        graph.takes("owner", object(&[], &[ORPHAN], true));
+        graph.takes("dep", object(&["owner"], &[], false));
         assert_eq!(graph.plan("owner", &none()), Action::Orphan(vec!["dep".into()]));
+    }
+
+    #[test]
+    fn an_owner_of_another_namespace_or_name_has_to_be_asked_for() {
+        let mut graph = Graph::default();
+        let within = |namespace: &str, owners: &[&str]| {
+            let mut object = object(owners, &[], false);
+            object.metadata.namespace = Some(namespace.to_owned());
+            object
+        };
+        graph.takes("owner", within("a", &[]));
+        graph.takes("near", within("a", &["owner"]));
+        graph.takes("far", within("b", &["owner"]));
+        assert_eq!((graph.unknown_owners("near").len(), graph.out_of_reach("near").len()), (0, 0));
+        assert_eq!((graph.unknown_owners("far").len(), graph.out_of_reach("far").len()), (1, 1));
+        assert_eq!(graph.plan("near", &none()), Action::Keep);
+        assert_eq!(graph.plan("far", &none()), Action::Delete("Background"));
+        let mut misnamed = within("a", &["owner"]);
+        misnamed.metadata.owner_references.iter_mut().flatten().for_each(|owner| owner.name = "other".to_owned());
+        graph.takes("misnamed", misnamed);
+        assert_eq!((graph.unknown_owners("misnamed").len(), graph.out_of_reach("misnamed").len()), (1, 0));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt;
 use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::ObjectReference, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
@@ -19,6 +19,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
+        events::EventType,
         watcher::{self, Event, watcher},
     },
 };
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::graph::{Action, Graph, ORPHAN, Object, Uid};
 use super::{Deletable, deletable};
-use crate::runtime::{Attempt, Chain, Queue, RequestError, patch, work};
+use crate::runtime::{Attempt, Chain, EventSink, Queue, RequestError, patch, work};
 
 const WORKERS: usize = 4;
 /// Delay before resources are discovered again after a failure.
@@ -54,6 +55,7 @@ pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut J
 async fn collect(client: Client, shutdown: CancellationToken) {
     let collector = Collector {
         client: client.clone(),
+        events: EventSink::new(&client, "garbage-collector-controller"),
         resources: Arc::default(),
         graph: Arc::default(),
         queue: Queue::new(),
@@ -94,6 +96,8 @@ async fn collect(client: Client, shutdown: CancellationToken) {
 /// A resource that is followed.
 struct Followed {
     kind: Deletable,
+    /// Its group and kind, as objects bear them.
+    names: [Arc<str>; 2],
     /// Cancelled when the resource is no longer served.
     end: CancellationToken,
 }
@@ -101,6 +105,7 @@ struct Followed {
 #[derive(Clone)]
 struct Collector {
     client: Client,
+    events: EventSink,
     /// Those that are followed, and those that were: objects know theirs by its place.
     resources: Arc<RwLock<Vec<Arc<Followed>>>>,
     graph: Arc<Mutex<Graph>>,
@@ -133,7 +138,8 @@ impl Collector {
             if live.iter().any(|one| one.kind.resource == kind.resource) {
                 continue;
             }
-            let followed = Arc::new(Followed { kind, end: shutdown.child_token() });
+            let names = [kind.resource.group.as_str().into(), kind.resource.kind.as_str().into()];
+            let followed = Arc::new(Followed { kind, names, end: shutdown.child_token() });
             let index = {
                 let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
                 resources.push(followed);
@@ -203,7 +209,8 @@ impl Collector {
         metadata.managed_fields = None;
         metadata.annotations = None;
         metadata.labels = None;
-        let look = self.graph().observe(&uid, Object { resource, metadata });
+        let Some(followed) = self.resource(resource) else { return };
+        let look = self.graph().observe(&uid, Object { resource, kind: followed.names.clone(), metadata });
         look.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
@@ -218,7 +225,13 @@ impl Collector {
             return Ok(());
         }
         let Some(object) = self.graph().get(uid).cloned() else { return Ok(()) };
-        let unknown = self.graph().unknown_owners(uid);
+        let (unknown, out_of_reach) = {
+            let graph = self.graph();
+            (graph.unknown_owners(uid), graph.out_of_reach(uid))
+        };
+        for owner in out_of_reach {
+            self.tell_out_of_reach(&object, &owner).await;
+        }
         let existing = if object.metadata.deletion_timestamp.is_none() {
             self.existing(&object, unknown).await?
         } else {
@@ -243,6 +256,24 @@ impl Collector {
                 self.finalize(&object, ORPHAN).await
             }
         }
+    }
+
+    async fn tell_out_of_reach(&self, object: &Object, owner: &OwnerReference) {
+        let Some(followed) = self.resource(object.resource) else { return };
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let note = format!(
+            "ownerRef [{}/{}, namespace: {namespace}, name: {}, uid: {}] does not exist in namespace {namespace:?}",
+            owner.api_version, owner.kind, owner.name, owner.uid
+        );
+        let dependent = ObjectReference {
+            api_version: Some(followed.kind.resource.api_version.clone()),
+            kind: Some(followed.kind.resource.kind.clone()),
+            namespace: object.metadata.namespace.clone(),
+            name: object.metadata.name.clone(),
+            uid: object.metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        self.events.publish(&dependent, EventType::Warning, "OwnerRefInvalidNamespace", note).await;
     }
 
     /// Which of the owners that the graph does not hold exist all the same. An owner of a kind that is not served

@@ -3,13 +3,18 @@
 mod node;
 mod plan;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet},
     core::v1::{Node, Pod},
 };
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt, runtime::events::EventType};
 use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +25,7 @@ use super::{
     claim::claim,
     history::{self, REVISION_LABEL, Revisions},
     pod_control::{Owner, PodControl},
-    selector,
+    pods, selector,
 };
 use crate::{
     Caches,
@@ -28,6 +33,9 @@ use crate::{
 };
 
 const WORKERS: usize = 2;
+/// How long a pod that failed is left before the next is tried, doubling with each one that fails; as upstream.
+const FAILED_WAIT: SignedDuration = SignedDuration::from_secs(1);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(15 * 60);
 /// The label that clients of old look at.
 const TEMPLATE_GENERATION: &str = "pod-template-generation";
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
@@ -43,7 +51,13 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
         }
     });
     let pods = PodControl::new(client, "daemonset-controller");
-    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), pods };
+    let controller = Controller {
+        client: client.clone(),
+        caches: Arc::clone(caches),
+        queue: queue.clone(),
+        pods,
+        failures: Failures::default(),
+    };
     work(tasks, "daemonset", &queue, WORKERS, shutdown, controller, Controller::reconcile);
 }
 
@@ -63,6 +77,36 @@ struct Controller {
     caches: Arc<Caches>,
     queue: Queue<Key>,
     pods: PodControl,
+    failures: Failures,
+}
+
+/// Sets (by uid) and nodes whose pods fail.
+#[derive(Clone, Default)]
+struct Failures(Arc<Mutex<HashMap<(String, String), Failed>>>);
+
+/// How long the next pod that fails is left, and since when.
+type Failed = (SignedDuration, Timestamp);
+
+impl Failures {
+    /// How long a pod that failed is to be left yet; none where it may go now.
+    fn wait(&self, set: &str, node: &str, now: Timestamp) -> Option<SignedDuration> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (_, since)| now.duration_since(*since) <= LONGEST_WAIT * 2);
+        let known = all.entry((set.to_owned(), node.to_owned()));
+        let mut wait = None;
+        known
+            .and_modify(|(delay, since)| {
+                let passed = now.duration_since(*since);
+                if passed < *delay {
+                    wait = Some(*delay - passed);
+                } else {
+                    *delay = (*delay * 2).min(LONGEST_WAIT);
+                    *since = now;
+                }
+            })
+            .or_insert((FAILED_WAIT, now));
+        wait
+    }
 }
 
 impl Controller {
@@ -79,8 +123,8 @@ impl Controller {
         let candidates = self.caches.pods.in_namespace(&key.namespace);
         let (owned, mut last) =
             claim(&self.pods.api(&key.namespace), candidates, &owner.reference, deleted, &selects).await?;
-        let all = self.caches.revisions.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
+        let all = history::claim(&api, &self.caches.revisions, &owner, deleted, &selects).await?;
         let annotations = set.metadata.annotations.clone().unwrap_or_default();
         let revisions = Revisions { api: &api, owner: &owner, label: REVISION_LABEL, annotations };
         let before = set.status.as_ref().and_then(|status| status.collision_count);
@@ -89,7 +133,8 @@ impl Controller {
         let hash = settled.update.labels().get(REVISION_LABEL).cloned().unwrap_or_default();
         let nodes = self.caches.nodes.all();
         let scene = Scene::new(&set, &nodes, &owned, &hash, clock::now());
-        let plan = scene.plan();
+        let mut plan = scene.plan();
+        self.look_at_ended(&set, &owner, &nodes, &owned, &mut plan).await;
         let done = self.execute(&set, &owner, &plan, &hash, &mut last).await;
         let collisions = before.or((settled.collisions > 0).then_some(0)).map(|_| settled.collisions);
         let all_sets = Api::namespaced(self.client.clone(), &key.namespace);
@@ -109,6 +154,39 @@ impl Controller {
             self.queue.add_after(key, Duration::from_secs(seconds));
         }
         done
+    }
+
+    /// Tells of pods that ended, which are to go; those that failed only after a while.
+    async fn look_at_ended(
+        &self,
+        set: &DaemonSet,
+        owner: &Owner,
+        nodes: &[Arc<Node>],
+        owned: &[Arc<Pod>],
+        plan: &mut Plan,
+    ) {
+        let now = clock::now();
+        let (set_uid, mut kept) = (set.uid().unwrap_or_default(), Vec::new());
+        for pod in owned.iter().filter(|pod| pods::is_finished(pod)) {
+            let uid = pod.uid().unwrap_or_default();
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+            let is_doomed = plan.delete.iter().any(|(_, doomed)| *doomed == uid);
+            if !is_doomed || !nodes.iter().any(|present| present.name_any() == node) {
+                continue;
+            }
+            let whom = format!("daemon pod {}/{} on node {node}, will try to", owner.namespace, pod.name_any());
+            if pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded") {
+                let note = format!("Found succeeded {whom} delete it");
+                self.pods.tell(owner, EventType::Normal, "SucceededDaemonPod", note).await;
+            } else if let Some(wait) = self.failures.wait(&set_uid, node, now) {
+                self.queue.add_after(Key::of(set), Duration::try_from(wait).unwrap_or_default());
+                kept.push(uid);
+            } else {
+                let note = format!("Found failed {whom} kill it");
+                self.pods.tell(owner, EventType::Warning, "FailedDaemonPod", note).await;
+            }
+        }
+        plan.delete.retain(|(_, uid)| !kept.contains(uid));
     }
 
     async fn execute(
@@ -144,4 +222,23 @@ fn make(set: &DaemonSet, owner: &Owner, hash: &str, node: &str) -> Pod {
         pod.spec = Some(spec);
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_fail_again_and_again_are_left_longer_each_time() {
+        let failures = Failures::default();
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let left = |wait: Option<SignedDuration>| wait.map(|wait| wait.as_secs());
+        assert_eq!(left(failures.wait("d", "n", at(0))), None);
+        assert_eq!(left(failures.wait("d", "n", at(0))), Some(1));
+        assert_eq!(left(failures.wait("d", "n", at(1))), None);
+        assert_eq!(left(failures.wait("d", "n", at(2))), Some(1));
+        assert_eq!(left(failures.wait("d", "m", at(2))), None);
+        assert_eq!(left(failures.wait("d", "n", at(4000))), None);
+        assert_eq!(left(failures.wait("d", "n", at(4001))), None);
+    }
 }

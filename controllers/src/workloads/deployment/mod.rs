@@ -19,11 +19,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use plan::{Plan, Scale, plan};
+use progress::Step;
 
 use super::{claim::claim, controller_reference, rollout::REVISION, selector};
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, post, revision, work, write_status},
+    runtime::{
+        Attempt, EventSink, Key, Queue, RequestError, is_namespace_terminating, patch, post, revision, said, work,
+        write_status,
+    },
 };
 
 const WORKERS: usize = 4;
@@ -58,19 +62,31 @@ impl Controller {
         let (owned, claimed) = claim(&sets, candidates, &owner, deleted, &selects).await?;
         let now = clock::now();
         let plan = plan(&deployment, &owned, now);
-        let written = self.execute(&deployment, &sets, &plan).await?.max(claimed);
-        self.caches.replica_sets.caught_up(written).await;
-        self.write_deployment(&deployment, &plan, now).await?;
+        let mut step = Step { resized: plan.resized, ..Step::default() };
+        let executed = self.execute(&deployment, &sets, &plan, &mut step).await;
+        if let Ok(written) = &executed {
+            self.caches.replica_sets.caught_up((*written).max(claimed)).await;
+        }
+        if executed.is_ok() || step.failed.is_some() {
+            self.write_deployment(&deployment, &plan, &step, now).await?;
+        }
+        executed?;
         if let Some(seconds) = plan.look_again_after_seconds {
             self.queue.add_after(key, Duration::from_secs(seconds));
         }
         Ok(())
     }
 
-    async fn execute(&self, deployment: &Deployment, api: &Api<ReplicaSet>, plan: &Plan) -> Result<u64, RequestError> {
+    async fn execute(
+        &self,
+        deployment: &Deployment,
+        api: &Api<ReplicaSet>,
+        plan: &Plan,
+        step: &mut Step,
+    ) -> Result<u64, RequestError> {
         let mut last = 0;
         if let Some(set) = &plan.create {
-            last = last.max(self.create(deployment, api, set).await?);
+            last = last.max(self.create(deployment, api, set, step).await?);
         }
         for scale in &plan.scale {
             last = last.max(self.scale(deployment, api, scale).await?);
@@ -88,15 +104,18 @@ impl Controller {
         deployment: &Deployment,
         api: &Api<ReplicaSet>,
         set: &ReplicaSet,
+        step: &mut Step,
     ) -> Result<u64, RequestError> {
         let name = set.name_any();
-        let attempted = || format!("create ReplicaSet {name} of Deployment {}", deployment.name_any());
+        let what = format!("create ReplicaSet {name} of Deployment {}", deployment.name_any());
+        let attempted = || what.clone();
         match api.create(&post(), set).await {
             Ok(created) => {
                 let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
                 if replicas > 0 {
                     self.tell_scaled(deployment, &name, 0, replicas).await;
                 }
+                step.made = Some(name);
                 Ok(revision(&created))
             }
             Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
@@ -109,11 +128,12 @@ impl Controller {
                 self.count_collision(deployment).await?;
                 Ok(0)
             }
+            Err(error) if is_namespace_terminating(&error) => Err(error).attempt(attempted),
             Err(error) => {
-                let note = format!("Failed to create new replica set {name:?}: {error}");
-                self.events
-                    .publish(&deployment.object_ref(&()), EventType::Warning, "ReplicaSetCreateError", note)
-                    .await;
+                let note = format!("Failed to create new replica set {name:?}: {}", said(&error));
+                let object = deployment.object_ref(&());
+                self.events.publish(&object, EventType::Warning, "ReplicaSetCreateError", note.clone()).await;
+                step.failed = Some(note);
                 Err(error).attempt(attempted)
             }
         }
@@ -146,7 +166,13 @@ impl Controller {
         self.events.publish(&deployment.object_ref(&()), EventType::Normal, "ScalingReplicaSet", note).await;
     }
 
-    async fn write_deployment(&self, deployment: &Deployment, plan: &Plan, now: Timestamp) -> Result<(), RequestError> {
+    async fn write_deployment(
+        &self,
+        deployment: &Deployment,
+        plan: &Plan,
+        step: &Step,
+        now: Timestamp,
+    ) -> Result<(), RequestError> {
         let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let mut current = deployment.clone();
@@ -162,7 +188,7 @@ impl Controller {
         }
         // The sets are read anew: the status is to tell what the plan has led to, not what it started from.
         let owned = self.caches.replica_sets.controlled_by(deployment.metadata.uid.as_deref().unwrap_or_default());
-        let status = Some(progress::status(&current, &owned, now));
+        let status = Some(progress::status(&current, &owned, step, now));
         let updated = Deployment { status, ..current.clone() };
         self.write_status(&current, updated).await
     }

@@ -23,6 +23,8 @@ pub struct Plan {
     pub delete: Vec<(String, String)>,
     /// The Deployment's revision annotation.
     pub revision: Option<String>,
+    /// Whether the replicas are only shared out anew, since their number was changed.
+    pub resized: bool,
     /// When the progress deadline is to be looked at.
     pub look_again_after_seconds: Option<u64>,
 }
@@ -71,6 +73,7 @@ pub fn plan(deployment: &Deployment, sets: &[Arc<ReplicaSet>], now: Timestamp) -
         plan.revision = Some(number.to_string()).filter(|_| number > 0);
     }
     let resized = is_resized(bounds, new.iter().chain(&old));
+    plan.resized = resized;
     if new.is_none() && !paused && !resized {
         plan.create = first_step(deployment, bounds, &old, number);
     }

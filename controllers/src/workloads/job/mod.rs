@@ -95,7 +95,7 @@ impl Controller {
         if !write_status(&all, &self.caches.jobs, &job, updated).await? {
             return Ok(());
         }
-        self.tell_end(&owner, job.status.as_ref(), &plan.status).await;
+        self.tell_turns(&owner, job.status.as_ref(), &plan.status).await;
         let done = self.execute(&job, &owner, &plan, &mut last).await;
         self.caches.pods.caught_up(last).await;
         if let Some(seconds) = plan.look_again_after_seconds {
@@ -158,19 +158,25 @@ impl Controller {
         removed.attempt_unless_gone(|| format!("delete Job {namespace}/{name} after its time")).map(|_| ())
     }
 
-    async fn tell_end(&self, owner: &Owner, before: Option<&JobStatus>, after: &JobStatus) {
-        for (condition, kind, reason) in
-            [("Complete", EventType::Normal, "Completed"), ("Failed", EventType::Warning, "")]
-        {
-            if before.is_some_and(|before| is(before, condition)) || !is(after, condition) {
-                continue;
-            }
-            let own = after.conditions.iter().flatten().find(|own| own.type_ == condition);
-            let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-            let why = text(own.and_then(|own| own.reason.as_ref()));
-            let note = text(own.and_then(|own| own.message.as_ref()));
-            let (reason, note) =
-                if reason.is_empty() { (why, note) } else { (reason.to_owned(), "Job completed".to_owned()) };
+    async fn tell_turns(&self, owner: &Owner, before: Option<&JobStatus>, after: &JobStatus) {
+        let was = |condition: &str| before.is_some_and(|before| is(before, condition));
+        let of = |condition: &str| after.conditions.iter().flatten().find(|own| own.type_ == condition);
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let mut told: Vec<(EventType, String, String)> = Vec::new();
+        match (was("Suspended"), is(after, "Suspended")) {
+            (false, true) => told.push((EventType::Normal, "Suspended".to_owned(), "Job suspended".to_owned())),
+            (true, false) => told.push((EventType::Normal, "Resumed".to_owned(), "Job resumed".to_owned())),
+            _ => {}
+        }
+        if !was("Complete") && is(after, "Complete") {
+            told.push((EventType::Normal, "Completed".to_owned(), "Job completed".to_owned()));
+        }
+        if !was("Failed") && is(after, "Failed") {
+            let own = of("Failed");
+            let reason = text(own.and_then(|own| own.reason.as_ref()));
+            told.push((EventType::Warning, reason, text(own.and_then(|own| own.message.as_ref()))));
+        }
+        for (kind, reason, note) in told {
             self.pods.tell(owner, kind, &reason, note).await;
         }
     }

@@ -124,24 +124,26 @@ impl Pass<'_> {
             }
             _ => {}
         }
-        if suspended {
-            self.status.start_time = None;
-        } else if self.status.start_time.is_none() {
+        // A Job that is suspended keeps the time of its start until it goes on.
+        if !suspended && self.status.start_time.is_none() {
             self.status.start_time = Some(Time(self.now));
         }
     }
 
     fn set(&mut self, condition: &str, truth: &str, reason: &str, message: &str) {
-        let all = self.status.conditions.get_or_insert_default();
-        all.retain(|own| own.type_ != condition);
-        all.push(JobCondition {
+        let told = JobCondition {
             type_: condition.to_owned(),
             status: truth.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
             last_probe_time: Some(Time(self.now)),
             last_transition_time: Some(Time(self.now)),
-        });
+        };
+        let all = self.status.conditions.get_or_insert_default();
+        match all.iter_mut().find(|own| own.type_ == condition) {
+            Some(own) => *own = told,
+            None => all.push(told),
+        }
     }
 
     fn has_failed(&self, pod: &Pod) -> bool {
@@ -357,10 +359,11 @@ impl Pass<'_> {
             None if successes > 0 => active.len().min(parallelism),
             None => parallelism,
         };
-        if active.len() > wanted {
-            let mut surplus = active.to_vec();
-            surplus.sort_by(|a, b| pods::by_deletion_preference(a, b));
-            surplus.truncate(active.len() - wanted);
+        let (mut surplus, mut rest) = if self.indexed() { self.misplaced(active) } else { (vec![], active.to_vec()) };
+        let more = active.len().saturating_sub(wanted).saturating_sub(surplus.len());
+        rest.sort_by(|a, b| pods::by_deletion_preference(a, b));
+        surplus.extend(rest.into_iter().take(more));
+        if !surplus.is_empty() {
             plan.delete = names(&surplus);
             plan.delete_uncounted = true;
             return;
@@ -379,6 +382,20 @@ impl Pass<'_> {
         } else {
             vec![Wanted { index: None, failures: None }; missing]
         };
+    }
+
+    /// Pods whose index is none of the Job's, or another's too, and the rest.
+    fn misplaced(&self, active: &[Arc<Pod>]) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
+        let mut sorted = active.to_vec();
+        // The last one of an index stays.
+        sorted.sort_by(|a, b| pods::by_deletion_preference(b, a));
+        let completions = self.spec.completions.unwrap_or(0);
+        let mut seen = BTreeSet::new();
+        let is_misplaced = |pod: &Arc<Pod>| match pod::index(pod) {
+            Some(index) => !(0..completions).contains(&index) || !seen.insert(index),
+            None => true,
+        };
+        sorted.into_iter().partition(is_misplaced)
     }
 
     fn free_indexes(&self, active: &[Arc<Pod>]) -> Vec<i32> {

@@ -137,13 +137,28 @@ fn a_suspended_job_has_no_pods_and_starts_anew() {
     let mut world = World::new(json!({"completions": 2, "parallelism": 2}));
     world.step();
     assert_eq!(world.active().len(), 2);
+    let start = |world: &World| world.status().start_time.as_ref().map(|time| time.0);
     world.job.spec.as_mut().unwrap().suspend = Some(true);
+    world.second = 30;
     world.settle();
     assert!(world.active().is_empty() && is(world.status(), "Suspended"));
-    assert_eq!((world.status().start_time.clone(), world.status().failed), (None, None));
+    assert_eq!((start(&world), world.status().failed), (Some(at(0)), None));
     world.job.spec.as_mut().unwrap().suspend = Some(false);
     world.settle();
     assert!(!is(world.status(), "Suspended") && world.active().len() == 2);
+    assert_eq!(start(&world), Some(at(30)));
+}
+
+#[test]
+fn indexes_beyond_the_completions_go_first() {
+    let mut world = World::new(json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3}));
+    world.step();
+    assert_eq!(world.active().len(), 3);
+    let spec = world.job.spec.as_mut().unwrap();
+    (spec.completions, spec.parallelism) = (Some(1), Some(1));
+    world.settle();
+    let left: Vec<_> = world.pods.values().filter(|pod| pods::is_active(pod)).filter_map(pod::index).collect();
+    assert_eq!(left, [0]);
 }
 
 #[test]

@@ -25,10 +25,12 @@ use super::{
 };
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, patch, post, work, write_status},
+    runtime::{Attempt, Key, Queue, RequestError, is_namespace_terminating, patch, post, said, work, write_status},
 };
 
 const WORKERS: usize = 4;
+/// When a pod is tried again whose claim has yet to go.
+const CLAIM_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue = Queue::new();
@@ -71,8 +73,8 @@ impl Controller {
         let candidates = self.caches.pods.in_namespace(&key.namespace).into_iter().filter(of_name).collect();
         let (owned, mut last) =
             claim(&self.pods.api(&key.namespace), candidates, &owner.reference, deleted, &selects).await?;
-        let all = self.caches.revisions.controlled_by(set.metadata.uid.as_deref().unwrap_or_default());
         let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &key.namespace);
+        let all = history::claim(&api, &self.caches.revisions, &owner, deleted, &selects).await?;
         let annotations = set.metadata.annotations.clone().unwrap_or_default();
         let revisions = Revisions { api: &api, owner: &owner, label: HASH_LABEL, annotations };
         let collisions = set.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
@@ -103,15 +105,14 @@ impl Controller {
     }
 
     async fn execute(&self, pass: &Pass<'_>, plan: &Plan, last: &mut u64) -> Result<(), RequestError> {
-        for doomed in &plan.scale_down {
-            let pod = pass.owned.iter().find(|pod| pod.uid().as_deref() == Some(&doomed.uid));
-            self.settle_claims(pass, doomed.ordinal, pod.map(AsRef::as_ref), false).await?;
-        }
-        for doomed in plan.scale_down.iter().chain(&plan.replace) {
-            *last = (*last).max(self.pods.delete(&pass.owner, &doomed.name, &doomed.uid).await?);
+        for (ordinal, makes) in &plan.claims {
+            self.settle_claims(pass, *ordinal, *makes).await?;
         }
         for ordinal in &plan.create {
-            self.settle_claims(pass, *ordinal, None, true).await?;
+            if !self.settle_claims(pass, *ordinal, true).await? {
+                self.queue.add_after(Key::of(pass.set), CLAIM_WAIT);
+                break;
+            }
             let held_back = plan::is_held_back(pass.set, *ordinal);
             let [old, new] = &pass.templates;
             let (template, revision) =
@@ -119,42 +120,66 @@ impl Controller {
             let pod = pod::make(pass.set, &pass.owner, template, revision, *ordinal);
             *last = (*last).max(self.pods.create(&pass.owner, &pod).await?);
         }
+        for doomed in &plan.scale_down {
+            self.settle_claims(pass, doomed.ordinal, false).await?;
+        }
+        for doomed in plan.scale_down.iter().chain(&plan.replace) {
+            *last = (*last).max(self.pods.delete(&pass.owner, &doomed.name, &doomed.uid).await?);
+        }
         Ok(())
     }
 
-    /// Makes the claims of a pod that are missing, and has them owned as the set's policy says.
-    async fn settle_claims(
-        &self,
-        pass: &Pass<'_>,
-        ordinal: i32,
-        doomed: Option<&Pod>,
-        makes: bool,
-    ) -> Result<(), RequestError> {
+    /// Has the claims of a pod owned as the set's policy says, and those made that are missing where it `makes` them.
+    /// Answers whether the pod could be made now.
+    async fn settle_claims(&self, pass: &Pass<'_>, ordinal: i32, makes: bool) -> Result<bool, RequestError> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &pass.owner.namespace);
-        let wanted = pod::claim_owner(pass.set, &pass.owner, doomed);
+        let set = pass.set.name_any();
+        let pod = format!("{set}-{ordinal}");
+        let uid = pass.owned.iter().find(|own| own.name_any() == pod).and_then(|own| own.uid());
+        let scene = pod::ClaimScene::new(pass.set, &pass.owner, &pod, uid.as_deref(), ordinal);
         for mut claim in pod::claims(pass.set, ordinal) {
             let name = claim.name_any();
-            let attempted = || format!("settle the claim {name} of StatefulSet {}", pass.set.name_any());
+            let attempted = || format!("settle the claim {name} of StatefulSet {set}");
             match api.get_opt(&name).await.attempt(attempted)? {
+                Some(present) if uid.is_none() && scene.is_stale(&present) => return Ok(false),
+                Some(present) if makes && present.metadata.deletion_timestamp.is_some() => {
+                    self.tell_failure(pass, &pod, &format!("pvc {name} is being deleted")).await;
+                    return Ok(false);
+                }
                 Some(present) => {
-                    if let Some(owners) = pod::corrected_owners(&present, &pass.owner, wanted.as_ref()) {
+                    if let Some(owners) = scene.corrected(&present) {
                         let body = json!({"metadata": {"ownerReferences": owners,
                             "resourceVersion": present.metadata.resource_version}});
                         api.patch(&name, &patch(), &Patch::Merge(body)).await.attempt_unless_gone(attempted)?;
                     }
                 }
                 None if makes => {
-                    claim.metadata.owner_references = wanted.clone().map(|owner| vec![owner]);
-                    api.create(&post(), &claim).await.attempt(attempted)?;
-                    let note = format!(
-                        "create Claim {name} Pod {set}-{ordinal} in StatefulSet {set} success",
-                        set = pass.set.name_any()
-                    );
-                    self.pods.tell(&pass.owner, EventType::Normal, "SuccessfulCreate", note).await;
+                    claim.metadata.owner_references = scene.wanted().map(|owner| vec![owner]);
+                    let made = api.create(&post(), &claim).await;
+                    match &made {
+                        Ok(_) => {
+                            let note = format!("create Claim {name} Pod {pod} in StatefulSet {set} success");
+                            self.pods.tell(&pass.owner, EventType::Normal, "SuccessfulCreate", note).await;
+                        }
+                        Err(error) if is_namespace_terminating(error) => {}
+                        Err(error) => {
+                            let why = said(error);
+                            let note =
+                                format!("create Claim {name} for Pod {pod} in StatefulSet {set} failed error: {why}");
+                            self.pods.tell(&pass.owner, EventType::Warning, "FailedCreate", note).await;
+                            self.tell_failure(pass, &pod, &format!("failed to create PVC {name}: {why}")).await;
+                        }
+                    }
+                    made.attempt(attempted)?;
                 }
                 None => {}
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    async fn tell_failure(&self, pass: &Pass<'_>, pod: &str, why: &str) {
+        let note = format!("create Pod {pod} in StatefulSet {} failed error: {why}", pass.set.name_any());
+        self.pods.tell(&pass.owner, EventType::Warning, "FailedCreate", note).await;
     }
 }

@@ -3,16 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::{StatefulSet, StatefulSetStatus},
-        core::v1::Pod,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
+use k8s_openapi::api::{
+    apps::v1::{StatefulSet, StatefulSetStatus},
+    core::v1::Pod,
 };
 use kube::ResourceExt;
 
-use crate::workloads::{history::REVISION_LABEL, pods, rollout};
+use crate::workloads::{history::REVISION_LABEL, pods};
 
 /// Names of the revisions that pods are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +25,8 @@ pub struct Versions {
 pub struct Plan {
     /// Ordinals of the pods to make.
     pub create: Vec<i32>,
+    /// Ordinals of the pods whose claims are to be looked at, and whether those that are missing are made.
+    pub claims: Vec<(i32, bool)>,
     /// Pods to delete because there are too many: ordinal, name and uid.
     pub scale_down: Vec<Doomed>,
     /// Pods to delete so that they are made anew.
@@ -79,14 +78,6 @@ fn partition(set: &StatefulSet) -> i32 {
     strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition).unwrap_or(0)
 }
 
-fn max_unavailable(set: &StatefulSet) -> usize {
-    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-    let bound = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_unavailable.as_ref());
-    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let bound = rollout::resolve(bound.unwrap_or(&IntOrString::Int(1)), replicas, true);
-    usize::try_from(bound).unwrap_or(1).max(1)
-}
-
 struct View<'a> {
     pods: BTreeMap<i32, &'a Arc<Pod>>,
     min_ready: i32,
@@ -106,6 +97,10 @@ impl View<'_> {
 
     fn is_healthy(pod: &Pod) -> bool {
         Self::is_ready(pod) && pod.metadata.deletion_timestamp.is_none()
+    }
+
+    fn serves(&self, pod: &Pod) -> bool {
+        Self::is_healthy(pod) && self.is_available(pod)
     }
 
     fn doom(&self, ordinal: i32) -> Option<Doomed> {
@@ -142,6 +137,7 @@ pub fn plan(set: &StatefulSet, owned: &[Arc<Pod>], versions: &Versions, now: Tim
 
 /// Makes the pods that are missing. Whether nothing else may be done now.
 fn fill(set: &StatefulSet, view: &View<'_>, in_order: bool, plan: &mut Plan) -> bool {
+    let observed = set.status.as_ref().and_then(|status| status.observed_generation) == set.metadata.generation;
     for place in ordinals(set) {
         let Some(pod) = view.pods.get(&place) else {
             plan.create.push(place);
@@ -158,7 +154,11 @@ fn fill(set: &StatefulSet, view: &View<'_>, in_order: bool, plan: &mut Plan) -> 
                 return true;
             }
         }
-        if in_order && (!View::is_healthy(pod) || !view.is_available(pod)) {
+        let pending = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
+        if pending || !observed {
+            plan.claims.push((place, pending));
+        }
+        if in_order && !view.serves(pod) {
             plan.look_again_after_seconds = view.wait(pod);
             return true;
         }
@@ -169,7 +169,7 @@ fn fill(set: &StatefulSet, view: &View<'_>, in_order: bool, plan: &mut Plan) -> 
 /// Takes away pods that are too many, the highest first. Whether nothing else may be done now.
 fn shrink(set: &StatefulSet, view: &View<'_>, in_order: bool, plan: &mut Plan) -> bool {
     let wanted = ordinals(set);
-    let sick = view.pods.iter().find(|(_, pod)| !View::is_healthy(pod)).map(|(place, _)| *place);
+    let sick = view.pods.iter().find(|(_, pod)| !view.serves(pod)).map(|(place, _)| *place);
     for (place, pod) in view.pods.iter().rev().filter(|(place, _)| !wanted.contains(place)) {
         if pod.metadata.deletion_timestamp.is_some() {
             if in_order {
@@ -189,31 +189,18 @@ fn shrink(set: &StatefulSet, view: &View<'_>, in_order: bool, plan: &mut Plan) -
     false
 }
 
-/// Takes away pods of old templates, the highest first, as far as so many may be missing.
+/// Replaces the highest pod of an old template; what was made anew has to be available before the next one goes.
 fn update(set: &StatefulSet, view: &View<'_>, versions: &Versions, plan: &mut Plan) {
     let wanted = ordinals(set);
-    let missing = wanted
-        .clone()
-        .filter(|place| view.pods.get(place).is_none_or(|pod| !View::is_healthy(pod) || !view.is_available(pod)))
-        .count();
-    let bound = max_unavailable(set);
-    let mut left = bound.saturating_sub(missing);
     let from = wanted.start.saturating_add(partition(set));
     for place in (from..wanted.end).rev() {
         let Some(pod) = view.pods.get(&place) else { return };
-        let healthy = View::is_healthy(pod) && view.is_available(pod);
         let old = pod.labels().get(REVISION_LABEL) != Some(&versions.update);
         if old && pod.metadata.deletion_timestamp.is_none() {
-            // What is broken anyway is replaced first; nothing is lost by it.
-            if healthy && left == 0 {
-                return;
-            }
-            left -= usize::from(healthy);
             plan.replace.extend(view.doom(place));
-            if bound == 1 {
-                return;
-            }
-        } else if !healthy && bound == 1 {
+            return;
+        }
+        if !view.serves(pod) {
             return;
         }
     }

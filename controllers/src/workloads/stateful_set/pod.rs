@@ -74,52 +74,84 @@ pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeCla
         .collect()
 }
 
-/// Who owns the claims of a pod: nobody where they are retained, else what takes them along when it goes. `doomed` is
-/// the pod where it goes because the set shrinks.
-#[must_use]
-pub(super) fn claim_owner(set: &StatefulSet, owner: &Owner, doomed: Option<&Pod>) -> Option<OwnerReference> {
-    let policy = set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
-    let deletes = |when: Option<&String>| when.is_some_and(|when| when == "Delete");
-    let (on_delete, on_scale) = (
-        deletes(policy.and_then(|policy| policy.when_deleted.as_ref())),
-        deletes(policy.and_then(|policy| policy.when_scaled.as_ref())),
-    );
-    match doomed {
-        Some(pod) if on_scale => Some(OwnerReference {
-            api_version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
-            name: pod.name_any(),
-            uid: pod.uid().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: None,
-        }),
-        _ => on_delete.then(|| OwnerReference { block_owner_deletion: None, ..owner.reference.clone() }),
-    }
+/// Whose a pod's claims are to be.
+pub(super) struct ClaimScene<'a> {
+    set: &'a OwnerReference,
+    pod: &'a str,
+    /// None where the pod is yet to be made.
+    uid: Option<&'a str>,
+    in_range: bool,
+    /// Whether claims go with the set, and with pods that are too many.
+    with_set: bool,
+    with_pod: bool,
 }
 
-/// The owners that a claim should have; none where they are right already.
-#[must_use]
-pub(super) fn corrected_owners(
-    claim: &PersistentVolumeClaim,
-    set: &Owner,
-    wanted: Option<&OwnerReference>,
-) -> Option<Vec<OwnerReference>> {
-    let present = claim.owner_references();
-    let pod_prefix = format!("{}-", set.reference.name);
-    let ours = |owner: &OwnerReference| {
-        owner.uid == set.reference.uid || owner.kind == "Pod" && owner.name.starts_with(&pod_prefix)
-    };
-    let right = match wanted {
-        Some(wanted) => {
-            present.iter().filter(|owner| ours(owner)).all(|owner| owner.uid == wanted.uid)
-                && present.iter().any(|owner| owner.uid == wanted.uid)
+impl<'a> ClaimScene<'a> {
+    pub(super) fn new(set: &StatefulSet, owner: &'a Owner, pod: &'a str, uid: Option<&'a str>, ordinal: i32) -> Self {
+        let policy = set.spec.as_ref().and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+        let deletes = |when: Option<&String>| when.is_some_and(|when| when == "Delete");
+        Self {
+            set: &owner.reference,
+            pod,
+            uid,
+            in_range: super::plan::ordinals(set).contains(&ordinal),
+            with_set: deletes(policy.and_then(|policy| policy.when_deleted.as_ref())),
+            with_pod: deletes(policy.and_then(|policy| policy.when_scaled.as_ref())),
         }
-        None => !present.iter().any(ours),
-    };
-    if right {
-        return None;
     }
-    Some(present.iter().filter(|owner| !ours(owner)).cloned().chain(wanted.cloned()).collect())
+
+    fn names_set(&self, owner: &OwnerReference) -> bool {
+        (&owner.api_version, &owner.kind, &owner.name) == (&self.set.api_version, &self.set.kind, &self.set.name)
+    }
+
+    fn names_pod(&self, owner: &OwnerReference) -> bool {
+        owner.api_version == "v1" && owner.kind == "Pod" && owner.name == self.pod
+    }
+
+    fn is_of_former_pod(&self, owner: &OwnerReference) -> bool {
+        self.names_pod(owner) && Some(owner.uid.as_str()) != self.uid
+    }
+
+    /// Whether a claim is going with a pod of this name that was there before.
+    pub(super) fn is_stale(&self, claim: &PersistentVolumeClaim) -> bool {
+        self.with_pod && claim.owner_references().iter().any(|owner| self.is_of_former_pod(owner))
+    }
+
+    /// The owner that claims are to have.
+    pub(super) fn wanted(&self) -> Option<OwnerReference> {
+        if self.with_pod && !self.in_range {
+            return Some(OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Pod".to_owned(),
+                name: self.pod.to_owned(),
+                uid: self.uid?.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            });
+        }
+        self.with_set.then(|| self.set.clone())
+    }
+
+    /// The owners that a claim is to have, if those that it has are not right.
+    pub(super) fn corrected(&self, claim: &PersistentVolumeClaim) -> Option<Vec<OwnerReference>> {
+        let present = claim.owner_references();
+        let is_stale =
+            |owner: &OwnerReference| self.names_set(owner) && owner.uid != self.set.uid || self.is_of_former_pod(owner);
+        if present.iter().any(is_stale) {
+            return None;
+        }
+        let named = |owner: &&OwnerReference| self.names_set(owner) || self.names_pod(owner);
+        let (ours, others): (Vec<_>, Vec<_>) = present.iter().partition(named);
+        // Whoever else governs the claim is let be.
+        let governed = others.iter().any(|owner| owner.controller == Some(true));
+        let wanted = self.wanted().filter(|_| !governed || !(self.with_set || self.with_pod));
+        let right = match (&wanted, ours.as_slice()) {
+            (Some(wanted), [own]) => own.uid == wanted.uid && own.controller == Some(true),
+            (None, []) => true,
+            _ => false,
+        };
+        (!right).then(|| others.into_iter().cloned().chain(wanted).collect())
+    }
 }
 
 #[cfg(test)]
@@ -156,14 +188,24 @@ mod tests {
 
     #[test]
     fn claims_follow_their_policy() {
-        let set = set();
+        let mut set = set();
         let owner = Owner::of(&set);
-        let wanted = claim_owner(&set, &owner, None);
-        assert_eq!(wanted.as_ref().unwrap().uid, "u");
         let mut claim = claims(&set, 0).remove(0);
-        let owners = corrected_owners(&claim, &owner, wanted.as_ref()).unwrap();
-        claim.metadata.owner_references = Some(owners);
-        assert_eq!(corrected_owners(&claim, &owner, wanted.as_ref()), None);
-        assert_eq!(corrected_owners(&claim, &owner, None), Some(vec![]));
+        let made = ClaimScene::new(&set, &owner, "s-0", None, 0);
+        claim.metadata.owner_references = made.corrected(&claim);
+        assert_eq!(claim.owner_references().iter().map(|owner| owner.uid.as_str()).collect::<Vec<_>>(), ["u"]);
+        assert_eq!(made.corrected(&claim), None);
+
+        let policy = json!({"whenDeleted": "Retain", "whenScaled": "Delete"});
+        let spec = set.spec.as_mut().unwrap();
+        spec.persistent_volume_claim_retention_policy = serde_json::from_value(policy).unwrap();
+        let kept = ClaimScene::new(&set, &owner, "s-0", Some("p"), 0);
+        assert_eq!(kept.corrected(&claim), Some(vec![]));
+        let doomed = ClaimScene::new(&set, &owner, "s-5", Some("p"), 5);
+        claim.metadata.owner_references = doomed.corrected(&claim);
+        assert_eq!(claim.owner_references().iter().map(|owner| owner.kind.as_str()).collect::<Vec<_>>(), ["Pod"]);
+        assert_eq!(doomed.corrected(&claim), None);
+        assert!(!doomed.is_stale(&claim));
+        assert!(ClaimScene::new(&set, &owner, "s-5", None, 5).is_stale(&claim));
     }
 }
