@@ -33,18 +33,24 @@ impl Strategy for Bindings {
     fn resource(&self) -> Resource {
         resource("", "v1", "Binding", "bindings").verbs(&["create"]).build()
     }
+}
 
-    fn answer<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        object: Value,
-    ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
-        Some(Box::pin(async move {
-            let pods = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
-            bind(core, pods, call, object::name(&object), &object).await
-        }))
+/// Binds a pod through the collection of bindings: as `pods/binding` does, with the pod's name in the body.
+pub async fn create(core: &Arc<Core>, mut call: Call) -> Result<Reply, ApiError> {
+    let mut body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
+    object::remove(&mut body, &["metadata"], "uid");
+    check_target(&body)?;
+    let name = object::name(&body).to_owned();
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
     }
+    let pods = core.registry.find("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_route)?;
+    call.target.resource = "pods".to_owned();
+    call.target.name = name;
+    call.target.subresource = "binding".to_owned();
+    let body = admission::created_below(core, &pods, &call, body).await?;
+    let status = bind(core, &pods, &call, call.name(), &body).await?;
+    Ok(answer::encoded(&call, 201, &status))
 }
 
 /// `pods/binding`.
@@ -69,14 +75,11 @@ impl Connect for PodBinding {
 async fn bind(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, pod: &str, binding: &Value) -> Result<Value, ApiError> {
     let dry_run = call.dry_run("CreateOptions")?;
     let name = object::name(binding);
-    if !name.is_empty() && name != pod {
+    if name != pod {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
     check_target(binding)?;
     let node = object::text(binding, &["target", "name"]);
-    if call.target.name.is_empty() {
-        return Err(ApiError::method_not_allowed());
-    }
     let plan = Plan {
         part: Part::Whole("binding"),
         dry_run,
@@ -108,9 +111,25 @@ fn check_target(binding: &Value) -> Result<(), ApiError> {
     }
 }
 
+/// The pod must be the one that the binding means, where it says so.
+fn met(pod: &Value, binding: &Value) -> Result<(), ApiError> {
+    for (key, shown) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+        let (wanted, found) = (object::text(binding, &["metadata", key]), object::text(pod, &["metadata", key]));
+        if !wanted.is_empty() && wanted != found {
+            let (namespace, name) = (object::namespace(pod), object::name(pod));
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: /registry/pods/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {shown} in precondition: {wanted}, {shown} in object meta: {found}"
+            );
+            return Err(ApiError::conflict("", "pods", name, &why));
+        }
+    }
+    Ok(())
+}
+
 fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, ApiError> {
     let name = object::name(pod);
     let refuse = |why: String| Err(ApiError::conflict("", "pods/binding", name, &why));
+    met(pod, binding)?;
     if object::is_terminating(pod) {
         return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
@@ -121,19 +140,14 @@ fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, 
     if !object::list(pod, &["spec", "schedulingGates"]).is_empty() {
         return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
-    let uid = object::uid(binding);
-    if !uid.is_empty() && uid != object::uid(pod) {
-        return refuse(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            object::uid(pod)
-        ));
-    }
     let mut new = pod.clone();
     object::set(&mut new, &["spec"], "nodeName", node);
-    for (key, value) in
-        object::at(binding, &["metadata", "annotations"]).and_then(Value::as_object).into_iter().flatten()
-    {
-        object::set(&mut new, &["metadata", "annotations"], key, value.clone());
+    object::remove(&mut new, &["status"], "nominatedNodeName");
+    for part in ["annotations", "labels"] {
+        let given = object::at(binding, &["metadata", part]).and_then(Value::as_object);
+        for (key, value) in given.into_iter().flatten() {
+            object::set(&mut new, &["metadata", part], key, value.clone());
+        }
     }
     let mut conditions: Vec<Value> = object::list(&new, &["status", "conditions"])
         .iter()
@@ -148,4 +162,24 @@ fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, 
     object::set(&mut new, &["status"], "conditions", conditions);
     object::remove(&mut new, &["metadata"], "resourceVersion");
     Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_means_one_pod() {
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "status": {"nominatedNodeName": "other"},
+        });
+        let wrong = json!({"metadata": {"uid": "v"}});
+        let why = assign(&pod, &wrong, "a", "now").unwrap_err().message;
+        assert!(why.ends_with("Precondition failed: UID in precondition: v, UID in object meta: u"), "{why}");
+        let bound = assign(&pod, &json!({"metadata": {"uid": "u", "labels": {"a": "b"}}}), "a", "now").unwrap();
+        assert_eq!(bound["spec"]["nodeName"], "a");
+        assert_eq!(bound["metadata"]["labels"], json!({"a": "b"}));
+        assert_eq!(bound["status"].get("nominatedNodeName"), None);
+    }
 }

@@ -33,7 +33,7 @@ impl Strategy for PersistentVolumeClaims {
         rules::settle_sources(object, Some(old));
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         rules::check(&Field::new(object, "").at("spec"), causes);
     }
 
@@ -46,7 +46,11 @@ impl Strategy for PersistentVolumeClaims {
     }
 
     fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
-        warnings(&Field::new(object, "").at("spec"))
+        const OLD: &str = r#"deprecated since v1.8; use "storageClassName" attribute instead"#;
+        let whole = Field::new(object, "");
+        let annotated = whole.at("metadata").at("annotations").get(OLD_CLASS).is_some();
+        let old = annotated.then(|| format!("metadata.annotations[{OLD_CLASS}]: {OLD}"));
+        old.into_iter().chain(warnings(&whole.at("spec"))).collect()
     }
 
     fn deleted(&self) -> Deleted {
@@ -102,13 +106,14 @@ pub fn default_spec(object: &mut Value, path: &[&str]) {
 /// What a client is told of the spec of a claim that is taken nevertheless, also in templates of claims.
 #[must_use]
 pub fn warnings(spec: &Field<'_>) -> Vec<String> {
-    let amount = spec.at("resources").at("requests").at("storage").text();
-    let fraction = amount.parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 != 0);
-    let path = &spec.path;
-    let said = fraction.then(|| {
-        format!("{path}.resources.requests[storage]: fractional byte value {amount:?} is invalid, must be an integer")
-    });
-    said.into_iter().collect()
+    let told = |part: &str| {
+        let resources = spec.at("resources");
+        let amount = resources.at(part).str("storage");
+        let fraction = amount.parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 != 0);
+        let path = format!("{}.{part}[storage]", resources.path);
+        fraction.then(|| format!("{path}: fractional byte value {amount:?} is invalid, must be an integer"))
+    };
+    ["requests", "limits"].into_iter().filter_map(told).collect()
 }
 
 /// Modes of access, in short.
@@ -124,8 +129,8 @@ pub fn modes(modes: &[Value]) -> String {
 /// The class of a volume or a claim, by annotation or field.
 #[must_use]
 pub fn class(object: &Value) -> &str {
-    let annotated = object::text(object, &["metadata", "annotations", OLD_CLASS]);
-    if annotated.is_empty() { object::text(object, &["spec", "storageClassName"]) } else { annotated }
+    let annotated = object::at(object, &["metadata", "annotations", OLD_CLASS]).and_then(Value::as_str);
+    annotated.unwrap_or_else(|| object::text(object, &["spec", "storageClassName"]))
 }
 
 /// A field of the spec, as columns show it.

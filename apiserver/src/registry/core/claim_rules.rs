@@ -24,8 +24,13 @@ const FIXED: &str =
     "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 const OLD_CLASS: &str = super::persistent_volume::OLD_CLASS;
 
-/// Checks the spec of a claim.
+/// Checks the spec of a new claim.
 pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    check_beside(spec, &Value::Null, causes);
+}
+
+/// Checks the spec of a claim that had the spec `old`, if any.
+fn check_beside(spec: &Field<'_>, old: &Value, causes: &mut Vec<Cause>) {
     if spec.count("accessModes") == 0 {
         spec.at("accessModes").required("at least 1 access mode is required", causes);
     }
@@ -44,7 +49,7 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if let Some(mode) = spec.get("volumeMode") {
         mode.one_of(&["Block", "Filesystem"], causes);
     }
-    sources(spec, causes);
+    sources(spec, old, causes);
     spec.at("volumeAttributesClassName").check_if_set(text::dns1123_subdomain, causes);
 }
 
@@ -70,8 +75,12 @@ fn known_modes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn sources(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    for key in ["dataSource", "dataSourceRef"] {
+fn sources(spec: &Field<'_>, old: &Value, causes: &mut Vec<Cause>) {
+    const SOURCES: [&str; 2] = ["dataSource", "dataSourceRef"];
+    let group_of = |source: &Value| source.get("apiGroup").filter(|group| !group.is_null()).cloned();
+    // Groups were once taken unseen.
+    let had_group = SOURCES.iter().any(|key| old.get(key).is_some_and(|source| group_of(source).is_some()));
+    for key in SOURCES {
         let Some(source) = spec.get(key) else { continue };
         source.at("name").needs_text(causes);
         source.at("kind").needs_text(causes);
@@ -80,7 +89,9 @@ fn sources(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
             causes.push(Cause::invalid(source.path.as_str(), &json!(kind), why));
         }
-        group.check_if_set(text::dns1123_subdomain, causes);
+        if !had_group {
+            group.check_if_set(text::dns1123_subdomain, causes);
+        }
         if key == "dataSourceRef" {
             source.at("namespace").check_if_set(text::dns1123_label, causes);
         }
@@ -90,54 +101,58 @@ fn sources(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         return;
     }
     let elsewhere = !reference.str("namespace").is_empty();
-    let same = ["name", "kind", "apiGroup"].iter().all(|key| source.str(key) == reference.str(key));
+    let same = ["name", "kind"].iter().all(|key| source.str(key) == reference.str(key))
+        && group_of(source.value) == group_of(reference.value);
     let why = match (elsewhere, same) {
         (true, _) => "may not be specified when dataSourceRef.namespace is specified",
         (false, false) => "must match dataSourceRef",
         (false, true) => return,
     };
-    causes.push(Cause::invalid(spec.path.as_str(), &json!(source.path), why));
+    // Upstream shows the path of the field, which has nothing to show.
+    causes.push(Cause::invalid(spec.path.as_str(), &json!({}), why));
 }
 
 /// Makes the two fields for the source of data agree: where one was given the other follows.
 pub fn settle_sources(claim: &mut Value, old: Option<&Value>) {
     let at = |claim: &Value, key: &str| object::at(claim, &["spec", key]).filter(|own| !own.is_null()).cloned();
-    let had = old.is_some_and(|old| at(old, "dataSource").is_some());
-    if let Some(source) = at(claim, "dataSource")
-        && !had
-        && !is_volume_or_snapshot(&source)
-    {
-        object::remove(claim, &["spec"], "dataSource");
+    let had = |key: &str| old.is_some_and(|old| at(old, key).is_some());
+    let elsewhere = |reference: &Value| !object::text(reference, &["namespace"]).is_empty();
+    // CrossNamespaceVolumeDataSource is off.
+    if at(claim, "dataSourceRef").is_some_and(|reference| elsewhere(&reference)) && !had("dataSourceRef") {
+        object::remove(claim, &["spec"], "dataSourceRef");
     }
     let (source, reference) = (at(claim, "dataSource"), at(claim, "dataSourceRef"));
     match (source, reference) {
-        (Some(source), None) => object::set(claim, &["spec"], "dataSourceRef", source),
-        (None, Some(reference)) if object::text(&reference, &["namespace"]).is_empty() => {
-            let mut source = reference;
-            object::remove(&mut source, &[], "namespace");
-            if is_volume_or_snapshot(&source) {
-                object::set(claim, &["spec"], "dataSource", source);
+        (Some(source), None) => {
+            if had("dataSource") || had("dataSourceRef") || is_volume_or_snapshot(&source) {
+                object::set(claim, &["spec"], "dataSourceRef", source);
+            } else {
+                object::remove(claim, &["spec"], "dataSource");
             }
+        }
+        (None, Some(mut reference)) if !elsewhere(&reference) => {
+            object::remove(&mut reference, &[], "namespace");
+            object::set(claim, &["spec"], "dataSource", reference);
         }
         _ => {}
     }
 }
 
 fn is_volume_or_snapshot(source: &Value) -> bool {
-    let named = !object::text(source, &["name"]).is_empty();
-    named
-        && matches!(
-            (object::text(source, &["apiGroup"]), object::text(source, &["kind"])),
-            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
-        )
+    matches!(
+        (object::text(source, &["apiGroup"]), object::text(source, &["kind"])),
+        ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+    )
 }
 
 /// Checks a changed claim.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    // Upstream checks the spec of an update twice, and lists what it finds twice.
-    check(&Field::new(new, "").at("spec"), causes);
     let spec = |claim: &Value| claim.get("spec").cloned().unwrap_or(Value::Null);
     let (mut now, mut before) = (spec(new), spec(old));
+    // Upstream checks the spec of an update twice, and lists what it finds twice.
+    for _ in 0..2 {
+        check_beside(&Field::new(new, "").at("spec"), &before, causes);
+    }
     if object::text(&before, &["volumeName"]).is_empty() {
         object::copy_key(&mut before, &now, "volumeName");
     }
@@ -234,4 +249,41 @@ fn resource_name(name: &str, field: &Field<'_>, causes: &mut Vec<Cause>) -> bool
         causes.push(Cause::not_supported(field.path.as_str(), &json!(name), &["storage"]));
     }
     faults.is_empty() && known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_follow_each_other() {
+        let settled = |spec: Value, old: Option<Value>| {
+            let (mut claim, old) = (json!({ "spec": spec }), old.map(|spec| json!({ "spec": spec })));
+            settle_sources(&mut claim, old.as_ref());
+            claim["spec"].take()
+        };
+        let odd = json!({"apiGroup": "a.io", "kind": "B", "name": "c"});
+        assert_eq!(settled(json!({ "dataSource": odd }), None), json!({}));
+        assert_eq!(
+            settled(json!({ "dataSource": odd }), Some(json!({ "dataSourceRef": odd }))),
+            json!({"dataSource": odd, "dataSourceRef": odd})
+        );
+        assert_eq!(settled(json!({ "dataSourceRef": odd }), None), json!({"dataSource": odd, "dataSourceRef": odd}));
+        let elsewhere = json!({"apiGroup": "a.io", "kind": "B", "name": "c", "namespace": "d"});
+        assert_eq!(settled(json!({ "dataSourceRef": elsewhere }), None), json!({}));
+    }
+
+    #[test]
+    fn sources_must_match() {
+        let spec = json!({
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1"}},
+            "dataSource": {"kind": "PersistentVolumeClaim", "name": "a"},
+            "dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "a", "apiGroup": ""},
+        });
+        let mut causes = Vec::new();
+        check(&Field::new(&spec, "spec"), &mut causes);
+        let said: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
+        assert_eq!(said, ["Invalid value: {}: must match dataSourceRef"]);
+    }
 }

@@ -21,7 +21,7 @@ impl Strategy for ConfigMaps {
         resource("", "v1", "ConfigMap", "configmaps").short(&["cm"]).build()
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         let data = object.get("data").and_then(Value::as_object);
         let binary = object.get("binaryData").and_then(Value::as_object);
         let mut bytes = 0;
@@ -47,6 +47,7 @@ impl Strategy for ConfigMaps {
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         immutable(object, old, &["data", "binaryData"], causes);
+        self.validate_create(object, causes);
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -106,7 +107,7 @@ mod tests {
             use base64::Engine as _;
             let text = base64::engine::general_purpose::STANDARD.encode(vec![0; bytes]);
             let mut causes = Vec::new();
-            ConfigMaps.validate(&json!({"binaryData": {"a": text}}), &mut causes);
+            ConfigMaps.validate_create(&json!({"binaryData": {"a": text}}), &mut causes);
             causes.len()
         };
         assert_eq!([MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1].map(faults), [0, 0, 1]);

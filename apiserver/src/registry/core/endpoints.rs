@@ -15,6 +15,9 @@ use crate::registry::{
 pub struct Endpoints;
 
 const SHOWN: usize = 3;
+/// Label that tells who writes Endpoints.
+const MANAGER: &str = "endpoints.kubernetes.io/managed-by";
+const CONTROLLER: &str = "endpoint-controller";
 
 impl Strategy for Endpoints {
     fn resource(&self) -> Resource {
@@ -47,6 +50,20 @@ impl Strategy for Endpoints {
         if !object::semantically_equal(object.get("subsets"), old.get("subsets")) {
             self.validate_create(object, causes);
         }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        // The controller writes addresses as they should be.
+        if object::text(object, &["metadata", "labels", MANAGER]) == CONTROLLER {
+            return Vec::new();
+        }
+        let subsets = Field::new(object, "").items("subsets");
+        let lists = subsets.iter().flat_map(|subset| ["addresses", "notReadyAddresses"].map(|list| subset.items(list)));
+        lists.flatten().filter_map(|found| address::warning(&found.at("ip"))).collect()
+    }
+
+    fn creates_on_update(&self) -> bool {
+        true
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -110,7 +127,8 @@ fn check_subset(subset: &Field<'_>, own: bool, causes: &mut Vec<Cause>) {
 
 fn addresses(object: &Value) -> String {
     let mut all = Vec::new();
-    for subset in object::list(object, &["subsets"]) {
+    let subsets = object::list(object, &["subsets"]);
+    for subset in subsets {
         let ports = object::list(subset, &["ports"]);
         let ips = || object::list(subset, &["addresses"]).iter().map(|address| object::text(address, &["ip"]));
         if ports.is_empty() {
@@ -122,7 +140,8 @@ fn addresses(object: &Value) -> String {
             );
         }
     }
-    shortened(&all)
+    // Subsets without an address that is ready show nothing.
+    if all.is_empty() && !subsets.is_empty() { String::new() } else { shortened(&all) }
 }
 
 /// The first few, and how many more there are.

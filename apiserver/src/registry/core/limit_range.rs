@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
@@ -27,6 +28,16 @@ impl Strategy for LimitRanges {
                 fill(limit, "min", "defaultRequest");
             }
         }
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        if object::name(object).is_empty() {
+            object::set(object, &["metadata"], "name", uuid::Uuid::new_v4().to_string());
+        }
+    }
+
+    fn creates_on_update(&self) -> bool {
+        true
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {

@@ -21,6 +21,7 @@ pub mod persistent_volume_rules;
 pub mod pod;
 pub mod pod_columns;
 pub mod pod_defaults;
+mod pod_devices;
 pub mod pod_features;
 pub mod pod_new;
 pub mod pod_parts;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::proxied::Proxied;
 use crate::registry::{
     kind::{Column, Connect, Strategy, resource},
-    networking::cidr::strict_range,
+    networking::cidr::{any_range, range_warnings, strict_range},
     object, table,
     validation::{
         field::{Field, go_form},
@@ -24,6 +24,10 @@ use crate::registry::{
 pub struct Nodes;
 
 const PROXY_VERBS: &[&str] = &["create", "delete", "get", "patch", "update"];
+const ONE_OF_EACH: &str = "may specify no more than one CIDR for each IP family";
+/// Most bytes of the name of a feature that a node has.
+const MAX_FEATURE_NAME: usize = 253;
+const FEATURE_FORM: &str = "start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 
@@ -52,6 +56,8 @@ impl Strategy for Nodes {
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::remove(object, &["spec"], "configSource");
+        object::remove(object, &["status"], "config");
         let taints = object::list(object, &["spec", "taints"]);
         let has = taints.iter().any(|taint| {
             object::text(taint, &["key"]) == NOT_READY && object::text(taint, &["effect"]) == "NoSchedule"
@@ -64,34 +70,45 @@ impl Strategy for Nodes {
         }
     }
 
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        // The kubelet is no longer configured this way.
+        if object::at(old, &["spec", "configSource"]).is_none() {
+            object::remove(object, &["spec"], "configSource");
+        }
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        if object::at(old, &["status", "config"]).is_none() {
+            object::remove(object, &["status"], "config");
+        }
+    }
+
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         let whole = Field::new(object, "");
         taints(&whole.at("spec"), causes);
         resources(&whole.at("status"), causes);
         swap(&whole.at("status"), causes);
-        let cidrs = whole.at("spec").at("podCIDRs");
-        let items = whole.at("spec").items("podCIDRs");
-        for cidr in &items {
-            cidr.check(strict_range, causes);
-        }
-        let is_six = |cidr: &Field<'_>| cidr.text().contains(':');
-        let one_family = items.iter().all(is_six) || !items.iter().any(is_six);
-        if items.len() > 2 || items.len() == 2 && one_family {
-            cidrs.invalid("may specify no more than one CIDR for each IP family", causes);
-        }
+        declared_features(&whole.at("status"), causes);
+        ranges(&whole.at("spec"), causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         // Upstream checks much of an update twice, and lists what it finds twice.
         self.validate_status(object, old, causes);
-        let (new, was) = (object::text(object, &["spec", "providerID"]), object::text(old, &["spec", "providerID"]));
-        let cidrs = |node| object::list(node, &["spec", "podCIDRs"]).to_vec();
-        if !cidrs(old).is_empty() && cidrs(object) != cidrs(old) {
+        let (cidrs, had) = (object::list(object, &["spec", "podCIDRs"]), object::list(old, &["spec", "podCIDRs"]));
+        let changed = if cidrs.len() == had.len() {
+            cidrs.iter().zip(had).filter(|(cidr, was)| cidr != was).count()
+        } else {
+            usize::from(!had.is_empty())
+        };
+        for _ in 0..changed {
             causes.push(Cause::forbidden(
                 "spec.podCIDRs",
                 "node updates may not change podCIDR except from \"\" to valid",
             ));
         }
+        let both = |key: &str| (object::text(object, &["spec", key]), object::text(old, &["spec", key]));
+        let (new, was) = both("providerID");
         if !was.is_empty() && new != was {
             causes.push(Cause::forbidden(
                 "spec.providerID",
@@ -99,18 +116,36 @@ impl Strategy for Nodes {
             ));
         }
         taints(&Field::new(object, "").at("spec"), causes);
+        let (new, was) = both("externalID");
+        if new != was {
+            causes.push(Cause::forbidden("spec.externalID", "may not be updated"));
+        }
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         let status = Field::new(object, "").at("status");
         resources(&status, causes);
-        let all = status.items("addresses");
-        for (place, address) in all.iter().enumerate() {
-            if all.iter().take(place).any(|other| other.value == address.value) {
+        declared_features(&status, causes);
+        let mut seen: HashSet<(&str, &str)> = HashSet::new();
+        for address in status.items("addresses") {
+            if !seen.insert((address.str("type"), address.str("address"))) {
                 let shown = internal::of("io.k8s.api.core.v1.NodeAddress", address.value);
                 causes.push(Cause::duplicate(address.path.as_str(), &shown));
             }
         }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        let spec = Field::new(object, "").at("spec");
+        let mut said = Vec::new();
+        if spec.get("configSource").is_some() {
+            said.push("spec.configSource: the feature is removed".to_owned());
+        }
+        if !spec.str("externalID").is_empty() {
+            said.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+        }
+        said.extend(spec.items("podCIDRs").iter().flat_map(|cidr| range_warnings(&cidr.path, cidr.text())));
+        said
     }
 
     fn selectable(&self) -> &'static [&'static str] {
@@ -170,6 +205,61 @@ fn resources(status: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Checks the ranges of a node's pods: one of each family at most.
+fn ranges(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let (cidrs, items) = (spec.at("podCIDRs"), spec.items("podCIDRs"));
+    for cidr in &items {
+        cidr.check(strict_range, causes);
+    }
+    if items.len() < 2 {
+        return;
+    }
+    if let Some((index, wrong)) = items.iter().enumerate().find(|(_, cidr)| any_range(cidr.text()).is_none()) {
+        let told = wrong.text();
+        let why = format!("invalid CIDR[{index}]: <nil> (invalid CIDR address: {told})");
+        let message = format!("Internal error: invalid PodCIDRs. failed to check with dual stack with error:{why}");
+        causes.push(Cause::new("InternalError", cidrs.path.as_str(), message));
+        return cidrs.invalid(ONE_OF_EACH, causes);
+    }
+    let is_six = |cidr: &Field<'_>| cidr.text().contains(':');
+    if items.len() > 2 || items.iter().all(is_six) || !items.iter().any(is_six) {
+        cidrs.invalid(ONE_OF_EACH, causes);
+    }
+}
+
+/// Checks the features that a node says it has, which are sorted.
+fn declared_features(status: &Field<'_>, causes: &mut Vec<Cause>) {
+    let mut last: Option<&str> = None;
+    for feature in status.items("declaredFeatures") {
+        let own = feature.text();
+        // Upstream tells of a place together with the one before it.
+        let told = match last {
+            Some(last) if last == own => Some(Cause::duplicate(feature.path.as_str(), &json!(own))),
+            Some(last) if last > own => {
+                Some(Cause::invalid(feature.path.as_str(), &json!(own), "list must be sorted alphabetically"))
+            }
+            _ => None,
+        };
+        causes.extend(told);
+        if let Some(why) = declared_name(own) {
+            feature.invalid(&format!("invalid feature name {own:?}: must {why}"), causes);
+        }
+        last = Some(own);
+    }
+}
+
+/// What the name of a feature must be and is not.
+fn declared_name(name: &str) -> Option<String> {
+    if name.len() > MAX_FEATURE_NAME {
+        return Some(format!("be no more than {MAX_FEATURE_NAME} characters"));
+    }
+    let mut parts = name.split('/');
+    let word = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let first = parts.next().is_some_and(|part| part.starts_with(|own: char| own.is_ascii_uppercase()) && word(part));
+    let fits = first && parts.all(|part| part.starts_with(|own: char| own.is_ascii_alphabetic()) && word(part));
+    (!fits).then(|| FEATURE_FORM.to_owned())
+}
+
 /// Checks the swap of a node, which upstream takes for a part of the metadata.
 fn swap(status: &Field<'_>, causes: &mut Vec<Cause>) {
     let capacity = status.at("nodeInfo").at("swap").at("capacity");
@@ -208,7 +298,7 @@ fn taints(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 fn status(node: &Value) -> String {
     let ready = object::list(node, &["status", "conditions"])
         .iter()
-        .find(|condition| object::text(condition, &["type"]) == "Ready")
+        .rfind(|condition| object::text(condition, &["type"]) == "Ready")
         .map(|condition| object::text(condition, &["status"]) == "True");
     let mut text = match ready {
         Some(true) => "Ready",
@@ -244,4 +334,43 @@ fn address(node: &Value, wanted: &str) -> String {
         .iter()
         .find(|address| object::text(address, &["type"]) == wanted)
         .map_or_else(|| "<none>".to_owned(), |address| object::text(address, &["address"]).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(node: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut causes = Vec::new();
+        match old {
+            None => Nodes.validate(node, &mut causes),
+            Some(old) => Nodes.validate_update(node, old, &mut causes),
+        }
+        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn declared_features_are_sorted_names() {
+        let features = ["B", "A/b", "A/b", "a"];
+        let found = said(&json!({"status": {"declaredFeatures": features}}), None);
+        assert_eq!(
+            found,
+            [
+                "status.declaredFeatures[1]: Invalid value: \"A/b\": list must be sorted alphabetically",
+                "status.declaredFeatures[2]: Duplicate value: \"A/b\"",
+                &format!(
+                    "status.declaredFeatures[3]: Invalid value: \"a\": invalid feature name \"a\": must {FEATURE_FORM}"
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn each_range_that_changes_is_told_of() {
+        let node = |cidrs: &[&str]| json!({"spec": {"podCIDRs": cidrs}});
+        let had = node(&["10.0.0.0/24", "fd00::/64"]);
+        assert_eq!(said(&node(&["10.0.1.0/24", "fd01::/64"]), Some(&had)).len(), 2);
+        assert_eq!(said(&node(&["10.0.1.0/24"]), Some(&had)).len(), 1);
+        assert_eq!(said(&had, Some(&node(&[]))).len(), 0);
+    }
 }

@@ -49,7 +49,7 @@ impl Connect for PodStream {
             let path = self.path(&call, &pod)?;
             if *self == Self::Log && object::text(&pod, &["spec", "nodeName"]).is_empty() {
                 // Nothing was written yet, and nothing will be until the pod has a node.
-                return Ok(reply::text(204, ""));
+                return Ok(reply::no_content());
             }
             let node = node_address(core, &pod).await?;
             match self {
@@ -89,34 +89,22 @@ fn with_query(path: String, query: &str) -> String {
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }
 
-/// The container that is meant: the one that is named, the only one, or the one that an annotation names.
+/// The container that is meant: the one that is named, or the only one.
 fn container(asked: &str, pod_name: &str, pod: &Value) -> Result<String, ApiError> {
     let names = |list: &str| -> Vec<&str> {
         object::list(pod, &["spec", list]).iter().map(|container| object::text(container, &["name"])).collect()
     };
-    let (main, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
-    let preferred = object::text(pod, &["metadata", "annotations", "kubectl.kubernetes.io/default-container"]);
-    if asked.is_empty() {
-        return match main.as_slice() {
-            [only] => Ok((*only).to_owned()),
-            _ if main.contains(&preferred) => Ok(preferred.to_owned()),
-            many => {
-                let mut why = format!(
-                    "a container name must be specified for pod {pod_name}, choose one of: [{}]",
-                    many.join(" ")
-                );
-                if !init.is_empty() {
-                    why = format!("{why} or one of the init containers: [{}]", init.join(" "));
-                }
-                Err(ApiError::bad_request(why))
-            }
-        };
+    let main = names("containers");
+    let all = [names("initContainers"), main.clone(), names("ephemeralContainers")].concat();
+    match main.as_slice() {
+        [only] if asked.is_empty() => Ok((*only).to_owned()),
+        _ if asked.is_empty() => Err(ApiError::bad_request(format!(
+            "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+            all.join(" ")
+        ))),
+        _ if all.contains(&asked) => Ok(asked.to_owned()),
+        _ => Err(ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}"))),
     }
-    let known = main.iter().chain(&init).chain(&ephemeral).any(|name| *name == asked);
-    if known {
-        return Ok(asked.to_owned());
-    }
-    Err(ApiError::bad_request(format!("container {asked} is not valid for pod {pod_name}")))
 }
 
 /// Where the agent of the pod's node listens.

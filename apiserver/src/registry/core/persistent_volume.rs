@@ -58,7 +58,7 @@ impl Strategy for PersistentVolumes {
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
-        rules::check(&Field::new(object, "").at("spec"), causes);
+        rules::check(&Field::new(object, "").at("spec"), object::name(object), causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -92,11 +92,10 @@ impl Strategy for PersistentVolumes {
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let phase = object::text(object, &["status", "phase"]);
-        let claimed = object::text(object, &["spec", "claimRef", "name"]);
-        let claim = match object::text(object, &["spec", "claimRef", "namespace"]) {
-            _ if claimed.is_empty() => String::new(),
-            namespace => format!("{namespace}/{claimed}"),
-        };
+        let claim = object::at(object, &["spec", "claimRef"]).filter(|claim| !claim.is_null());
+        let claim = claim.map_or_else(String::new, |claim| {
+            format!("{}/{}", object::text(claim, &["namespace"]), object::text(claim, &["name"]))
+        });
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "capacity", "storage"]).into(),

@@ -27,8 +27,8 @@ const OLD_SOURCES: [(&str, &str); 8] = [
     ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
 ];
 
-/// Checks the spec of a volume.
-pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks the spec of the volume of this name.
+pub fn check(spec: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
     access_modes(spec, "", causes);
     capacity(spec, causes);
     let policy = spec.at("persistentVolumeReclaimPolicy");
@@ -41,7 +41,7 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             None => affinity.at("required").required("must specify required node constraints", causes),
         }
     }
-    sources(spec, spec.get("nodeAffinity").is_some(), causes);
+    sources(spec, name, spec.get("nodeAffinity").is_some(), causes);
     if policy.text() == "Recycle" && is_root(spec.at("hostPath").str("path")) {
         policy.forbidden("may not be 'recycle' for a hostPath mount of '/'", causes);
     }
@@ -78,7 +78,7 @@ pub fn inline(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if spec.get("nodeAffinity").is_some() {
         spec.at("nodeAffinity").forbidden(INLINE, causes);
     }
-    sources(spec, false, causes);
+    sources(spec, "", false, causes);
     if !spec.str("storageClassName").is_empty() {
         spec.at("storageClassName").forbidden(INLINE, causes);
     }
@@ -122,7 +122,7 @@ pub(super) fn positive(amount: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn sources(spec: &Field<'_>, has_affinity: bool, causes: &mut Vec<Cause>) {
+fn sources(spec: &Field<'_>, name: &str, has_affinity: bool, causes: &mut Vec<Cause>) {
     let mut any = false;
     for kind in SOURCES {
         let Some(found) = spec.get(kind) else { continue };
@@ -131,7 +131,8 @@ fn sources(spec: &Field<'_>, has_affinity: bool, causes: &mut Vec<Cause>) {
             continue;
         }
         any = true;
-        volume_sources::check(kind, &Field::new(found.value, spec.at(pod::volumes::checked_as(kind)).path), causes);
+        let source = Field::new(found.value, spec.at(pod::volumes::checked_as(kind)).path);
+        volume_sources::check(kind, &source, name, causes);
         if kind == "local" && !has_affinity {
             spec.at("nodeAffinity").required("Local volume requires node affinity", causes);
         }
@@ -156,7 +157,7 @@ fn is_root(path: &str) -> bool {
 /// Checks a changed volume.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     // Upstream checks the spec of an update twice, and lists what it finds twice.
-    check(&Field::new(new, "").at("spec"), causes);
+    check(&Field::new(new, "").at("spec"), object::name(new), causes);
     let (mut compared, before) = (source_of(new), source_of(old));
     // The secret for growing may be added later.
     if object::at(&before, &["csi", "controllerExpandSecretRef"]).is_none_or(Value::is_null) {
@@ -224,10 +225,7 @@ pub fn warnings(volume: &Value) -> Vec<String> {
         said.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
     }
     for term in spec.at("nodeAffinity").at("required").items("nodeSelectorTerms") {
-        for expression in term.items("matchExpressions") {
-            let key = expression.at("key");
-            said.extend(node_labels::warning(key.text(), &key.path));
-        }
+        said.extend(node_labels::term_warnings(&term, false));
     }
     let old = OLD_SOURCES.iter().filter(|(kind, _)| spec.get(kind).is_some());
     said.extend(old.map(|(kind, why)| format!("spec.{kind}: {why}")));

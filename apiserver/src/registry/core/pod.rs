@@ -160,6 +160,15 @@ impl Strategy for Pods {
         FIELDS
     }
 
+    fn selects(&self, path: &str) -> bool {
+        // Upstream takes the last two and knows nothing of the one, and another name for the other.
+        FIELDS.contains(&path) || matches!(path, "status.podIPs" | "spec.host")
+    }
+
+    fn stored_field(&self, path: &str) -> Option<&'static str> {
+        (path == "spec.host").then_some("spec.nodeName")
+    }
+
     fn field(&self, object: &Value, path: &str) -> String {
         let found = crate::registry::kind::plain_field(object, path);
         if path == "spec.hostNetwork" && found.is_empty() { "false".to_owned() } else { found }

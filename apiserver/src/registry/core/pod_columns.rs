@@ -1,5 +1,7 @@
 //! Columns of pods: the one word that says how a pod is.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -86,7 +88,7 @@ impl Summary {
         }
         let of_sidecars = summary.init(pod);
         if let Some((restarts, last)) =
-            of_sidecars.or_else(|| is_true(pod, "Initialized").then(|| sidecar_restarts(pod)))
+            of_sidecars.or_else(|| is_true(pod, "Initialized").then(|| sidecar_restarts(pod, &sidecars(pod))))
         {
             // What happened while it was initialized is past.
             (summary.restarts, summary.last_restart) = (restarts, last);
@@ -106,6 +108,7 @@ impl Summary {
     /// Looks at the init containers; once none is at work any more, answers how often those restarted that go on.
     fn init(&mut self, pod: &Value) -> Option<(i64, Option<String>)> {
         let specs = object::list(pod, &["spec", "initContainers"]);
+        let sidecars = sidecars(pod);
         self.total += specs.iter().filter(|spec| object::text(spec, &["restartPolicy"]) == "Always").count();
         for (index, status) in object::list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
             self.count_restarts(status);
@@ -114,7 +117,7 @@ impl Summary {
             if ended.is_some_and(|ended| object::int(ended, &["exitCode"]).unwrap_or(0) == 0) {
                 continue;
             }
-            if is_sidecar(pod, status) && object::flag(status, &["started"]) {
+            if sidecars.contains(object::text(status, &["name"])) && object::flag(status, &["started"]) {
                 self.ready += usize::from(object::flag(status, &["ready"]));
                 continue;
             }
@@ -126,11 +129,11 @@ impl Summary {
             };
             return None;
         }
-        Some(sidecar_restarts(pod))
+        Some(sidecar_restarts(pod, &sidecars))
     }
 
     fn main(&mut self, pod: &Value) {
-        let mut running = false;
+        let (mut running, mut failed) = (false, None);
         for status in object::list(pod, &["status", "containerStatuses"]).iter().rev() {
             self.count_restarts(status);
             let state = status.get("state").unwrap_or(&Value::Null);
@@ -139,13 +142,21 @@ impl Summary {
                 self.reason = waiting.to_owned();
             } else if let Some(ended) = state.get("terminated").filter(|ended| !ended.is_null()) {
                 self.reason = ended_reason(ended);
+                if object::int(ended, &["exitCode"]).unwrap_or(0) != 0 {
+                    failed = Some(self.reason.clone());
+                }
             } else if object::flag(status, &["ready"]) && state.get("running").is_some() {
                 running = true;
                 self.ready += 1;
             }
         }
-        if self.reason == "Completed" && running {
-            self.reason = if is_true(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
+        if self.reason == "Completed" {
+            match failed {
+                _ if running && is_true(pod, "Ready") => "Running".clone_into(&mut self.reason),
+                Some(failed) => self.reason = failed,
+                None if running => "NotReady".clone_into(&mut self.reason),
+                None => {}
+            }
         }
     }
 
@@ -162,20 +173,21 @@ fn count_restarts(status: &Value, restarts: &mut i64, last: &mut Option<String>)
     }
 }
 
-/// Whether a status is of an init container that goes on beside the others.
-fn is_sidecar(pod: &Value, status: &Value) -> bool {
-    let name = object::text(status, &["name"]);
-    object::list(pod, &["spec", "initContainers"])
-        .iter()
-        .any(|spec| object::text(spec, &["name"]) == name && object::text(spec, &["restartPolicy"]) == "Always")
+/// The names of init containers that go on beside the others.
+fn sidecars(pod: &Value) -> HashSet<&str> {
+    let specs = object::list(pod, &["spec", "initContainers"]).iter();
+    specs
+        .filter(|spec| object::text(spec, &["restartPolicy"]) == "Always")
+        .map(|spec| object::text(spec, &["name"]))
+        .collect()
 }
 
 /// How often such containers restarted, and when last.
-fn sidecar_restarts(pod: &Value) -> (i64, Option<String>) {
+fn sidecar_restarts(pod: &Value, sidecars: &HashSet<&str>) -> (i64, Option<String>) {
     let (mut restarts, mut last) = (0, None);
     let statuses = object::list(pod, &["status", "initContainerStatuses"]).iter();
     statuses
-        .filter(|status| is_sidecar(pod, status))
+        .filter(|status| sidecars.contains(object::text(status, &["name"])))
         .for_each(|status| count_restarts(status, &mut restarts, &mut last));
     (restarts, last)
 }
@@ -258,6 +270,15 @@ mod tests {
         let status = json!({"phase": "Running", "conditions": conditions, "initContainerStatuses": [again],
             "containerStatuses": [main]});
         assert_eq!(cells(spec, status), ["p", "1/1", "Init:0/1", "0"]);
+    }
+
+    #[test]
+    fn a_container_that_failed_is_shown_before_one_that_completed() {
+        let container = |name: &str, code: i64, reason: &str| json!({"name": name, "state": {"terminated": {"exitCode": code, "reason": reason}}});
+        let statuses = [container("a", 0, "Completed"), container("b", 1, "Error")];
+        let spec = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let status = json!({"phase": "Failed", "containerStatuses": statuses});
+        assert_eq!(cells(spec, status), ["p", "0/2", "Error", "0"]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use super::{claim, pod_features, pod_usage, volume_sources};
 use crate::registry::object;
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+/// Most bytes of the name of an image.
+const MAX_IMAGE_NAME: usize = 255;
 /// Default mode of files in volumes: 0644.
 const FILE_MODE: i64 = 420;
 
@@ -123,14 +125,75 @@ fn pull_policy(image: &str) -> &'static str {
     if tag(image) == "latest" { "Always" } else { "IfNotPresent" }
 }
 
-/// The tag of an image reference; `latest` where there is none, nothing where there is a digest.
+/// The tag of an image reference; `latest` where there is neither tag nor digest, nothing where it is no reference.
 #[must_use]
 pub fn tag(image: &str) -> &str {
-    if image.contains('@') {
-        return "";
+    read_tag(image).unwrap_or_default()
+}
+
+fn read_tag(image: &str) -> Option<&str> {
+    let lower_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    // That would be the identity of an image, which is no reference.
+    if image.len() == 64 && image.bytes().all(lower_hex) {
+        return None;
     }
-    let last = image.rsplit('/').next().unwrap_or_default();
-    last.split_once(':').map_or("latest", |(_, tag)| tag)
+    let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
+    let is_host = |part: &str| {
+        part.contains(['.', ':']) || part == "localhost" || part.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    let (host, path) = match rest.split_once('/').filter(|(first, _)| is_host(first)) {
+        Some((host, path)) => (Some(host), path),
+        None => (None, rest),
+    };
+    let (name, tag) = path.split_once(':').map_or((path, None), |(name, tag)| (name, Some(tag)));
+    let fits = host.is_none_or(host_fits)
+        && name.len() <= MAX_IMAGE_NAME
+        && name.split('/').all(component_fits)
+        && tag.is_none_or(tag_fits)
+        && digest.is_none_or(digest_fits);
+    fits.then(|| tag.unwrap_or(if digest.is_some() { "" } else { "latest" }))
+}
+
+fn host_fits(host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && name.split('.').all(label)
+}
+
+/// A part of the name of an image: small letters and digits, parted by a dot, one or two underscores, or any dashes.
+fn component_fits(part: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| is_word(*byte));
+    let bytes = part.as_bytes();
+    let fits = |run: &[u8]| {
+        matches!(run, b"." | b"_" | b"__")
+            || run.iter().all(|byte| is_word(*byte))
+            || run.iter().all(|byte| *byte == b'-')
+    };
+    ends(bytes.first()) && ends(bytes.last()) && bytes.chunk_by(|a, b| is_word(*a) == is_word(*b)).all(fits)
+}
+
+fn tag_fits(tag: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    tag.len() <= 128
+        && tag.bytes().next().is_some_and(is_word)
+        && tag.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
+}
+
+fn digest_fits(digest: &str) -> bool {
+    let Some((algorithm, hash)) = digest.split_once(':') else { return false };
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return false,
+    };
+    hash.len() == length && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn volume(volume: &mut Value) {
@@ -185,14 +248,19 @@ fn requests_from_limits(spec: &mut Value) {
     whole(spec);
 }
 
-/// A pod as a whole has what its containers have, or else what it is limited to.
+/// A pod that is limited as a whole asks for what its containers ask for, or else for what it is limited to.
 fn whole(spec: &mut Value) {
     if object::at(spec, &["resources"]).is_none_or(object::is_zero) {
         return;
     }
     let huge = |name: &str| name.starts_with("hugepages-");
     for (key, sum) in pod_usage::summed(spec, "limits").into_iter().filter(|(key, _)| huge(key)) {
-        object::set_default(spec, &["resources", "limits"], &key, sum.to_string());
+        if object::at(spec, &["resources", "requests", &key]).is_none() {
+            object::set_default(spec, &["resources", "limits"], &key, sum.to_string());
+        }
+    }
+    if object::at(spec, &["resources", "limits"]).is_none_or(object::is_zero) {
+        return;
     }
     for (key, sum) in pod_usage::summed(spec, "requests") {
         if matches!(key.as_str(), "cpu" | "memory") {
@@ -215,7 +283,28 @@ mod tests {
     fn an_image_without_a_tag_is_pulled_always() {
         assert_eq!(tag("registry:5000/a/b"), "latest");
         assert_eq!(tag("a:1.2"), "1.2");
-        assert_eq!(tag("a@sha256:00"), "");
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert_eq!(tag(&format!("a@{digest}")), "");
+        assert_eq!(tag(&format!("a:latest@{digest}")), "latest");
+        assert_eq!(tag("localhost/a__b--c.d/e_f"), "latest");
+        for wrong in ["", "A", "a b", "a/b:5000/c", "a@sha256:00", "a..b", "a:", "-a", "a-.b", &"0".repeat(64)] {
+            assert_eq!(tag(wrong), "", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_limits_of_its_own_asks_for_nothing_more() {
+        let whole_of = |resources: Value, own: Value| {
+            let mut pod = json!({"resources": resources, "containers": [{"name": "a", "resources": own}]});
+            requests_from_limits(&mut pod);
+            pod["resources"].take()
+        };
+        let asked = json!({"requests": {"cpu": "1"}});
+        assert_eq!(whole_of(asked.clone(), json!({"requests": {"cpu": "1", "memory": "1Gi"}})), asked);
+        assert_eq!(
+            whole_of(json!({"limits": {"cpu": "2"}}), json!({"requests": {"cpu": "1", "memory": "1Gi"}})),
+            json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1", "memory": "1Gi"}})
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
         object,
         verbs::{
             answer,
-            change::{Part, Plan, change},
+            change::{Part, Plan, change, check_identity},
             get,
         },
     },
@@ -99,9 +99,10 @@ async fn part(
         return get::get(core, kind, call).await;
     }
     let updates = call.verb == "update";
-    let dry_run = call.dry_run(if updates { "UpdateOptions" } else { "PatchOptions" })?;
     let body = if updates { Some(codec::decode(kind, call, "UpdateOptions")?) } else { None };
     let patch = if updates { None } else { Some(codec::Patch::read(kind, call)?) };
+    let dry_run = call.dry_run(if updates { "UpdateOptions" } else { "PatchOptions" })?;
+    body.as_ref().map_or(Ok(()), |body| check_identity(call, body))?;
     let plan = Plan {
         part: Part::Whole(name),
         dry_run,

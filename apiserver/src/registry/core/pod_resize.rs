@@ -20,9 +20,13 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if object::text(old, &["spec", "os", "name"]) == "windows" {
         return alone("windows pods cannot be resized", causes);
     }
-    let class = qos_class(old);
+    let class = match object::text(old, &["status", "qosClass"]) {
+        "" => qos_class(old),
+        told => told,
+    };
     if qos_class(new) != class {
-        causes.push(Cause::invalid("spec", &json!(class), "Pod QOS Class may not change as a result of resizing"));
+        let shown = object::text(new, &["status", "qosClass"]);
+        causes.push(Cause::invalid("spec", &json!(shown), "Pod QOS Class may not change as a result of resizing"));
     }
     if !is_supported(old) {
         causes.push(Cause::forbidden("spec", "Pod running on node without support for resize"));
@@ -32,9 +36,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         return;
     }
     for (index, (own, other)) in pairs(new, old, "initContainers").enumerate() {
-        if is_sidecar(other) {
-            removed(own, other, &format!("spec.initContainers[{index}].resources"), "resource", causes);
-        }
+        removed(own, other, &format!("spec.initContainers[{index}].resources"), "resource", causes);
     }
     for (index, (own, other)) in pairs(new, old, "containers").enumerate() {
         removed(own, other, &format!("spec.containers[{index}].resources"), "resource", causes);
@@ -45,17 +47,22 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         }
     }
     for (index, (own, other)) in pairs(new, old, "initContainers").enumerate() {
-        let (path, why) = if !is_sidecar(own) {
-            if object::semantically_equal(Some(own), Some(other)) {
-                continue;
-            }
-            ("spec".to_owned(), "resources for non-sidecar init containers are immutable")
-        } else if object::semantically_equal(Some(&settled(own, other)), Some(other)) {
-            continue;
-        } else {
-            let why = "only cpu and memory resources for init or sidecar containers are mutable";
-            (format!("spec.initContainers[{index}]"), why)
-        };
+        init_container(own, other, &format!("spec.initContainers[{index}]"), causes);
+    }
+}
+
+/// A container that does its work once can't be started anew with more.
+fn init_container(own: &Value, other: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if !object::semantically_equal(Some(&settled(own, other)), Some(other)) {
+        let why = "only cpu and memory resources for init or sidecar containers are mutable";
+        causes.push(Cause::forbidden(path, why));
+    }
+    if is_sidecar(own) || object::semantically_equal(Some(own), Some(other)) {
+        return;
+    }
+    let restarts = |policy: &&Value| object::text(policy, &["restartPolicy"]) == "RestartContainer";
+    for _ in object::list(own, &["resizePolicy"]).iter().filter(restarts) {
+        let why = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
         causes.push(Cause::forbidden(path, why));
     }
 }
@@ -81,7 +88,7 @@ fn whole(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let (now, before) = (holder(now), holder(before));
     removed(&now, &before, "spec.resources", "pod-level resource", causes);
-    if !object::semantically_equal(Some(&settled(&now, &before)), Some(&before)) {
+    if !object::semantically_equal(Some(&settled_amounts(&now, &before)), Some(&before)) {
         causes.push(Cause::forbidden("spec", "only cpu and memory resources are mutable at pod-level"));
     }
 }
@@ -123,8 +130,15 @@ fn removed(own: &Value, other: &Value, path: &str, what: &str, causes: &mut Vec<
     }
 }
 
-/// `own` with the cpu and memory of `other`, so that the rest can be compared.
+/// A container with the cpu and memory of `other`, so that the rest can be compared. Claims on devices can't be kept.
 fn settled(own: &Value, other: &Value) -> Value {
+    let mut settled = settled_amounts(own, other);
+    object::remove(&mut settled, &["resources"], "claims");
+    settled
+}
+
+/// `own` with the cpu and memory of `other`.
+fn settled_amounts(own: &Value, other: &Value) -> Value {
     let mut settled = own.clone();
     for part in ["requests", "limits"] {
         for resource in ["cpu", "memory"] {
@@ -142,7 +156,10 @@ mod tests {
     use super::*;
 
     fn pod(resources: Value) -> Value {
-        json!({"spec": {"containers": [{"name": "c", "resources": resources}]}})
+        json!({
+            "spec": {"containers": [{"name": "c", "resources": resources}]},
+            "status": {"qosClass": "Burstable"},
+        })
     }
 
     fn faults(new: &Value, old: &Value) -> Vec<String> {
@@ -172,6 +189,24 @@ mod tests {
                 &old
             ),
             [r#"spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing"#]
+        );
+    }
+    #[test]
+    fn an_init_container_is_resized_if_it_need_not_start_anew() {
+        let with = |cpu: &str, restart: &str| {
+            let init = json!({
+                "name": "i",
+                "resources": {"requests": {"cpu": cpu}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": restart}],
+            });
+            json!({"spec": {"initContainers": [init]}, "status": {"qosClass": "Burstable"}})
+        };
+        assert_eq!(faults(&with("2", "NotRequired"), &with("1", "NotRequired")), Vec::<String>::new());
+        assert_eq!(
+            faults(&with("2", "RestartContainer"), &with("1", "RestartContainer")),
+            [
+                "spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer cannot be resized"
+            ]
         );
     }
 }

@@ -84,6 +84,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     ended_stays_ended(new, old, "ephemeralContainerStatuses", None, causes);
     claims(&whole, causes);
+    super::pod_devices::extended(&whole, causes);
     addresses(&status, "podIPs", old, causes);
     host_address(&status, causes);
     addresses(&status, "hostIPs", old, causes);
@@ -92,7 +93,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         status.items(list).iter().for_each(|one| user(one, windows, causes));
     }
     for (list, specs) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
-        status.items(list).iter().for_each(|one| devices(one, &whole.at("spec").items(specs), causes));
+        super::pod_devices::health(&status.items(list), &whole.at("spec").items(specs), causes);
     }
     for one in status.items("ephemeralContainerStatuses").iter().filter(|one| one.count("allocatedResourcesStatus") > 0)
     {
@@ -207,6 +208,11 @@ fn addresses(status: &Field<'_>, list: &str, old: &Value, causes: &mut Vec<Cause
         .map(|address| matches!(address, IpAddr::V6(_)))
         .collect();
     let one_of_each = matches!(families.as_slice(), [first, second] if first != second);
+    let unread = all.iter().position(|address| cidr::any_ip(address.str("ip")).is_none());
+    if let Some((index, address)) = unread.and_then(|index| Some((index, all.get(index)?))).filter(|_| all.len() > 1) {
+        let why = format!("failed to check for dual stack with error:invalid IP[{index}]: {}", address.str("ip"));
+        causes.push(Cause::new("InternalError", status.at(list).path, format!("Internal error: {why}")));
+    }
     if all.len() > 1 && !one_of_each {
         let shown: Vec<Value> = all.iter().map(|address| json!({"IP": address.str("ip")})).collect();
         let why = "may specify no more than one IP for each IP family";
@@ -222,38 +228,6 @@ fn user(container: &Field<'_>, windows: bool, causes: &mut Vec<Cause>) {
     let ids = [user.at("uid"), user.at("gid")].into_iter().chain(user.items("supplementalGroups"));
     for id in ids.filter(|id| id.int().is_some_and(|number| !(0..=MAX_ID).contains(&number))) {
         id.invalid("must be between 0 and 2147483647, inclusive", causes);
-    }
-}
-
-/// Checks the health of devices that a container has.
-fn devices(status: &Field<'_>, specs: &[Field<'_>], causes: &mut Vec<Cause>) {
-    let Some(container) = specs.iter().find(|spec| spec.str("name") == status.str("name")) else { return };
-    let resources = container.at("resources");
-    let claimed = |name: &str| {
-        resources.items("claims").iter().any(|claim| match claim.str("request") {
-            "" => name == format!("claim:{}", claim.str("name")),
-            request => name == format!("claim:{}/{request}", claim.str("name")),
-        })
-    };
-    for device in status.items("allocatedResourcesStatus") {
-        let name = device.at("name");
-        let why = if name.text().starts_with("claim:") {
-            (!claimed(name.text())).then_some("must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty")
-        } else {
-            let asked = resources.at("requests").get(name.text()).is_some();
-            (!asked).then_some("must match one of the container's resource requests")
-        };
-        if let Some(why) = why {
-            name.invalid(why, causes);
-        }
-        let mut seen: HashSet<&str> = HashSet::new();
-        for part in device.items("resources") {
-            part.at("health").one_of(&["Healthy", "Unhealthy", "Unknown"], causes);
-            if seen.contains(&part.str("resourceID")) {
-                part.at("resourceID").duplicate(causes);
-            }
-            seen.insert(part.str("resourceID"));
-        }
     }
 }
 

@@ -44,19 +44,18 @@ impl Strategy for PodTemplates {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 5] = [
+        const COLUMNS: [Column; 4] = [
             Column::name(),
             Column::text("Containers", "Names of each container in the template."),
             Column::text("Images", "Images referenced by each container in the template."),
             Column::text("Pod Labels", "The labels for the pod template."),
-            Column::age(),
         ];
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
         let [names, images] = workload::containers_at(object, &["template", "spec", "containers"]);
         let labels = table::labels_text(object::at(object, &["template", "metadata", "labels"]));
-        vec![object::name(object).into(), names, images, labels.into(), table::age(object, now)]
+        vec![object::name(object).into(), names, images, labels.into()]
     }
 }

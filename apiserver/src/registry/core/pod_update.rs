@@ -1,11 +1,13 @@
 //! What may change in a pod once it is there.
 
+use std::collections::{HashMap, HashSet};
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use crate::registry::{
     object,
-    validation::{field::Field, internal, pod as rules},
+    validation::{difference, field::Field, internal, pod as rules},
 };
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -63,13 +65,12 @@ fn deadline(new: &Value, old: &Value, causes: &mut Vec<Cause>) -> bool {
 
 /// Tolerations come, and only how long they hold changes.
 fn tolerations(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let of = |pod: &Value| {
-        let mut all = object::list(pod, &["spec", "tolerations"]).to_vec();
-        all.iter_mut().for_each(|one| drop(object::remove(one, &[], "tolerationSeconds")));
-        all
+    let of = |pod: &'_ Value| -> HashSet<[String; 4]> {
+        let parts =
+            |one: &Value| ["key", "operator", "value", "effect"].map(|key| object::text(one, &[key]).to_owned());
+        object::list(pod, &["spec", "tolerations"]).iter().map(parts).collect()
     };
-    let now = of(new);
-    if of(old).iter().all(|before| now.contains(before)) {
+    if of(old).is_subset(&of(new)) {
         rules::tolerations(&Field::new(new, "").at("spec"), causes);
     } else {
         let why = "existing toleration can not be modified except its tolerationSeconds";
@@ -78,15 +79,20 @@ fn tolerations(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
 }
 
 fn gates(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    let known = |name: &str| {
-        object::list(old, &["spec", "schedulingGates"]).iter().any(|gate| object::text(gate, &["name"]) == name)
-    };
-    for gate in Field::new(new, "").at("spec").items("schedulingGates") {
+    let known: HashSet<&str> =
+        object::list(old, &["spec", "schedulingGates"]).iter().map(|gate| object::text(gate, &["name"])).collect();
+    // Of several new ones of one name the last is told of.
+    let mut told: HashSet<&str> = HashSet::new();
+    let mut found: Vec<Field<'_>> = Vec::new();
+    for gate in Field::new(new, "").at("spec").items("schedulingGates").into_iter().rev() {
         let name = gate.at("name");
-        if !known(name.text()) {
-            let why = format!("only deletion is allowed, but found new scheduling gate '{}'", name.text());
-            name.forbidden(&why, causes);
+        if !known.contains(name.text()) && told.insert(name.text()) {
+            found.push(name);
         }
+    }
+    for name in found.iter().rev() {
+        let why = format!("only deletion is allowed, but found new scheduling gate '{}'", name.text());
+        name.forbidden(&why, causes);
     }
 }
 
@@ -158,15 +164,19 @@ pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         return causes.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
     }
     let now = object::list(new, &["spec", "ephemeralContainers"]);
+    // Of two of one name the last counts.
+    let by_name: HashMap<&str, &Value> = now.iter().map(|own| (object::text(own, &["name"]), own)).collect();
     for before in object::list(old, &["spec", "ephemeralContainers"]) {
         let name = object::text(before, &["name"]);
-        match now.iter().find(|own| object::text(own, &["name"]) == name) {
+        match by_name.get(name) {
             None => {
                 let why = format!("existing ephemeral containers {name:?} may not be removed\n");
                 causes.push(Cause::forbidden(PATH, &why));
             }
             Some(own) if !object::semantically_equal(Some(own), Some(before)) => {
-                let why = format!("existing ephemeral containers {name:?} may not be changed\n");
+                let shown = |container: &Value| internal::of("io.k8s.api.core.v1.EphemeralContainer", container);
+                let diff = difference::unified(&shown(before), &shown(own));
+                let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");
                 causes.push(Cause::forbidden(PATH, &why));
             }
             Some(_) => {}
@@ -182,6 +192,35 @@ mod tests {
         let mut causes = Vec::new();
         check(new, old, &mut causes);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn gates_go_and_do_not_come() {
+        let with = |names: &[&str]| {
+            let all: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+            json!({"spec": {"schedulingGates": all}})
+        };
+        assert_eq!(faults(gates, &with(&["a"]), &with(&["a", "b"])), Vec::<String>::new());
+        let told = |index: usize, name: &str| {
+            format!(
+                "spec.schedulingGates[{index}].name: Forbidden: only deletion is allowed, but found new scheduling gate '{name}'"
+            )
+        };
+        assert_eq!(faults(gates, &with(&["b", "c", "b"]), &with(&["a"])), [told(1, "c"), told(2, "b")]);
+    }
+
+    #[test]
+    fn a_toleration_may_hold_longer_and_nothing_else() {
+        let with = |value: &str, seconds: i64| {
+            json!({"spec": {"tolerations": [
+                {"key": "a", "value": value, "effect": "NoExecute", "tolerationSeconds": seconds},
+            ]}})
+        };
+        assert_eq!(faults(tolerations, &with("b", 2), &with("b", 1)), Vec::<String>::new());
+        assert_eq!(
+            faults(tolerations, &with("c", 1), &with("b", 1)),
+            ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
+        );
     }
 
     #[test]

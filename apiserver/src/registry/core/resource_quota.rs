@@ -1,5 +1,7 @@
 //! ResourceQuotas.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
@@ -21,6 +23,8 @@ const SCOPES: [&str; 7] = [
 ];
 const EXCLUSIVE: [[&str; 2]; 2] = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
 const COMPUTE: [&str; 6] = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+/// How often all scopes are shown.
+const MAX_TOLD: usize = 64;
 const MISPLACED: &str = "unsupported scope applied to resource";
 const MUST_EXIST: &str = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
 
@@ -126,11 +130,16 @@ fn fits(scope: &str, name: &str) -> bool {
 fn scopes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let field = spec.at("scopes");
     let scopes: Vec<&str> = spec.items("scopes").iter().map(Field::text).collect();
+    let (names, before) = (bounded(spec), causes.len());
     for scope in &scopes {
+        // Each shows all of them.
+        if causes.len() - before > MAX_TOLD {
+            break;
+        }
         if !SCOPES.contains(scope) {
             field.invalid("unsupported scope", causes);
         }
-        bounded(spec).iter().filter(|name| !fits(scope, name)).for_each(|_| field.invalid(MISPLACED, causes));
+        names.iter().filter(|name| !fits(scope, name)).for_each(|_| field.invalid(MISPLACED, causes));
     }
     for _ in EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| scopes.contains(scope))) {
         field.invalid("conflicting scopes", causes);
@@ -140,7 +149,8 @@ fn scopes(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause>) {
     let list = selector.at("matchExpressions");
     let shown = internal::of("io.k8s.api.core.v1.ScopeSelector", selector.value);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
+    let (names, before) = (bounded(spec), causes.len());
     let complain = |key: &str, value: &Value, why: &str, causes: &mut Vec<Cause>| {
         causes.push(Cause::invalid(list.at(key).path, value, why));
     };
@@ -149,8 +159,11 @@ fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause
         if !SCOPES.contains(&scope) {
             complain("scopeName", &json!(scope), "unsupported scope", causes);
         }
-        for _ in bounded(spec).iter().filter(|name| !fits(scope, name)) {
-            causes.push(Cause::invalid(list.path.as_str(), &shown, MISPLACED));
+        // Each shows all of them.
+        if causes.len() - before <= MAX_TOLD {
+            for _ in names.iter().filter(|name| !fits(scope, name)) {
+                causes.push(Cause::invalid(list.path.as_str(), &shown, MISPLACED));
+            }
         }
         let exists = !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&scope);
         if exists && operator != "Exists" {
@@ -169,7 +182,7 @@ fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => complain("operator", &json!(other), "not a valid selector operator", causes),
         }
-        seen.push(scope);
+        seen.insert(scope);
     }
     let pairs = EXCLUSIVE.iter().filter(|pair| pair.iter().all(|scope| seen.contains(scope)));
     // Upstream shows the other list here.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    resource::Resource,
+    schema::{Raw, parse_json},
+    status::Cause,
+};
 use serde_json::{Value, json};
 
 use super::configmap::{decoded_length, immutable};
@@ -44,7 +48,7 @@ impl Strategy for Secrets {
         }
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         let mut bytes = 0;
         for (key, value) in object.get("data").and_then(Value::as_object).into_iter().flatten() {
             for fault in text::config_map_key(key) {
@@ -97,6 +101,7 @@ impl Strategy for Secrets {
             causes.push(Cause::invalid("type", object.get("type").unwrap_or(&Value::Null), "field is immutable"));
         }
         immutable(object, old, &["data"], causes);
+        self.validate_create(object, causes);
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
@@ -131,28 +136,29 @@ impl Strategy for Secrets {
     }
 }
 
-/// What is wrong with a value that should be JSON, in the words of Go's parser where it says no more than the start.
+/// What is wrong with a value that should be a map in JSON, in the words of Go's parser.
 fn json_fault(encoded: &str) -> Option<String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
-        return None;
+    match parse_json(&bytes) {
+        Ok(Raw::Map(_) | Raw::Null) => None,
+        Ok(other) => Some(text::not_of_type(&other, "map[string]interface {}")),
+        Err(error) => Some(error.to_string()),
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let start = text.trim_start();
-    let Some(first) = start.chars().next() else { return Some("unexpected end of JSON input".to_owned()) };
-    for literal in ["null", "true", "false"] {
-        if !literal.starts_with(first) {
-            continue;
-        }
-        let differs = literal.chars().zip(start.chars()).find(|(wanted, found)| wanted != found);
-        if let Some((wanted, found)) = differs {
-            return Some(format!("invalid character '{found}' in literal {literal} (expecting '{wanted}')"));
-        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_of_registries_is_a_map() {
+        let fault = |text: &str| json_fault(&base64::engine::general_purpose::STANDARD.encode(text));
+        assert_eq!(fault(r#"{"auths": {}}"#), None);
+        assert_eq!(fault("{"), Some("unexpected end of JSON input".to_owned()));
+        assert_eq!(fault("{a}"), Some("invalid character 'a' looking for beginning of object key string".to_owned()));
+        assert_eq!(
+            fault("[]"),
+            Some("json: cannot unmarshal array into Go value of type map[string]interface {}".to_owned())
+        );
     }
-    let begins = matches!(first, '{' | '[' | '"' | '-' | '0'..='9' | 'n' | 't' | 'f');
-    Some(if begins {
-        "unexpected end of JSON input".to_owned()
-    } else {
-        format!("invalid character '{first}' looking for beginning of value")
-    })
 }

@@ -1,6 +1,6 @@
 //! Services.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -46,13 +46,15 @@ impl Strategy for Services {
     fn default(&self, object: &mut Value) {
         object::set_default(object, &["spec"], "sessionAffinity", "None");
         object::set_default(object, &["spec"], "type", "ClusterIP");
-        if object::text(object, &["spec", "sessionAffinity"]) == "ClientIP" {
-            object::set_default(
+        match object::text(object, &["spec", "sessionAffinity"]) {
+            "None" => drop(object::remove(object, &["spec"], "sessionAffinityConfig")),
+            "ClientIP" => object::set_default(
                 object,
                 &["spec", "sessionAffinityConfig", "clientIP"],
                 "timeoutSeconds",
                 AFFINITY_SECONDS,
-            );
+            ),
+            _ => {}
         }
         for port in object::list_mut(object, &["spec", "ports"]).into_iter().flatten() {
             object::set_default(port, &[], "protocol", "TCP");
@@ -88,7 +90,7 @@ impl Strategy for Services {
         service_rules::carry_over(object, old);
     }
 
-    fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
+    fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         service_rules::check(object, causes);
     }
 
@@ -100,8 +102,8 @@ impl Strategy for Services {
         service_rules::check_status(object, old, causes);
     }
 
-    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        service_rules::warnings(object, old)
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        service_rules::warnings(object)
     }
 
     fn deleted(&self) -> Deleted {
@@ -257,23 +259,27 @@ fn node_ports(core: &Arc<Core>, service: &mut Value, owner: &str, keep: bool, ca
     let all = object::text(service, &["spec", "type"]) == "NodePort"
         || object::flag(service, &["spec", "allocateLoadBalancerNodePorts"]);
     let number = |port: &Value, key: &str| object::int(port, &[key]).filter(|port| *port != 0);
-    let before = object::list(service, &["spec", "ports"]).to_vec();
-    let mut given: Vec<(Option<i64>, u16)> = Vec::new();
+    // The first that each number has, of those that were asked for and of those that were given.
+    let mut before: HashMap<Option<i64>, i64> = HashMap::new();
+    for port in object::list(service, &["spec", "ports"]) {
+        if let Some(asked) = number(port, "nodePort") {
+            before.entry(number(port, "port")).or_insert(asked);
+        }
+    }
+    let mut given: HashMap<Option<i64>, u16> = HashMap::new();
     let ports = object::list_mut(service, &["spec", "ports"]);
     for (index, port) in ports.into_iter().flatten().enumerate() {
         let (own, of) = (number(port, "nodePort"), number(port, "port"));
         if own.is_none() && !all {
             continue;
         }
-        let shared = given.iter().find(|(other, _)| *other == of).map(|(_, port)| i64::from(*port));
-        let asked = own.or(shared).or_else(|| {
-            before.iter().filter(|other| number(other, "port") == of).find_map(|other| number(other, "nodePort"))
-        });
+        let shared = given.get(&of).map(|port| i64::from(*port));
+        let asked = own.or(shared).or_else(|| before.get(&of).copied());
         let wanted = asked.map(|asked| u16::try_from(asked).unwrap_or_default());
         match core.services.port(owner, wanted, keep) {
             Ok(found) => {
                 object::set(port, &[], "nodePort", found);
-                given.push((of, found));
+                given.entry(of).or_insert(found);
             }
             Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
         }

@@ -10,6 +10,9 @@ use crate::registry::{
     object, table,
 };
 
+/// Annotation by which pods may only mount the Secrets that an account lists.
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
+
 /// ServiceAccounts.
 pub struct ServiceAccounts;
 
@@ -31,6 +34,17 @@ impl Strategy for ServiceAccounts {
 
     fn deleted(&self) -> Deleted {
         Deleted::Object
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let has = |account: &Value| object::at(account, &["metadata", "annotations", MOUNTABLE]).is_some();
+        let new = has(object) && !old.is_some_and(has);
+        let told = || {
+            format!(
+                "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+            )
+        };
+        new.then(told).into_iter().collect()
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -1,5 +1,7 @@
 //! What holds for Services, and how their columns read.
 
+use std::collections::{HashMap, HashSet};
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -12,22 +14,38 @@ use crate::registry::{
 
 /// Longest time that a client stays with one endpoint: a day.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const MODE: &str = "service.kubernetes.io/topology-mode";
+const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+const OF_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
-/// Checks a Service.
+/// Checks a new Service.
 pub fn check(service: &Value, causes: &mut Vec<Cause>) {
+    if has_addresses(service, causes) {
+        check_settled(service, causes);
+    }
+}
+
+/// Checks what addresses are given by, which happens before anything else is looked at; answers whether that went well.
+fn has_addresses(service: &Value, causes: &mut Vec<Cause>) -> bool {
+    let spec = Field::new(service, "").at("spec");
+    if spec.str("type") == "ExternalName" {
+        return true;
+    }
+    let found = service_families::check(&spec);
+    if !found.is_empty() {
+        *causes = found;
+        return false;
+    }
+    true
+}
+
+fn check_settled(service: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(service, "");
     let spec = whole.at("spec");
     let (kind, headless) = (spec.str("type"), spec.str("clusterIP") == "None");
-    if kind != "ExternalName" {
-        // Addresses are given before anything else is looked at.
-        let found = service_families::check(&spec);
-        if !found.is_empty() {
-            *causes = found;
-            return;
-        }
-    }
-    annotations(&whole, causes);
+    hints(&whole, causes);
     if spec.count("ports") == 0 && !headless && kind != "ExternalName" {
         spec.at("ports").required("", causes);
     }
@@ -47,7 +65,7 @@ pub fn check(service: &Value, causes: &mut Vec<Cause>) {
     }
     spec.at("type").needs_one_of(&TYPES, causes);
     service_ports::unique(&spec, causes);
-    load_balancer(&spec, causes);
+    load_balancer(&whole, causes);
     traffic(&spec, causes);
 }
 
@@ -92,31 +110,52 @@ fn affinity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-fn load_balancer(spec: &Field<'_>, causes: &mut Vec<Cause>) {
-    const WHY: &str = "may only be used when `type` is 'LoadBalancer'";
+fn load_balancer(service: &Field<'_>, causes: &mut Vec<Cause>) {
+    let spec = service.at("spec");
     let balanced = spec.str("type") == "LoadBalancer";
-    let (ranges, class) = (spec.at("loadBalancerSourceRanges"), spec.at("loadBalancerClass"));
-    // Upstream writes the name of the Go field here.
-    let ranges = Field::new(ranges.value, "spec.LoadBalancerSourceRanges");
-    if !ranges.is_empty() && !balanced {
-        ranges.forbidden(WHY, causes);
-    }
-    for (index, range) in spec.items("loadBalancerSourceRanges").iter().enumerate() {
-        let trimmed = range.text().trim();
-        for fault in cidr::strict_range(trimmed) {
-            causes.push(Cause::invalid(format!("{}[{index}]", ranges.path), &json!(trimmed), &fault));
+    let ranges = spec.at("loadBalancerSourceRanges");
+    if ranges.is_empty() {
+        annotated_ranges(service, balanced, causes);
+    } else {
+        // Upstream writes the name of the Go field here.
+        let ranges = Field::new(ranges.value, "spec.LoadBalancerSourceRanges");
+        if !balanced {
+            ranges.forbidden(OF_BALANCERS, causes);
+        }
+        for (index, range) in spec.items("loadBalancerSourceRanges").iter().enumerate() {
+            let trimmed = range.text().trim();
+            for fault in cidr::strict_range(trimmed) {
+                causes.push(Cause::invalid(format!("{}[{index}]", ranges.path), &json!(trimmed), &fault));
+            }
         }
     }
     if !balanced && spec.get("allocateLoadBalancerNodePorts").is_some() {
-        spec.at("allocateLoadBalancerNodePorts").forbidden(WHY, causes);
+        spec.at("allocateLoadBalancerNodePorts").forbidden(OF_BALANCERS, causes);
     }
-    if class.value.is_null() {
-        return;
+    load_balancer_class(&spec, causes);
+}
+
+/// Ranges were an annotation once.
+fn annotated_ranges(service: &Field<'_>, balanced: bool, causes: &mut Vec<Cause>) {
+    let annotations = service.at("metadata").at("annotations");
+    let Some(found) = annotations.get(RANGES) else { return };
+    let ranges = Field::new(found.value, format!("{}[{RANGES}]", annotations.path));
+    if !balanced {
+        ranges.forbidden(OF_BALANCERS, causes);
     }
-    if balanced {
+    for range in ranges.text().split(',').map(str::trim).filter(|_| !ranges.text().trim().is_empty()) {
+        for fault in cidr::strict_range(range) {
+            causes.push(Cause::invalid(ranges.path.as_str(), &json!(range), &fault));
+        }
+    }
+}
+
+fn load_balancer_class(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    let Some(class) = spec.get("loadBalancerClass") else { return };
+    if spec.str("type") == "LoadBalancer" {
         class.check(text::qualified_name, causes);
     } else {
-        class.forbidden(WHY, causes);
+        class.forbidden(OF_BALANCERS, causes);
     }
 }
 
@@ -157,57 +196,62 @@ pub fn is_external(spec: &Value) -> bool {
 
 /// What a client is told besides.
 #[must_use]
-pub fn warnings(service: &Value, old: Option<&Value>) -> Vec<String> {
+pub fn warnings(service: &Value) -> Vec<String> {
     let whole = Field::new(service, "");
     let spec = whole.at("spec");
+    let named = spec.str("type") == "ExternalName";
+    let headless = spec.str("type") == "ClusterIP" && spec.str("clusterIP") == "None";
     let mut said = Vec::new();
-    let before = old.map_or(&Value::Null, |old| old.get("spec").unwrap_or(&Value::Null));
-    if spec.count("externalIPs") > 0
-        && before.get("externalIPs") != service.get("spec").and_then(|spec| spec.get("externalIPs"))
-    {
-        said.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    if whole.at("metadata").at("annotations").get(HINTS).is_some() {
+        said.push(format!("annotation {HINTS} is deprecated, please use {MODE} instead"));
     }
-    if spec.str("clusterIP") == "None" {
+    let addresses = spec.items("clusterIPs").into_iter().filter(|address| !named && address.text() != "None");
+    said.extend(addresses.chain(spec.items("externalIPs")).filter_map(|ip| address::warning(&ip)));
+    said.extend(address::warning(&spec.at("loadBalancerIP")));
+    for range in spec.items("loadBalancerSourceRanges") {
+        said.extend(cidr::range_warnings(&range.path, range.text()));
+    }
+    let external = spec.count("externalIPs") > 0;
+    if headless {
         if !spec.str("loadBalancerIP").is_empty() {
             said.push("spec.loadBalancerIP is ignored for headless services".to_owned());
         }
-        if spec.count("externalIPs") > 0 {
+        if external {
             said.push("spec.externalIPs is ignored for headless services".to_owned());
         }
         if spec.str("sessionAffinity") != "None" {
             said.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
+    } else if external && !named {
+        said.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    }
+    if named && external {
+        said.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !named && !spec.str("externalName").is_empty() {
+        said.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if spec.str("trafficDistribution") == "PreferClose" {
+        said.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
     }
     said
 }
 
-/// What holds for the annotations of a Service.
-fn annotations(service: &Field<'_>, causes: &mut Vec<Cause>) {
-    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-    const MODE: &str = "service.kubernetes.io/topology-mode";
-    const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-    let all = service.at("metadata").at("annotations");
-    let at = |key: &str| Field::new(all.value.get(key).unwrap_or(&Value::Null), format!("{}[{key}]", all.path));
-    let (hints, mode, ranges) = (at(HINTS), at(MODE), at(RANGES));
-    if !hints.value.is_null() && !mode.value.is_null() && hints.text() != mode.text() {
+/// The old and the new annotation for one thing say the same.
+fn hints(service: &Field<'_>, causes: &mut Vec<Cause>) {
+    let annotations = service.at("metadata").at("annotations");
+    let (Some(hints), Some(mode)) = (annotations.get(HINTS), annotations.get(MODE)) else { return };
+    if hints.text() != mode.text() {
+        let mode = Field::new(mode.value, format!("{}[{MODE}]", annotations.path));
         mode.invalid(&format!("must match annotations[{HINTS}] when both are specified"), causes);
-    }
-    let spec = service.at("spec");
-    if ranges.value.is_null() || spec.count("loadBalancerSourceRanges") > 0 {
-        return;
-    }
-    if spec.str("type") != "LoadBalancer" {
-        ranges.forbidden("may only be used when `type` is 'LoadBalancer'", causes);
-    }
-    for range in ranges.text().split(',').map(str::trim).filter(|_| !ranges.text().trim().is_empty()) {
-        for fault in cidr::strict_range(range) {
-            causes.push(Cause::invalid(ranges.path.as_str(), &json!(range), &fault));
-        }
     }
 }
 
-/// Checks a changed Service.
+/// Checks a changed Service: first what may change, then what holds for new ones too.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    if !has_addresses(new, causes) {
+        return;
+    }
     let kinds = [new, old].map(|service| object::text(service, &["spec", "type"]));
     let reduced = service_families::check_update(new, old);
     if !reduced.is_empty() {
@@ -222,10 +266,13 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if kinds == ["LoadBalancer"; 2] && class(new) != class(old) {
         causes.push(Cause::invalid("spec.loadBalancerClass", &class(new), "may not change once set"));
     }
+    // Upstream checks the class of an update twice, and lists what it finds twice.
+    load_balancer_class(&Field::new(new, "").at("spec"), causes);
     let port = |service| object::int(service, &["spec", "healthCheckNodePort"]).unwrap_or(0);
     if [new, old].into_iter().all(needs_health_check) && port(new) != port(old) {
         causes.push(Cause::forbidden("spec.healthCheckNodePort", "field is immutable"));
     }
+    check_settled(new, causes);
 }
 
 /// Whether what balances load asks the nodes of a Service how they are.
@@ -261,10 +308,13 @@ pub fn check_status(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let why = "may only be used when `spec.type` is 'LoadBalancer'";
         return balancer.at("ingress").forbidden(why, causes);
     }
-    let before = object::list(old, &["status", "loadBalancer", "ingress"]);
+    let before: HashSet<&str> = object::list(old, &["status", "loadBalancer", "ingress"])
+        .iter()
+        .map(|ingress| object::text(ingress, &["ip"]))
+        .collect();
     for ingress in balancer.items("ingress") {
         let (ip, mode, host) = (ingress.at("ip"), ingress.at("ipMode"), ingress.at("hostname"));
-        if !before.iter().any(|old| object::text(old, &["ip"]) == ip.text()) {
+        if !before.contains(&ip.text()) {
             ip.check_if_set(cidr::strict_ip, causes);
         }
         match (mode.value.is_null(), ip.text().is_empty()) {
@@ -384,21 +434,25 @@ fn drop_same(new: &mut Value, old: &Value, keys: &[&str]) {
 }
 
 fn node_ports(new: &mut Value, old: &Value, kept: bool) {
-    let before = object::list(old, &["spec", "ports"]).to_vec();
+    let number = |port: &Value, key: &str| object::int(port, &[key]);
+    let key = |port: &Value| (number(port, "port"), object::text(port, &["protocol"]).to_owned());
+    let mut before: HashMap<(Option<i64>, String), Option<i64>> = HashMap::new();
+    let mut taken: HashSet<Option<i64>> = HashSet::new();
+    for port in object::list(old, &["spec", "ports"]) {
+        before.entry(key(port)).or_insert(number(port, "nodePort"));
+        taken.insert(number(port, "nodePort"));
+    }
     for port in object::list_mut(new, &["spec", "ports"]).into_iter().flatten() {
         if !kept {
-            let same = before.iter().any(|other| other.get("nodePort") == port.get("nodePort"));
-            if same {
+            if taken.contains(&number(port, "nodePort")) {
                 object::remove(port, &[], "nodePort");
             }
             continue;
         }
-        let key = |port: &Value| (port.get("port").cloned(), port.get("protocol").cloned());
-        let same = before.iter().find(|other| key(other) == key(port));
         if port.get("nodePort").is_none_or(object::is_zero)
-            && let Some(number) = same.and_then(|same| same.get("nodePort")).cloned()
+            && let Some(Some(number)) = before.get(&key(port))
         {
-            object::set(port, &[], "nodePort", number);
+            object::set(port, &[], "nodePort", *number);
         }
     }
 }

@@ -131,16 +131,14 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
     };
     let (kind_name, name) = (object::text(reference, &["kind"]), object::text(reference, &["name"]));
     let version = object::text(reference, &["apiVersion"]);
-    let plural = match (version, kind_name) {
-        ("v1", "Pod") => "pods",
-        ("v1", "Secret") => "secrets",
-        ("v1", "Node") if node.is_none() => "nodes",
+    let (group, short) = version.split_once('/').unwrap_or(("", version));
+    let plural = match (group, kind_name) {
+        ("", "Pod") => "pods",
+        ("", "Secret") => "secrets",
+        ("", "Node") if node.is_none() => "nodes",
         _ => {
-            return Err(ApiError::bad_request(format!(
-                "cannot bind token for serviceaccount {:?} to type {:?}",
-                call.name(),
-                format!("{version}, Kind={kind_name}")
-            )));
+            let why = format!("cannot bind token to object of type {group}/{short}, Kind={kind_name}");
+            return Err(ApiError::bad_request(why));
         }
     };
     let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::no_such_route)?;
@@ -148,13 +146,14 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         return Err(ApiError::bad_request("Name parameter required."));
     }
     let entry = core.get(kind, call.namespace(), name).await?;
-    let uid = object::text(reference, &["uid"]);
-    if !uid.is_empty() && uid != &*entry.uid {
+    let conflict = || {
+        let uid = object::text(reference, &["uid"]);
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(kind.conflict(name, &why));
-    }
+        // Upstream names the kind where the resource stands otherwise.
+        (!uid.is_empty() && uid != &*entry.uid).then(|| ApiError::conflict("", kind_name, name, &why))
+    };
     let bound = Some(BoundObject { name: name.to_owned(), uid: entry.uid.to_string() });
     match plural {
         "pods" => {
@@ -165,6 +164,9 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
                     "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
                     call.name()
                 )));
+            }
+            if let Some(conflict) = conflict() {
+                return Err(conflict);
             }
             let on = object::text(&pod, &["spec", "nodeName"]);
             if node.is_some_and(|node| node != on) {
@@ -180,7 +182,7 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         "secrets" => spec.secret = bound,
         _ => spec.node = bound,
     }
-    Ok(())
+    conflict().map_or(Ok(()), Err)
 }
 
 /// A node gets tokens only for the audiences that its pod asks for, by a projected volume or through its storage drivers,

@@ -37,6 +37,12 @@ pub const SOURCES: [&str; 22] = [
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const BYTE: &str = "must be between 0 and 255, inclusive";
+/// What is said of a partition that is none; zero is taken, and means the whole disk.
+const PARTITION: &str = "must be between 1 and 255, inclusive";
+/// What is said of a longer name of a target: with an initiator's name the machine builds a path of both.
+pub const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+/// Longest name of a volume and portal together, with what is between.
+const MAX_PORTAL: usize = 64;
 const REGISTRY: &str = "must be a host:port pair or multiple pairs separated by commas";
 /// Longest tenant of Quobyte: a UUID with room.
 const MAX_TENANT: usize = 64;
@@ -91,8 +97,8 @@ pub fn shown(source: &Value) -> Value {
     Value::Object(all)
 }
 
-/// Checks a source of this kind.
-pub fn check(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks a source of this kind, of the volume of this name.
+pub fn check(kind: &str, field: &Field<'_>, volume: &str, causes: &mut Vec<Cause>) {
     match kind {
         "hostPath" => host_path(field, causes),
         "gcePersistentDisk" => disk(field, "pdName", causes),
@@ -103,9 +109,7 @@ pub fn check(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
         "rbd" => each_required(field, &["monitors", "image"], causes),
         "quobyte" => quobyte(field, causes),
         "cephfs" => each_required(field, &["monitors"], causes),
-        "iscsi" => {
-            iscsi(field, "must be valid format", causes);
-        }
+        "iscsi" => iscsi(field, Target::Volume { name: volume }, causes),
         "cinder" => {
             each_required(field, &["volumeID"], causes);
             if let Some(secret) = field.get("secretRef") {
@@ -140,9 +144,9 @@ fn each_required(field: &Field<'_>, keys: &[&str], causes: &mut Vec<Cause>) {
     }
 }
 
-fn byte(number: &Field<'_>, causes: &mut Vec<Cause>) {
+fn byte(number: &Field<'_>, why: &str, causes: &mut Vec<Cause>) {
     if number.int().is_some_and(|number| !(0..=255).contains(&number)) {
-        number.invalid(BYTE, causes);
+        number.invalid(why, causes);
     }
 }
 
@@ -163,7 +167,7 @@ fn local(field: &Field<'_>, causes: &mut Vec<Cause>) {
 
 fn disk(field: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
     each_required(field, &[name], causes);
-    byte(&field.at("partition"), causes);
+    byte(&field.at("partition"), PARTITION, causes);
 }
 
 fn glusterfs(field: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -216,17 +220,48 @@ fn quobyte(field: &Field<'_>, causes: &mut Vec<Cause>) {
     each_required(field, &["volume"], causes);
 }
 
-/// Checks a target of iSCSI; `unknown` is said of a name of no known kind.
-pub fn iscsi(field: &Field<'_>, unknown: &str, causes: &mut Vec<Cause>) {
+/// Whose target of iSCSI it is.
+#[derive(Clone, Copy)]
+pub enum Target<'a> {
+    /// A pod's.
+    Pod,
+    /// That of the volume of this name.
+    Volume {
+        /// The name.
+        name: &'a str,
+    },
+}
+
+/// Whether a volume's name and its portal are too long together for an initiator with a name of its own.
+#[must_use]
+pub fn is_long_portal(name: &str, source: &Field<'_>) -> bool {
+    source.get("initiatorName").is_some() && name.len() + 1 + source.str("targetPortal").len() > MAX_PORTAL
+}
+
+/// Checks a target of iSCSI.
+pub fn iscsi(field: &Field<'_>, target: Target<'_>, causes: &mut Vec<Cause>) {
+    let unknown = match target {
+        Target::Pod => "must be valid format starting with iqn, eui, or naa",
+        Target::Volume { .. } => "must be valid format",
+    };
     each_required(field, &["targetPortal"], causes);
+    if let Target::Volume { name } = target
+        && is_long_portal(name, field)
+    {
+        let portal = Field::new(field.at("targetPortal").value, field.at("targetportal").path);
+        portal.invalid(LONG_PORTAL, causes);
+    }
     let name = field.at("iqn");
     if name.needs_text(causes) {
         iscsi_name(&name, unknown, causes);
     }
-    byte(&field.at("lun"), causes);
+    byte(&field.at("lun"), BYTE, causes);
     let secret = field.get("secretRef");
     if (field.flag("chapAuthDiscovery") || field.flag("chapAuthSession")) && secret.is_none() {
         field.at("secretRef").required("", causes);
+    }
+    if let (Some(secret), Target::Volume { .. }) = (&secret, target) {
+        each_required(secret, &["name"], causes);
     }
     if let Some(own) = field.get("initiatorName") {
         let own = Field::new(own.value, field.at("initiatorname").path);
@@ -236,31 +271,38 @@ pub fn iscsi(field: &Field<'_>, unknown: &str, causes: &mut Vec<Cause>) {
 
 fn iscsi_name(name: &Field<'_>, unknown: &str, causes: &mut Vec<Cause>) {
     let text = name.text();
-    let hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let right = match text.split_once('.') {
-        Some(("iqn", rest)) => is_qualified(rest),
-        Some(("eui", rest)) => rest.len() == 16 && hex(rest),
-        Some(("naa", rest)) => matches!(rest.len(), 16 | 32) && hex(rest),
-        _ => {
-            if !["iqn", "eui", "naa"].iter().any(|start| text.starts_with(start)) {
-                return name.invalid(unknown, causes);
-            }
-            false
-        }
+    let why = match text.get(..3) {
+        Some("iqn") if has_qualified(text) => return,
+        Some("eui") if has_digits(text, 16) => return,
+        Some("naa") if has_digits(text, 32) => return,
+        Some("iqn" | "eui" | "naa") => "must be valid format",
+        _ => unknown,
     };
-    if !right {
-        name.invalid("must be valid format", causes);
-    }
+    name.invalid(why, causes);
 }
 
-/// `yyyy-mm.reversed.domain[:own]`, RFC 3720 section 3.2.6.3.1.
+/// Three letters, any one character, and so many letters or digits.
+fn has_digits(text: &str, count: usize) -> bool {
+    let mut rest = text.get(3..).unwrap_or_default().chars();
+    let separated = rest.next().is_some_and(|separator| separator != '\n');
+    let digits = rest.as_str();
+    separated && digits.len() == count && digits.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether the text ends with `iqn.yyyy-mm.reversed.domain:own`, RFC 3720 section 3.2.6.3.1; what is before is let be.
+fn has_qualified(text: &str) -> bool {
+    text.match_indices("iqn.").any(|(at, start)| text.get(at + start.len()..).is_some_and(is_qualified))
+}
+
 fn is_qualified(rest: &str) -> bool {
     let digits = |text: Option<&str>| text.is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let date = digits(rest.get(..4)) && rest.get(4..5) == Some("-") && digits(rest.get(5..7));
-    let authority = rest.get(8..).unwrap_or_default().split(':').next().unwrap_or_default();
+    let Some((authority, own)) = rest.get(8..).and_then(|rest| rest.split_once(':')) else { return false };
     date && rest.get(7..8) == Some(".")
-        && authority.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && authority.contains('.')
+        && !authority.is_empty()
+        && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && !own.is_empty()
+        && !own.contains(|letter: char| ",;*&$|".contains(letter) || letter.is_ascii_whitespace())
 }
 
 fn fibre_channel(field: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -277,7 +319,7 @@ fn fibre_channel(field: &Field<'_>, causes: &mut Vec<Cause>) {
     if lun.value.is_null() {
         lun.required("lun is required if targetWWNs is specified", causes);
     }
-    byte(&lun, causes);
+    byte(&lun, BYTE, causes);
 }
 
 fn flex(field: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -323,5 +365,42 @@ fn csi(field: &Field<'_>, causes: &mut Vec<Cause>) {
     for secret in secrets.iter().filter_map(|key| field.get(key)) {
         secret.at("name").check_required(text::dns1123_subdomain, causes);
         secret.at("namespace").check_required(text::dns1123_label, causes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(kind: &str, source: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check(kind, &Field::new(source, "s"), "pv", &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn names_of_targets_have_one_of_three_forms() {
+        let right = |name: &str| faults("iscsi", &json!({"targetPortal": "a", "iqn": name})).is_empty();
+        assert!(right("iqn.2001-04.com.example:disk"));
+        assert!(right("eui.0123456789ABCDEF"));
+        assert!(right(&format!("naa.{}", "a".repeat(32))));
+        for wrong in ["iqn.2001-04.com.example", "iqn.2001-4.com.example:d", "eui.01", "naa.0123456789ABCDEF", "x"] {
+            assert!(!right(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_volumes_target_needs_the_name_of_its_secret() {
+        let source = json!({"targetPortal": "a", "iqn": "eui.0123456789ABCDEF", "secretRef": {}});
+        assert_eq!(faults("iscsi", &source), ["s.secretRef.name: Required value"]);
+    }
+
+    #[test]
+    fn a_partition_that_is_none_is_told_as_upstream_tells_it() {
+        let source = json!({"pdName": "a", "partition": 300});
+        assert_eq!(
+            faults("gcePersistentDisk", &source),
+            ["s.partition: Invalid value: 300: must be between 1 and 255, inclusive"]
+        );
     }
 }

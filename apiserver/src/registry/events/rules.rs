@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use crate::registry::{kind::Column, object, table, validation::text::qualified_name};
+use crate::registry::{
+    kind::Column,
+    object, table,
+    validation::{internal, text::qualified_name},
+};
 
 /// Fields of the stored form that selectors may name.
 pub const INDEXED: &[&str] = &[
@@ -127,7 +131,8 @@ pub fn check_unset(event: &Value, causes: &mut Vec<Cause>) {
 
 /// Checks that an event of the new group, in its stored form, stays as it was, its series apart.
 pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    const KEPT: [&str; 13] = [
+    // Upstream looks at the reason twice.
+    const KEPT: [&str; 14] = [
         "involvedObject",
         "reason",
         "message",
@@ -135,6 +140,7 @@ pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
         "firstTimestamp",
         "lastTimestamp",
         "count",
+        "reason",
         "type",
         "eventTime",
         "action",
@@ -145,8 +151,24 @@ pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
     for key in KEPT {
         if !object::semantically_equal(event.get(key), old.get(key)) {
             let shown = if key == "reportingComponent" { "reportingController" } else { key };
-            causes.push(Cause::invalid(shown, event.get(key).unwrap_or(&Value::Null), "field is immutable"));
+            causes.push(Cause::invalid(shown, &in_go(event, key), "field is immutable"));
         }
+    }
+}
+
+/// What upstream shows of a field.
+fn in_go(event: &Value, key: &str) -> Value {
+    let own = event.get(key).unwrap_or(&Value::Null);
+    match (key, own) {
+        ("source", _) => internal::of("io.k8s.api.core.v1.EventSource", own),
+        ("involvedObject", _) | ("related", Value::Object(_)) => {
+            internal::of("io.k8s.api.core.v1.ObjectReference", own)
+        }
+        ("count", Value::Null) => json!(0),
+        ("reason" | "message" | "type" | "action" | "reportingComponent" | "reportingInstance", Value::Null) => {
+            json!("")
+        }
+        _ => own.clone(),
     }
 }
 
@@ -154,12 +176,55 @@ pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
 pub fn check_namespace(event: &Value, causes: &mut Vec<Cause>) {
     let involved = object::text(event, &["involvedObject", "namespace"]);
     let own = object::namespace(event);
-    let fits = if involved.is_empty() {
-        matches!(own, "" | "default" | "kube-system") || object::text(event, &["involvedObject", "kind"]) == "Node"
-    } else {
-        own == involved
+    let old = object::text(event, &["eventTime"]).is_empty();
+    let fits = match (old, involved.is_empty()) {
+        (true, true) => matches!(own, "" | "default"),
+        (true, false) => own == involved,
+        (false, true) => matches!(own, "default" | "kube-system"),
+        (false, false) => true,
     };
-    if !fits && !involved.is_empty() {
+    if !fits {
         causes.push(Cause::invalid("involvedObject.namespace", &json!(involved), "does not match event.namespace"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_must_agree() {
+        let fits = |time: Option<&str>, own: &str, involved: &str| {
+            let event = json!({
+                "metadata": {"namespace": own},
+                "involvedObject": {"namespace": involved},
+                "eventTime": time,
+            });
+            let mut causes = Vec::new();
+            check_namespace(&event, &mut causes);
+            causes.is_empty()
+        };
+        let new = Some("2026-01-01T00:00:00.000001Z");
+        assert!(fits(None, "default", "") && fits(None, "a", "a"));
+        assert!(!fits(None, "a", "") && !fits(None, "kube-system", "") && !fits(None, "a", "b"));
+        assert!(fits(new, "kube-system", "") && fits(new, "a", "b") && !fits(new, "a", ""));
+    }
+
+    #[test]
+    fn what_changed_is_shown_as_upstream_shows_it() {
+        let event = |name: &str| json!({"involvedObject": {"kind": "Pod", "name": name}, "reason": name});
+        let mut causes = Vec::new();
+        check_kept(&event("a"), &event("b"), &mut causes);
+        let said: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
+        let reference =
+            r#"{"Kind":"Pod","Namespace":"","Name":"a","UID":"","APIVersion":"","ResourceVersion":"","FieldPath":""}"#;
+        assert_eq!(
+            said,
+            [
+                format!("Invalid value: {reference}: field is immutable").as_str(),
+                r#"Invalid value: "a": field is immutable"#,
+                r#"Invalid value: "a": field is immutable"#,
+            ]
+        );
     }
 }

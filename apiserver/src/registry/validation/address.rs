@@ -20,17 +20,21 @@ pub fn served(address: &Field<'_>, causes: &mut Vec<Cause>) {
 #[must_use]
 pub fn warning(address: &Field<'_>) -> Option<String> {
     let (path, text) = (&address.path, address.text());
+    let odd = |better: IpAddr| {
+        format!(
+            "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{better}\""
+        )
+    };
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
-            Some(inner) => Some(format!(
-                "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{inner}\""
-            )),
+            Some(inner) => Some(odd(inner.into())),
             None if ip.to_string() != text => {
                 Some(format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format (\"{ip}\")"))
             }
             None => None,
         },
-        _ => None,
+        Ok(IpAddr::V4(_)) => None,
+        Err(_) => cidr::any_ip(text).map(|ip| odd(ip.to_canonical())),
     }
 }
 
@@ -62,6 +66,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn addresses_of_other_forms_are_told_of() {
+        let said = |text: &str| {
+            let value = json!(text);
+            warning(&Field::new(&value, "ip")).unwrap_or_default()
+        };
+        assert!(said("05.06.07.08").ends_with(r#"use "5.6.7.8""#));
+        assert!(said("::ffff:1.2.3.4").ends_with(r#"use "1.2.3.4""#));
+        assert!(said("FE80::1").ends_with(r#"canonical format ("fe80::1")"#));
+        assert!(said("1.2.3.4").is_empty() && said("x").is_empty());
+    }
 
     #[test]
     fn special_addresses_are_refused() {

@@ -1,13 +1,19 @@
 //! `metadata`: what holds for every kind.
 
+use std::collections::HashSet;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use super::text;
-use crate::registry::{kind::Kind, object};
+use crate::registry::{kind::Kind, object, options::check_manager};
 
 /// Most bytes that the annotations of one object may have, keys and values together.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+/// Longest name of a subresource in `managedFields`.
+const MAX_SUBRESOURCE_BYTES: usize = 256;
+/// How often all owners are shown.
+const MAX_TOLD: usize = 64;
 /// Finalizers that need no prefix.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 /// Groups whose kinds take finalizers without a prefix, beside custom resources: their servers' rules are looser upstream.
@@ -22,17 +28,77 @@ pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
     common(kind, object, causes);
 }
 
+/// Kinds whose own rules for updates check all of the metadata once more upstream, and how often.
+const CHECKED_WHOLE: [(&str, &str, usize); 28] = [
+    ("", "ConfigMap", 1),
+    ("", "Endpoints", 1),
+    ("", "LimitRange", 1),
+    ("", "Namespace", 1),
+    ("", "Node", 1),
+    ("", "PersistentVolume", 2),
+    ("", "PersistentVolumeClaim", 2),
+    ("", "Pod", 1),
+    ("", "ReplicationController", 1),
+    ("", "Secret", 1),
+    ("", "Service", 1),
+    ("", "ServiceAccount", 1),
+    ("apiregistration.k8s.io", "APIService", 1),
+    ("apps", "DaemonSet", 1),
+    ("apps", "ReplicaSet", 1),
+    ("batch", "Job", 1),
+    ("certificates.k8s.io", "CertificateSigningRequest", 1),
+    ("discovery.k8s.io", "EndpointSlice", 1),
+    ("networking.k8s.io", "Ingress", 1),
+    ("networking.k8s.io", "IngressClass", 1),
+    ("networking.k8s.io", "NetworkPolicy", 1),
+    ("node.k8s.io", "RuntimeClass", 1),
+    ("rbac.authorization.k8s.io", "", 2),
+    ("storage.k8s.io", "CSINode", 2),
+    ("storage.k8s.io", "CSIStorageCapacity", 1),
+    ("storage.k8s.io", "StorageClass", 1),
+    ("storage.k8s.io", "VolumeAttachment", 2),
+    ("storage.k8s.io", "VolumeAttributesClass", 2),
+];
+/// Kinds whose own rules for updates do not look at what the metadata were.
+const COMPARED_ONCE: [(&str, &str); 9] = [
+    ("", "Event"),
+    ("", "LimitRange"),
+    ("", "PersistentVolume"),
+    ("admissionregistration.k8s.io", ""),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("flowcontrol.apiserver.k8s.io", ""),
+    ("policy", "PodDisruptionBudget"),
+    ("storage.k8s.io", "CSINode"),
+    ("storage.k8s.io", "VolumeAttachment"),
+];
+
 /// Checks the metadata of an object against what it was.
+///
+/// Upstream's kinds check once more what is checked for all; the message lists each fault once, and the causes each time.
 pub fn update(kind: &Kind, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    common(kind, object, causes);
-    // Upstream's kinds check once more what is checked for all; the message lists each fault once, the causes twice.
+    let base = object::text(object, &["metadata", "generateName"]);
+    for fault in text::path_segment(&without_dash(base)) {
+        causes.push(Cause::invalid("metadata.generateName", &json!(base), &fault));
+    }
+    described(object, true, causes);
     changed(object, old, causes);
-    changed(object, old, causes);
+    described(object, false, causes);
+    let is = |(group, name): (&str, &str)| group == kind.group() && (name.is_empty() || name == kind.name());
+    if !COMPARED_ONCE.into_iter().any(is) {
+        changed(object, old, causes);
+        described(object, false, causes);
+        prefixed(kind, object, causes);
+    }
+    let whole = CHECKED_WHOLE.into_iter().find(|(group, name, _)| is((*group, *name)));
+    for _ in 0..whole.map_or(0, |(_, _, times)| times) {
+        self::name(kind, object, causes);
+        common(kind, object, causes);
+    }
 }
 
 fn changed(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if object::is_terminating(old) {
-        let before = object::finalizers(old);
+        let before: HashSet<&str> = object::finalizers(old).into_iter().collect();
         let added: Vec<&str> =
             object::finalizers(object).into_iter().filter(|finalizer| !before.contains(finalizer)).collect();
         if !added.is_empty() {
@@ -104,17 +170,52 @@ fn without_dash(base: &str) -> String {
 }
 
 fn common(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
+    described(object, true, causes);
+    prefixed(kind, object, causes);
+}
+
+/// Checks what describes an object: labels, annotations, owners, whose fields are whose, and finalizers if they are asked
+/// for.
+fn described(object: &Value, with_finalizers: bool, causes: &mut Vec<Cause>) {
     labels(object::at(object, &["metadata", "labels"]), "metadata.labels", causes);
     annotations(object::at(object, &["metadata", "annotations"]), "metadata.annotations", causes);
     owners(object::list(object, &["metadata", "ownerReferences"]), causes);
-    let strict = !kind.is_custom() && !LOOSE_GROUPS.contains(&kind.group());
-    finalizers(object, strict, causes);
+    if with_finalizers {
+        finalizers(object, causes);
+    }
+    managers(object, causes);
+}
+
+fn managers(object: &Value, causes: &mut Vec<Cause>) {
+    for (at, entry) in object::list(object, &["metadata", "managedFields"]).iter().enumerate() {
+        let path = format!("metadata.managedFields[{at}]");
+        check_manager(object::text(entry, &["manager"]), &format!("{path}.manager"), causes);
+        if object::text(entry, &["subresource"]).len() > MAX_SUBRESOURCE_BYTES {
+            causes.push(Cause::too_long(format!("{path}.subresource"), MAX_SUBRESOURCE_BYTES));
+        }
+    }
+}
+
+/// Checks that finalizers have a prefix, of kinds where they need one.
+fn prefixed(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
+    if kind.is_custom() || LOOSE_GROUPS.contains(&kind.group()) {
+        return;
+    }
+    for (index, finalizer) in object::finalizers(object).iter().enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+            causes.push(Cause::invalid(
+                format!("metadata.finalizers[{index}]"),
+                &json!(finalizer),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
 }
 
 /// What clients are told of finalizers that were not there before, of kinds that take them without a prefix.
 #[must_use]
 pub fn finalizer_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
-    let known = old.map(object::finalizers).unwrap_or_default();
+    let known: HashSet<&str> = old.map(object::finalizers).unwrap_or_default().into_iter().collect();
     let mut added: Vec<&str> = object::finalizers(object).into_iter().filter(|name| !known.contains(name)).collect();
     added.sort_unstable();
     added.dedup();
@@ -184,7 +285,7 @@ pub fn annotations(annotations: Option<&Value>, path: &str, causes: &mut Vec<Cau
 
 fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     const PATH: &str = "metadata.ownerReferences";
-    let mut controller: Option<String> = None;
+    let (mut controller, mut told): (Option<String>, usize) = (None, 0);
     for owner in owners {
         let (version, kind) = (object::text(owner, &["apiVersion"]), object::text(owner, &["kind"]));
         if version.is_empty() || version.matches('/').count() > 1 {
@@ -196,13 +297,16 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
             }
         }
         if NO_OWNERS.contains(&(version, kind)) {
-            let why = format!("{version}, Kind={kind} is disallowed from being an owner");
+            let why = format!("/{version}, Kind={kind} is disallowed from being an owner");
             causes.push(Cause::invalid(PATH, owner, &why));
         }
         if object::flag(owner, &["controller"]) {
             let this = format!("{kind}/{}", object::text(owner, &["name"]));
             match &controller {
+                // Each shows all of them.
+                Some(_) if told >= MAX_TOLD => {}
                 Some(first) => {
+                    told += 1;
                     let why = format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                     );
@@ -214,19 +318,12 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     }
 }
 
-fn finalizers(object: &Value, strict: bool, causes: &mut Vec<Cause>) {
+fn finalizers(object: &Value, causes: &mut Vec<Cause>) {
     let finalizers = object::finalizers(object);
     let (mut orphan, mut foreground) = (false, false);
-    for (index, finalizer) in finalizers.iter().enumerate() {
+    for finalizer in &finalizers {
         for fault in text::qualified_name(finalizer) {
             causes.push(Cause::invalid("metadata.finalizers", &json!(finalizer), &fault));
-        }
-        if strict && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            causes.push(Cause::invalid(
-                format!("metadata.finalizers[{index}]"),
-                &json!(finalizer),
-                "name is neither a standard finalizer name nor is it fully qualified",
-            ));
         }
         orphan |= *finalizer == "orphan";
         foreground |= *finalizer == "foregroundDeletion";

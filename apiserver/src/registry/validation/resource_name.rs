@@ -83,7 +83,7 @@ pub fn check(name: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
 pub fn check_of_containers(name: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
     check(name, field, causes);
     if name.contains('/') {
-        if !overcommits(name) && !is_extended(name) && !name.contains("kubernetes.io/") {
+        if !name.contains("kubernetes.io/") && !is_extended(name) {
             invalid(name, field, "doesn't follow extended resource name standard", causes);
         }
     } else if !OF_CONTAINERS.contains(&name) && !name.starts_with(HUGE) {

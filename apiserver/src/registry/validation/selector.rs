@@ -35,9 +35,6 @@ pub fn check(selector: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
         for fault in text::label_key(key) {
             causes.push(Cause::invalid(format!("{here}.key"), &json!(key), &fault));
         }
-        if !matches!(operator, "In" | "NotIn") {
-            continue;
-        }
         for (place, value) in values.iter().enumerate() {
             for fault in text::label_value(value.as_str().unwrap_or_default()) {
                 causes.push(Cause::invalid(format!("{here}.values[{place}]"), value, &fault));
@@ -88,4 +85,18 @@ pub fn selects(selector: &Value, labels: Option<&Value>) -> bool {
 #[must_use]
 pub fn is_empty(selector: &Value) -> bool {
     ["matchLabels", "matchExpressions"].iter().all(|key| selector.get(*key).is_none_or(object::is_zero))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_looked_at_even_where_none_may_be() {
+        let selector = json!({"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b c"]}]});
+        let mut causes = Vec::new();
+        check(Some(&selector), "spec.selector", &mut causes);
+        let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert_eq!(fields, ["spec.selector.matchExpressions[0].values", "spec.selector.matchExpressions[0].values[0]"]);
+    }
 }

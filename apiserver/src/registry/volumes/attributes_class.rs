@@ -32,6 +32,8 @@ impl Strategy for VolumeAttributesClasses {
         let [new, old] = [object, old].map(|class| Field::new(class, ""));
         unchanged(&new, &old, "driverName", causes);
         unchanged(&new, &old, "parameters", causes);
+        // Upstream looks at all of it once more.
+        self.validate(object, causes);
     }
 
     fn deleted(&self) -> Deleted {

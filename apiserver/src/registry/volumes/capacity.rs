@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::registry::{
     kind::{Column, Strategy, resource},
     object,
-    validation::{field::Field, selector, text},
+    validation::{field::Field, node_labels, selector, text},
 };
 
 /// CSIStorageCapacities.
@@ -37,6 +37,14 @@ impl Strategy for CsiStorageCapacities {
                 Field::new(object, "").at(key).invalid("field is immutable", causes);
             }
         }
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        node_labels::selector_warnings(&Field::new(object, "").at("nodeTopology"))
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -101,6 +101,10 @@ impl Strategy for CsiDrivers {
         Deleted::Object
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 8] = [
             Column::name(),

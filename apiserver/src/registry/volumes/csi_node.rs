@@ -1,6 +1,6 @@
 //! CSINodes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
@@ -14,7 +14,7 @@ use crate::registry::{
 };
 
 /// Longest name that a driver may have for a node.
-const MAX_NODE_ID: usize = 192;
+const MAX_NODE_ID: usize = 256;
 
 /// CSINodes.
 pub struct CsiNodes;
@@ -45,12 +45,20 @@ impl Strategy for CsiNodes {
         let same = |one: &Value, other: &Value| {
             ["nodeID", "topologyKeys"].iter().all(|key| object::semantically_equal(one.get(key), other.get(key)))
         };
+        // Upstream looks at all of it once more.
+        self.validate(object, causes);
+        let mut named: HashMap<&str, Vec<&Value>> = HashMap::new();
+        for driver in object::list(object, &["spec", "drivers"]) {
+            named.entry(object::text(driver, &["name"])).or_default().push(driver);
+        }
         for before in object::list(old, &["spec", "drivers"]) {
-            for driver in object::list(object, &["spec", "drivers"]) {
-                if driver.get("name") == before.get("name") && !same(driver, before) {
-                    let shown = internal::of("io.k8s.api.storage.v1.CSINodeDriver", driver);
-                    causes.push(Cause::invalid("spec.drivers", &shown, "field is immutable"));
-                }
+            let drivers = named.get(object::text(before, &["name"]));
+            for driver in drivers.into_iter().flatten().filter(|driver| !same(driver, before)) {
+                // How many volumes fit may change, and is not shown.
+                let mut shown = (*driver).clone();
+                object::remove(&mut shown, &[], "allocatable");
+                let shown = internal::of("io.k8s.api.storage.v1.CSINodeDriver", &shown);
+                causes.push(Cause::invalid("spec.drivers", &shown, "field is immutable"));
             }
         }
     }
@@ -59,8 +67,16 @@ impl Strategy for CsiNodes {
         Deleted::Object
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("Drivers", "spec.drivers").integer(), Column::age()];
+        const COLUMNS: [Column; 3] = [
+            Column::name(),
+            Column::text("Drivers", "Drivers indicates the number of CSI drivers registered on the node").integer(),
+            Column::age(),
+        ];
         &COLUMNS
     }
 

@@ -1,8 +1,10 @@
 //! StorageClasses.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::registry::{
     kind::{Column, Deleted, Strategy, resource},
@@ -14,6 +16,9 @@ use crate::registry::{
 const MAX_PARAMETERS: usize = 512;
 /// Most bytes of all parameters together.
 const MAX_PARAMETER_BYTES: usize = 256 * 1024;
+
+/// How often one term is called a duplicate at most.
+const MAX_TOLD: usize = 16;
 
 /// StorageClasses.
 pub struct StorageClasses;
@@ -99,7 +104,14 @@ pub const DEFAULT_CLASS: [&str; 2] =
 
 /// Checks the name of what provides volumes.
 pub(super) fn driver(name: &Field<'_>, causes: &mut Vec<Cause>) {
-    name.check_required(|text| text::qualified_name(&text.to_lowercase()), causes);
+    if !name.needs_text(causes) {
+        return;
+    }
+    // Upstream shows it as it is looked at.
+    let lower = name.text().to_lowercase();
+    for fault in text::qualified_name(&lower) {
+        causes.push(Cause::invalid(name.path.as_str(), &json!(lower), &fault));
+    }
 }
 
 /// Checks the parameters of a class.
@@ -134,37 +146,55 @@ pub(super) fn unchanged(new: &Field<'_>, old: &Field<'_>, key: &str, causes: &mu
 }
 
 fn topologies(class: &Field<'_>, causes: &mut Vec<Cause>) {
-    let mut terms: Vec<Vec<(&str, Vec<&str>)>> = Vec::new();
-    for term in class.items("allowedTopologies") {
-        let mut labels: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut seen: HashMap<BTreeMap<&str, BTreeSet<&str>>, usize> = HashMap::new();
+    let terms = class.items("allowedTopologies");
+    for term in &terms {
+        let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for label in term.items("matchLabelExpressions") {
             let values = label_values(&label, causes);
             let key = label.at("key");
             key.check(text::label_key, causes);
-            if labels.iter().any(|(other, _)| *other == key.text()) {
+            if labels.insert(key.text(), values).is_some() {
                 key.duplicate(causes);
             }
-            labels.push((key.text(), values));
         }
-        labels.sort();
-        if terms.contains(&labels) {
+        // Upstream compares with as many empty terms besides.
+        let empty = if labels.is_empty() { terms.len() } else { 0 };
+        let before = seen.entry(labels).or_default();
+        for _ in 0..(*before + empty).min(MAX_TOLD) {
             causes.push(Cause::duplicate(term.at("matchLabelExpressions").path, &"".into()));
         }
-        terms.push(labels);
+        *before += 1;
     }
 }
 
-fn label_values<'a>(label: &Field<'a>, causes: &mut Vec<Cause>) -> Vec<&'a str> {
-    let mut seen: Vec<&str> = Vec::new();
+fn label_values<'a>(label: &Field<'a>, causes: &mut Vec<Cause>) -> BTreeSet<&'a str> {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     if label.count("values") == 0 {
         label.at("values").required("", causes);
     }
     for value in label.items("values") {
-        if seen.contains(&value.text()) {
+        if !seen.insert(value.text()) {
             value.duplicate(causes);
         }
-        seen.push(value.text());
     }
-    seen.sort_unstable();
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_of_a_class_differ() {
+        let said = |terms: Value| {
+            let (class, mut causes) = (json!({ "allowedTopologies": terms }), Vec::new());
+            topologies(&Field::new(&class, ""), &mut causes);
+            causes.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+        };
+        let term = |value: &str| json!({"matchLabelExpressions": [{"key": "z", "values": [value]}]});
+        assert!(said(json!([term("a"), term("b")])).is_empty());
+        assert_eq!(said(json!([term("a"), term("a")])), ["allowedTopologies[1].matchLabelExpressions"]);
+        assert_eq!(said(json!([{}])), ["allowedTopologies[0].matchLabelExpressions"]);
+    }
 }

@@ -46,10 +46,14 @@ impl Strategy for VolumeAttachments {
         if !spec.str("attacher").is_empty() {
             driver_name(&spec.at("attacher"), causes);
         }
-        spec.at("source").at("persistentVolumeName").check_if_set(text::dns1123_subdomain, causes);
+        if let Some(name) = spec.at("source").get("persistentVolumeName") {
+            name.check(text::dns1123_subdomain, causes);
+        }
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // Upstream looks at all of it once more.
+        self.validate(object, causes);
         let (new, before) = (object.get("spec"), old.get("spec"));
         if !object::semantically_equal(new, before) {
             let shown = internal::of("io.k8s.api.storage.v1.VolumeAttachmentSpec", new.unwrap_or(&Value::Null));
@@ -58,27 +62,18 @@ impl Strategy for VolumeAttachments {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
-        let status = Field::new(object, "").at("status");
-        let bytes: usize =
-            status.entries("attachmentMetadata").iter().map(|(key, value)| key.len() + value.text().len()).sum();
-        if bytes > MAX_METADATA_BYTES {
-            causes.push(Cause::too_long("status.attachmentMetadata", MAX_METADATA_BYTES));
-        }
-        for key in ["attachError", "detachError"] {
-            let error = status.at(key);
-            if error.str("message").len() > MAX_MESSAGE {
-                // Upstream tells the other limit.
-                causes.push(Cause::too_long(error.at("message").path, MAX_METADATA_BYTES));
-            }
-            let code = error.at("errorCode");
-            if code.int().is_some_and(|number| number < 0) {
-                code.invalid(&format!("must be between 0 and {}, inclusive", i32::MAX), causes);
-            }
+        // Upstream looks at it twice.
+        for _ in 0..2 {
+            status(&Field::new(object, "").at("status"), causes);
         }
     }
 
     fn deleted(&self) -> Deleted {
         Deleted::Object
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -102,6 +97,25 @@ impl Strategy for VolumeAttachments {
             object::flag(object, &["status", "attached"]).into(),
             table::age(object, now),
         ]
+    }
+}
+
+fn status(status: &Field<'_>, causes: &mut Vec<Cause>) {
+    let bytes: usize =
+        status.entries("attachmentMetadata").iter().map(|(key, value)| key.len() + value.text().len()).sum();
+    if bytes > MAX_METADATA_BYTES {
+        causes.push(Cause::too_long("status.attachmentMetadata", MAX_METADATA_BYTES));
+    }
+    for key in ["attachError", "detachError"] {
+        let error = status.at(key);
+        if error.str("message").len() > MAX_MESSAGE {
+            // Upstream tells the other limit.
+            causes.push(Cause::too_long(error.at("message").path, MAX_METADATA_BYTES));
+        }
+        let code = error.at("errorCode");
+        if code.int().is_some_and(|number| number < 0) {
+            code.invalid(&format!("must be between 0 and {}, inclusive", i32::MAX), causes);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where pods want to be: near nodes, near or far from other pods.
 
+use std::collections::{HashMap, HashSet};
+
 use martello_api::status::Cause;
 
 use crate::registry::validation::{field::Field, selector, text};
@@ -118,19 +120,21 @@ pub(super) fn label_keys(term: &Field<'_>, causes: &mut Vec<Cause>) {
         term.items(list).iter().for_each(|key| key.check(text::label_key, causes));
     }
     let keys = term.items("matchLabelKeys");
-    let mut seen: Vec<&str> = labels.entries("matchLabels").into_iter().map(|(key, _)| key).collect();
+    // A key that stands twice has its last place.
+    let places: HashMap<&str, usize> = keys.iter().enumerate().map(|(place, key)| (key.text(), place)).collect();
+    let mut seen: HashSet<&str> = labels.entries("matchLabels").into_iter().map(|(key, _)| key).collect();
     for expression in labels.items("matchExpressions") {
         let key = expression.str("key");
         // What the key itself brought is there once.
-        let place = keys.iter().rposition(|own| own.text() == key).filter(|_| seen.contains(&key));
-        if let Some(place) = place {
+        if let Some(place) = places.get(key).filter(|_| seen.contains(&key)) {
             let path = format!("{}[{place}]", term.path);
             causes.push(Cause::invalid(path, &key.into(), "exists in both matchLabelKeys and labelSelector"));
         }
-        seen.push(key);
+        seen.insert(key);
     }
+    let others: HashSet<&str> = term.items("mismatchLabelKeys").iter().map(Field::text).collect();
     for key in keys {
-        if term.items("mismatchLabelKeys").iter().any(|other| other.text() == key.text()) {
+        if others.contains(key.text()) {
             key.invalid("exists in both matchLabelKeys and mismatchLabelKeys", causes);
         }
     }

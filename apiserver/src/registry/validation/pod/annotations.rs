@@ -1,13 +1,19 @@
 //! Annotations of pods and templates that mean something to the cluster.
 
-use martello_api::status::Cause;
+use std::collections::HashSet;
+
+use martello_api::{
+    schema::{Raw, parse_json},
+    status::Cause,
+};
 use serde_json::{Value, json};
 
-use super::{all_containers, volumes::local_path};
-use crate::registry::validation::field::Field;
+use super::{all_containers, scheduling, volumes::local_path};
+use crate::registry::validation::{field::Field, text};
 
 /// Marks a pod that a node's own files describe.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
+const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const POD_SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
@@ -15,26 +21,54 @@ const CONTAINER_APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.i
 
 /// Checks annotations, which messages call `path`, of a pod of this spec.
 pub(super) fn check(annotations: &Field<'_>, spec: &Field<'_>, path: &str, causes: &mut Vec<Cause>) {
-    for (key, value) in annotations.value.as_object().into_iter().flatten() {
-        let keyed = Field::new(value, format!("{path}[{key}]"));
-        match key.as_str() {
-            MIRROR if spec.str("nodeName").is_empty() => {
-                keyed.invalid("must set spec.nodeName if mirror pod annotation is set", causes);
-            }
-            DELETION_COST if !is_cost(keyed.text()) => keyed.invalid("must be a 32bit integer", causes),
-            _ => profile(key, &keyed, spec, path, causes),
-        }
+    let keyed = |key: &str| annotations.get(key).map(|found| Field::new(found.value, format!("{path}[{key}]")));
+    if let Some(mirror) = keyed(MIRROR).filter(|_| spec.str("nodeName").is_empty()) {
+        mirror.invalid("must set spec.nodeName if mirror pod annotation is set", causes);
     }
+    if let Some(listed) = keyed(TOLERATIONS).filter(|listed| !listed.text().is_empty()) {
+        tolerations(listed.text(), path, causes);
+    }
+    if let Some(cost) = keyed(DELETION_COST).filter(|cost| !is_cost(cost.text())) {
+        cost.invalid("must be a 32bit integer", causes);
+    }
+    let mut entries: Vec<(&String, &Value)> = annotations.value.as_object().into_iter().flatten().collect();
+    // The pod's own profile comes first, profiles of AppArmor last.
+    entries.sort_by_key(|(key, _)| (*key != POD_SECCOMP, key.starts_with(CONTAINER_APP_ARMOR)));
+    let containers = all_containers(spec);
+    let names: HashSet<&str> = containers.iter().map(|container| container.str("name")).collect();
+    for (key, value) in entries {
+        profile(key, &Field::new(value, format!("{path}[{key}]")), &names, path, causes);
+    }
+}
+
+/// Checks tolerations that are an annotation, as they once were.
+fn tolerations(listed: &str, path: &str, causes: &mut Vec<Cause>) {
+    let fault = match parse_json(listed.as_bytes()) {
+        Err(error) => error.to_string(),
+        Ok(Raw::Null) => return,
+        Ok(all @ Raw::List(_)) => {
+            let holder = json!({"tolerations": all.into_value()});
+            let mut found = Vec::new();
+            scheduling::tolerations(&Field::new(&holder, ""), &mut found);
+            let moved = |mut cause: Cause| {
+                let rest = cause.field.strip_prefix("tolerations").unwrap_or_default().to_owned();
+                cause.field = format!("{path}.{TOLERATIONS}{rest}");
+                cause
+            };
+            return causes.extend(found.into_iter().map(moved));
+        }
+        Ok(other) => text::not_of_type(&other, "[]core.Toleration"),
+    };
+    causes.push(Cause::invalid(path, &json!(TOLERATIONS), &fault));
 }
 
 /// A whole number without a plus or needless zeros in front.
 fn is_cost(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let padded = text.starts_with('+') || digits.len() > 1 && digits.starts_with('0') || text == "-0";
-    text.is_empty() || !padded && text.parse::<i32>().is_ok()
+    let padded = text.starts_with('+') || text.len() > 1 && text.starts_with('0');
+    !padded && text.parse::<i32>().is_ok()
 }
 
-fn profile(key: &str, keyed: &Field<'_>, spec: &Field<'_>, path: &str, causes: &mut Vec<Cause>) {
+fn profile(key: &str, keyed: &Field<'_>, containers: &HashSet<&str>, path: &str, causes: &mut Vec<Cause>) {
     let value = keyed.text();
     if key == POD_SECCOMP || key.starts_with(CONTAINER_SECCOMP) {
         let field = Field::new(keyed.value, format!("{path}.{key}"));
@@ -47,8 +81,7 @@ fn profile(key: &str, keyed: &Field<'_>, spec: &Field<'_>, path: &str, causes: &
             None => field.invalid("must be a valid seccomp profile", causes),
         }
     } else if let Some(name) = key.strip_prefix(CONTAINER_APP_ARMOR) {
-        let known = all_containers(spec).iter().any(|container| container.str("name") == name);
-        if !known {
+        if !containers.contains(name) {
             causes.push(Cause::invalid(keyed.path.as_str(), &name.into(), "container not found"));
         }
         if !matches!(value, "" | "runtime/default" | "unconfined") && !value.starts_with("localhost/") {
@@ -153,7 +186,15 @@ mod tests {
             causes.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
         };
         assert_eq!(faults(DELETION_COST, "-7"), Vec::<String>::new());
-        assert_eq!(faults(DELETION_COST, "many"), ["Invalid value: \"many\": must be a 32bit integer"]);
+        for wrong in ["many", "", "+1", "007"] {
+            let why = format!("Invalid value: {wrong:?}: must be a 32bit integer");
+            assert_eq!(faults(DELETION_COST, wrong), [why]);
+        }
+        assert_eq!(faults(TOLERATIONS, r#"[{"operator": "Exists"}]"#), Vec::<String>::new());
+        assert_eq!(
+            faults(TOLERATIONS, "["),
+            ["Invalid value: \"scheduler.alpha.kubernetes.io/tolerations\": unexpected end of JSON input"]
+        );
         assert_eq!(faults(POD_SECCOMP, "x"), ["Invalid value: \"x\": must be a valid seccomp profile"]);
         assert_eq!(
             faults("container.apparmor.security.beta.kubernetes.io/d", "unconfined"),

@@ -124,6 +124,7 @@ pub(super) fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Ve
         return path.invalid(&why, causes);
     }
     let parts = path.text().strip_suffix("']").and_then(|rest| rest.split_once("['"));
+    let parts = parts.filter(|(plain, _)| !plain.is_empty());
     let plain = parts.map_or(path.text(), |(plain, _)| plain);
     let subscripted = matches!(plain, "metadata.annotations" | "metadata.labels");
     if parts.is_some() && !subscripted {
@@ -139,8 +140,12 @@ pub(super) fn field_ref(reference: &Field<'_>, allowed: &[&str], causes: &mut Ve
         for fault in text::qualified_name(&key) {
             causes.push(Cause::invalid(reference.path.as_str(), &json!(key), &fault));
         }
-    } else if !allowed.contains(&plain) && plain != "spec.host" {
-        causes.push(Cause::not_supported(path.path, &json!(plain), allowed));
+    } else {
+        // The old name of the other.
+        let meant = if plain == "spec.host" { "spec.nodeName" } else { plain };
+        if !allowed.contains(&meant) {
+            causes.push(Cause::not_supported(path.path, &json!(meant), allowed));
+        }
     }
 }
 

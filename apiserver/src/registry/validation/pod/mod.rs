@@ -26,13 +26,12 @@ pub mod volumes;
 pub mod warnings;
 mod windows;
 
+pub use super::resource_name::check_of_containers as container_resource_name;
 pub use affinity::node_selector;
 pub use annotations::{MIRROR, profile_of as app_armor_profile};
 pub use handlers::port as port_or_name;
 pub use qos::qos_class;
-pub use resources::{
-    amount as resource_amount, check as container_resources, container_name as container_resource_name,
-};
+pub use resources::check as container_resources;
 pub use scheduling::{taint_effect, tolerations};
 pub use warnings::{template_warnings, warnings};
 
@@ -44,10 +43,12 @@ pub fn pod(object: &Value, causes: &mut Vec<Cause>) {
     container::check_images(&whole.at("spec"), causes);
 }
 
-/// Checks annotations of a changed pod.
+/// Checks annotations of a changed pod: which changed, and whether all are right.
 pub fn annotations_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let of = |pod| Field::new(pod, "").at("metadata");
     annotations::check_update(&of(new), &of(old), causes);
+    let spec = Field::new(new, "").at("spec");
+    annotations::check(&of(new).at("annotations"), &spec, "metadata.annotations", causes);
 }
 
 /// All containers of a spec, in the order in which upstream visits them.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use martello_api::status::Cause;
-use serde_json::Value;
 
 use super::volumes::local_path;
 use crate::registry::validation::field::Field;
@@ -112,17 +111,17 @@ fn read_only(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) 
 }
 
 fn sub_paths(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let both = ["subPath", "subPathExpr"].map(|key| mount.str(key));
-    if both.iter().all(|path| !path.is_empty()) {
-        mount.at("subPathExpr").invalid("subPathExpr and subPath are mutually exclusive", causes);
-    }
-    for (key, path) in ["subPath", "subPathExpr"].into_iter().zip(both) {
-        if !path.is_empty() {
-            // Upstream leaves the place of the mount out of this path.
-            let value = Value::from(path);
-            let list = container.at("volumeMounts");
-            local_path(&Field::new(&value, format!("{}.{key}", list.path)), false, causes);
+    for key in ["subPath", "subPathExpr"] {
+        let path = mount.at(key);
+        if path.text().is_empty() {
+            continue;
         }
+        if key == "subPathExpr" && !mount.str("subPath").is_empty() {
+            path.invalid("subPathExpr and subPath are mutually exclusive", causes);
+        }
+        // Upstream leaves the place of the mount out of this path.
+        let list = container.at("volumeMounts");
+        local_path(&Field::new(path.value, format!("{}.{key}", list.path)), false, causes);
     }
 }
 

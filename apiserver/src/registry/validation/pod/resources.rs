@@ -6,35 +6,13 @@ use martello_api::{quantity::Quantity, status::Cause};
 
 use crate::registry::{
     core::pod_usage,
-    validation::{field::Field, resource_name::overcommits, text},
+    validation::{
+        field::Field,
+        resource_name::{self, overcommits},
+    },
 };
 
 const HUGE: &str = "hugepages-";
-const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-/// Names without a prefix that some kind knows.
-const STANDARD: [&str; 21] = [
-    "cpu",
-    "memory",
-    "ephemeral-storage",
-    "requests.cpu",
-    "requests.memory",
-    "requests.ephemeral-storage",
-    "limits.cpu",
-    "limits.memory",
-    "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "configmaps",
-    "persistentvolumeclaims",
-    "storage",
-    "requests.storage",
-    "services.nodeports",
-    "services.loadbalancers",
-    "count",
-];
 
 /// Checks the resources of a container.
 pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -43,8 +21,8 @@ pub fn check(resources: &Field<'_>, causes: &mut Vec<Cause>) {
         for (name, amount) in resources.entries(part) {
             basic |= matches!(name, "cpu" | "memory");
             huge |= name.starts_with(HUGE);
-            container_name(name, &amount, causes);
-            self::amount(name, &amount, causes);
+            resource_name::check_of_containers(name, &amount, causes);
+            resource_name::check_amount(name, &amount, causes);
             if part == "requests" {
                 against_limit(resources, name, &amount, causes);
             }
@@ -86,11 +64,13 @@ pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         for (name, amount) in resources.entries(part) {
             basic |= matches!(name, "cpu" | "memory");
             huge |= is_huge(name);
-            if resource_name(name, &amount, causes) && !matches!(name, "cpu" | "memory") && !is_huge(name) {
+            let before = causes.len();
+            resource_name::check(name, &amount, causes);
+            if causes.len() == before && !matches!(name, "cpu" | "memory") && !is_huge(name) {
                 let supported = ["cpu", HUGE, "memory"];
                 causes.push(Cause::not_supported(amount.path.as_str(), &name.into(), &supported));
             }
-            self::amount(name, &amount, causes);
+            resource_name::check_amount(name, &amount, causes);
             if part == "requests" {
                 against_limit(&resources, name, &amount, causes);
             }
@@ -129,17 +109,6 @@ fn against_containers(spec: &Field<'_>, resources: &Field<'_>, causes: &mut Vec<
                 causes.push(Cause::invalid(path, &limit.to_string().into(), &why));
             }
         }
-    }
-}
-
-/// Checks an amount of the resource `name`.
-pub fn amount(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
-    let Some(quantity) = read(amount) else { return };
-    if quantity.is_negative() {
-        amount.invalid("must be greater than or equal to 0", causes);
-    }
-    if !overcommits(name) && !name.starts_with(HUGE) && quantity.millis() % 1000 != 0 {
-        amount.invalid("must be an integer", causes);
     }
 }
 
@@ -187,41 +156,8 @@ fn read(amount: &Field<'_>) -> Option<Quantity> {
     amount.text().parse().ok()
 }
 
-/// Checks that `name` is a resource; `amount` is where it is named.
-fn resource_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) -> bool {
-    let faults = text::qualified_name(name);
-    faults.iter().for_each(|fault| causes.push(Cause::invalid(amount.path.as_str(), &name.into(), fault)));
-    if !faults.is_empty() {
-        return false;
-    }
-    let standard = STANDARD.contains(&name) || is_huge(name) || name.starts_with("requests.hugepages-");
-    if !name.contains('/') && !standard {
-        let why = "must be a standard resource type or fully qualified";
-        causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));
-        return false;
-    }
-    true
-}
-
-/// Checks that `name` is a resource that a container can have; `amount` is where it is named.
-pub fn container_name(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
-    resource_name(name, amount, causes);
-    let why = match name.matches('/').count() {
-        0 if !CONTAINER_RESOURCES.contains(&name) && !is_huge(name) => "must be a standard resource for containers",
-        0 => return,
-        _ if !name.contains("kubernetes.io/") && !is_extended(name) => "doesn't follow extended resource name standard",
-        _ => return,
-    };
-    causes.push(Cause::invalid(amount.path.as_str(), &name.into(), why));
-}
-
 fn is_huge(name: &str) -> bool {
     name.starts_with(HUGE)
-}
-
-/// Whether a name of somebody's own is one that a quota can name too.
-fn is_extended(name: &str) -> bool {
-    !name.starts_with("requests.") && text::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn against_limit(resources: &Field<'_>, name: &str, request: &Field<'_>, causes: &mut Vec<Cause>) {

@@ -1,6 +1,6 @@
 //! What says where and when pods are placed: gates, spreading, tolerations.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use martello_api::status::Cause;
 use serde_json::json;
@@ -29,6 +29,10 @@ pub(super) fn gates(spec: &Field<'_>, causes: &mut Vec<Cause>) {
 /// Checks how pods spread over places.
 pub(super) fn spread(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     let constraints = spec.items("topologySpreadConstraints");
+    let pair = |constraint: &Field<'_>| {
+        (constraint.str("topologyKey").to_owned(), constraint.str("whenUnsatisfiable").to_owned())
+    };
+    let last: HashMap<_, _> = constraints.iter().enumerate().map(|(index, one)| (pair(one), index)).collect();
     for (index, constraint) in constraints.iter().enumerate() {
         let (when, key) = (constraint.at("whenUnsatisfiable"), constraint.at("topologyKey"));
         positive(&constraint.at("maxSkew"), causes);
@@ -36,9 +40,7 @@ pub(super) fn spread(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             key.required("can not be empty", causes);
         }
         when.one_of(&["DoNotSchedule", "ScheduleAnyway"], causes);
-        let again =
-            |other: &Field<'_>| other.str("topologyKey") == key.text() && other.str("whenUnsatisfiable") == when.text();
-        if constraints.iter().skip(index + 1).any(again) {
+        if last.get(&pair(constraint)).is_some_and(|last| *last > index) {
             let path = format!("{}.{{topologyKey, whenUnsatisfiable}}", constraint.path);
             causes.push(Cause::duplicate(path, &json!(format!("{{{}, {}}}", key.text(), when.text()))));
         }

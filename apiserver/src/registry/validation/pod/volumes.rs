@@ -42,8 +42,8 @@ const SOURCES: [&str; 30] = [
     "portworxVolume",
     "azureDisk",
     "storageos",
-    "scaleIO",
     "projected",
+    "scaleIO",
     "csi",
     "ephemeral",
     "image",
@@ -52,12 +52,24 @@ const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const DOWNWARD_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+/// What the metadata of a template of claims may not have, and what messages call it.
+const NOT_OF_TEMPLATES: [(&str, &str); 13] = [
+    ("name", "name"),
+    ("generateName", "generateName"),
+    ("namespace", "namespace"),
+    ("selfLink", "selfLink"),
+    ("uid", "uID"),
+    ("resourceVersion", "resourceVersion"),
+    ("generation", "generation"),
+    ("creationTimestamp", "creationTimestamp"),
+    ("deletionTimestamp", "deletionTimestamp"),
+    ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+    ("ownerReferences", "ownerReferences"),
+    ("finalizers", "finalizers"),
+    ("managedFields", "managedFields"),
+];
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const ONE_TYPE: &str = "may not specify more than 1 volume type";
-/// Longest name and portal together.
-pub const MAX_PORTAL: usize = 64;
-/// What is said of a longer one.
-pub const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
 /// Highest mode of a file: 0777.
 const MAX_MODE: i64 = 0o777;
 
@@ -100,8 +112,9 @@ fn sources(volume: &Field<'_>, made: &dyn Fn(&str) -> Option<String>, causes: &m
         } else {
             source(kind, &Field::new(found.value, volume.at(checked_as(kind)).path), causes);
         }
-        if kind == "iscsi" && found.get("initiatorName").is_some() {
-            portal(volume, &found, causes);
+        if kind == "iscsi" && volume_sources::is_long_portal(volume.str("name"), &found) {
+            let name = volume.at("name");
+            causes.push(Cause::invalid(name.path, &json!(volume.str("name")), volume_sources::LONG_PORTAL));
         }
         if kind == "ephemeral" && !any {
             claim_name(volume, made, causes);
@@ -127,14 +140,6 @@ pub fn refused_as(kind: &str) -> &str {
         // Upstream's slip.
         "downwardAPI" => "downwarAPI",
         other => other,
-    }
-}
-
-/// With a name of its own, the machine builds a path of the volume's name and the portal.
-fn portal(volume: &Field<'_>, source: &Field<'_>, causes: &mut Vec<Cause>) {
-    let name = volume.at("name");
-    if name.text().len() + 1 + source.str("targetPortal").len() > MAX_PORTAL {
-        causes.push(Cause::invalid(name.path, &json!(volume.str("name")), LONG_PORTAL));
     }
 }
 
@@ -207,9 +212,9 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
                 secret.at("name").needs_text(causes);
             }
         }
-        "iscsi" => volume_sources::iscsi(field, "must be valid format starting with iqn, eui, or naa", causes),
+        "iscsi" => volume_sources::iscsi(field, volume_sources::Target::Pod, causes),
         "ephemeral" => claim_template(&field.at("volumeClaimTemplate"), causes),
-        _ => volume_sources::check(kind, field, causes),
+        _ => volume_sources::check(kind, field, "", causes),
     }
 }
 
@@ -218,9 +223,9 @@ fn claim_template(template: &Field<'_>, causes: &mut Vec<Cause>) {
     let metadata = template.at("metadata");
     metadata::annotations(metadata.value.get("annotations"), &metadata.at("annotations").path, causes);
     metadata::labels(metadata.value.get("labels"), &metadata.at("labels").path, causes);
-    for (key, value) in metadata.value.as_object().into_iter().flatten() {
-        if !matches!(key.as_str(), "annotations" | "labels") && !value.is_null() {
-            metadata.at(key).forbidden("cannot be set", causes);
+    for (key, shown) in NOT_OF_TEMPLATES {
+        if !metadata.at(key).is_empty() {
+            metadata.at(shown).forbidden("cannot be set", causes);
         }
     }
     claim_rules::check(&template.at("spec"), causes);

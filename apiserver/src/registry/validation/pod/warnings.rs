@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{annotations, overlaps};
 use crate::registry::{
+    core::claim,
     object,
     validation::{address, field::Field, node_labels},
 };
@@ -28,6 +29,8 @@ const OLD_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" 
 const OLD_APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+/// Most ports that one is compared with, and most pairs that are told: pairs grow with the square of what a client sends.
+const MOST_PAIRS: usize = 1_000;
 const MATCHES_NO_POD: &str = "a null labelSelector results in matching no pod";
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -75,12 +78,11 @@ pub fn template_warnings(object: &Value, at: &[&str], path: &str) -> Vec<String>
 fn placing(spec: &Field<'_>, said: &mut Vec<String>) {
     said.extend(spec.entries("nodeSelector").iter().filter_map(|(key, field)| node_labels::warning(key, &field.path)));
     let nodes = spec.at("affinity").at("nodeAffinity");
-    let required = nodes.at(REQUIRED).items("nodeSelectorTerms");
-    let preferred = nodes.items(PREFERRED).into_iter().map(|term| term.at("preference"));
-    for term in required.into_iter().chain(preferred) {
-        for expression in term.items("matchExpressions") {
-            said.extend(node_labels::warning(expression.str("key"), &format!("{}.key", expression.path)));
-        }
+    for term in nodes.at(REQUIRED).items("nodeSelectorTerms") {
+        said.extend(node_labels::term_warnings(&term, false));
+    }
+    for term in nodes.items(PREFERRED) {
+        said.extend(node_labels::term_warnings(&term.at("preference"), true));
     }
     for constraint in spec.items("topologySpreadConstraints") {
         let key = constraint.str("topologyKey");
@@ -127,6 +129,7 @@ fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
         ("flexVolume", "deprecated in v1.23"),
     ];
     for volume in spec.items("volumes") {
+        said.extend(claim::warnings(&volume.at("ephemeral").at("volumeClaimTemplate").at("spec")));
         for (kind, why) in DEPRECATED {
             if let Some(found) = volume.get(kind) {
                 let path = if kind == "storageos" { volume.at("storageOS").path } else { found.path };
@@ -211,6 +214,8 @@ fn fractions(amounts: &Field<'_>, owner: &Field<'_>, key: &str, said: &mut Vec<S
 
 fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
     let mut seen: HashMap<(i64, &str), Vec<Field<'_>>> = HashMap::new();
+    let mut names: HashMap<&str, String> = HashMap::new();
+    let mut told = 0;
     let containers = CONTAINERS.into_iter().flat_map(|list| spec.items(list));
     for port in containers.flat_map(|container| container.items("ports")) {
         let number = |port: &Field<'_>, key: &str| port.at(key).int().unwrap_or(0);
@@ -222,7 +227,21 @@ fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
                 port.path
             ));
         }
+        let name = port.str("name");
+        match names.get(name) {
+            Some(first) => said.push(format!(
+                "{}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}",
+                port.path
+            )),
+            None if name.is_empty() => {}
+            None => {
+                names.insert(name, port.path.clone());
+            }
+        }
         let others = seen.entry((number(&port, "containerPort"), port.str("protocol"))).or_default();
+        if told >= MOST_PAIRS {
+            continue;
+        }
         for other in others.iter() {
             let (other_host, other_ip) = (number(other, "hostPort"), other.str("hostIP"));
             let how = if ip == other_ip && host == other_host {
@@ -234,9 +253,12 @@ fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
             } else {
                 continue;
             };
+            told += 1;
             said.push(format!("{}: {how} port definition with {}", port.path, other.path));
         }
-        others.push(port);
+        if others.len() < MOST_PAIRS {
+            others.push(port);
+        }
     }
 }
 
@@ -261,6 +283,19 @@ mod tests {
                 "spec.containers[1].ports[1]: overlapping port definition with spec.containers[0].ports[0]",
                 "spec.containers[1].ports[1]: overlapping port definition with spec.containers[1].ports[0]",
             ]
+        );
+    }
+
+    #[test]
+    fn names_of_ports_that_stand_twice_are_told() {
+        let container = |port: i64| json!({"ports": [{"containerPort": port, "protocol": "TCP", "name": "web"}]});
+        let pod = json!({"spec": {"initContainers": [container(1)], "containers": [container(2)]}});
+        let first = "spec.initContainers[0].ports[0]";
+        assert_eq!(
+            warnings(&pod),
+            [format!(
+                "spec.containers[0].ports[0]: duplicate port name \"web\" with {first}, services and probes that select ports by name will use {first}"
+            )]
         );
     }
 
