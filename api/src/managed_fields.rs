@@ -20,7 +20,7 @@ use crate::clock::rfc3339_seconds;
 use crate::schema::{Kind, Link, Schema, zero};
 use crate::status::{ApiError, Cause, Details};
 
-pub use apply::{apply, merged};
+pub use apply::{apply, check as check_config, merged};
 pub use set::FieldSet;
 
 use compare::{Changes, compare_objects};
@@ -64,10 +64,18 @@ pub enum ApplyError {
         /// Which field, and what is wrong with it.
         why: String,
     },
+    /// What the patch makes of the object can't be read as its kind, in upstream's words.
+    #[error("failed to convert new object ({object}) to proper version: {why}")]
+    Unfit {
+        /// `namespace/name; group/version, Kind=kind`
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Others own fields that the patch changes.
     #[error("{}", conflict_message(.conflicts))]
     Conflict {
-        /// One per field.
+        /// One per field, those of one manager together.
         conflicts: Vec<Conflict>,
     },
 }
@@ -85,13 +93,12 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [one] = conflicts {
         return format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path);
     }
-    let mut managers: Vec<&str> = conflicts.iter().map(|one| one.manager.as_str()).collect();
-    managers.sort_unstable();
-    managers.dedup();
-    let mut lines = Vec::new();
-    for manager in managers {
-        lines.push(format!("conflicts with {manager}:"));
-        lines.extend(conflicts.iter().filter(|one| one.manager == manager).map(|one| format!("- {}", one.path)));
+    let (mut lines, mut manager) = (Vec::with_capacity(conflicts.len() * 2), None);
+    for one in conflicts {
+        if manager.replace(&one.manager) != Some(&one.manager) {
+            lines.push(format!("conflicts with {}:", one.manager));
+        }
+        lines.push(format!("- {}", one.path));
     }
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
@@ -102,7 +109,7 @@ impl ApplyError {
     pub fn to_api_error(&self) -> ApiError {
         match self {
             Self::ManagedFields => ApiError::bad_request(self.to_string()),
-            Self::Untyped { .. } => ApiError::new(500, "", self.to_string()),
+            Self::Untyped { .. } | Self::Unfit { .. } => ApiError::new(500, "", self.to_string()),
             Self::Conflict { conflicts } => {
                 let cause = |one: &Conflict| {
                     Cause::new("FieldManagerConflict", one.path.clone(), format!("conflict with {}", one.manager))
@@ -136,6 +143,7 @@ pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writ
     if managed.is_empty() && !uid.is_empty() {
         return;
     }
+    managed.forget_unknown(schema);
     managed.update(changes, writer);
     put_managed(new, managed.encode());
 }

@@ -9,6 +9,7 @@ const SUBDOMAIN_LIMIT: usize = 253;
 const PORT_NAME_LIMIT: usize = 15;
 
 const LABEL_1123: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const DOTS: &str = "must not contain dots";
 const SUBDOMAIN_1123: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const SUBDOMAIN_UNDERSCORE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const WILDCARD_1123: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -60,7 +61,9 @@ fn checked(text: &str, limit: usize, fits: bool, objection: &str) -> Vec<String>
 /// RFC 1123 label: names of namespaces, containers, Services' parts of DNS.
 #[must_use]
 pub fn dns1123_label(text: &str) -> Vec<String> {
-    checked(text, LABEL_LIMIT, is_label(text), LABEL_1123)
+    // What would be a subdomain has dots, and no other fault.
+    let objection = if is_subdomain(text) { DOTS } else { LABEL_1123 };
+    checked(text, LABEL_LIMIT, is_label(text), objection)
 }
 
 /// RFC 1123 subdomain: names of most objects.
@@ -297,6 +300,8 @@ mod tests {
     #[test]
     fn objections_read_as_upstream_words_them() {
         assert_eq!(dns1123_label("Bad_"), [LABEL_1123]);
+        assert_eq!(dns1123_label("Bad.name"), [LABEL_1123]);
+        assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);
         assert_eq!(dns1123_label(&"n".repeat(64)), ["must be no more than 63 characters"]);
         assert_eq!(label_value(&"v".repeat(64)), ["must be no more than 63 bytes"]);
         assert_eq!(qualified_name("a/b/c"), [LABEL_KEY]);

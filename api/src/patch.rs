@@ -5,8 +5,10 @@ mod strategic;
 
 use serde_json::{Map as JsonMap, Value};
 
-use crate::schema::{FieldIssue, JsonError, Schema, duplicates, parse_json};
+use crate::schema::{DecodeError, FieldIssue, JsonError, Schema, decode_value, duplicates, parse_json};
 use crate::status::{ApiError, Cause, Details};
+
+pub(crate) use strategic::go_format;
 
 /// Upstream refuses longer JSON patches.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -77,6 +79,24 @@ pub fn invalid_patch(shown: &str, why: &str) -> ApiError {
     let mut error = ApiError::new(422, "Invalid", format!(" \"\" is invalid: patch: {}", cause.message));
     error.details = Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
     error
+}
+
+/// Why a merged object can't be decoded, in the words of upstream's conversion of untyped objects.
+#[must_use]
+pub fn conversion_fault(error: &DecodeError) -> String {
+    let why = error.to_string();
+    if why.starts_with("illegal base64 data") { format!("error decoding from json: {why}") } else { why }
+}
+
+/// A merged object as the typed one that upstream converts it to.
+///
+/// # Errors
+/// What can't be converted, in upstream's words.
+pub(crate) fn restored(schema: &Schema, value: Value) -> Result<Value, String> {
+    if let Some(why) = value.as_object().and_then(|map| strategic::misfit_in(schema, map)) {
+        return Err(why);
+    }
+    decode_value(schema, value).map(|decoded| decoded.value).map_err(|error| conversion_fault(&error))
 }
 
 /// A patched object, not yet decoded and defaulted.

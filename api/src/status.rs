@@ -165,6 +165,13 @@ impl ApiError {
         error
     }
 
+    /// 405: `create is not supported on resources of kind "pods"`.
+    #[must_use]
+    pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Self {
+        let message = format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
+        Self::about(405, "MethodNotAllowed", message, group, resource, "")
+    }
+
     /// 410: the resource version asked for is no longer kept.
     #[must_use]
     pub fn expired(message: impl Into<String>) -> Self {

@@ -28,17 +28,15 @@ pub fn apply(
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Applied, ApplyError> {
-    if config.pointer("/metadata/managedFields").is_some_and(|found| !found.is_null()) {
-        return Err(ApplyError::ManagedFields);
-    }
-    fits(schema, config)?;
+    check(schema, config)?;
     let mut base = live.cloned().unwrap_or_else(|| empty_object(schema));
     let kept = take_managed(&mut base);
     let mut managed = kept.as_ref().and_then(Managed::decode).unwrap_or_default();
     if managed.is_empty() && live.is_some() {
-        let first = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", ..*writer };
+        let first = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         managed.update(changes(schema, None, &base, &first), &first);
     }
+    managed.forget_unknown(schema);
     let before = managed.applied_set(writer).cloned();
     let mut own = set_of(schema, config);
     writer.reset_fields.iter().for_each(|path| own.prune(path));
@@ -76,6 +74,10 @@ pub fn apply(
     }
     if writer.manager == last_applied::MANAGER {
         last_applied::sync(&mut value, config);
+    }
+    if !schema.loose {
+        value = crate::patch::restored(schema, value)
+            .map_err(|why| ApplyError::Unfit { object: described(config), why })?;
     }
     if !unchanged {
         managed.entry(Operation::Apply, writer).time = Some(rfc3339_seconds(writer.now));
@@ -131,19 +133,29 @@ fn below(kind: &Kind, field: Option<&Field>, value: &Value, path: &str, found: &
     }
 }
 
-fn fits(schema: &Schema, config: &Value) -> Result<(), ApplyError> {
+/// Whether `config` can be applied at all.
+///
+/// # Errors
+/// `managedFields` of its own, or what does not fit the schema.
+pub fn check(schema: &Schema, config: &Value) -> Result<(), ApplyError> {
+    if config.pointer("/metadata/managedFields").is_some_and(|found| !found.is_null()) {
+        return Err(ApplyError::ManagedFields);
+    }
     let found = objections(schema, config);
     let why = match found.as_slice() {
         [] => return Ok(()),
         [one] => one.clone(),
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
+    Err(ApplyError::Untyped { object: described(config), why })
+}
+
+/// An object as upstream names it: `namespace/name; group/version, Kind=kind`.
+fn described(config: &Value) -> String {
     let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let version = text("/apiVersion");
     let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
-    let object =
-        format!("{}/{}; {version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"));
-    Err(ApplyError::Untyped { object, why })
+    format!("{}/{}; {version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"))
 }
 
 /// Takes out what this applier set before and no longer does, unless someone else owns it.

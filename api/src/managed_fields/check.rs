@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Kind, Schema, element};
-use crate::schema::ListMerge;
+use crate::patch::go_format;
+use crate::schema::{List, ListMerge};
 
 /// What does not fit, each with its path.
 pub(super) fn objections(schema: &Schema, value: &Value) -> Vec<String> {
@@ -16,7 +17,7 @@ pub(super) fn objections(schema: &Schema, value: &Value) -> Vec<String> {
 
 fn message(schema: &Schema, value: &Value, path: &str, found: &mut Vec<String>) {
     let Value::Object(map) = value else {
-        found.push(format!("{path}: expected map, got {}", shown(value)));
+        found.push(format!("{path}: expected map, got {}", plain(value)));
         return;
     };
     let mut names: Vec<&String> = map.keys().collect();
@@ -25,64 +26,159 @@ fn message(schema: &Schema, value: &Value, path: &str, found: &mut Vec<String>) 
         let here = format!("{path}.{name}");
         match (schema.field(name), map.get(name)) {
             (Some(field), Some(value)) => kind(&field.kind, value, &here, found),
-            (None, _) if !schema.preserve_unknown => found.push(format!("{here}: field not declared in schema")),
+            (None, _) if !schema.preserve_unknown => {
+                found.push(format!("{here}: field not declared in schema"));
+                // Upstream looks no further here.
+                return;
+            }
             _ => {}
         }
     }
 }
 
 fn kind(of: &Kind, value: &Value, path: &str, found: &mut Vec<String>) {
-    let mut expected = |fits: bool, what: &str| {
-        if !fits && !value.is_null() {
-            found.push(format!("{path}: expected {what}, got {}", shown(value)));
+    let mut expected = |fits: bool, what: &str, got: &dyn Fn(&Value) -> String| {
+        if !fits {
+            found.push(format!("{path}: expected {what}, got {}", got(value)));
         }
     };
     match of {
         _ if value.is_null() => {}
-        Kind::Bool => expected(value.is_boolean(), "boolean"),
-        Kind::Int32 | Kind::Int64 | Kind::Double => expected(value.is_number(), "numeric (int or float)"),
-        Kind::String | Kind::Bytes | Kind::Time | Kind::MicroTime => expected(value.is_string(), "string"),
+        Kind::Bool => expected(value.is_boolean(), "boolean", &plain),
+        Kind::Int32 | Kind::Int64 | Kind::Double => {
+            expected(value.is_number(), "numeric (int or float)", &|value: &Value| go_type(value).to_owned());
+        }
+        Kind::String | Kind::Bytes => expected(value.is_string(), "string", &syntax),
+        Kind::Time | Kind::MicroTime => expected(!value.is_object() && !value.is_array(), "any scalar", &plain),
         Kind::Quantity | Kind::IntOrString | Kind::Any | Kind::Raw => {}
         Kind::Message(link) => message(link.get(), value, path, found),
         Kind::Map(map) => match value {
             Value::Object(entries) => {
-                entries.iter().for_each(|(name, value)| kind(&map.value, value, &format!("{path}.{name}"), found))
+                entries.iter().for_each(|(name, value)| kind(&map.value, value, &format!("{path}.{name}"), found));
             }
-            _ => expected(false, "map"),
+            _ => expected(false, "map", &plain),
         },
-        Kind::List(list) => {
-            let Value::Array(items) = value else { return expected(false, "list") };
-            let mut seen = BTreeSet::new();
-            for (at, item) in items.iter().enumerate() {
-                let element = element::of_item(list, item);
-                let step = match (&list.merge, &element) {
-                    (ListMerge::Atomic, _) => format!("[{at}]"),
-                    (_, Some(element)) => element::display(element),
-                    (_, None) => {
-                        let why =
-                            "associative list with keys has an element that omits all key fields (\"key fields\")";
-                        found.push(format!("{path}: element {at}: {why}"));
-                        continue;
+        Kind::List(list) => match value {
+            Value::Array(items) => self::items(list, items, path, found),
+            _ => expected(false, "list", &plain),
+        },
+    }
+}
+
+fn items(list: &List, items: &[Value], path: &str, found: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for (at, item) in items.iter().enumerate() {
+        let step = if list.merge == ListMerge::Atomic {
+            format!("[{at}]")
+        } else {
+            match element::named(list, item) {
+                Ok(element) => {
+                    let step = element::display(&element);
+                    if !seen.insert(element) {
+                        found.push(format!("{path}: duplicate entries for key {step}"));
                     }
-                };
-                if let Some(element) = element
-                    && !seen.insert(element)
-                {
-                    found.push(format!("{path}: duplicate entries for key {step}"));
-                    continue;
+                    step
                 }
-                kind(&list.item, item, &format!("{path}{step}"), found);
+                Err(why) => {
+                    found.push(format!("{path}: element {at}: {why}"));
+                    return;
+                }
             }
+        };
+        kind(&list.item, item, &format!("{path}{step}"), found);
+    }
+}
+
+/// Go's name of the type that an untyped value has.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// A value as Go's `%v` prints the one that upstream wraps it in.
+fn plain(value: &Value) -> String {
+    format!("&{{{}}}", go_format(value))
+}
+
+/// A value as Go's `%#v` prints the one that upstream wraps it in.
+fn syntax(value: &Value) -> String {
+    format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value))
+}
+
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key:?}:{}", go_syntax(value))).collect();
+            entries.sort();
+            format!("map[string]interface {{}}{{{}}}", entries.join(", "))
         }
     }
 }
 
-fn shown(value: &Value) -> String {
-    let inner = match value {
-        Value::String(text) => format!("{text:?}"),
-        Value::Array(_) => "[]interface {}{…}".to_owned(),
-        Value::Object(_) => "map[string]interface {}{…}".to_owned(),
-        other => other.to_string(),
-    };
-    format!("&value.valueUnstructured{{Value:{inner}}}")
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::Schemas;
+
+    fn faults(spec: Value) -> Vec<String> {
+        objections(Schemas::builtin().named("io.k8s.api.core.v1.PodSpec").unwrap(), &spec)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_as_upstream_tells_it() {
+        for (spec, fault) in [
+            (
+                json!({"containers": [{"name": "c", "image": {"b": [1, null], "a": "x"}}]}),
+                ".containers[name=\"c\"].image: expected string, got &value.valueUnstructured{Value:map[string]interface {}{\"a\":\"x\", \"b\":[]interface {}{1, interface {}(nil)}}}",
+            ),
+            (json!({"hostNetwork": "x"}), ".hostNetwork: expected boolean, got &{x}"),
+            (
+                json!({"activeDeadlineSeconds": "x"}),
+                ".activeDeadlineSeconds: expected numeric (int or float), got string",
+            ),
+            (json!({"nodeSelector": ["x"]}), ".nodeSelector: expected map, got &{[x]}"),
+            (json!({"containers": {"a": 1}}), ".containers: expected list, got &{map[a:1]}"),
+            (
+                json!({"containers": [null, null]}),
+                ".containers: element 0: associative list with keys may not have a null element",
+            ),
+            (
+                json!({"containers": [5]}),
+                ".containers: element 0: associative list with keys may not have non-map elements",
+            ),
+            (json!({"frob": 1, "grob": 1}), ".frob: field not declared in schema"),
+        ] {
+            assert_eq!(faults(spec), [fault]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_has_a_default_may_be_left_out() {
+        assert_eq!(faults(json!({"containers": [{"image": "i"}]})), [""; 0]);
+        let twice = json!({"containers": [{"image": "i"}, {"name": "", "image": 5}]});
+        assert_eq!(
+            faults(twice),
+            [
+                ".containers: duplicate entries for key [name=\"\"]",
+                ".containers[name=\"\"].image: expected string, got &value.valueUnstructured{Value:5}"
+            ]
+        );
+    }
 }

@@ -8,7 +8,7 @@ use super::zero;
 use crate::resource::Text;
 use crate::schema::{Kind, List, ListMerge, Presence};
 
-/// The element of an item of a list that merges; nothing where none of its keys is set.
+/// The element of an item of a list that merges; nothing where none of its keys is set or has a default.
 pub(super) fn of_item(list: &List, item: &Value) -> Option<String> {
     match &list.merge {
         ListMerge::Atomic => None,
@@ -17,19 +17,38 @@ pub(super) fn of_item(list: &List, item: &Value) -> Option<String> {
     }
 }
 
+/// The element of an item of a list that merges, or why it has none, in upstream's words.
+pub(super) fn named(list: &List, item: &Value) -> Result<String, String> {
+    let why = match (&list.merge, item) {
+        (ListMerge::Keys(_), Value::Null) => "associative list with keys may not have a null element",
+        (ListMerge::Keys(keys), Value::Object(_)) => {
+            return of_item(list, item).ok_or_else(|| {
+                let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+                format!(
+                    "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+                    keys.join(" ")
+                )
+            });
+        }
+        (ListMerge::Keys(_), _) => "associative list with keys may not have non-map elements",
+        (_, Value::Object(_)) => "associative list without keys has an element that's a map type",
+        (_, Value::Array(_)) => "not supported: associative list with lists as elements",
+        (_, Value::Null) => "associative list without keys has an element that's an explicit null",
+        _ => return of_item(list, item).ok_or_else(|| "invalid indexing of non-associative list".to_owned()),
+    };
+    Err(why.to_owned())
+}
+
 fn of_keys(kind: &Kind, keys: &[Text], item: &Value) -> Option<String> {
+    const BEGIN: &str = "k:{";
     let map = item.as_object()?;
     let mut sorted: Vec<&Text> = keys.iter().collect();
     sorted.sort();
-    let mut text = String::from("k:{");
-    let mut given = false;
+    let mut text = String::from(BEGIN);
     for key in sorted {
         let default;
         let value = match map.get(&**key) {
-            Some(value) => {
-                given = true;
-                value
-            }
+            Some(value) => value,
             None => match key_default(kind, key) {
                 Some(value) => {
                     default = value;
@@ -38,11 +57,12 @@ fn of_keys(kind: &Kind, keys: &[Text], item: &Value) -> Option<String> {
                 None => continue,
             },
         };
-        let comma = if text.len() > 3 { "," } else { "" };
+        let comma = if text.len() > BEGIN.len() { "," } else { "" };
         let _infallible = write!(text, "{comma}\"{key}\":{value}");
     }
+    let named = text.len() > BEGIN.len();
     text.push('}');
-    given.then_some(text)
+    named.then_some(text)
 }
 
 fn key_default(kind: &Kind, key: &str) -> Option<Value> {

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::compare::Changes;
 use super::set::FieldSet;
-use super::{Writer, element, rfc3339_seconds};
+use super::{Schema, Writer, element, rfc3339_seconds};
+use crate::resource::GroupVersionKind;
+use crate::schema::Schemas;
 
 /// Entries of updates that are kept apart; older ones are joined, as upstream does.
 const MAX_UPDATE_ENTRIES: usize = 10;
@@ -50,9 +52,22 @@ impl Entry {
         text
     }
 
-    /// What upstream sorts managers by when it lists conflicts.
-    fn rank(&self) -> (&str, Operation, &str, &str) {
-        (&self.manager, self.operation, &self.api_version, &self.subresource)
+    /// What upstream tells managers apart by, and sorts them by when it lists conflicts: JSON as Go writes it.
+    fn identifier(&self) -> String {
+        let (operation, version) = match self.operation {
+            Operation::Apply => ("Apply", ""),
+            Operation::Update => ("Update", self.api_version.as_str()),
+        };
+        let fields = [
+            ("manager", self.manager.as_str()),
+            ("operation", operation),
+            ("apiVersion", version),
+            ("subresource", self.subresource.as_str()),
+        ];
+        let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{}", Value::from(value))).collect();
+        let escaped = fields.join(",").replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        format!("{{{escaped}}}")
     }
 }
 
@@ -60,6 +75,21 @@ impl Entry {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Managed {
     entries: Vec<Entry>,
+}
+
+/// Whether the kind of `schema` exists in a version; of custom kinds that is not known here.
+fn has_version(schema: &Schema, api_version: &str) -> bool {
+    /// One kind, in two groups.
+    const EVENTS: [&str; 2] = ["", "events.k8s.io"];
+    let Some(own) = schema.kinds.first() else { return true };
+    if schema.kinds.iter().any(|gvk| gvk.api_version() == api_version) {
+        return true;
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let other =
+        GroupVersionKind { group: group.to_owned().into(), version: version.to_owned().into(), kind: own.kind.clone() };
+    let is_kin = *own.group == *group || (EVENTS.contains(&group) && EVENTS.contains(&&*own.group));
+    is_kin && Schemas::builtin().get(&other).is_some()
 }
 
 /// Whether a client asks to forget all owners: a list of one empty entry.
@@ -113,6 +143,11 @@ impl Managed {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Drops what was set in versions that the kind does not have: nobody could tell what of it is still there.
+    pub(super) fn forget_unknown(&mut self, schema: &Schema) {
+        self.entries.retain(|entry| has_version(schema, &entry.api_version));
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -172,7 +207,7 @@ impl Managed {
     pub(super) fn others_mut(&mut self, writer: &Writer<'_>) -> Vec<&mut Entry> {
         let is_own = |entry: &Entry| entry.is(Operation::Apply, writer.manager, writer.api_version, writer.subresource);
         let mut others: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| !is_own(entry)).collect();
-        others.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        others.sort_by_cached_key(|entry| entry.identifier());
         others
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{MAX_COPIED_BYTES, MAX_OPERATIONS, PatchError};
-use crate::schema::{FieldIssue, JsonError, Raw, parse_json};
+use crate::schema::{FieldIssue, JsonError, Raw, duplicates, parse_json};
 
 /// One operation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,7 +42,13 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), P
             }
         };
         let mut operation = Operation::default();
+        let mut seen = std::collections::HashSet::with_capacity(entries.len());
         for (key, value) in entries {
+            let here = format!("[{at}].{key}");
+            let is_known = matches!(&*key, "op" | "path" | "from" | "value");
+            if is_known && !seen.insert(key.clone()) {
+                issues.push(FieldIssue::Patch(format!("duplicate field {here:?}")));
+            }
             let text = |value: Raw<'_>| match value {
                 Raw::String(text) => Ok(Some(text.into_owned())),
                 Raw::Null => Ok(None),
@@ -55,8 +61,13 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), P
                 "op" => operation.op = text(value)?.unwrap_or_default(),
                 "path" => operation.path = text(value)?,
                 "from" => operation.from = text(value)?,
-                "value" => operation.value = Some(value.into_value()),
-                _ => issues.push(FieldIssue::Patch(format!("unknown field \"[{at}].{key}\""))),
+                "value" => {
+                    let mut within = Vec::new();
+                    duplicates(&value, &here, &mut within);
+                    issues.extend(within.into_iter().map(|issue| FieldIssue::Patch(issue.to_string())));
+                    operation.value = Some(value.into_value());
+                }
+                _ => issues.push(FieldIssue::Patch(format!("unknown field {here:?}"))),
             }
         }
         operations.push(operation);
@@ -109,8 +120,20 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
         }
         "test" => {
             let expected = operation.value.unwrap_or(Value::Null);
-            let found = find(target, &path).map_or(&Value::Null, |found| &*found);
-            if same(found, &expected) { Ok(()) } else { Err(format!("the value at {path:?} is another")) }
+            let found = match parent(target, &path)? {
+                // A missing key is as good as null, and a missing item is not.
+                (Value::Object(map), key) => map.get(&key),
+                (Value::Array(items), key) => match index(&key, items.len()) {
+                    Some(at) => items.get(at),
+                    None => return Err(missing(&path)),
+                },
+                _ => return Err(missing(&path)),
+            };
+            if same(found.unwrap_or(&Value::Null), &expected) {
+                Ok(())
+            } else {
+                Err(format!("the value at {path:?} is another"))
+            }
         }
         other => Err(format!("{other:?} is no operation")),
     }

@@ -138,6 +138,16 @@ fn merge_ordered(schema: Option<&Schema>, original: &mut Object, patch: &mut Obj
         let field = schema.and_then(|schema| schema.field(name));
         let key = field.and_then(|field| field.patch.key.as_deref());
         let (ours, theirs) = (list(original.get(name))?, list(patch.get(name))?);
+        if field.is_none() {
+            let why = schema.map_or_else(
+                || "merging an object in json but data type is not struct, instead is: map".to_owned(),
+                |schema| {
+                    let holder = schema.short_name();
+                    format!("unable to find api field in struct {holder} for the json field {name:?}")
+                },
+            );
+            return Err(PatchError::Strategy(why));
+        }
         if let Some(theirs) = &theirs {
             check_order(theirs, &order, key)?;
         }
@@ -151,6 +161,9 @@ fn merge_ordered(schema: Option<&Schema>, original: &mut Object, patch: &mut Obj
             }
             (Some(_), Some(theirs)) => theirs,
         };
+        if merged.is_empty() && server.is_empty() {
+            return Err(PatchError::Strategy("no elements in any of the given slices".to_owned()));
+        }
         original.insert(name.to_owned(), Value::Array(ordered(merged, &order, &server, key)));
         patch.remove(name);
     }
@@ -249,10 +262,15 @@ fn merge_lists(field: Option<&Field>, ours: Vec<Value>, theirs: Vec<Value>) -> R
             continue;
         };
         match directive.as_str() {
-            Some("delete") => {
-                let value = map.get(key).ok_or_else(|| no_key(&map, key))?;
-                deleted.insert(value.to_string());
-            }
+            Some("delete") => match map.get(key) {
+                Some(value) => {
+                    deleted.insert(value.to_string());
+                }
+                None => {
+                    map.insert(DIRECTIVE.into(), directive);
+                    return Err(no_key(&map, key));
+                }
+            },
             Some("replace") => replaces = true,
             Some("merge") => {
                 return Err(PatchError::Strategy("merging lists cannot yet be specified in the patch".into()));
@@ -390,7 +408,7 @@ fn drop_directives(value: Value) -> Value {
 }
 
 /// As Go's `%v` prints it, which upstream's messages show.
-pub(super) fn go_format(value: &Value) -> String {
+pub(crate) fn go_format(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),

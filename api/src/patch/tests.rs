@@ -117,6 +117,14 @@ fn malformed_directives_are_refused() {
         error(json!({"labels": {"$patch": "merge"}})),
         (500, "unknown patch type: merge in map: map[$patch:merge]".to_owned())
     );
+    assert_eq!(
+        error(json!({"$setElementOrder/frob": ["a"]})),
+        (500, "unable to find api field in struct ObjectMeta for the json field \"frob\"".to_owned())
+    );
+    assert_eq!(
+        error(json!({"ownerReferences": [{"$patch": "delete", "name": "x"}]})),
+        (500, "map: map[$patch:delete name:x] does not contain declared merge key: uid".to_owned())
+    );
     let not_a_list = (500, "expected a []interface {}, but received a string".to_owned());
     assert_eq!(error(json!({"$setElementOrder/finalizers": "x"})), not_a_list);
     let order = "The order in patch list:\n[x/b]\n doesn't match $setElementOrder list:\n[x/a]\n";
@@ -186,6 +194,19 @@ fn json_patches_that_fail_are_refused_without_a_word() {
 fn json_patches_tell_unknown_fields_of_operations() {
     let patched = json_patch(&json!({}), br#"[{"op":"add","path":"/a","value":1,"frob":1}]"#).unwrap();
     assert_eq!(patched.issues.first().unwrap().to_string(), "json patch unknown field \"[0].frob\"");
+    let twice = br#"[{"op":"add","path":"/a","value":{"b":1,"b":2},"op":"add"}]"#;
+    let issues: Vec<String> = json_patch(&json!({}), twice).unwrap().issues.iter().map(ToString::to_string).collect();
+    assert_eq!(issues, ["json patch duplicate field \"[0].value.b\"", "json patch duplicate field \"[0].op\""]);
+}
+
+#[test]
+fn a_test_of_what_is_missing_holds_for_null_below_what_is_there() {
+    let target = json!({"data": {"a": "1"}, "list": [1]});
+    let holds = |path: &str| {
+        json_patch(&target, json!([{"op": "test", "path": path, "value": null}]).to_string().as_bytes()).is_ok()
+    };
+    assert!(holds("/data/z"));
+    assert!(!holds("/none/z") && !holds("/list/7") && !holds("/data/a"));
 }
 
 #[test]

@@ -52,7 +52,9 @@ impl<'a> Document<'a> {
     /// # Errors
     /// Malformed YAML, or no object.
     pub fn yaml(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read = yaml::parse(bytes).map_err(DecodeError::Yaml)?;
+        let mut read = yaml::parse(bytes).map_err(DecodeError::Yaml)?;
+        // Upstream makes JSON of it first, with its keys in order, and so are its objections.
+        read.value.sort_keys();
         Self { raw: read.value, duplicates: read.duplicates }.checked()
     }
 

@@ -83,6 +83,18 @@ impl Raw<'_> {
         })
     }
 
+    /// Puts the keys of all maps in order.
+    pub(crate) fn sort_keys(&mut self) {
+        match self {
+            Self::Map(entries) => {
+                entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+                entries.iter_mut().for_each(|(_, value)| value.sort_keys());
+            }
+            Self::List(items) => items.iter_mut().for_each(Self::sort_keys),
+            _ => {}
+        }
+    }
+
     /// What it is, as Go's decoding errors say it.
     pub(crate) fn go_kind(&self) -> &'static str {
         match self {

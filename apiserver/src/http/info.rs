@@ -17,8 +17,9 @@ pub struct RequestInfo {
     pub target: Target,
     /// Path segments that follow the subresource (of `proxy`).
     pub rest: String,
-    /// Number of segments of the path behind the version; 0 asks for the group's discovery.
-    pub depth: usize,
+    /// Whether a segment that has to say something is empty, as in `/api//v1`: upstream's router knows no such path. A
+    /// namespace may be empty, which means all of them, and so may what is left of the path of `proxy`.
+    pub has_gap: bool,
 }
 
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
@@ -28,13 +29,14 @@ impl RequestInfo {
     #[must_use]
     pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
         let path = decode(path, false);
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).trim_end_matches('/').split('/').collect();
         let (group, version, parts) = match segments.as_slice() {
             ["api", version, parts @ ..] if !parts.is_empty() => ("", *version, parts),
-            ["apis", group, version, parts @ ..] if !parts.is_empty() => (*group, *version, parts),
-            _ => {
+            ["apis", group, version, parts @ ..] if !group.is_empty() && !parts.is_empty() => (*group, *version, parts),
+            segments => {
+                let has_gap = segments.len() > 1 && segments.contains(&"");
                 let target = Target::Path(path.clone());
-                return Self { verb: lower(method), target, path, rest: String::new(), depth: 0 };
+                return Self { verb: lower(method), target, path, rest: String::new(), has_gap };
             }
         };
         let mut target =
@@ -47,8 +49,9 @@ impl RequestInfo {
             verb = "watch";
             parts = tail;
         }
-        let depth = parts.len();
         let parts = strip_namespace(parts, &mut target);
+        let is_empty = |place: usize| parts.get(place).is_some_and(|part| part.is_empty());
+        let has_gap = version.is_empty() || is_empty(0) || is_empty(2);
         let mut rest = String::new();
         if let [resource, tail @ ..] = parts {
             target.resource = (*resource).to_owned();
@@ -65,7 +68,7 @@ impl RequestInfo {
         }
         let verb = collection_verb(verb, &mut target, query);
         let target = Target::Resource(target);
-        Self { verb, path: path.clone(), target, rest, depth }
+        Self { verb, path: path.clone(), target, rest, has_gap }
     }
 
     /// The resource asked for, if it is one.
@@ -191,6 +194,26 @@ mod tests {
         assert_eq!((verb.as_str(), target.name.as_str()), ("get", "one"));
         let (verb, target) = parse(&Method::GET, "/api/v1/watch/namespaces/shop/secrets/one");
         assert_eq!((verb.as_str(), target.name.as_str()), ("watch", "one"));
+    }
+
+    #[test]
+    fn an_empty_segment_is_no_missing_one() {
+        let info = |path: &str| RequestInfo::parse(&Method::GET, path, &Query::default());
+        for path in
+            ["//api/v1", "/api//v1", "/apis//apps/v1/deployments", "/apis/apps//v1", "/api/v1//pods", "/openapi//v3"]
+        {
+            assert!(info(path).has_gap, "{path}");
+        }
+        for path in ["/", "/api/v1/", "/api/v1/pods//", "/api/v1/namespaces/shop/pods/web/proxy//a//b"] {
+            assert!(!info(path).has_gap, "{path}");
+        }
+        assert_eq!(info("/apis//v1/secrets").resource(), None);
+        assert_eq!(info("/api/v1/namespaces/shop/pods/web/proxy//a//b/").rest, "/a//b/");
+        let (verb, target) = parse(&Method::GET, "/api/v1/namespaces//pods");
+        assert_eq!((verb.as_str(), target.namespace.as_str(), target.resource.as_str()), ("list", "", "pods"));
+        let nameless = info("/api/v1/namespaces/shop/pods//log");
+        assert!(!nameless.has_gap);
+        assert_eq!(nameless.resource().map(|target| target.subresource.as_str()), Some("log"));
     }
 
     #[test]

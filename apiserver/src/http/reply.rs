@@ -66,6 +66,15 @@ pub fn text(code: u16, text: impl Into<Bytes>) -> Reply {
     response
 }
 
+/// An answer in which there is nothing.
+#[must_use]
+pub fn no_content() -> Reply {
+    let mut response = Response::new(ReplyBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
 /// A value in the encoding that was asked for.
 #[must_use]
 pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
@@ -79,17 +88,21 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
     }
 }
 
-/// Tells a failure in protobuf where the client prefers that; it was written as JSON.
+/// Tells a failure in protobuf or YAML where the client prefers that; it was written as JSON.
 pub fn negotiate_failure(response: &mut Reply, accept: &str) {
-    let prefers = |accepted: Accepted| accepted.encoding == Encoding::Protobuf;
-    if response.status().as_u16() < 400 || !negotiate::accept(accept, true).is_ok_and(prefers) {
+    if response.status().as_u16() < 400 {
         return;
     }
+    let Ok(accepted) = negotiate::accept_document(accept) else { return };
     let ReplyBody::Ready(frames) = response.body() else { return };
+    if accepted.encoding == Encoding::Json {
+        return;
+    }
     let Some(status) = frames.front().and_then(|json| serde_json::from_slice::<Value>(json).ok()) else { return };
-    if let Some(bytes) = encode_protobuf(&status) {
-        *response.body_mut() = ReplyBody::full(bytes);
-        response.headers_mut().insert(header::CONTENT_TYPE, PROTOBUF);
+    let told = value(response.status().as_u16(), &accepted, &status);
+    if let Some(media_type) = told.headers().get(header::CONTENT_TYPE).cloned() {
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        *response.body_mut() = told.into_body();
     }
 }
 
@@ -148,21 +161,67 @@ const MAX_WARNING_CHARS: usize = 256;
 
 /// Adds a `Warning` header per message (RFC 9111, 5.5).
 pub fn warn(response: &mut Reply, messages: &[String]) {
-    let total: usize = messages.iter().map(|message| message.chars().count()).sum();
-    let longest = if total > MAX_WARNINGS_CHARS { MAX_WARNING_CHARS } else { MAX_WARNINGS_CHARS };
-    for message in messages.iter().take(MAX_WARNINGS_CHARS / MAX_WARNING_CHARS) {
-        let mut line = String::from("299 - \"");
-        for character in message.chars().take(longest) {
-            match character {
-                '"' => line.push_str("\\\""),
-                '\\' => line.push_str("\\\\"),
-                other if other.is_control() => line.push(' '),
-                other => line.push(other),
-            }
-        }
-        line.push('"');
-        if let Ok(header) = HeaderValue::from_bytes(line.as_bytes()) {
+    for message in told_warnings(messages, MAX_WARNINGS_CHARS, MAX_WARNING_CHARS) {
+        let quoted = message.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(header) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(header::WARNING, header);
         }
+    }
+}
+
+/// Which messages are told. All are told whole as long as there is room; the first for which there is none has all
+/// before it cut, and then more follow, cut as well, until what is left of them fills the room. One with a control
+/// character is not told.
+fn told_warnings(messages: &[String], room: usize, longest: usize) -> Vec<&str> {
+    let is_told = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
+    let told: Vec<&str> = messages.iter().map(String::as_str).filter(is_told).collect();
+    let mut written = 0;
+    let bursting = told.iter().position(|text| {
+        written += text.chars().count();
+        written > room
+    });
+    let Some(bursting) = bursting else { return told };
+    let mut written = 0;
+    let mut cut = Vec::new();
+    for (place, text) in told.into_iter().enumerate() {
+        if place > bursting && written >= room {
+            break;
+        }
+        let end = text.char_indices().nth(longest).map(|(end, _)| end);
+        let text = end.and_then(|end| text.get(..end)).unwrap_or(text);
+        written += text.chars().count();
+        cut.push(text);
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(messages: &[String]) -> Vec<&str> {
+        told_warnings(messages, 25, 5)
+    }
+
+    fn messages(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn warnings_are_cut_as_soon_as_they_are_too_long_together() {
+        let whole = messages(&["aaaaaaaaaa", "bb", "ccc", "Iñtërnâtiô"]);
+        assert_eq!(told(&whole), ["aaaaaaaaaa", "bb", "ccc", "Iñtërnâtiô"]);
+        let more = messages(&["aaaaaaaaaa", "bb", "ccc", "Iñtërnâtiô", "e", "ffffffffff", "gggggggggg", "h"]);
+        assert_eq!(told(&more), ["aaaaa", "bb", "ccc", "Iñtër", "e", "fffff", "ggggg"]);
+        let many: Vec<String> = (0..30).map(|number| (number % 10).to_string()).collect();
+        assert_eq!(told(&many).len(), 26);
+    }
+
+    #[test]
+    fn a_warning_is_quoted_and_never_has_more_than_a_line() {
+        let mut reply = text(200, "");
+        warn(&mut reply, &messages(&["a \"b\" \\", "two\nlines", ""]));
+        let told: Vec<&HeaderValue> = reply.headers().get_all(header::WARNING).iter().collect();
+        assert_eq!(told, [r#"299 - "a \"b\" \\""#]);
     }
 }

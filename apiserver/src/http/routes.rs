@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use martello_api::{identity::User, status::ApiError};
 use serde_json::json;
 
@@ -36,8 +36,15 @@ pub async fn serve(
         return reply;
     }
     if method != Method::GET && method != Method::HEAD {
-        return reply::failure(&ApiError::method_not_allowed());
+        return match read(core, path, query, headers) {
+            missing if missing.status() == StatusCode::NOT_FOUND => missing,
+            _ => reply::failure(&ApiError::method_not_allowed()),
+        };
     }
+    read(core, path, query, headers)
+}
+
+fn read(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -> Reply {
     match path {
         "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths(core)})),
         // Indented for everybody, as programs without a JSON parser expect it.

@@ -30,8 +30,9 @@ fn schema_of(kind: &Kind) -> &Schema {
 
 /// Decodes the object in the body and fills in its defaults.
 pub fn decode(kind: &Kind, call: &Call, options: &str) -> Result<Value, ApiError> {
-    let strictness = WriteOptions::read(&call.query, options)?.strictness;
     let gvk = &kind.resource.gvk;
+    check_media(gvk, call)?;
+    let strictness = WriteOptions::read(&call.query, options)?.strictness;
     let custom = kind.is_custom().then_some(kind);
     Ok(finish(kind, decode_as(gvk, schema_of(kind), call, strictness, custom)?))
 }
@@ -44,11 +45,10 @@ fn decode_as(
     strictness: FieldValidation,
     custom: Option<&Kind>,
 ) -> Result<Value, ApiError> {
-    let document = match call.content_type.as_str() {
-        JSON => Document::json(&call.body),
-        YAML => Document::yaml(&call.body),
-        PROTOBUF if schema::has_protobuf(gvk) => return decode_protobuf(gvk, call, schema),
-        _ => return Err(unknown_media(gvk)),
+    let document = match check_media(gvk, call)? {
+        Media::Json => Document::json(&call.body),
+        Media::Yaml => Document::yaml(&call.body),
+        Media::Protobuf => return decode_protobuf(gvk, call, schema),
     };
     let refuse = |error: DecodeError| error.to_api_error(gvk, &call.body);
     let document = document.map_err(refuse)?;
@@ -230,8 +230,28 @@ fn decode_protobuf(gvk: &GroupVersionKind, call: &Call, schema: &Schema) -> Resu
     envelope.decode(schema).map_err(refuse)
 }
 
+/// The forms in which an object may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// The form of the body. Case does not matter in names of media types.
+fn check_media(gvk: &GroupVersionKind, call: &Call) -> Result<Media, ApiError> {
+    match call.content_type.to_ascii_lowercase().as_str() {
+        JSON => Ok(Media::Json),
+        YAML => Ok(Media::Yaml),
+        PROTOBUF if schema::has_protobuf(gvk) => Ok(Media::Protobuf),
+        _ => Err(unknown_media(gvk)),
+    }
+}
+
 fn unknown_media(gvk: &GroupVersionKind) -> ApiError {
-    let also = if schema::has_protobuf(gvk) { ", application/vnd.kubernetes.protobuf" } else { "" };
+    // Upstream names protobuf for custom kinds, too, which do not speak it.
+    let is_own = gvk.group == "martello.dev";
+    let also = if is_own { "" } else { ", application/vnd.kubernetes.protobuf" };
     ApiError::unsupported_media_type(format!(
         "the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}{also}"
     ))
@@ -246,14 +266,13 @@ pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
     let gvk = GroupVersionKind::new("", "v1", KIND);
     let schema = Schemas::builtin().get(&gvk).unwrap_or_else(|| super::martello::open_schema());
     let failed = |why: String| ApiError::new(500, "", why);
-    let document = match call.content_type.as_str() {
-        JSON => Document::json(&call.body),
-        YAML => Document::yaml(&call.body),
-        PROTOBUF if schema::has_protobuf(&gvk) => {
+    let document = match check_media(&gvk, call)? {
+        Media::Json => Document::json(&call.body),
+        Media::Yaml => Document::yaml(&call.body),
+        Media::Protobuf => {
             let envelope = Envelope::open(&call.body).map_err(|error| failed(error.to_string()))?;
             return envelope.decode(schema).map(Some).map_err(|error| failed(error.to_string()));
         }
-        _ => return Err(unknown_media(&gvk)),
     };
     let document = document.map_err(|error| failed(error.to_string()))?;
     let (kind, version) = (document.kind(), document.api_version());
@@ -395,8 +414,12 @@ impl Patch {
         gvk: Option<&GroupVersionKind>,
         schema: &Schema,
         call: &Call,
-        patched: patch::Patched,
+        mut patched: patch::Patched,
     ) -> Result<Value, ApiError> {
+        if self.form != Form::Strategic {
+            // Upstream writes it as JSON with its keys in order, and so are its objections.
+            patched.value.sort_all_objects();
+        }
         let shown = patched.shown.unwrap_or_else(|| patched.value.to_string());
         let (own, version) = (object::text(&patched.value, &["kind"]), object::text(&patched.value, &["apiVersion"]));
         // A strategic patch works on a value whose type is settled.
@@ -405,8 +428,15 @@ impl Patch {
         {
             return Err(patch::invalid_patch(&shown, &why));
         }
-        let mut decoded = schema::decode_value(schema, patched.value)
-            .map_err(|error| patch::invalid_patch(&shown, &error.to_string()))?;
+        let fault = |error: DecodeError| match self.form {
+            Form::Strategic => patch::conversion_fault(&error),
+            _ => error.to_string(),
+        };
+        let mut decoded =
+            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &fault(error)))?;
+        if self.form == Form::Strategic {
+            decoded.issues.sort_by_cached_key(ToString::to_string);
+        }
         let own = std::mem::replace(&mut decoded.issues, patched.issues);
         decoded.issues.extend(own);
         judge(call, decoded, self.strictness, |problems| {
@@ -423,27 +453,47 @@ impl Patch {
     }
 
     fn applied(&self, kind: &Kind, call: &Call, current: Option<&Value>, subresource: &str) -> Result<Value, ApiError> {
-        let config = read_applied(&kind.resource.gvk, call, self.strictness)?;
-        apply_config(kind, call, current, &config, subresource)
+        let config = Config::read(&kind.resource.gvk, call)?;
+        let applied = apply_config(kind, call, current, &config.value, subresource)?;
+        config.judge(call, self.strictness)?;
+        Ok(applied)
     }
 }
 
-/// Reads an apply patch.
-fn read_applied(gvk: &GroupVersionKind, call: &Call, strictness: FieldValidation) -> Result<Value, ApiError> {
-    let read = schema::parse_yaml(&call.body)
-        .map_err(|why| ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")))?;
-    match strictness {
-        FieldValidation::Ignore => {}
-        FieldValidation::Warn => read.duplicates.iter().for_each(|line| call.warn(line.clone())),
-        FieldValidation::Strict if read.duplicates.is_empty() => {}
-        FieldValidation::Strict => {
-            let listed = read.duplicates.join("\n  ");
-            return Err(ApiError::bad_request(format!(
-                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
-            )));
-        }
+/// An apply patch, and the keys that it has twice.
+struct Config {
+    value: Value,
+    duplicates: Vec<String>,
+}
+
+impl Config {
+    fn read(gvk: &GroupVersionKind, call: &Call) -> Result<Self, ApiError> {
+        let read = schema::parse_yaml(&call.body).map_err(|why| {
+            ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}"))
+        })?;
+        let duplicates = read.duplicates;
+        Ok(Self { value: config_of(gvk, read.value)?, duplicates })
     }
-    let found = match &read.value {
+
+    /// Meets keys that it has twice as the client asked; upstream does so after it has applied the patch.
+    fn judge(&self, call: &Call, strictness: FieldValidation) -> Result<(), ApiError> {
+        match strictness {
+            FieldValidation::Warn => self.duplicates.iter().for_each(|line| call.warn(line.clone())),
+            FieldValidation::Strict if !self.duplicates.is_empty() => {
+                let listed = self.duplicates.join("\n  ");
+                return Err(ApiError::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
+                )));
+            }
+            FieldValidation::Strict | FieldValidation::Ignore => {}
+        }
+        Ok(())
+    }
+}
+
+/// What is applied, if it is an object of the kind.
+fn config_of(gvk: &GroupVersionKind, read: schema::Raw<'_>) -> Result<Value, ApiError> {
+    let found = match &read {
         schema::Raw::Map(_) | schema::Raw::Null => None,
         schema::Raw::List(_) => Some("array"),
         schema::Raw::String(_) => Some("string"),
@@ -455,7 +505,7 @@ fn read_applied(gvk: &GroupVersionKind, call: &Call, strictness: FieldValidation
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
         )));
     }
-    let config = read.value.into_value();
+    let config = read.into_value();
     check_applied(gvk, &config)?;
     Ok(config)
 }
@@ -468,13 +518,35 @@ pub fn apply_config(
     config: &Value,
     subresource: &str,
 ) -> Result<Value, ApiError> {
+    Ok(finish(kind, apply_unfinished(kind, call, current, config, subresource)?))
+}
+
+/// The same through a scale, whose number is zero where nobody sets it any more.
+pub fn apply_through_scale(
+    kind: &Kind,
+    call: &Call,
+    current: &Value,
+    config: &Value,
+    replicas: (&[&str], &str),
+) -> Result<Value, ApiError> {
+    let mut applied = apply_unfinished(kind, call, Some(current), config, "scale")?;
+    object::set_default(&mut applied, replicas.0, replicas.1, 0);
+    Ok(finish(kind, applied))
+}
+
+fn apply_unfinished(
+    kind: &Kind,
+    call: &Call,
+    current: Option<&Value>,
+    config: &Value,
+    subresource: &str,
+) -> Result<Value, ApiError> {
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
     let reset_fields = reset_fields(kind, subresource);
     let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
     let force = call.query.flag("force").unwrap_or(false);
-    let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force)
-        .map_err(|error| error.to_api_error())?;
-    Ok(finish(kind, applied.value))
+    let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force);
+    applied.map(|applied| applied.value).map_err(|error| error.to_api_error())
 }
 
 /// An applied object says of itself what it is.
@@ -483,6 +555,8 @@ fn check_applied(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> 
     if own == gvk.kind && version == gvk.api_version() {
         return Ok(());
     }
+    // What is no version says nothing of the kind either.
+    let (own, version) = if version.matches('/').count() > 1 { ("", "") } else { (own, version) };
     let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
     Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={own}")))
 }
@@ -492,6 +566,7 @@ pub struct Foreign {
     gvk: GroupVersionKind,
     value: Value,
     patch: Option<Patch>,
+    config: Option<Config>,
 }
 
 impl Foreign {
@@ -502,22 +577,41 @@ impl Foreign {
         if call.verb == "patch" {
             let form = Form::read(call, true)?;
             let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
-            let value = if form == Form::Apply { read_applied(&gvk, call, strictness)? } else { Value::Null };
-            return Ok(Self { gvk, value, patch: Some(Patch { form, body: call.body.clone(), strictness }) });
+            let config = if form == Form::Apply { Some(Config::read(&gvk, call)?) } else { None };
+            if let Some(config) = &config {
+                managed_fields::check_config(schema, &config.value).map_err(|error| error.to_api_error())?;
+            }
+            let patch = Some(Patch { form, body: call.body.clone(), strictness });
+            return Ok(Self { gvk, value: Value::Null, patch, config });
         }
+        check_media(&gvk, call)?;
         let options = if call.verb == "update" { "UpdateOptions" } else { "CreateOptions" };
         let strictness = WriteOptions::read(&call.query, options)?.strictness;
         let mut value = decode_as(&gvk, schema, call, strictness, None)?;
         if call.verb == "create" {
             super::meta::fit_namespace_of(call, &mut value)?;
         }
-        Ok(Self { gvk, value, patch: None })
+        Ok(Self { gvk, value, patch: None, config: None })
     }
 
     /// What is to be applied, where it is an apply patch.
     #[must_use]
     pub fn applied(&self) -> Option<&Value> {
-        self.patch.as_ref().filter(|patch| patch.is_apply()).map(|_| &self.value)
+        self.config.as_ref().map(|config| &config.value)
+    }
+
+    /// The whole object, where that was sent.
+    #[must_use]
+    pub fn sent(&self) -> Option<&Value> {
+        self.patch.is_none().then_some(&self.value)
+    }
+
+    /// Meets keys that an apply patch has twice as the client asked: after it was applied.
+    pub fn judge_applied(&self, call: &Call) -> Result<(), ApiError> {
+        match (&self.config, &self.patch) {
+            (Some(config), Some(patch)) => config.judge(call, patch.strictness),
+            _ => Ok(()),
+        }
     }
 
     /// What it makes of the current one.
@@ -528,7 +622,7 @@ impl Foreign {
             Form::Json => patch::json_patch(current, &patch.body),
             Form::Strategic => patch::strategic_merge_patch(schema, current, &patch.body),
             Form::Merge => patch::merge_patch(current, &patch.body),
-            Form::Apply => return Ok(self.value.clone()),
+            Form::Apply => return Ok(self.applied().cloned().unwrap_or_default()),
         };
         patch.decoded(Some(&self.gvk), schema, call, patched.map_err(|error| error.to_api_error())?)
     }

@@ -66,7 +66,6 @@ impl NameRule {
     pub fn faults(self, name: &str) -> text::Faults {
         match self {
             Self::Subdomain => text::dns1123_subdomain(name),
-            Self::Label if name.contains('.') => vec!["must not contain dots".to_owned()],
             Self::Label => text::dns1123_label(name),
             Self::PathSegment => text::path_segment(name),
             Self::Any => Vec::new(),

@@ -124,21 +124,27 @@ pub fn restore(object: &mut Value, old: &Value, key: &str) {
     }
 }
 
-/// Lists with one owner twice are shown once.
-pub fn dedup_owners(call: &Call, object: &mut Value) {
+/// Lists with one owner twice are kept with it once, and the client is told; `admitted`: after admission has been asked.
+pub fn dedup_owners(call: &Call, object: &mut Value, admitted: bool) {
     let Some(owners) = object::list_mut(object, &["metadata", "ownerReferences"]) else { return };
     let mut seen: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice: Vec<String> = Vec::new();
     for owner in owners.iter() {
         if seen.contains(owner) {
-            let uid = object::text(owner, &["uid"]);
-            call.warn(format!(
-                ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uid}"
-            ));
+            twice.push(object::text(owner, &["uid"]).to_owned());
         } else {
             seen.push(owner.clone());
         }
     }
+    if twice.is_empty() {
+        return;
+    }
     *owners = seen;
+    let after = if admitted { " after mutating admission happens" } else { "" };
+    let uids = twice.join(", ");
+    call.warn(format!(
+        ".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"
+    ));
 }
 
 #[cfg(test)]

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use martello_api::{selector::LabelSelector, status::ApiError};
 
-use super::{kind::Kind, storage::entry_field};
+use super::{
+    kind::Kind,
+    options::{Asked, ListOptions, Match},
+    storage::entry_field,
+};
 use crate::{http::query::Query, store::Entry};
 
 /// Label and field selectors of one call.
@@ -43,14 +47,33 @@ struct Term {
 }
 
 impl Selection {
-    /// Reads the selectors of a query.
-    pub fn read(kind: &Kind, query: &Query) -> Result<Self, ApiError> {
+    /// Reads the options and the selectors of a list or, if `watch`, of a watch. Of several faults the one is told that
+    /// upstream tells.
+    pub fn listed(kind: &Kind, query: &Query, watch: bool) -> Result<(ListOptions, Self), ApiError> {
+        let asked = Asked::read(query, watch)?;
+        let selection = Self::parse(query)?;
+        asked.judge()?;
+        let selection = selection.of(kind)?;
+        let mut options = asked.settle()?;
+        // Upstream's cache, which answers where any state will do, knows no pages. Of events there is none.
+        if options.version == Match::Any && kind.name() != "Event" {
+            options.limit = 0;
+        }
+        Ok((options, selection))
+    }
+
+    /// Reads the selectors of a query, whatever fields they name.
+    fn parse(query: &Query) -> Result<Self, ApiError> {
         let labels = match query.get("labelSelector") {
             "" => None,
             text => Some(LabelSelector::parse(text).map_err(|error| ApiError::bad_request(error.to_string()))?),
         };
-        let mut fields = terms(query.get("fieldSelector"))?;
-        for term in &mut fields {
+        Ok(Self { labels, fields: terms(query.get("fieldSelector"))?, reader: None })
+    }
+
+    /// The same, of fields that the kind can be selected by.
+    fn of(mut self, kind: &Kind) -> Result<Self, ApiError> {
+        for term in &mut self.fields {
             if !kind.selects(&term.path) {
                 return Err(ApiError::bad_request(kind.unknown_field(&term.path)));
             }
@@ -58,8 +81,8 @@ impl Selection {
                 term.path = stored.to_owned();
             }
         }
-        let reader = kind.field_reader().filter(|_| !fields.is_empty());
-        Ok(Self { labels, fields, reader })
+        self.reader = kind.field_reader().filter(|_| !self.fields.is_empty());
+        Ok(self)
     }
 
     /// Of these, only the object that the path names. What was authorized by name is selected by it.

@@ -4,7 +4,7 @@ use http::Method;
 use martello_api::attributes::Target;
 use martello_apiserver::{
     http::{info::RequestInfo, negotiate, query::Query},
-    registry::options::{self, DeleteOptions, ListOptions},
+    registry::options::{self, Asked, DeleteOptions},
 };
 
 use super::text;
@@ -26,7 +26,7 @@ pub fn route(bytes: &[u8]) {
 pub fn options(bytes: &[u8]) {
     let query = Query::parse(&text(bytes));
     for watch in [false, true] {
-        drop(ListOptions::read(&query, watch));
+        drop(Asked::read(&query, watch).and_then(|asked| asked.judge().and_then(|()| asked.settle())));
     }
     drop(DeleteOptions::read(&query, serde_json::from_slice(bytes).ok().as_ref()));
     drop(options::WriteOptions::read(&query, "CreateOptions"));

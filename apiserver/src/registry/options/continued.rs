@@ -1,18 +1,19 @@
 //! Where a list goes on: the token between two pages.
 
 use martello_api::status::ApiError;
+use serde_json::Value;
 
 /// Where a list goes on: the state it is of, and the key that comes first.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Continue {
     /// Version of the token's form.
-    #[serde(rename = "v", default)]
+    #[serde(rename = "v")]
     version: String,
     /// The revision of the first page; [`Continue::NEWEST`] where that is no longer kept.
-    #[serde(rename = "rv", default)]
+    #[serde(rename = "rv")]
     revision: i64,
     /// The last key that was shown, and a zero behind it: the least key after it.
-    #[serde(rename = "start", default)]
+    #[serde(rename = "start")]
     start: String,
 }
 
@@ -67,13 +68,11 @@ impl Continue {
             // Go names the last whole group of four.
             _ => bad(format!("illegal base64 data at input byte {}", token.len() / 4 * 4)),
         })?;
-        if let Err(error) = martello_api::schema::parse_json(&json) {
-            return Err(bad(error.to_string()));
-        }
-        let decoded: Self = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
+        let read = martello_api::schema::parse_json(&json).map_err(|error| bad(error.to_string()))?;
+        let decoded = Self::of_json(&read.into_value()).map_err(bad)?;
         match &decoded {
             other if other.version != CONTINUE_VERSION => {
-                Err(bad(format!("server does not recognize this encoded version {:?}", other.version)))
+                Err(bad(format!("server does not recognize this encoded version {}", other.version)))
             }
             Self { revision: 0, .. } => {
                 Err(bad(format!("incorrect encoded start resourceVersion (version {CONTINUE_VERSION})")))
@@ -81,12 +80,48 @@ impl Continue {
             Self { start, .. } if start.is_empty() => {
                 Err(bad(format!("encoded start key empty (version {CONTINUE_VERSION})")))
             }
-            Self { start, .. } if start.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) => {
-                Err(bad(start.clone()))
-            }
+            Self { start, .. } if leads_away(start) => Err(bad(start.clone())),
             _ => Ok(decoded),
         }
     }
+
+    /// Of a token's JSON; what does not fit is told in Go's words.
+    fn of_json(value: &Value) -> Result<Self, String> {
+        let kind = |value: &Value| match value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(_) => "number".to_owned(),
+            Value::String(_) => "string".to_owned(),
+            Value::Array(_) => "array".to_owned(),
+            Value::Object(_) => "object".to_owned(),
+        };
+        let unlike = |found: &Value, name: &str, wanted: &str| {
+            let found = match found {
+                Value::Number(number) if wanted == "int64" => format!("number {number}"),
+                other => kind(other),
+            };
+            format!("json: cannot unmarshal {found} into Go struct field continueToken.{name} of type {wanted}")
+        };
+        let text = |name: &str| match value.get(name) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(other) => Err(unlike(other, name, "string")),
+        };
+        if !matches!(value, Value::Object(_) | Value::Null) {
+            return Err(format!("json: cannot unmarshal {} into Go value of type storage.continueToken", kind(value)));
+        }
+        let revision = match value.get("rv") {
+            None | Some(Value::Null) => 0,
+            Some(found) => found.as_i64().ok_or_else(|| unlike(found, "rv", "int64"))?,
+        };
+        Ok(Self { version: text("v")?, revision, start: text("start")? })
+    }
+}
+
+/// Whether a place has steps that could lead out of what is listed.
+fn leads_away(start: &str) -> bool {
+    let place = start.strip_prefix('/').unwrap_or(start);
+    start != "/" && place.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -111,12 +146,23 @@ mod tests {
         };
         assert!(message(Continue::decode("garbage!")).ends_with("illegal base64 data at input byte 7"));
         assert_eq!(decode("{"), "unexpected end of JSON input");
-        assert_eq!(decode(r#"{"v":"x","rv":1,"start":"a"}"#), "server does not recognize this encoded version \"x\"");
+        assert_eq!(decode(r#"{"v":"x","rv":1,"start":"a"}"#), "server does not recognize this encoded version x");
         assert_eq!(
             decode(r#"{"v":"meta.k8s.io/v1"}"#),
             "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"
         );
         assert_eq!(decode(r#"{"v":"meta.k8s.io/v1","rv":1}"#), "encoded start key empty (version meta.k8s.io/v1)");
-        assert_eq!(decode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a/../b"}"#), "a/../b");
+        for start in ["a/../b", "../b", "a/"] {
+            assert_eq!(decode(&format!(r#"{{"v":"meta.k8s.io/v1","rv":1,"start":"{start}"}}"#)), start);
+        }
+        assert_eq!(decode("[]"), "json: cannot unmarshal array into Go value of type storage.continueToken");
+        assert_eq!(
+            decode(r#"{"v":1}"#),
+            "json: cannot unmarshal number into Go struct field continueToken.v of type string"
+        );
+        assert_eq!(
+            decode(r#"{"rv":1.5}"#),
+            "json: cannot unmarshal number 1.5 into Go struct field continueToken.rv of type int64"
+        );
     }
 }

@@ -36,51 +36,84 @@ pub struct ListOptions {
     pub initial_events: Option<bool>,
 }
 
-impl ListOptions {
+/// The options of a list or watch as they were asked for. They are read, judged and settled one after the other, since
+/// selectors are looked at in between.
+pub struct Asked<'q> {
+    rv: &'q str,
+    rule: &'q str,
+    token: &'q str,
+    limit: usize,
+    timeout: Option<u64>,
+    bookmarks: bool,
+    initial_events: Option<bool>,
+    watch: bool,
+}
+
+impl<'q> Asked<'q> {
     /// Reads the options of a list or, if `watch`, of a watch.
-    pub fn read(query: &Query, watch: bool) -> Result<Self, ApiError> {
-        let (rv, token) = (query.get("resourceVersion"), query.get("continue"));
-        let (mut rule, mut initial_events) = (query.get("resourceVersionMatch"), query.flag("sendInitialEvents"));
-        let bookmarks = query.flag("allowWatchBookmarks").unwrap_or(false);
+    pub fn read(query: &'q Query, watch: bool) -> Result<Self, ApiError> {
         let timeout = number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
         let limit = usize::try_from(number(query, "limit")?.unwrap_or(0)).unwrap_or(0);
-        if watch && initial_events.is_none() && rule.is_empty() && matches!(rv, "" | "0") {
+        let mut asked = Self {
+            rv: query.get("resourceVersion"),
+            rule: query.get("resourceVersionMatch"),
+            token: query.get("continue"),
+            limit,
+            timeout: timeout.filter(|seconds| *seconds > 0),
+            bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
+            initial_events: query.flag("sendInitialEvents"),
+            watch,
+        };
+        if watch && asked.initial_events.is_none() && asked.rule.is_empty() && matches!(asked.rv, "" | "0") {
             // Watches of old begin with the state, too.
-            (initial_events, rule) = (Some(true), "NotOlderThan");
+            (asked.initial_events, asked.rule) = (Some(true), "NotOlderThan");
         }
+        Ok(asked)
+    }
+
+    /// Refuses combinations that make no sense.
+    pub fn judge(&self) -> Result<(), ApiError> {
         let mut causes = Vec::new();
-        if watch {
-            check_watch(rule, token, initial_events, &mut causes);
+        if self.watch {
+            check_watch(self.rule, self.token, self.initial_events, &mut causes);
         } else {
-            check_list(rv, rule, token, initial_events, &mut causes);
+            check_list(self.rv, self.rule, self.token, self.initial_events, &mut causes);
         }
-        if !causes.is_empty() {
-            return Err(invalid("ListOptions", causes));
-        }
-        let from = match token {
+        if causes.is_empty() { Ok(()) } else { Err(invalid("ListOptions", causes)) }
+    }
+
+    /// Finds out which state is asked for.
+    pub fn settle(&self) -> Result<ListOptions, ApiError> {
+        let from = match self.token {
             "" => None,
-            _ if watch => None,
-            _ if !matches!(rv, "" | "0") => {
-                return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
-            }
+            _ if self.watch => None,
             token => Some(Continue::decode(token)?),
         };
-        let number = parse_revision(rv).map_err(|why| {
-            if watch {
+        if from.is_some() && !matches!(self.rv, "" | "0") {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let number = parse_revision(self.rv).map_err(|why| {
+            if self.watch {
                 ApiError::new(500, "", why)
             } else {
                 ApiError::bad_request(format!("invalid resource version: {why}"))
             }
         })?;
-        let version = match (number, rule) {
+        let version = match (number, self.rule) {
             (None, _) => Match::Newest,
             (Some(0), _) => Match::Any,
             (Some(number), "Exact") => Match::Exact(number),
-            (Some(number), "") if limit > 0 && !watch => Match::Exact(number),
+            (Some(number), "") if self.limit > 0 && !self.watch => Match::Exact(number),
             (Some(number), _) => Match::NotOlderThan(number),
         };
-        let timeout = timeout.filter(|seconds| *seconds > 0);
-        Ok(Self { version, limit, from, timeout, bookmarks, initial_events })
+        Ok(ListOptions {
+            version,
+            limit: self.limit,
+            from,
+            timeout: self.timeout,
+            bookmarks: self.bookmarks,
+            initial_events: self.initial_events,
+        })
     }
 }
 
@@ -149,12 +182,19 @@ mod tests {
         *,
     };
 
+    fn read(query: &str, watch: bool) -> Result<ListOptions, ApiError> {
+        let query = Query::parse(query);
+        let asked = Asked::read(&query, watch)?;
+        asked.judge()?;
+        asked.settle()
+    }
+
     fn list(query: &str) -> Result<ListOptions, ApiError> {
-        ListOptions::read(&Query::parse(query), false)
+        read(query, false)
     }
 
     fn watch(query: &str) -> Result<ListOptions, ApiError> {
-        ListOptions::read(&Query::parse(query), true)
+        read(query, true)
     }
 
     #[test]
@@ -192,7 +232,7 @@ mod tests {
         assert_eq!(causes(list("resourceVersion=0&resourceVersionMatch=Exact")).len(), 1);
         assert_eq!(causes(list("sendInitialEvents=false")), ["Forbidden: sendInitialEvents is forbidden for list"]);
         assert_eq!(
-            message(list("continue=eA&resourceVersion=5")),
+            message(list(&format!("continue={}&resourceVersion=5", Continue::new(1, "a").encode()))),
             "specifying resource version is not allowed when using continue"
         );
     }

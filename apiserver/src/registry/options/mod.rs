@@ -7,8 +7,8 @@ mod write;
 
 pub use continued::Continue;
 pub use delete::{DeleteOptions, Propagation};
-pub use list::{ListOptions, Match, parse_revision};
-pub use write::{FieldValidation, MAX_MANAGER_BYTES, WriteOptions, is_printable};
+pub use list::{Asked, ListOptions, Match, parse_revision};
+pub use write::{FieldValidation, MAX_MANAGER_BYTES, WriteOptions, check_manager, is_printable};
 
 use martello_api::status::{ApiError, Cause};
 use serde_json::json;

@@ -48,7 +48,7 @@ impl WriteOptions {
     }
 
     fn read_after(query: &Query, kind: &str, mut causes: Vec<Cause>) -> Result<Self, ApiError> {
-        check_manager(query.get("fieldManager"), &mut causes);
+        check_manager(query.get("fieldManager"), "fieldManager", &mut causes);
         let dry_run = check_dry_run(&query.all("dryRun").collect::<Vec<_>>(), &mut causes);
         let strictness = match query.get("fieldValidation") {
             "Ignore" => FieldValidation::Ignore,
@@ -64,13 +64,14 @@ impl WriteOptions {
     }
 }
 
-fn check_manager(manager: &str, causes: &mut Vec<Cause>) {
+/// Checks the name of a field manager that stands at `path`.
+pub fn check_manager(manager: &str, path: &str, causes: &mut Vec<Cause>) {
     if manager.len() > MAX_MANAGER_BYTES {
-        causes.push(Cause::too_long("fieldManager", MAX_MANAGER_BYTES));
+        causes.push(Cause::too_long(path, MAX_MANAGER_BYTES));
     }
     for (at, _) in manager.char_indices().filter(|(_, character)| !is_printable(*character)) {
         let why = format!("should only contain printable characters (invalid character at index {at})");
-        causes.push(Cause::invalid("fieldManager", &json!(manager), &why));
+        causes.push(Cause::invalid(path, &json!(manager), &why));
     }
 }
 

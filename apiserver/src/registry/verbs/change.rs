@@ -91,11 +91,15 @@ pub async fn change(
         shape(kind, call, plan, &mut new, &current);
         if plan.part == Part::Main {
             admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
+            meta::dedup_owners(call, &mut new, true);
             meta::prepare_update(&mut new, &current);
             kind.prepare_update(&mut new, &current, call.now);
         } else if core.hooks.may_mutate() {
             let only_status = plan.part == Part::Status;
             admission::mutate_part(core, kind, call, &mut new, &current, only_status).await?;
+        }
+        if plan.part != Part::Main {
+            meta::dedup_owners(call, &mut new, true);
         }
         if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
             meta::bump_generation(kind, &mut new, &current);
@@ -199,7 +203,7 @@ fn check_preconditions(
 
 /// Whether the object bears the namespace and the name that are in the path. The namespace may be left out, and is
 /// passed over where the path has none.
-pub(super) fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
+pub fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
     let namespace = object::namespace(new);
     if !namespace.is_empty() && !call.namespace().is_empty() && namespace != call.namespace() {
         return Err(ApiError::bad_request(
@@ -240,7 +244,9 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
         }
         Part::Whole(_) => meta::prepare_update(new, current),
     }
-    meta::dedup_owners(call, new);
+    if call.verb != "patch" {
+        meta::dedup_owners(call, new, false);
+    }
     codec::track(kind, call, Some(current), new, plan.part.subresource());
     if plan.part == Part::Status {
         if kind.status_keeps_metadata() {

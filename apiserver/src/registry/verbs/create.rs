@@ -23,8 +23,8 @@ use crate::{
 
 /// Serves a create.
 pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
-    let dry_run = call.dry_run("CreateOptions")?;
     let object = codec::decode(kind, call, "CreateOptions")?;
+    let dry_run = call.dry_run("CreateOptions")?;
     let entry = create_object(core, kind, call, object, dry_run).await?;
     answer::stored(core, kind, call, 201, entry).await
 }
@@ -65,9 +65,12 @@ async fn create_once(
     }
     call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::drop_system_fields(&mut object);
+    if call.verb != "patch" {
+        meta::dedup_owners(call, &mut object, false);
+    }
     codec::track(kind, call, None, &mut object, "");
-    meta::dedup_owners(call, &mut object);
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;
+    meta::dedup_owners(call, &mut object, true);
     meta::prepare_create(kind, &mut object, call.now);
     kind.prepare_create(&mut object, call.now);
     let mut causes = Vec::new();

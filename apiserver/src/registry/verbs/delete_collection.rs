@@ -11,20 +11,13 @@ use super::{
 };
 use crate::{
     http::reply::Reply,
-    registry::{
-        call::Call,
-        codec,
-        kind::Kind,
-        options::{DeleteOptions, ListOptions},
-        select::Selection,
-    },
+    registry::{call::Call, codec, kind::Kind, options::DeleteOptions, select::Selection},
     server::Core,
 };
 
 /// Serves a deletecollection; answers the list of what was deleted, as it was before.
 pub async fn delete_collection(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
-    let list_options = ListOptions::read(&call.query, false)?;
-    let selection = Selection::read(kind, &call.query)?;
+    let (list_options, selection) = Selection::listed(kind, &call.query, false)?;
     let body = codec::decode_delete_options(call)?;
     let options = DeleteOptions::read(&call.query, body.as_ref())?;
     let selected = select(core, kind, call.namespace(), &selection, &list_options).await?;

@@ -47,8 +47,8 @@ pub struct Selected {
 
 /// Serves a list.
 pub async fn list(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
-    let options = ListOptions::read(&call.query, false)?;
-    let selection = Selection::read(kind, &call.query)?.named(call.name())?;
+    let (options, selection) = Selection::listed(kind, &call.query, false)?;
+    let selection = selection.named(call.name())?;
     let selected = select(core, kind, call.namespace(), &selection, &options).await?;
     render(core, kind, call, &selected).await
 }

@@ -18,7 +18,13 @@ pub mod scale;
 pub mod update;
 pub mod watch;
 
-use super::{call::Call, codec, core::connect_options::ConnectOptions, kind::Kind, meta};
+use super::{
+    call::Call,
+    codec,
+    core::{binding, connect_options::ConnectOptions},
+    kind::Kind,
+    meta,
+};
 use crate::{
     http::reply::{self, Reply},
     server::Core,
@@ -41,7 +47,6 @@ pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static,
         if call.target.subresource.is_empty() {
             return main(&core, &kind, call).await;
         }
-        check_scope(&kind, &call)?;
         subresource(&core, &kind, call).await
     })
 }
@@ -50,12 +55,18 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
     if !kind.offers("get") && !call.name().is_empty() {
         return Err(ApiError::no_such_route());
     }
-    // Objects are made in a collection, and changed by name.
-    if (call.verb == "create") != call.name().is_empty() && matches!(call.verb, "create" | "update" | "patch") {
+    // The watch paths of old are read, whatever the method says that is done.
+    if call.verb == "watch" && call.method != http::Method::GET && !kind.is_custom() {
         return Err(ApiError::method_not_allowed());
     }
-    if !kind.offers(call.verb) {
-        return Err(ApiError::method_not_allowed());
+    // Objects are made in a collection, and changed by name.
+    let changes = matches!(call.verb, "update" | "patch");
+    if kind.is_custom() && changes && call.name().is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    let is_misplaced = (call.verb == "create" && !call.name().is_empty()) || (changes && call.name().is_empty());
+    if (is_misplaced && !kind.is_custom()) || !kind.offers(call.verb) {
+        return Err(not_offered(kind, call.verb));
     }
     if let Some(refusal) = kind.refuses(call.verb) {
         return Err(refusal);
@@ -64,6 +75,7 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
         return computed::serve(kind, &call, objects);
     }
     match call.verb {
+        "create" if kind.group().is_empty() && kind.resource.plural == "bindings" => binding::create(core, call).await,
         "create" if !kind.offers("get") => answer_review(core, kind, &call).await,
         "create" => create::create(core, kind, &call).await,
         "get" => get::get(core, kind, &call).await,
@@ -75,6 +87,14 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
         "deletecollection" => delete_collection::delete_collection(core, kind, &call).await,
         _ => Err(ApiError::method_not_allowed()),
     }
+}
+
+/// 405, as upstream tells it: its router where the kind is built in, else the handler of custom kinds.
+fn not_offered(kind: &Kind, verb: &str) -> ApiError {
+    if kind.is_custom() {
+        return ApiError::method_not_supported(kind.group(), &kind.resource.plural, verb);
+    }
+    ApiError::method_not_allowed()
 }
 
 /// Paths of custom kinds that their scope has no place for are no part of the API.
@@ -123,9 +143,16 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resu
         return Err(ApiError::no_such_route());
     };
     let special = kind.subresource(&name);
+    // Only what is proxied has paths below.
+    if !kind.is_custom() && name != "proxy" && !call.rest.trim_matches('/').is_empty() {
+        return Err(ApiError::no_such_route());
+    }
     let offered = subresource.verbs.iter().any(|own| own == call.verb);
     if !offered {
-        return Err(ApiError::method_not_allowed());
+        return Err(not_offered(kind, call.verb));
+    }
+    if call.name().is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
     }
     if let Some(special) = special {
         if CONNECTS.contains(&name.as_str()) {

@@ -16,13 +16,13 @@ use crate::{
 
 /// Serves a patch.
 pub async fn patch(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, part: Part) -> Result<Reply, ApiError> {
-    let dry_run = call.dry_run("PatchOptions")?;
     let patch = codec::Patch::read(kind, call)?;
+    let dry_run = call.dry_run("PatchOptions")?;
     let plan = Plan {
         part,
         dry_run,
         creates: part == Part::Main && patch.is_apply(),
-        unconditional: true,
+        unconditional: false,
         transform: &|current| match current {
             Some(current) => patch.apply(kind, call, current, part.subresource()),
             None => patch.fresh(kind, call),

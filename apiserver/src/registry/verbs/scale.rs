@@ -23,8 +23,9 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         return told(kind, call, scale_of(kind, &object)?);
     }
     let options = if call.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
-    let dry_run = call.dry_run(options)?;
     let edit = codec::Foreign::read(call, "autoscaling", "v1", "Scale")?;
+    let dry_run = call.dry_run(options)?;
+    edit.sent().map_or(Ok(()), |scale| check_identity(call, scale))?;
     let plan = Plan {
         part: Part::Whole("scale"),
         dry_run,
@@ -33,7 +34,9 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         transform: &|current| {
             let Some(current) = current else { return Err(kind.not_found(call.name())) };
             if let Some(config) = edit.applied() {
-                return apply_scale(kind, call, current, config);
+                let applied = apply_scale(kind, call, current, config)?;
+                edit.judge_applied(call)?;
+                return Ok(applied);
             }
             let mut whole = scale_of(kind, current)?;
             object::set_default(&mut whole, &["spec"], "replicas", 0);
@@ -71,18 +74,30 @@ fn apply_scale(kind: &Kind, call: &Call, current: &Value, config: &Value) -> Res
         "apiVersion": kind.resource.gvk.api_version(),
         "metadata": {"name": call.name()},
     });
+    let custom: Vec<&str> =
+        kind.scale_paths().map_or_else(Vec::new, |paths| paths.spec_replicas.iter().map(String::as_str).collect());
+    let (above, last) = match custom.split_last() {
+        Some((last, above)) => (above, *last),
+        None => (["spec"].as_slice(), "replicas"),
+    };
     if let Some(replicas) = object::at(config, &["spec", "replicas"]).cloned() {
-        match kind.scale_paths() {
-            None => object::set(&mut own, &["spec"], "replicas", replicas),
-            Some(paths) => set_at(&mut own, &paths.spec_replicas, replicas),
-        }
+        object::set(&mut own, above, last, replicas);
     }
-    for key in ["resourceVersion", "uid"] {
-        if let Some(value) = object::at(config, &["metadata", key]) {
-            object::set(&mut own, &["metadata"], key, value.clone());
-        }
+    check_uid(kind, call, config, current)?;
+    if let Some(version) = object::at(config, &["metadata", "resourceVersion"]) {
+        object::set(&mut own, &["metadata"], "resourceVersion", version.clone());
     }
-    codec::apply_config(kind, call, Some(current), &own, "scale")
+    codec::apply_through_scale(kind, call, current, &own, (above, last))
+}
+
+/// Whether a scale that says whose it is speaks of this object. An update pins the uid in its preconditions already.
+fn check_uid(kind: &Kind, call: &Call, scale: &Value, current: &Value) -> Result<(), ApiError> {
+    let (wanted, found) = (object::uid(scale), object::uid(current));
+    if call.verb != "patch" || wanted.is_empty() || wanted == found || kind.is_custom() {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+    Err(ApiError::conflict(kind.group(), &format!("{}/scale", kind.resource.plural), call.name(), &why))
 }
 
 fn check_replicas(scale: &Value) -> Result<(), ApiError> {
@@ -98,12 +113,7 @@ fn check_replicas(scale: &Value) -> Result<(), ApiError> {
 fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
     check_identity(call, scale)?;
     check_replicas(scale)?;
-    let (wanted, found) = (object::uid(scale), object::uid(current));
-    // An update pins the uid in its preconditions already.
-    if call.verb == "patch" && !wanted.is_empty() && wanted != found && !kind.is_custom() {
-        let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
-        return Err(ApiError::conflict(kind.group(), &format!("{}/scale", kind.resource.plural), call.name(), &why));
-    }
+    check_uid(kind, call, scale, current)?;
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
     match kind.scale_paths() {

@@ -16,8 +16,8 @@ use crate::{
 
 /// Serves an update.
 pub async fn update(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, part: Part) -> Result<Reply, ApiError> {
-    let dry_run = call.dry_run("UpdateOptions")?;
     let body = codec::decode(kind, call, "UpdateOptions")?;
+    let dry_run = call.dry_run("UpdateOptions")?;
     check_identity(call, &body)?;
     let plan = Plan {
         part,

@@ -8,6 +8,7 @@ use martello_api::{
     schema::{encode_protobuf, protobuf_event},
     status::ApiError,
 };
+use prometheus_client::metrics::counter::Counter;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
@@ -57,6 +58,7 @@ struct Watcher {
     last_bookmark: u64,
     deadline: tokio::time::Instant,
     done: bool,
+    sent: Counter,
 }
 
 /// Serves a watch. What is wrong with its options is an answer; what goes wrong behind it is an event.
@@ -64,8 +66,8 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result
     // A watch lasts for hours, and needs them no more.
     call.headers = http::HeaderMap::new();
     call.body = Bytes::new();
-    let options = ListOptions::read(&call.query, true)?;
-    let selection = Selection::read(kind, &call.query)?.named(call.name())?;
+    let (options, selection) = Selection::listed(kind, &call.query, true)?;
+    let selection = selection.named(call.name())?;
     let encoding = call.accepted.encoding;
     if encoding == Encoding::Yaml {
         return Err(answer::not_acceptable(
@@ -79,6 +81,7 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result
     let lasts =
         options.timeout.map_or_else(|| MIN_TIMEOUT.mul_f64(1.0 + rand::rng().random::<f64>()), Duration::from_secs);
     let watcher = Watcher {
+        sent: core.metrics.watch_events(kind),
         core: Arc::clone(core),
         kind: Arc::clone(kind),
         selection,
@@ -216,7 +219,10 @@ impl Watcher {
         while frame.len() < FRAME_BYTES {
             let Some(entry) = self.initial.next() else { break };
             match self.render("ADDED", &entry, entry.revision).await {
-                Ok(bytes) => frame.extend_from_slice(&bytes),
+                Ok(bytes) => {
+                    self.sent.inc();
+                    frame.extend_from_slice(&bytes);
+                }
                 Err(error) => {
                     self.initial = Vec::new().into_iter();
                     return Some(self.fail(&error));
@@ -264,6 +270,12 @@ impl Watcher {
 
     /// An event as this watcher sees it: a selector turns changes into comings and goings.
     async fn event(&mut self, event: &Event) -> Result<Option<Bytes>, ApiError> {
+        let seen = self.seen(event).await?;
+        self.sent.inc_by(seen.is_some().into());
+        Ok(seen)
+    }
+
+    async fn seen(&mut self, event: &Event) -> Result<Option<Bytes>, ApiError> {
         let now = event.kind != EventKind::Deleted && self.selection.selects(&event.entry);
         let last = if event.kind == EventKind::Deleted { Some(&event.entry) } else { event.previous.as_ref() };
         let before = last.is_some_and(|last| self.selection.selects(last));

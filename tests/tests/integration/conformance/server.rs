@@ -70,12 +70,17 @@ impl Server {
 
     /// Reads, changes and replaces an object, until nobody else's change came between.
     pub(crate) async fn change(&self, path: &str, change: impl Fn(&mut Value)) -> Value {
+        done(&self.try_change(path, change).await)
+    }
+
+    /// As [`Server::change`], of a change that may be refused.
+    pub(crate) async fn try_change(&self, path: &str, change: impl Fn(&mut Value)) -> Answer {
         for _ in 0..ATTEMPTS {
             let mut object = self.get(path).await;
             change(&mut object);
             let answer = self.ask("PUT", path, &object).await;
             if answer.status != 409 {
-                return done(&answer);
+                return answer;
             }
         }
         panic!("{path} was changed by others {ATTEMPTS} times")
