@@ -21,7 +21,8 @@ kubectl() { "$kubectl_program" --cache-dir "$SCRATCH/kubectl" --namespace "$name
 wait=()
 if [ "$PODS" = yes ]; then wait=(--wait --timeout 90s); fi
 # The last versions of Helm 3 and all of Helm 4 know to render with the server's answers and change nothing.
-knows_server_side_dry_run() { [ "$major" -gt 3 ] || [ "$minor" -ge 13 ]; }
+since() { [ "$major" -gt 3 ] || [ "$minor" -ge "$1" ]; }
+knows_server_side_dry_run() { since 13; }
 if [ "$major" -gt 3 ]; then undo=--rollback-on-failure; else undo=--atomic; fi
 # Without a node no Job ends, and Helm waits for its hooks.
 hooks=()
@@ -62,9 +63,10 @@ install() {
     is '1 green' kubectl get gadget "$release" -o 'jsonpath={.spec.size} {.spec.colour}'
     revision_is 1 deployed
 }
+keeper_ready() { is 1 kubectl get statefulset "$release-keeper" -o 'jsonpath={.status.readyReplicas}'; }
 hook_ran() { is 1 kubectl get job "$release-$1" -o 'jsonpath={.status.succeeded}'; }
 pods_ready() { is "$1/$1" kubectl get deployment "$release" -o 'jsonpath={.status.readyReplicas}/{.status.replicas}'; }
-installed_pods() { pods_ready 1 && hook_ran pre-install; }
+installed_pods() { pods_ready 1 && keeper_ready && hook_ran pre-install; }
 install_again() { refuses 'cannot (re-use|reuse) a name' helm install "$release" "$here/chart"; }
 upgrade() {
     says 'STATUS: deployed' helm upgrade "$release" "$here/chart" --set replicas=2,greeting=welcome "${wait[@]}" "${hooks[@]}"
@@ -92,6 +94,54 @@ history() {
     says 'Install complete' helm history "$release"
     says 'Upgrade complete' helm history "$release"
 }
+# Without a release it installs; what was set before stays.
+upgrade_or_install() {
+    says 'STATUS: deployed' helm upgrade --install "$release" "$here/chart" --reuse-values --set greeting=again "${wait[@]}" "${hooks[@]}"
+    deployed 2 myapp:1.2.0
+    greeting again
+    says 'STATUS: deployed' helm upgrade --install second "$here/chart" --set replicas=1 --no-hooks
+    is hello kubectl get configmap second -o 'jsonpath={.data.greeting}'
+}
+# A PUT in place of a PATCH: what the server allocated stays.
+replace() {
+    local address flag=--force
+    if [ "$major" -gt 3 ]; then flag='--force-replace --server-side=false'; fi
+    address=$(kubectl get service second -o 'jsonpath={.spec.clusterIP}')
+    # Words on purpose.
+    # shellcheck disable=SC2086
+    says 'STATUS: deployed' helm upgrade second "$here/chart" $flag --set greeting=replaced --no-hooks
+    is replaced kubectl get configmap second -o 'jsonpath={.data.greeting}'
+    is "$address" kubectl get service second -o 'jsonpath={.spec.clusterIP}'
+}
+ownership() {
+    # Helm 4 applies on the server, where kubectl owns what it wrote.
+    local force=()
+    if [ "$major" -gt 3 ]; then force=(--force-conflicts); fi
+    kubectl create configmap taken --from-literal=greeting=mine
+    refuses 'invalid ownership metadata' helm install taken "$here/chart" --no-hooks
+    refuses 'not found' kubectl get deployment taken
+    says 'STATUS: deployed' helm install taken "$here/chart" --no-hooks --take-ownership "${force[@]}"
+    is 'hello taken' kubectl get configmap taken -o 'jsonpath={.data.greeting} {.metadata.annotations.meta\.helm\.sh/release-name}'
+    helm uninstall taken --no-hooks
+}
+# Helm 4 applies on the server: who else owns a field is asked.
+server_side() {
+    is 'helm Apply' kubectl get configmap "$release" --show-managed-fields -o 'jsonpath={.metadata.managedFields[0].manager} {.metadata.managedFields[0].operation}'
+    kubectl create configmap "$release" --from-literal=greeting=theirs --dry-run=client -o yaml |
+        kubectl apply --server-side --force-conflicts --field-manager=somebody -f -
+    refuses 'conflict with "somebody".*\.data\.greeting' helm upgrade "$release" "$here/chart" --reuse-values --set greeting=ours --no-hooks
+    greeting theirs
+    says 'STATUS: deployed' helm upgrade "$release" "$here/chart" --reuse-values --set greeting=ours --no-hooks --force-conflicts
+    greeting ours
+}
+keep_history() {
+    says 'uninstalled' helm uninstall second --keep-history --no-hooks
+    refuses 'not found' kubectl get deployment second
+    says 'uninstalled' helm list --uninstalled --filter '^second$' -o yaml
+    says 'Rollback was a success' helm rollback second 1 --no-hooks
+    is hello kubectl get configmap second -o 'jsonpath={.data.greeting}'
+    says 'uninstalled' helm uninstall second --no-hooks
+}
 rollback() {
     says 'Rollback was a success' helm rollback "$release" 1 "${wait[@]}" "${hooks[@]}"
     deployed 1 myapp:1.2.0
@@ -105,11 +155,15 @@ show() {
     says "$release .* runs 1 of myapp:1.2.0" helm get notes "$release"
     says 'STATUS: deployed' helm status "$release"
     says "${release}[[:space:]]+$namespace" helm list --all-namespaces
+    says "^$release" helm list --short --deployed --filter "^$release\$"
+    says 'myapp:1.2.0' helm get all "$release"
+    if since 14; then says "NAME: $release.*VERSION: 1.0.0" helm get metadata "$release"; fi
+    if [ "$major" = 3 ] && since 13; then says "deployment.apps/$release|Deployment.*$release" helm status "$release" --show-resources; fi
 }
 run_tests() { says 'Phase: +Succeeded' helm test "$release" --timeout 60s --logs; }
 uninstall() {
     says 'uninstalled' helm uninstall "$release" --wait --timeout 60s "${hooks[@]}"
-    is '' kubectl get deployments,services,configmaps,ingresses,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,gadgets -l 'release' -o name
+    is '' kubectl get deployments,statefulsets,cronjobs,services,configmaps,ingresses,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,gadgets -l 'release' -o name
     refuses 'not found' kubectl get gadget "$release"
     refuses 'not found' kubectl get secret "$release"
     refuses 'not found' helm status "$release"
@@ -133,6 +187,11 @@ step "upgrade changes replicas and configuration" upgrade
 step_of_pods "upgrade --wait saw pods ready and ran its hook" upgraded_pods
 step "upgrade with an invalid custom object is refused" invalid_upgrade
 step_of_pods "upgrade $undo rolls back what does not become ready" failing_upgrade
+step "upgrade --install, --reuse-values" upgrade_or_install
+step "upgrade by replacing" replace
+if since 17; then step "install --take-ownership" ownership; fi
+if [ "$major" -gt 3 ]; then step "upgrade with server-side apply, conflicts and --force-conflicts" server_side; fi
+step "uninstall --keep-history, rollback of what was uninstalled" keep_history
 step "history" history
 step "rollback" rollback
 step "get manifest, values, hooks, notes; status; list" show

@@ -172,6 +172,17 @@ await step('KubernetesObjectApi', async () => {
     await assert.rejects(anything.read(object), refused(404));
 });
 
+await step('metrics: there are none', async () => {
+    await assert.rejects(new k8s.Metrics(config).getNodeMetrics(), /Error occurred in metrics request/);
+});
+
+await step('health, and what the server is', async () => {
+    const health = new k8s.Health(config);
+    assert.equal(await health.readyz({}), true);
+    assert.equal(await health.livez({}), true);
+    assert.match((await config.makeApiClient(k8s.VersionApi).getCode()).gitVersion, /^v1\.36\./);
+});
+
 await step('a Deployment becomes available', async () => {
     const labels = { app: 'web' };
     await apps.createNamespacedDeployment({ namespace, body: {
@@ -187,15 +198,16 @@ await step('a Deployment becomes available', async () => {
 const podName = async () =>
     (await core.listNamespacedPod({ namespace, labelSelector: 'app=web' })).items[0].metadata.name;
 
+const running = pods ? await podName() : null;
+
 await step('exec over WebSocket, with input and exit code', async () => {
     const exec = new k8s.Exec(config);
     const run = (command, input) => new Promise((resolve, reject) => {
         const out = collect();
         const err = collect();
-        exec.exec('javascript', pod, 'web', command, out.stream, err.stream, input ?? null, false,
+        exec.exec(namespace, running, 'web', command, out.stream, err.stream, input ?? null, false,
             (status) => resolve({ status, out: out.text(), err: err.text() })).catch(reject);
     });
-    const pod = await podName();
     const told = await run(['sh', '-c', 'echo out; echo err >&2']);
     assert.deepEqual([told.out, told.err, told.status.status], ['out\n', 'err\n', 'Success']);
     const code = await run(['sh', '-c', 'exit 5']);
@@ -208,16 +220,44 @@ await step('exec over WebSocket, with input and exit code', async () => {
 await step('logs, followed', async () => {
     const log = new k8s.Log(config);
     const { stream, text } = collect();
-    const controller = await log.log(namespace, await podName(), 'web', stream, { follow: true, tailLines: 5 });
+    const controller = await log.log(namespace, running, 'web', stream, { follow: true, tailLines: 5 });
     await eventually('the first line', () => text().includes('listens on port 3000'));
     controller.abort();
+}, true);
+
+await step('exec with a terminal', async () => {
+    const out = collect();
+    out.stream.columns = 100;
+    out.stream.rows = 30;
+    const status = await new Promise((resolve, reject) => {
+        new k8s.Exec(config).exec(namespace, running, 'web', ['sh', '-c', 'test -t 0 && test -t 1 && echo a terminal'],
+            out.stream, null, new PassThrough(), true, resolve).catch(reject);
+    });
+    assert.equal(status.status, 'Success');
+    assert.equal(out.text(), 'a terminal\r\n');
+}, true);
+
+await step('attach: what the pod says from now on', async () => {
+    const command = ['sh', '-c', 'while read line; do echo "got $line"; done'];
+    await core.createNamespacedPod({ namespace, body: { metadata: { name: 'attached' }, spec: {
+        terminationGracePeriodSeconds: 1, restartPolicy: 'Never',
+        containers: [{ name: 'main', image: 'myapp:1.2.0', command, stdin: true, stdinOnce: true }] } } });
+    const phase = async () => (await core.readNamespacedPodStatus({ name: 'attached', namespace })).status.phase;
+    await eventually('the pod', async () => (await phase()) === 'Running');
+    const [input, out] = [new PassThrough(), collect()];
+    const socket = await new k8s.Attach(config).attach(namespace, 'attached', 'main', out.stream, null, input, false);
+    input.write('words\n');
+    await eventually('its answer', () => out.text().includes('got words'));
+    socket.close();
+    // Its input ends with the one who attached.
+    await eventually('its end', async () => (await phase()) === 'Succeeded');
 }, true);
 
 await step('port-forward over WebSocket', async () => {
     const forward = new k8s.PortForward(config);
     const input = new PassThrough();
     const out = collect();
-    const socket = await forward.portForward(namespace, await podName(), [3000], out.stream, null, input);
+    const socket = await forward.portForward(namespace, running, [3000], out.stream, null, input);
     input.write('GET /cgi-bin/index.cgi HTTP/1.0\r\n\r\n');
     await eventually('the answer', () => out.text().includes('version: 1.2.0'));
     (typeof socket === 'function' ? socket() : socket)?.close();

@@ -1,4 +1,5 @@
-"""An operator of Python's registry does real work: kopf, with handlers of every sort, finalizers, timers and events."""
+"""An operator of Python's registry does real work: kopf, with handlers of every sort, finalizers, timers, daemons, events
+and admission by a webhook server of its own."""
 
 import asyncio
 import os
@@ -28,6 +29,14 @@ def configure(settings, **_):
     settings.posting.level = 10
     settings.persistence.finalizer = f"{GROUP}/held"
     settings.networking.error_backoffs = [0.2, 0.5, 1, 1, 2, 2, 4, 4]
+    # What kopf would make for itself is of a library that doesn't know today's OpenSSL.
+    key, certificate = (os.path.join(os.environ["SCRATCH"], name) for name in ("key.pem", "certificate.pem"))
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=kopf", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*request, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    settings.admission.server = kopf.WebhookServer(
+        addr="127.0.0.1", host="127.0.0.1", certfile=certificate, pkeyfile=key, cafile=certificate
+    )
+    settings.admission.managed = f"auto.{GROUP}"
 
 
 @kopf.on.create("sites", group=GROUP)
@@ -54,6 +63,30 @@ def updated(diff, patch, **_):
 @kopf.timer("sites", group=GROUP, interval=0.5)
 def ticking(status, patch, **_):
     patch.status["ticks"] = status.get("ticks", 0) + 1
+
+
+@kopf.daemon("sites", group=GROUP, cancellation_timeout=5)
+async def watching(stopped, name, **_):
+    _daemons.add(name)
+    await stopped.wait()
+    _daemons.discard(name)
+
+
+_daemons = set()
+
+
+@kopf.on.validate("sites", group=GROUP)
+def judged(spec, warnings, **_):
+    if spec.get("size", 0) > 100:
+        raise kopf.AdmissionError("sites are not larger than 100", code=422)
+    if spec.get("size", 0) > 50:
+        warnings.append("that is large")
+
+
+@kopf.on.mutate("sites", group=GROUP, operation="CREATE")
+def completed(spec, patch, **_):
+    if "colour" not in spec:
+        patch.spec["colour"] = "green"
 
 
 @kopf.on.delete("sites", group=GROUP)
@@ -85,6 +118,14 @@ def operate():
 
 def site(name="one"):
     return custom.get_namespaced_custom_object(name=name, **WHERE)
+
+
+def site_is_gone(name):
+    try:
+        site(name)
+        return False
+    except ApiException as error:
+        return error.status == 404
 
 
 def config_map(name):
@@ -130,6 +171,40 @@ def creation():
     assert site()["metadata"]["finalizers"] == [f"{GROUP}/held"]
 
 
+@step("admission: its webhooks complete, refuse and warn")
+def admission():
+    webhooks = client.AdmissionregistrationV1Api()
+    for configured in (webhooks.list_validating_webhook_configuration, webhooks.list_mutating_webhook_configuration):
+        eventually("its configuration", lambda: any(one.webhooks for one in configured().items if GROUP in one.metadata.name))
+
+    def make(size):
+        body = {"apiVersion": f"{GROUP}/v1", "kind": "Site", "metadata": {"name": f"of-{size}"}, "spec": {"size": size}}
+        return custom.create_namespaced_custom_object_with_http_info(body=body, **WHERE)
+
+    # The server may know the webhooks a moment later than their configuration is read.
+    eventually("a site that is completed", lambda: completes(make))
+    try:
+        make(101)
+        raise AssertionError("it was not refused")
+    except ApiException as error:
+        assert error.status == 422 and "denied the request: sites are not larger than 100" in error.body, error
+    _, _, headers = make(51)
+    assert headers["Warning"] == '299 - "that is large"', headers
+    custom.delete_namespaced_custom_object(name="of-51", **WHERE)
+
+
+def completes(make):
+    made, _, _ = make(2)
+    custom.delete_namespaced_custom_object(name="of-2", **WHERE)
+    eventually("its end", lambda: site_is_gone("of-2"))
+    return made["spec"].get("colour") == "green"
+
+
+@step("a daemon runs as long as its object")
+def daemon():
+    eventually("the one of the object that is left", lambda: _daemons == {"one"})
+
+
 @step("an event that the operator wrote")
 def event():
     def found():
@@ -170,21 +245,17 @@ def restart():
 def deletion():
     custom.delete_namespaced_custom_object(name="one", **WHERE)
     eventually("the handler's work", lambda: config_map("one-was-deleted"))
-
-    def gone():
-        try:
-            site()
-            return False
-        except ApiException as error:
-            return error.status == 404
-
-    eventually("its end", gone)
+    eventually("its end", lambda: site_is_gone("one"))
+    eventually("the end of its daemon", lambda: "one" not in _daemons)
     eventually("the end of its child", lambda: config_map("one-site") is None)
 
 
 @step("the operator stops, and all is taken away")
 def end():
     _stop.set()
+    webhooks = client.AdmissionregistrationV1Api()
+    webhooks.delete_validating_webhook_configuration(f"auto.{GROUP}")
+    webhooks.delete_mutating_webhook_configuration(f"auto.{GROUP}")
     client.ApiextensionsV1Api().delete_custom_resource_definition(f"sites.{GROUP}")
     core.delete_namespace(NAMESPACE)
 

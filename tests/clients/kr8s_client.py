@@ -1,5 +1,6 @@
-"""kr8s does real work: objects, patches, waiting, logs and exec."""
+"""kr8s does real work: objects, patches, waiting, logs, exec and port-forward."""
 
+import urllib.request
 from importlib.metadata import version as version_of
 
 import kr8s
@@ -34,7 +35,7 @@ def discovery():
     assert kr8s.whoami()
 
 
-@step_of_pods("a pod: ready, logs, exec")
+@step_of_pods("a pod: ready, logs, exec, port-forward")
 def pod():
     container = {"name": "web", "image": "myapp:1.2.0", "ports": [{"containerPort": 3000}]}
     spec = {"terminationGracePeriodSeconds": 1, "containers": [container]}
@@ -43,6 +44,9 @@ def pod():
     one.wait("condition=Ready", timeout=60)
     assert any("listens on port 3000" in line for line in one.logs())
     assert one.exec(["echo", "out"]).stdout == b"out\n"
+    with one.portforward(3000, local_port="auto") as port:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/cgi-bin/index.cgi", timeout=20) as answer:
+            assert b"version: 1.2.0" in answer.read()
     one.delete()
     one.wait("delete", timeout=60)
 

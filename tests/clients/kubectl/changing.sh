@@ -105,6 +105,15 @@ replace() {
     says 'deleted.*replaced' kubectl replace --force -f - <<<"$(configmap replaced 'c: "1"')"
     [ "$(value configmap replaced .metadata.uid)" != "$before" ]
 }
+raw() {
+    local path="/api/v1/namespaces/$namespace/configmaps"
+    echo '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"raw"},"data":{"a":"1"}}' >"$SCRATCH/raw.json"
+    says '"uid":' kubectl create --raw "$path" -f "$SCRATCH/raw.json"
+    sed -i 's/"1"/"2"/' "$SCRATCH/raw.json"
+    says '"a":"2"' kubectl replace --raw "$path/raw" -f "$SCRATCH/raw.json"
+    says '"status":"Success"' kubectl delete --raw "$path/raw"
+    gone configmap raw
+}
 patches() {
     kubectl create deployment patched --image=myapp:1.2.0 --replicas=0
     says 'patched' kubectl patch deployment patched -p '{"spec":{"template":{"spec":{"containers":[{"name":"side","image":"side:1"}]}}}}'
@@ -140,7 +149,7 @@ labels() {
     says '(labeled|unlabeled)' kubectl label configmap marked tier-
     is '' kubectl get configmap -l tier -o name
     refuses 'a valid label must be' kubectl label configmap marked 'tier=not valid'
-    says 'annotated' kubectl annotate configmap marked note='some words'
+    says 'annotate' kubectl annotate configmap marked note='some words'
     refuses '--overwrite is false' kubectl annotate configmap marked note=x
     is 'some words' value configmap marked .metadata.annotations.note
     kubectl annotate configmap marked note-
@@ -210,6 +219,7 @@ since 28 step "apply --applyset" apply_set
 step "apply -k, kustomize" kustomize
 step "edit" edit
 step "replace, replace --force" replace
+step "create, replace and delete --raw" raw
 step "patch in all types" patches
 since 28 step "patch and get --subresource" patch_status
 step "label, annotate" labels

@@ -32,6 +32,19 @@ drain() {
     kubectl delete deployment "$deployment"
 }
 
+# What would take the node over is refused, and the words say by which rule; a pod beside it is not.
+debug_node() {
+    refuses 'is forbidden: violates Martello pod security: host namespaces .*policy "pod-security/host-namespaces"' kubectl debug "node/$(node)" --image=myapp:1.2.0
+    [ "$minor" -ge 27 ] || return 0
+    local pod
+    kubectl debug "node/$(node)" --image=myapp:1.2.0 --profile=baseline --attach=false
+    pod=$(kubectl get pods -o name | grep node-debugger)
+    running "$pod"
+    is "$(node)" kubectl get "$pod" -o 'jsonpath={.spec.nodeName}'
+    kubectl delete "$pod" --now
+}
+
 step_of_pods "get, describe and label nodes" look
 step_of_pods "taint" taint
 step_of_pods "cordon, drain, uncordon" drain
+step_of_pods "debug node" debug_node

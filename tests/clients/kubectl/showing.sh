@@ -50,10 +50,10 @@ watch() {
     kill "$watcher"
     wait "$watcher" 2>/dev/null || true
     # One object, as YAML, to its end.
-    kubectl create configmap watched-one
+    kubectl create configmap watched-one --from-literal=a=first
     background "$SCRATCH/watched-one" get configmap watched-one -w -o 'jsonpath={.data.a}.{"\n"}'
     watcher=$!
-    eventually 20 grep -q '^\.' "$SCRATCH/watched-one"
+    eventually 20 grep -q '^first\.' "$SCRATCH/watched-one"
     kubectl patch configmap watched-one --type=merge -p '{"data":{"a":"seen"}}'
     eventually 10 grep -q 'seen' "$SCRATCH/watched-one"
     kill "$watcher"

@@ -93,7 +93,7 @@ scaling() {
     says 'scaled +Deployment/scaled .*1 +3' kubectl get hpa scaled
     says 'Reference: +Deployment/scaled' kubectl describe hpa scaled
     kubectl delete hpa scaled
-    refuses 'NotFound' kubectl scale deployment nothing --replicas=1
+    refuses 'NotFound|no objects passed to scale' kubectl scale deployment nothing --replicas=1
 }
 setting() {
     local one='.spec.template.spec.containers[0]'
