@@ -71,7 +71,8 @@ impl Worker {
     fn start_sandbox(&mut self) {
         let tell = self.teller();
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
-        let spec = match sandbox::sandbox(&pod, &context.config.naming) {
+        let memory = context.allocatable().get("memory").map_or(u64::MAX, |memory| memory.units());
+        let spec = match sandbox::sandbox(&pod, &context.config.naming, memory) {
             Ok(spec) => spec,
             Err(error) => {
                 let ending = Ending { reason: "Unsupported".to_owned(), message: error.to_string() };

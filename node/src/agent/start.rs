@@ -21,7 +21,7 @@ use crate::{
         model::{Doom, Exit},
         spec::{self, Parts},
     },
-    runtime::ContainerState,
+    runtime::{ContainerState, RuntimeError},
     volumes::mounts::{self, Places},
 };
 
@@ -98,6 +98,11 @@ impl Start {
                     return tell(Fact::Ended { name: self.name, exit });
                 }
                 self.post_start(&container, &id, &tell).await;
+            }
+            Err(RuntimeError::Unprepared { message }) => {
+                self.event(Kind::Warning, "Failed", format!("Error: {message}"));
+                let reason = "CreateContainerConfigError".to_owned();
+                tell(Fact::Refused { name: self.name, reason, message });
             }
             Err(error) => {
                 let message = full(&error);

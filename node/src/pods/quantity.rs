@@ -58,6 +58,12 @@ impl Amount {
         self.milli == 0
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { milli: self.milli.saturating_add(other.milli) }
+    }
+
     /// In thousandths, for instance of a core.
     #[must_use]
     pub fn milli(self) -> u64 {

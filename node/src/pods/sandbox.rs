@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::spec::SpecError;
-use crate::runtime::{DnsConfig, PodNetwork, PodSandboxSpec};
+use crate::{
+    runtime::{DnsConfig, PodNetwork, PodSandboxSpec},
+    volumes::{mounts, place},
+};
 
 /// A host name has at most this many bytes.
 const LONGEST_HOSTNAME: usize = 63;
@@ -23,11 +26,12 @@ pub struct Naming {
     pub node_dns: DnsConfig,
 }
 
-/// What to ask the runtime for to hold the containers of `pod`.
+/// What to ask the runtime for to hold the containers of `pod`; `memory_bytes` is what the pods of this node may use
+/// together.
 ///
 /// # Errors
 /// If the pod asks for the host's namespaces.
-pub fn sandbox(pod: &Pod, naming: &Naming) -> Result<PodSandboxSpec, SpecError> {
+pub fn sandbox(pod: &Pod, naming: &Naming, memory_bytes: u64) -> Result<PodSandboxSpec, SpecError> {
     let spec = pod.spec.clone().unwrap_or_default();
     refuse_host(&spec)?;
     let name = pod.metadata.name.clone().unwrap_or_default();
@@ -42,6 +46,7 @@ pub fn sandbox(pod: &Pod, naming: &Naming) -> Result<PodSandboxSpec, SpecError> 
         sysctls: context.sysctls.into_iter().flatten().map(|one| (one.name, one.value)).collect(),
         share_process_namespace: spec.share_process_namespace == Some(true),
         network: PodNetwork::Pod,
+        memory_volumes: mounts::in_memory(pod, memory_bytes, place::fs_group(pod)),
         namespace,
         name,
     })
@@ -125,7 +130,7 @@ mod tests {
     #[test]
     fn namespaces_of_the_host_are_refused_by_name() {
         let host = pod(json!({"hostNetwork": true, "containers": []}));
-        assert!(sandbox(&host, &Naming::default()).unwrap_err().to_string().contains("spec.hostNetwork"));
+        assert!(sandbox(&host, &Naming::default(), 0).unwrap_err().to_string().contains("spec.hostNetwork"));
     }
 
     #[test]
@@ -138,12 +143,13 @@ mod tests {
         let own = sandbox(
             &pod(json!({"containers": [], "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}})),
             &naming,
+            0,
         )
         .unwrap();
         assert_eq!(own.dns.searches, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"]);
         assert_eq!(own.dns.options, ["ndots:2"]);
         assert_eq!(own.hostname, "web-1");
-        let node = sandbox(&pod(json!({"containers": [], "dnsPolicy": "Default"})), &naming).unwrap();
+        let node = sandbox(&pod(json!({"containers": [], "dnsPolicy": "Default"})), &naming, 0).unwrap();
         assert_eq!(node.dns.nameservers, ["9.9.9.9"]);
     }
 }

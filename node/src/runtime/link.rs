@@ -79,6 +79,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn unexpected(attempt: &str, response: Response) -> RuntimeError {
     let message = match response {
         Response::Failed { message } => message,
+        Response::Unprepared { message } => return RuntimeError::Unprepared { message },
         other => format!("the shim answered {other:?}"),
     };
     RuntimeError::Refused { attempt: attempt.to_owned(), message }

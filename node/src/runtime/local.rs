@@ -190,7 +190,7 @@ impl LocalRuntime {
         let link = self.inner.known(uid)?;
         let (response, _, _) = blocking(attempt.clone(), move || link.ask(&request, Vec::new())).await?;
         match response {
-            Response::Failed { .. } => Err(unexpected(&attempt, response)),
+            Response::Failed { .. } | Response::Unprepared { .. } => Err(unexpected(&attempt, response)),
             response => Ok(response),
         }
     }

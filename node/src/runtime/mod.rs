@@ -42,6 +42,12 @@ pub enum RuntimeError {
         /// What the shim said.
         message: String,
     },
+    /// The container can't be started as it's described; that may change without a change to the description.
+    #[error("{message}")]
+    Unprepared {
+        /// Why, for people who must not learn about the node.
+        message: String,
+    },
     /// Input or output failed.
     #[error("{attempt}")]
     Io {

@@ -3,13 +3,13 @@
 //! The spec names no user, network, ipc or uts namespace: the shim is inside those of the pod already, so that
 //! everything it starts is too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::capabilities::{self, UnknownCapability};
 use super::seccomp;
-use super::spec::{ContainerSpec, ExecSpec, Mount, Seccomp};
+use super::spec::{ContainerSpec, ExecSpec, Seccomp};
 
 /// Who runs the process, after names were looked up in the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,6 +35,8 @@ pub(crate) struct Places<'a> {
     pub(crate) cgroup: &'a str,
     /// The file that becomes the termination message.
     pub(crate) termination_message: &'a Path,
+    /// Where what each of its mounts shows is, in their order.
+    pub(crate) sources: &'a [PathBuf],
     /// The pod's process namespace, if the containers share one.
     pub(crate) pid_namespace: Option<&'a Path>,
 }
@@ -169,20 +171,9 @@ fn mounts(container: &ContainerSpec, places: Places<'_>) -> Vec<Value> {
     if let Some(target) = &container.termination_message_path {
         mounts.push(bind(places.termination_message, target, false));
     }
-    mounts.extend(container.mounts.iter().map(mount));
+    let own = container.mounts.iter().zip(places.sources);
+    mounts.extend(own.map(|(mount, source)| bind(source, &mount.target, mount.read_only)));
     mounts
-}
-
-fn mount(mount: &Mount) -> Value {
-    match &mount.source {
-        Some(source) => bind(source, &mount.target, mount.read_only),
-        None => {
-            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
-            options.extend(mount.tmpfs_bytes.map(|bytes| format!("size={bytes}")));
-            options.extend(mount.read_only.then(|| "ro".to_owned()));
-            json!({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options})
-        }
-    }
 }
 
 fn bind(source: &Path, target: &Path, read_only: bool) -> Value {

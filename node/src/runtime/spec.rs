@@ -27,6 +27,8 @@ pub struct PodSandboxSpec {
     pub share_process_namespace: bool,
     /// Whether the pod gets an address on the node's pod network.
     pub network: PodNetwork,
+    /// Its volumes in memory.
+    pub memory_volumes: Vec<MemoryVolume>,
 }
 
 /// How a pod is connected.
@@ -123,14 +125,47 @@ pub struct ContainerUser {
 /// One mount in a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mount {
-    /// File or directory on the node, or nothing for a `tmpfs`.
-    pub source: Option<PathBuf>,
+    /// Name of the volume, for people.
+    pub name: String,
+    /// What is seen.
+    pub source: Source,
+    /// Which part of it; all of it if there is none.
+    pub sub_path: Option<SubPath>,
     /// Absolute path in the container; missing parents are made.
     pub target: PathBuf,
     /// No writes through this mount.
     pub read_only: bool,
-    /// `size=` of a `tmpfs`.
-    pub tmpfs_bytes: Option<u64>,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A file or directory on the node, at a path that no pod can change.
+    Path(PathBuf),
+    /// A volume in memory: one of [`PodSandboxSpec::memory_volumes`], by name.
+    Memory(String),
+}
+
+/// A part of a volume. Containers may change what lies at its path at any time, so the shim looks it up when it mounts
+/// it, and never leaves the volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubPath {
+    /// Relative to the volume's root, without `..`.
+    pub path: PathBuf,
+    /// Where nothing is there, directories like the volume's root are made; otherwise an empty directory is seen.
+    pub make: bool,
+}
+
+/// A volume in memory, which lives as long as its pod's shim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVolume {
+    /// Name of the volume.
+    pub name: String,
+    /// What it holds at most.
+    pub size_bytes: u64,
+    /// The group that owns it, in the pod; what is made in it belongs to that group too.
+    pub gid: Option<u32>,
 }
 
 /// Limits of a container. Those without a value are not set.

@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use nix::unistd::{ForkResult, Pid};
 
-pub use self::mount::{attach_mount, idmapped_clone};
+pub use self::mount::{attach_mount, clone_mount, idmapped_clone};
 
 /// Most file descriptors that one message carries (a process's three streams and one to spare).
 pub const MAX_FDS: usize = 4;

@@ -37,6 +37,16 @@ pub fn idmapped_clone(path: &Path, user_namespace: BorrowedFd<'_>) -> io::Result
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(tree) }
 }
 
+/// A detached copy of what `part`, opened with `O_PATH`, is: a file or directory, with what is mounted below.
+pub fn clone_mount(part: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let beside = u32::try_from(libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).unwrap_or(0);
+    // SAFETY: the path is empty (`AT_EMPTY_PATH` names the descriptor itself, which lives until the call returns);
+    // the call returns a new descriptor or an error.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, part.as_raw_fd(), c"".as_ptr(), flags | beside) };
+    owned(tree)
+}
+
 /// Attaches a detached mount at `target`.
 pub fn attach_mount(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     let target = c_path(target)?;

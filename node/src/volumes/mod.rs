@@ -30,6 +30,24 @@ pub enum VolumeError {
         /// The path.
         path: String,
     },
+    /// A part of a volume is named by an absolute path.
+    #[error("error SubPath `{path}` must not be an absolute path")]
+    AbsoluteSubPath {
+        /// The path.
+        path: String,
+    },
+    /// The path to a part of a volume leads upwards.
+    #[error("unable to provision SubPath `{path}`: must not contain '..'")]
+    BackSteps {
+        /// The path.
+        path: String,
+    },
+    /// The path to a part of a volume names variables that are empty or missing.
+    #[error("missing value for {names}")]
+    NoVariable {
+        /// Their names.
+        names: String,
+    },
     /// Two sources of a projected volume write one path.
     #[error("conflicting duplicate paths: {path:?} is written by two sources of the projected volume")]
     Conflict {

@@ -41,10 +41,9 @@ impl std::fmt::Debug for File {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// An empty directory that lives as long as the pod.
-    Empty {
-        /// Whether it must not reach a disk.
-        memory: bool,
-    },
+    Empty,
+    /// The same in memory: it never reaches a disk.
+    Memory,
     /// Files that come from objects.
     Files,
 }
@@ -64,7 +63,11 @@ pub struct TokenAsked {
 /// If this node has no such volumes.
 pub fn kind(volume: &Volume) -> Result<Kind, VolumeError> {
     if let Some(empty) = &volume.empty_dir {
-        return Ok(Kind::Empty { memory: empty.medium.as_deref() == Some("Memory") });
+        return match empty.medium.as_deref() {
+            None | Some("") => Ok(Kind::Empty),
+            Some("Memory") => Ok(Kind::Memory),
+            Some(_) => Err(VolumeError::Unsupported { kind: "emptyDir with a medium other than Memory" }),
+        };
     }
     let files = volume.config_map.is_some() || volume.secret.is_some();
     if files || volume.projected.is_some() || volume.downward_api.is_some() {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     pods::{downward::Facts, env::Sources},
-    runtime::Runtime,
+    runtime::{Runtime, Source},
 };
 
 /// What the files of each volume were when they were last written, by volume; only digests are kept.
@@ -56,9 +56,10 @@ impl Placing<'_> {
     }
 
     async fn one(&self, uid: &str, volume: &Volume, places: &Places, written: &mut Written) -> Result<(), VolumeError> {
-        let dir = places.dir(volume)?;
+        // What is in memory is the shim's.
+        let Source::Path(dir) = places.source(volume)? else { return Ok(()) };
         let group = fs_group(self.pod);
-        if let Kind::Empty { .. } = payload::kind(volume)? {
+        if payload::kind(volume)? == Kind::Empty {
             if dir.is_dir() {
                 return Ok(());
             }
@@ -97,7 +98,8 @@ fn digest(files: &Files) -> u64 {
     hasher.finish()
 }
 
-fn fs_group(pod: &Pod) -> Option<u32> {
+/// The group that owns the pod's volumes, where it names one.
+pub fn fs_group(pod: &Pod) -> Option<u32> {
     let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
     u32::try_from(group).ok()
 }

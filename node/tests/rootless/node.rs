@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use martello_node::network::NetworkConfig;
 use martello_node::runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, ContainerUser, DnsConfig, ExecSpec, Exit, LocalRuntime, PodNetwork,
-    PodSandboxSpec, PrepareConfig, Resources, Rootfs, Runtime, Seccomp,
+    ContainerSpec, ContainerState, ContainerStatus, ContainerUser, DnsConfig, ExecSpec, Exit, LocalRuntime,
+    MemoryVolume, PodNetwork, PodSandboxSpec, PrepareConfig, Resources, Rootfs, Runtime, Seccomp,
 };
 use martello_scanner::layers::Compression;
 use martello_scanner::{Digest, LayerRef};
@@ -78,7 +78,8 @@ fn busybox(state_dir: &Path) -> Vec<LayerRef> {
     add("bin/busybox", tar::EntryType::Regular, 0o755, (0, 0), &program, "");
     let names = [
         "sh", "cat", "id", "sleep", "ls", "echo", "unshare", "mount", "nslookup", "nc", "wget", "ping", "stat", "tail",
-        "head", "grep", "hostname", "mknod", "chown", "ip", "true", "date", "tty", "stty",
+        "head", "grep", "hostname", "mknod", "chown", "ip", "true", "date", "tty", "stty", "mkdir", "touch", "ln",
+        "mv", "rm", "test",
     ];
     for name in names {
         add(&format!("bin/{name}"), tar::EntryType::Symlink, 0o777, (0, 0), &[], "busybox");
@@ -103,6 +104,15 @@ fn busybox(state_dir: &Path) -> Vec<LayerRef> {
 impl Node {
     /// Makes a pod.
     pub(crate) async fn pod(&self, uid: &str) -> martello_node::runtime::Sandbox {
+        self.pod_with(uid, Vec::new()).await
+    }
+
+    /// Makes a pod with volumes in memory.
+    pub(crate) async fn pod_with(
+        &self,
+        uid: &str,
+        memory_volumes: Vec<MemoryVolume>,
+    ) -> martello_node::runtime::Sandbox {
         let spec = PodSandboxSpec {
             uid: uid.to_owned(),
             namespace: "default".to_owned(),
@@ -117,6 +127,7 @@ impl Node {
             sysctls: std::collections::BTreeMap::new(),
             share_process_namespace: false,
             network: PodNetwork::Pod,
+            memory_volumes,
         };
         self.runtime.create_pod(spec).await.unwrap_or_else(|error| panic!("{error:?}"))
     }

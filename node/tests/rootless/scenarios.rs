@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use martello_node::network::{DnsTable, Protocol, ServicePort, ServiceTable};
-use martello_node::runtime::{ContainerState, ExecSpec, Mount, Resources, Runtime};
+use martello_node::runtime::{
+    ContainerState, ExecSpec, MemoryVolume, Mount, Resources, Runtime, RuntimeError, Source, SubPath,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{Node, pid, read, with_node};
@@ -19,6 +21,8 @@ pub(crate) const ALL: &[(&str, u32)] = &[
     ("pods_outlive_the_agent", 2),
     ("pods_talk_and_services_answer", 1),
     ("files_belong_to_the_pod", 1),
+    ("parts_of_volumes_stay_inside", 1),
+    ("parts_of_volumes_outlive_the_agent", 2),
     ("terminals_work", 1),
     ("input_for_one_caller_ends_with_it", 1),
     ("what_cannot_start_leaves_nothing", 1),
@@ -36,6 +40,9 @@ pub(crate) fn run(name: &str, state_dir: &Path, phase: Option<&str>) {
         "pods_outlive_the_agent" => with_node(state_dir, after_the_kill),
         "pods_talk_and_services_answer" => with_node(state_dir, network),
         "files_belong_to_the_pod" => with_node(state_dir, files),
+        "parts_of_volumes_stay_inside" => with_node(state_dir, parts),
+        "parts_of_volumes_outlive_the_agent" if !last => with_node(state_dir, parts_before_the_kill),
+        "parts_of_volumes_outlive_the_agent" => with_node(state_dir, parts_after_the_kill),
         "terminals_work" => with_node(state_dir, terminals),
         "input_for_one_caller_ends_with_it" => with_node(state_dir, input_once),
         "what_cannot_start_leaves_nothing" => with_node(state_dir, failures),
@@ -331,7 +338,8 @@ async fn network(node: Node) {
 }
 
 async fn files(node: Node) {
-    node.pod("pod-a").await;
+    let memory = |name: &str, size_bytes, gid| MemoryVolume { name: name.to_owned(), size_bytes, gid };
+    node.pod_with("pod-a", vec![memory("cache", 1 << 20, None), memory("shared", 1 << 20, Some(77))]).await;
     let info = node.runtime.info();
     for directory in [&info.volumes_dir, &info.volatile_dir] {
         let volume = directory.join("pod-a/data");
@@ -342,14 +350,13 @@ async fn files(node: Node) {
         node.runtime.own("pod-a", &volume, 33, 33).await.unwrap();
     }
     let mut spec = node.spec("pod-a", "main", "sleep 1000").await;
-    let mount = |source: &Path, target: &str, read_only| Mount {
-        source: Some(source.join("pod-a/data")),
-        target: target.into(),
-        read_only,
-        tmpfs_bytes: None,
-    };
-    spec.mounts = vec![mount(&info.volumes_dir, "/data/volume", false), mount(&info.volatile_dir, "/run/secret", true)];
-    spec.mounts.push(Mount { source: None, target: "/cache".into(), read_only: false, tmpfs_bytes: Some(1 << 20) });
+    let data = |directory: &Path| Source::Path(directory.join("pod-a/data"));
+    spec.mounts = vec![
+        mount(data(&info.volumes_dir), "/data/volume", None),
+        Mount { read_only: true, ..mount(data(&info.volatile_dir), "/run/secret", None) },
+        mount(Source::Memory("cache".to_owned()), "/cache", None),
+        mount(Source::Memory("shared".to_owned()), "/shared", None),
+    ];
     spec.user.image_user = "web".to_owned();
     spec.cwd = "/made/for/it".into();
     let status = node.start_spec("pod-a", spec).await;
@@ -365,6 +372,7 @@ async fn files(node: Node) {
         ("echo x > /run/secret/new", false),
         ("echo x > /etc/passwd", false),
         ("head -c 2m /dev/zero > /cache/big", false),
+        ("mkdir /shared/new && test $(stat -c %g%a /shared/new) = 772755", true),
         ("echo x > /home/web/new", true),
     ] {
         let (code, text) = node.sh("pod-a", "main", script).await;
@@ -381,6 +389,147 @@ async fn files(node: Node) {
     let found =
         std::process::Command::new("grep").args(["-rl", "hidden-from-disk"]).arg(&node.state_dir).output().unwrap();
     assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+fn mount(source: Source, target: &str, part: Option<&str>) -> Mount {
+    let sub_path = part.map(|part| SubPath { path: part.into(), make: true });
+    Mount { name: "data".to_owned(), source, sub_path, target: target.into(), read_only: false }
+}
+
+/// The mounts that the shim of a pod has below its own directory, by path in `run`.
+fn parts_of(container: &martello_node::runtime::ContainerStatus) -> Vec<String> {
+    let shim = field(pid(container), "PPid");
+    let mounts = std::fs::read_to_string(format!("/proc/{shim}/mountinfo")).unwrap();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)?.split_once("/shim/run/parts/"));
+    points.map(|(_, part)| part.to_owned()).collect()
+}
+
+async fn parts(node: Node) {
+    node.pod_with("pod-a", vec![MemoryVolume { name: "fast".to_owned(), size_bytes: 1 << 20, gid: None }]).await;
+    let info = node.runtime.info();
+    let volume = info.volumes_dir.join("pod-a/data");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    node.runtime.own("pod-a", &volume, 0, 0).await.unwrap();
+    let data = || Source::Path(volume.clone());
+    let mut spec = node.spec("pod-a", "writer", "sleep 1000").await;
+    spec.mounts = vec![mount(data(), "/all", None), mount(Source::Memory("fast".to_owned()), "/fast", None)];
+    node.start_spec("pod-a", spec).await;
+
+    // What is made may be written to by everybody, as the volume may.
+    let mut spec = node.spec("pod-a", "reader-0", "sleep 1000").await;
+    spec.user.image_user = "web".to_owned();
+    let make = |number: usize, part: &str| mount(data(), &format!("/part{number}"), Some(part));
+    spec.mounts =
+        vec![make(0, "new/deep"), make(1, "other"), mount(Source::Memory("fast".to_owned()), "/f", Some("x"))];
+    spec.mounts[1].read_only = true;
+    let reader = node.start_spec("pod-a", spec).await;
+    let script = "echo x > /part0/file && echo y > /f/file; stat -c '%u %a' /part0; touch /part1/no || echo read-only";
+    let (_, text) = node.sh("pod-a", "reader-0", script).await;
+    assert_eq!(text.replace("touch: /part1/no: Read-only file system\n", ""), "0 777\nread-only\n");
+    let (_, text) = node.sh("pod-a", "writer", "cat /all/new/deep/file /fast/x/file").await;
+    assert_eq!(text, "x\ny\n");
+    assert_eq!(parts_of(&reader), ["reader-0/0", "reader-0/1", "reader-0/2"]);
+
+    // Files, and links that stay inside; a missing part of files that come from objects is an empty directory.
+    let (_, text) = node
+        .sh(
+            "pod-a",
+            "writer",
+            "cd /all; ln -s new link; ln -s link/deep/file file; ln -s /etc out; \
+        ln -s ../../../../../../../../etc up; ln -s no dangling; echo $?",
+        )
+        .await;
+    assert_eq!(text, "0\n");
+    let mut spec = node.spec("pod-a", "reader-1", "sleep 1000").await;
+    spec.mounts = vec![make(0, "file"), make(1, "link/deep")];
+    spec.mounts.push(Mount { sub_path: Some(SubPath { path: "gone".into(), make: false }), ..make(2, "") });
+    node.runtime.stop_container("pod-a", "reader-0", Duration::ZERO).await.unwrap();
+    node.runtime.remove_container("pod-a", "reader-0").await.unwrap();
+    let reader = node.start_spec("pod-a", spec).await;
+    let (_, text) = node.sh("pod-a", "reader-1", "cat /part0 /part1/file; ls -a /part2").await;
+    assert_eq!(text, "x\nx\n.\n..\n");
+    assert_eq!(parts_of(&reader), ["reader-1/0", "reader-1/1"], "the old container's mounts are gone");
+    // What is mounted stays what it was, whatever becomes of the path.
+    node.sh("pod-a", "writer", "cd /all; rm link; ln -s /etc link; echo z > new/deep/file").await;
+    let (_, text) = node.sh("pod-a", "reader-1", "cat /part0 /part1/file").await;
+    assert_eq!(text, "z\nz\n");
+
+    for (number, part) in ["out", "out/passwd", "up", "up/passwd", "dangling/x", "file/x"].iter().enumerate() {
+        let mut spec = node.spec("pod-a", &format!("bad-{number}"), "cat /part0/passwd /part0").await;
+        spec.mounts = vec![make(1, "other"), make(0, part)];
+        let error = node.runtime.start_container("pod-a", spec).await.unwrap_err();
+        let doing = if number < 4 { "prepare subPath" } else { "create subPath directory" };
+        let id = format!("bad-{number}");
+        let doing = if *part == "file/x" { "prepare subPath" } else { doing };
+        let expected = format!("failed to {doing} for volumeMount \"data\" of container \"{id}\"");
+        assert!(matches!(error, RuntimeError::Unprepared { .. }), "{part}: {error:?}");
+        assert_eq!(error.to_string(), expected, "{part}");
+    }
+    assert_eq!(parts_of(&reader), ["reader-1/0", "reader-1/1"], "what cannot start leaves nothing");
+    race(&node, &volume).await;
+    node.runtime.remove_pod("pod-a").await.unwrap();
+    let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!host.contains("/shim/run"), "nothing is mounted on the node");
+    assert_eq!(std::fs::read(volume.join("new/deep/file")).unwrap(), b"z\n", "a volume outlives what showed it");
+}
+
+/// A container swaps a directory for a link that leads out, all the time, while another mounts it.
+async fn race(node: &Node, volume: &Path) {
+    let swap = "cd /all; mkdir swap; echo inside > swap/hostname; ln -s /etc away; while true; do \
+        mv swap aside; mv away swap; mv swap away; mv aside swap; done";
+    let mut spec = node.spec("pod-a", "swapper", swap).await;
+    spec.mounts = vec![mount(Source::Path(volume.to_owned()), "/all", None)];
+    node.start_spec("pod-a", spec).await;
+    let (mut mounted, mut refused) = (0, 0);
+    for number in 0..60 {
+        let id = format!("racer-{number}");
+        let mut spec = node.spec("pod-a", &id, "cat /part/hostname").await;
+        let part = SubPath { path: "swap".into(), make: false };
+        spec.mounts = vec![Mount { sub_path: Some(part), ..mount(Source::Path(volume.to_owned()), "/part", None) }];
+        match node.runtime.start_container("pod-a", spec).await {
+            Ok(_) => {
+                node.ended("pod-a", &id).await;
+                let said = node.log("pod-a", &id);
+                assert!(said.contains(" inside\n") || said.contains("No such file"), "{said}");
+                mounted += 1;
+                node.runtime.remove_container("pod-a", &id).await.unwrap();
+            }
+            Err(error) => {
+                assert!(matches!(error, RuntimeError::Unprepared { .. }), "{error:?}");
+                refused += 1;
+            }
+        }
+    }
+    println!("of 60 mounts of what was swapped, {mounted} were inside and {refused} refused");
+    assert!(mounted > 0 && refused > 0, "{mounted} {refused}");
+}
+
+async fn parts_before_the_kill(node: Node) {
+    node.pod("pod-a").await;
+    let volume = node.runtime.info().volumes_dir.join("pod-a/data");
+    std::fs::create_dir(&volume).unwrap();
+    node.runtime.own("pod-a", &volume, 0, 0).await.unwrap();
+    let mut spec = node.spec("pod-a", "main-0", "echo kept > /part/file; sleep 1000").await;
+    spec.mounts = vec![mount(Source::Path(volume), "/part", Some("deep/er"))];
+    node.start_spec("pod-a", spec).await;
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+async fn parts_after_the_kill(node: Node) {
+    let running = node.runtime.containers("pod-a").await.unwrap();
+    assert_eq!(parts_of(&running[0]), ["main-0/0"]);
+    node.runtime.stop_container("pod-a", "main-0", Duration::ZERO).await.unwrap();
+    node.runtime.remove_container("pod-a", "main-0").await.unwrap();
+    let volume = node.runtime.info().volumes_dir.join("pod-a/data");
+    let mut spec = node.spec("pod-a", "main-1", "cat /part/file; sleep 1000").await;
+    spec.mounts = vec![mount(Source::Path(volume), "/part", Some("deep/er"))];
+    let again = node.start_spec("pod-a", spec).await;
+    assert_eq!(parts_of(&again), ["main-1/0"]);
+    node.says("main-1", "kept").await;
+    node.runtime.remove_pod("pod-a").await.unwrap();
+    node.runtime.remove_volumes("pod-a").await.unwrap();
+    assert!(!node.runtime.info().volumes_dir.join("pod-a").exists());
 }
 
 async fn terminals(node: Node) {

@@ -16,7 +16,7 @@ use nix::unistd::{Pid, pipe2};
 use super::cri_log::{CriLog, Stream};
 use super::executor::Confined;
 use super::protocol::Init;
-use super::{Attempt, ShimError, overlay, users};
+use super::{Attempt, ShimError, overlay, users, volumes};
 use crate::runtime::cgroup::Hierarchies;
 use crate::runtime::oci::{self, Places, ResolvedUser};
 use crate::runtime::spec::{ContainerSpec, ContainerState, ContainerStatus, ExecSpec, Exit, Seccomp};
@@ -76,6 +76,9 @@ impl Container {
         let result = Container::make(init, rooms, groups, &spec, &place, cgroup.clone(), now);
         if result.is_err() {
             kill_strangers();
+            if let Err(error) = volumes::release(&rooms.run, &spec.id) {
+                super::complain(&error);
+            }
             drop(overlay::remove_root(&place));
             drop(std::fs::remove_dir_all(rooms.run.join(&spec.id)));
             drop(std::fs::remove_dir_all(rooms.run.join("state").join(&spec.id)));
@@ -108,11 +111,13 @@ impl Container {
         let bundle = rooms.run.join(&spec.id);
         std::fs::create_dir_all(&bundle).attempt("make the bundle")?;
         let unlimited = format!("/{}", spec.id);
+        let sources = volumes::sources(&rooms.run, spec)?;
         let places = Places {
             rootfs: &root,
             etc: &rooms.run.join("etc"),
             cgroup: cgroup.as_deref().unwrap_or(&unlimited),
             termination_message: &message,
+            sources: &sources,
             pid_namespace: None,
         };
         let oci = oci::spec(spec, &user, places).map_err(|error| ShimError::Refused(error.to_string()))?;
@@ -232,7 +237,8 @@ impl Container {
         if let (Some(groups), Some(cgroup)) = (groups, &self.cgroup) {
             groups.remove(cgroup);
         }
-        overlay::remove_root(&rooms.containers.join(&self.spec.id))
+        overlay::remove_root(&rooms.containers.join(&self.spec.id))?;
+        volumes::release(&rooms.run, &self.spec.id)
     }
 
     /// What it uses.

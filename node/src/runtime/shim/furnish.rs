@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::container::Rooms;
 use super::protocol::Init;
-use super::{Attempt, ShimError, files};
+use super::{Attempt, ShimError, files, volumes};
 use crate::sys;
 
 /// Makes a mount namespace in which the layers belong to this slot's ids, and returns it with its user namespace.
@@ -51,6 +51,7 @@ pub(super) fn furnish(init: &Init) -> Result<Rooms, ShimError> {
     std::fs::set_permissions(&rooms.containers, mode).attempt("close the containers' directory")?;
     let private = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), &rooms.run, Some("tmpfs"), private, Some("mode=0711,size=16m")).attempt("mount a tmpfs")?;
+    volumes::mount_memory(&rooms.run, &init.spec.memory_volumes)?;
     if init.cgroup.is_none() {
         // libcontainer insists on control groups. Without any that are ours it gets an empty place to write to.
         mount(Some("tmpfs"), "/sys/fs/cgroup", Some("tmpfs"), private, none).attempt("hide the control groups")?;

@@ -12,6 +12,7 @@ pub(crate) mod protocol;
 mod serve;
 pub(crate) mod state;
 mod users;
+mod volumes;
 
 use std::io::{self, Write};
 
@@ -33,6 +34,9 @@ pub(crate) enum ShimError {
     /// The agent has gone before the pod was made, or speaks another language.
     #[error("the agent gave no pod")]
     Gone,
+    /// A container can't be started as it's described, and this is why; the causes are in the pod's `shim.log`.
+    #[error("{0}")]
+    Unprepared(String),
     /// The request can't be met, and this is why.
     #[error("{0}")]
     Refused(String),

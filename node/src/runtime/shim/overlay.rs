@@ -73,6 +73,6 @@ pub(super) fn make_directory(root: &Path, path: &Path) -> Result<(), ShimError> 
     Ok(())
 }
 
-fn is_plain_name(name: &str) -> bool {
+pub(super) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -93,6 +93,8 @@ pub(crate) enum Response {
     Event(PodEvent),
     /// Use of resources, by container id.
     Usage(Vec<(String, Usage)>),
+    /// The container can't be started as it's described, and why; what is said may be shown to the pod's owner.
+    Unprepared { message: String },
     /// It failed, and why.
     Failed { message: String },
 }

@@ -173,6 +173,7 @@ impl Shim {
         match answer {
             Ok(None) => {}
             Ok(Some((response, fds))) => self.answer(number, &response, &fds),
+            Err(ShimError::Unprepared(message)) => self.answer(number, &Response::Unprepared { message }, &[]),
             Err(error) => self.answer(number, &Response::Failed { message: error.to_string() }, &[]),
         }
     }
