@@ -36,6 +36,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// How often objects that volumes name are looked up again.
     pub refresh: Duration,
+    /// How often what a pod stores is looked at, where it has a limit.
+    pub storage_look: Duration,
     /// What `nodeInfo.kubeletVersion` says.
     pub version: String,
 }
@@ -57,6 +59,7 @@ impl Config {
             naming: Naming::default(),
             state_dir,
             refresh: Duration::from_secs(30),
+            storage_look: Duration::from_secs(10),
             version: format!("v1.36.0+martello-{}", env!("CARGO_PKG_VERSION")),
         }
     }

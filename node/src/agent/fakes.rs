@@ -22,8 +22,8 @@ use tokio::{net::TcpStream, sync::broadcast};
 use crate::{
     images::{self, ImageError, Images, Ready, RunConfig},
     runtime::{
-        Answer, ContainerSpec, ContainerState, ContainerStatus, ExecSession, ExecSpec, Exit, PodEvent, PodSandboxSpec,
-        Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Sandbox, Usage,
+        Answer, ContainerSpec, ContainerState, ContainerStatus, ExecSession, ExecSpec, Exit, Part, PodEvent,
+        PodSandboxSpec, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, Sandbox, Usage,
     },
 };
 
@@ -31,6 +31,8 @@ use crate::{
 pub(super) struct FakeRuntime {
     pub(super) pods: Mutex<HashMap<String, Sandbox>>,
     pub(super) specs: Mutex<Vec<ContainerSpec>>,
+    /// What every part of a pod takes of the disk.
+    pub(super) stored: Mutex<u64>,
     containers: Mutex<BTreeMap<(String, String), ContainerStatus>>,
     events: broadcast::Sender<RuntimeEvent>,
     dir: PathBuf,
@@ -41,6 +43,7 @@ impl FakeRuntime {
         Self {
             pods: Mutex::default(),
             specs: Mutex::default(),
+            stored: Mutex::default(),
             containers: Mutex::default(),
             events: broadcast::channel(100).0,
             dir: dir.to_owned(),
@@ -122,6 +125,10 @@ impl Runtime for FakeRuntime {
             drop(std::fs::remove_dir_all(dir.join(pod_uid)));
         }
         ready(Ok(()))
+    }
+
+    fn measure<'a>(&'a self, _: &'a str, _: Part<'a>) -> Answer<'a, u64> {
+        ready(Ok(*self.stored.lock()))
     }
 
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>> {

@@ -13,6 +13,7 @@ pub mod register;
 pub mod roster;
 pub mod sources;
 pub mod start;
+pub mod storage;
 pub mod worker;
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ impl Worker {
                 self.stop(name, id, between(now, *deadline));
             }
             Action::Kill { name, id } => self.stop(name, id, Duration::ZERO),
+            Action::EmptyVolumes => self.empty_volumes(),
             Action::StopSandbox => self.stop_sandbox(),
             Action::Remove => self.remove(),
             Action::End(ending) => {
@@ -75,7 +76,7 @@ impl Worker {
         let spec = match sandbox::sandbox(&pod, &context.config.naming, memory) {
             Ok(spec) => spec,
             Err(error) => {
-                let ending = Ending { reason: "Unsupported".to_owned(), message: error.to_string() };
+                let ending = Ending { reason: "Unsupported".to_owned(), message: error.to_string(), grace: None };
                 context.events.pod(&pod, Kind::Warning, &ending.reason, ending.message.clone());
                 return tell(Fact::Evicted(ending));
             }
@@ -110,7 +111,8 @@ impl Worker {
     /// Brings what the volumes hold up to date, if they are in place.
     pub(super) fn refresh_volumes(&mut self) {
         let has_volumes = self.pod.spec.as_ref().is_some_and(|spec| spec.volumes.iter().flatten().next().is_some());
-        if self.observed.volumes != crate::pods::model::Stage::Done || !has_volumes || self.gone {
+        let ends = self.observed.settled || self.observed.ending.is_some();
+        if self.observed.volumes != crate::pods::model::Stage::Done || !has_volumes || self.gone || ends {
             return;
         }
         let (context, pod, files) = (Arc::clone(&self.context), Arc::clone(&self.pod), Arc::clone(&self.files));
@@ -174,6 +176,19 @@ impl Worker {
                     }
                 }
                 Err(error) => tracing::warn!(container = id, error = full(&error), "a container did not stop"),
+            }
+        });
+    }
+
+    /// What can't be deleted now is deleted with the pod.
+    fn empty_volumes(&mut self) {
+        let (runtime, files) = (Arc::clone(&self.context.runtime), Arc::clone(&self.files));
+        let uid = self.pod.uid().unwrap_or_default();
+        self.tasks.spawn(async move {
+            // Not while they are being brought up to date.
+            let _files = files.lock().await;
+            if let Err(error) = runtime.remove_volumes(&uid).await {
+                tracing::warn!(uid, error = full(&error), "the volumes of a pod that has ended are still there");
             }
         });
     }

@@ -28,7 +28,8 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let api = FakeApi::default();
         let runtime = Arc::new(FakeRuntime::new(dir.path()));
-        let config = Config::new("n1", "192.0.2.7".parse().unwrap(), dir.path().to_owned());
+        let mut config = Config::new("n1", "192.0.2.7".parse().unwrap(), dir.path().to_owned());
+        config.storage_look = Duration::from_millis(20);
         let (events, send) = Recorder::new(api.client(), "n1".into());
         tokio::spawn(send);
         let context = Context {
@@ -229,4 +230,31 @@ async fn a_pod_that_wants_the_hosts_network_fails_with_a_reason() {
     stage.start(&pod(json!({"hostNetwork": true, "containers": [{"name": "web", "image": "web:1"}]}))).await;
     let status = stage.until_phase("Failed").await;
     assert!(status["message"].as_str().unwrap().contains("spec.hostNetwork"));
+}
+
+#[tokio::test]
+async fn a_pod_that_stores_more_than_it_may_is_evicted() {
+    let stage = Stage::new();
+    let pod = pod(json!({
+        "containers": [{"name": "web", "image": "web:1",
+            "volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}],
+        "volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "1Mi"}}],
+    }));
+    stage.start(&pod).await;
+    stage.until_phase("Running").await;
+    let volume = stage.dir.path().join("volumes/u1/cache");
+    assert!(volume.is_dir());
+    *stage.runtime.stored.lock() = (1 << 20) + 1;
+    let status = stage.until_phase("Failed").await;
+    let message = "Usage of EmptyDir volume \"cache\" exceeds the limit \"1Mi\". ";
+    assert_eq!((&status["reason"], &status["message"]), (&json!("Evicted"), &json!(message)));
+    assert_eq!(stage.until_event("Evicted").await, message);
+    assert!(status["containerStatuses"][0]["state"]["terminated"].is_object());
+    let gone = async {
+        while volume.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("what it stored is deleted");
+    assert_eq!(stage.runtime.specs.lock().len(), 1, "it is not started again");
 }

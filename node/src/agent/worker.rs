@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{context::Context, events::Kind, perform::Files, probes::Probed, publish};
+use super::{context::Context, events::Kind, perform::Files, probes::Probed, publish, storage};
 use crate::{
     pods::{
         adopt,
@@ -21,6 +21,7 @@ use crate::{
         model::{Exit, Goal, Life, Observed, Sandbox, Stage},
         plan::{Plan, plan},
         spec, status,
+        storage::Limits,
     },
     runtime::{ContainerStatus, PodEvent},
     server::logs,
@@ -104,6 +105,7 @@ impl Worker {
         if self.observed.volumes == Stage::Done {
             self.refresh_volumes();
         }
+        self.watch_storage();
         loop {
             let now = clock::now();
             let plan = self.step(now);
@@ -124,6 +126,15 @@ impl Worker {
                 _ = refreshes.tick() => self.refresh_volumes(),
                 Some(_) = self.tasks.join_next() => {}
             }
+        }
+    }
+
+    /// Limits of what is stored don't change while a pod runs.
+    fn watch_storage(&mut self) {
+        let limits = Limits::of(&self.pod);
+        if !limits.is_empty() && !self.observed.settled {
+            let (context, pod, tell) = (Arc::clone(&self.context), Arc::clone(&self.pod), self.teller());
+            self.tasks.spawn(storage::watch(context, pod, limits, tell));
         }
     }
 

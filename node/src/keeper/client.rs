@@ -86,8 +86,20 @@ impl Keeper {
         std::fs::write(self.state_dir.join("keeper/server.json"), serde_json::to_vec(&record)?)
     }
 
+    /// The bytes on disk that a tree takes.
+    pub(crate) fn measure(&self, path: PathBuf) -> io::Result<u64> {
+        match self.answer_to(&Request::Measure { path }, "measure what a pod stores")? {
+            (Response::Measured { bytes }, _) => Ok(bytes),
+            (other, _) => Err(io::Error::other(format!("the keeper answered {other:?}"))),
+        }
+    }
+
     /// Asks and waits for the answer; `attempt` completes "could not …".
     pub(crate) fn ask(&self, request: &Request, attempt: &str) -> io::Result<Vec<OwnedFd>> {
+        self.answer_to(request, attempt).map(|(_, fds)| fds)
+    }
+
+    fn answer_to(&self, request: &Request, attempt: &str) -> io::Result<(Response, Vec<OwnedFd>)> {
         let result = UnixStream::connect(&self.socket).and_then(|socket| {
             socket.set_read_timeout(Some(ANSWER_TIME))?;
             wire::send(&socket, request, &[])?;
@@ -136,10 +148,10 @@ pub(crate) fn spawn(
     Ok((ours, process))
 }
 
-fn answer(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+fn answer(socket: &UnixStream) -> io::Result<(Response, Vec<OwnedFd>)> {
     match wire::receive::<Response>(socket)? {
         Some((Response::Failed { message }, _)) => Err(io::Error::other(message)),
-        Some((_, fds)) => Ok(fds),
+        Some(answer) => Ok(answer),
         None => Err(io::Error::other("the keeper ended; its log is in the keeper directory")),
     }
 }

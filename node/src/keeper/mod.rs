@@ -6,6 +6,7 @@
 
 pub(crate) mod anchor;
 mod client;
+mod measure;
 pub(crate) mod protocol;
 mod serve;
 mod tree;

@@ -52,6 +52,8 @@ pub(crate) enum Request {
     Own { path: PathBuf, uid: u32, gid: u32 },
     /// Delete a tree, whoever owns what is in it.
     RemoveTree { path: PathBuf },
+    /// Tell how much of the disk a tree takes.
+    Measure { path: PathBuf },
     /// Make a control group and give it to `uid`.
     Group { name: String, uid: u32 },
     /// Delete a control group.
@@ -65,6 +67,8 @@ pub(crate) enum Request {
 pub(crate) enum Response {
     /// It is done.
     Done,
+    /// A tree takes so much.
+    Measured { bytes: u64 },
     /// It is there.
     Hello { pid: i32 },
     /// It failed, and why.

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use nix::sched::{CloneFlags, setns};
 use parking_lot::Mutex;
 
+use super::measure;
 use super::protocol::{Request, Response, ServeInit};
 use super::{context, tree};
 use crate::network::dns::Dns;
@@ -107,6 +108,10 @@ impl Server {
             }
             Request::MakeDirectory { path, uid, mode } => tree::make_directory(self.root_of(&path)?, &path, uid, mode)?,
             Request::Own { path, uid, gid } => tree::own(self.root_of(&path)?, &path, uid, gid)?,
+            Request::Measure { path } => {
+                let bytes = measure::measure(self.root_of(&path)?, &path)?;
+                return Ok((Response::Measured { bytes }, Vec::new()));
+            }
             Request::RemoveTree { path } => tree::remove(self.root_of(&path)?, &path)?,
             Request::Group { name, uid } => self.groups.delegate(&name, uid, 0)?,
             Request::RemoveGroup { name } => self.groups.remove(&name),

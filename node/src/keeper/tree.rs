@@ -67,7 +67,7 @@ pub(super) fn remove(root: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-fn open_parent(root: &Path, path: &Path) -> io::Result<(OwnedFd, std::ffi::OsString)> {
+pub(super) fn open_parent(root: &Path, path: &Path) -> io::Result<(OwnedFd, std::ffi::OsString)> {
     let outside = || io::Error::other(format!("{} is not below {}", path.display(), root.display()));
     let below = path.strip_prefix(root).map_err(|_| outside())?;
     let mut parts: Vec<_> = below.components().collect();
@@ -80,7 +80,7 @@ fn open_parent(root: &Path, path: &Path) -> io::Result<(OwnedFd, std::ffi::OsStr
     Ok((directory, last.to_owned()))
 }
 
-fn open_directory(parent: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_directory(parent: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let raw = openat(Some(parent.as_raw_fd()), name, flags, Mode::empty())?;
     crate::sys::inherited_fd(raw)

@@ -1,11 +1,11 @@
 //! What an agent that has just started knows of a pod: from its runtime first, from the API server's memory second.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus as Reported, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus as Reported, Pod, PodStatus};
 
 use super::{
     backoff::Backoff,
-    model::{Exit, Goal, Life, Observed, Record, Role, Run, Sandbox, Stage, Wanted},
+    model::{Ending, Exit, Goal, Life, Observed, Record, Role, Run, Sandbox, Stage, Wanted},
 };
 use crate::runtime::{ContainerState, ContainerStatus, Sandbox as Made};
 
@@ -21,6 +21,7 @@ pub fn adopt(pod: &Pod, goal: &Goal, made: Option<&Made>, found: &[ContainerStat
     let mut observed = Observed {
         start_time: Some(status.start_time.as_ref().map_or(now, |time| time.0)),
         settled: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        ending: ending(&status),
         ..Observed::default()
     };
     if let Some(made) = made {
@@ -37,6 +38,12 @@ pub fn adopt(pod: &Pod, goal: &Goal, made: Option<&Made>, found: &[ContainerStat
     let begun = goal.main.iter().any(|wanted| found.iter().any(|one| one.name == wanted.name));
     observed.initialized = made.is_some() && (begun || goal.init.is_empty());
     observed
+}
+
+/// Why a pod that has failed was ended: an agent that comes later must not forget it.
+fn ending(status: &PodStatus) -> Option<Ending> {
+    let reason = status.reason.clone().filter(|_| status.phase.as_deref() == Some("Failed"))?;
+    Some(Ending { reason, message: status.message.clone().unwrap_or_default(), grace: None })
 }
 
 fn record(
@@ -217,6 +224,16 @@ mod tests {
         let pod = pod(told("a-3"));
         let observed = adopt(&pod, &Goal::of(&pod), Some(&made()), &[running(4)], Timestamp::UNIX_EPOCH);
         assert_eq!((observed.record("a").restarts, observed.record("a").ready), (4, false));
+    }
+
+    #[test]
+    fn why_a_pod_failed_is_not_forgotten() {
+        let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "too much. "}));
+        let goal = Goal::of(&pod);
+        let observed = adopt(&pod, &goal, None, &[], Timestamp::UNIX_EPOCH);
+        let shown = super::super::status::status(&pod, &goal, &observed, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(shown.phase.as_deref(), Some("Failed"));
+        assert_eq!((shown.reason.as_deref(), shown.message.as_deref()), (Some("Evicted"), Some("too much. ")));
     }
 
     #[test]

@@ -109,7 +109,8 @@ impl Observed {
             let by = later(now, grace);
             self.stop_by = Some(self.stop_by.map_or(by, |own| own.min(by)));
         } else if self.ending.is_some() || self.settled {
-            self.stop_by.get_or_insert(later(now, goal.grace));
+            let own = self.ending.as_ref().and_then(|ending| ending.grace);
+            self.stop_by.get_or_insert(later(now, own.unwrap_or(goal.grace)));
         }
     }
 
@@ -136,6 +137,7 @@ impl Observed {
             Action::End(ending) => {
                 self.ending.get_or_insert_with(|| ending.clone());
             }
+            Action::EmptyVolumes => self.volumes = Stage::Pending,
             Action::Initialized => self.initialized = true,
             Action::Settle => self.settled = true,
         }
@@ -163,8 +165,11 @@ impl Observed {
             Fact::VolumesFailed => self.volumes = failed(&self.volumes, now),
             Fact::Removed => self.removal = Stage::Done,
             Fact::RemovalFailed => self.removal = failed(&self.removal, now),
+            // What has ended already has its reason.
             Fact::Evicted(ending) => {
-                self.ending.get_or_insert(ending);
+                if !self.settled {
+                    self.ending.get_or_insert(ending);
+                }
             }
             Fact::Refused { name, reason, message } => self.record_mut(name).refuse(reason, message, now),
             Fact::Ended { name, exit } => self.record_mut(name).end(exit),

@@ -44,8 +44,6 @@ pub struct Wanted {
     pub rules: Vec<Rule>,
     /// Whether something must be called before it is told to stop.
     pub has_pre_stop: bool,
-    /// The signal that asks it to stop, where the spec names one.
-    pub stop_signal: Option<String>,
 }
 
 /// One exception to a restart policy (KEP-5307).
@@ -90,7 +88,6 @@ impl Goal {
             policy: RestartPolicy::Never,
             rules: Vec::new(),
             has_pre_stop: false,
-            stop_signal: None,
         });
         let deletion = pod.metadata.deletion_timestamp.as_ref().map(|_| {
             let seconds = pod.metadata.deletion_grace_period_seconds.or(spec.termination_grace_period_seconds);
@@ -154,7 +151,6 @@ fn wanted(container: &Container, role: Role, pod: RestartPolicy) -> Wanted {
         policy: restart_policy(container.restart_policy.as_deref()).unwrap_or(pod),
         rules: container.restart_policy_rules.iter().flatten().filter_map(rule).collect(),
         has_pre_stop: lifecycle.is_some_and(|lifecycle| lifecycle.pre_stop.is_some()),
-        stop_signal: lifecycle.and_then(|lifecycle| lifecycle.stop_signal.clone()),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod sandbox;
 pub mod spec;
 pub mod status;
+pub mod storage;
 
 #[cfg(test)]
 mod simulation;

@@ -37,6 +37,8 @@ pub struct Ending {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// How long its containers may take to stop, where that differs from the pod's grace.
+    pub grace: Option<Duration>,
 }
 
 /// A pod's shim, namespaces and address.

@@ -40,8 +40,6 @@ pub enum Action {
         id: String,
         /// When it is killed.
         deadline: Timestamp,
-        /// The signal, where the spec names one.
-        signal: Option<String>,
         /// Why it must end, for the event.
         why: Why,
     },
@@ -58,6 +56,8 @@ pub enum Action {
     End(Ending),
     /// Note that the pod has come to its end: nothing is started any more.
     Settle,
+    /// Delete what the volumes hold: nothing runs any more that could read it.
+    EmptyVolumes,
     /// Take the sandbox down.
     StopSandbox,
     /// Report the final status, then remove the pod from the API server.
@@ -136,6 +136,7 @@ fn deadline_passed(goal: &Goal, observed: &Observed, now: Timestamp, plan: &mut 
     Some(Ending {
         reason: "DeadlineExceeded".to_owned(),
         message: "Pod was active on the node longer than the specified deadline".to_owned(),
+        grace: None,
     })
 }
 
@@ -213,7 +214,7 @@ fn stop(wanted: &Wanted, run: &Run, deadline: Timestamp, why: Why, plan: &mut Pl
     if wanted.has_pre_stop {
         plan.actions.push(Action::PreStop { name, id, deadline, why });
     } else {
-        plan.actions.push(Action::Ask { name, id, deadline, signal: wanted.stop_signal.clone(), why });
+        plan.actions.push(Action::Ask { name, id, deadline, why });
     }
 }
 
@@ -222,13 +223,7 @@ fn hasten(wanted: &Wanted, record: &Record, by: Option<Timestamp>, now: Timestam
     let Life::Quitting { run, step, deadline } = &record.life else { return };
     let deadline = by.map_or(*deadline, |by| by.min(*deadline));
     let (name, id) = (wanted.name.clone(), run.id.clone());
-    let ask = |deadline| Action::Ask {
-        name: name.clone(),
-        id: id.clone(),
-        deadline,
-        signal: wanted.stop_signal.clone(),
-        why: Why::Told,
-    };
+    let ask = |deadline| Action::Ask { name: name.clone(), id: id.clone(), deadline, why: Why::Told };
     match step {
         Quit::HookDone => plan.actions.push(ask(deadline.max(later(now, LEAST_GRACE)))),
         Quit::Hook if deadline <= now => plan.actions.push(ask(later(now, LEAST_GRACE))),
@@ -263,8 +258,13 @@ fn wind_down(goal: &Goal, observed: &Observed, now: Timestamp, plan: &mut Plan) 
     }
     match (&observed.sandbox, &observed.volumes) {
         (Sandbox::Ready { .. }, Stage::Working) | (Sandbox::Starting | Sandbox::Stopping, _) => return,
-        // The logs of a pod that has ended go with its sandbox, when the pod is deleted.
-        (Sandbox::Ready { .. } | Sandbox::Failed { .. } | Sandbox::Absent, _) if goal.deletion.is_none() => return,
+        // The logs of a pod that has ended go with its sandbox, when the pod is deleted; its volumes go at once.
+        (Sandbox::Ready { .. } | Sandbox::Failed { .. } | Sandbox::Absent, volumes) if goal.deletion.is_none() => {
+            if *volumes == Stage::Done {
+                plan.actions.push(Action::EmptyVolumes);
+            }
+            return;
+        }
         (Sandbox::Ready { .. } | Sandbox::Failed { .. } | Sandbox::Absent, _) => {
             return plan.actions.push(Action::StopSandbox);
         }

@@ -111,7 +111,7 @@ impl World {
         {
             assert!(!self.running.contains_key("a") && !self.running.contains_key("b"), "sidecar before main");
         }
-        if let Action::StopSandbox | Action::Remove = action {
+        if let Action::StopSandbox | Action::Remove | Action::EmptyVolumes = action {
             assert!(self.running.is_empty(), "took down a pod in which something runs");
         }
     }
@@ -166,7 +166,7 @@ impl World {
             Action::PreStop { name, id, .. } => self.fact(Fact::HookDone { name, id }),
             Action::Ask { name, .. } if works => self.exit(&name, 0),
             Action::Kill { name, .. } => self.exit(&name, 137),
-            Action::Ask { .. } | Action::Initialized | Action::End(_) | Action::Settle => {}
+            Action::Ask { .. } | Action::EmptyVolumes | Action::Initialized | Action::End(_) | Action::Settle => {}
         }
     }
 

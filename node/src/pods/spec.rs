@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, SeccompProf
 use super::{env::expand, qos};
 use crate::{
     images::RunConfig,
-    runtime::{ContainerSpec, ContainerUser, Mount, Resources, Rootfs, Seccomp},
+    runtime::{ContainerSpec, ContainerUser, Mount, Resources, Rootfs, Seccomp, signals},
 };
 
 /// Where a container leaves its last words, if the spec doesn't say.
@@ -88,6 +88,7 @@ pub fn container(pod: &Pod, container: &Container, parts: Parts<'_>) -> Result<C
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         log_path: log_path(&container.name, parts.attempt),
+        stop_signal: stop_signal(container, parts.image),
         seccomp: seccomp(pod, container)?,
         oom_score_adj: oom_score_adj(pod, container, parts.node_memory_bytes),
         termination_message_path: Some(PathBuf::from(last_words)),
@@ -234,6 +235,14 @@ fn seccomp(pod: &Pod, container: &Container) -> Result<Seccomp, SpecError> {
     }
 }
 
+/// The signal of the spec, else the image's; one that doesn't exist counts as none.
+fn stop_signal(container: &Container, image: &RunConfig) -> i32 {
+    let own = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    own.and_then(signals::number)
+        .or_else(|| image.stop_signal.as_deref().and_then(signals::number))
+        .unwrap_or(signals::DEFAULT)
+}
+
 /// Upstream's preference: what promises least is killed first.
 fn oom_score_adj(pod: &Pod, container: &Container, node_memory_bytes: u64) -> i32 {
     match qos::class(pod) {
@@ -299,6 +308,20 @@ mod tests {
         assert_eq!(spec.resources.memory_limit_bytes, Some(512 << 20));
         assert_eq!(spec.resources.cpu_limit_millis, Some(500));
         assert_eq!(spec.oom_score_adj, -997);
+    }
+
+    #[test]
+    fn the_spec_and_then_the_image_say_what_stops_a_container() {
+        let signal = |lifecycle: serde_json::Value, image: Option<&str>| {
+            let pod = pod(json!({"containers": [{"name": "a", "command": ["/x"], "lifecycle": lifecycle}]}));
+            let image = RunConfig { stop_signal: image.map(str::to_owned), ..RunConfig::default() };
+            made(&pod, &image).unwrap().stop_signal
+        };
+        assert_eq!(signal(json!({}), None), 15);
+        assert_eq!(signal(json!({}), Some("SIGQUIT")), 3);
+        assert_eq!(signal(json!({}), Some("37")), 37);
+        assert_eq!(signal(json!({}), Some("NONSENSE")), 15);
+        assert_eq!(signal(json!({"stopSignal": "SIGUSR1"}), Some("SIGQUIT")), 10);
     }
 
     #[test]

@@ -53,24 +53,83 @@ pub(super) async fn guard(keeper: Keeper, told: Arc<Told>) {
 }
 
 fn look(keeper: &Keeper, told: &Told) -> io::Result<()> {
-    if keeper.revive()? {
-        tracing::warn!("the keeper had died; another has taken its place");
-        told.owed.store(true, Ordering::Relaxed);
-    }
-    if told.owed.load(Ordering::Relaxed) {
-        keeper.ask(&Ask::Network(told.network.clone()), "set up the pod network")?;
-        let Tables { services, names } = told.tables.lock().clone();
-        if let Some(services) = services {
-            keeper.ask(&Ask::Services(services), "load the services")?;
-        }
-        if let Some(names) = names {
-            keeper.ask(&Ask::Names(names), "load the cluster's names")?;
-        }
-        told.owed.store(false, Ordering::Relaxed);
-    }
+    tell(keeper.revive()?, told, |request, attempt| keeper.ask(&request, attempt).map(drop))?;
     if !uplink::is_served(keeper.state_dir()) {
         uplink::ensure(keeper.state_dir(), keeper.anchor())?;
         tracing::warn!("the way out of the pod network had died; it is served again");
     }
     Ok(())
+}
+
+/// Tells a keeper that is `new` all that it has to know, or what one before this look was not told.
+fn tell(new: bool, told: &Told, ask: impl Fn(Ask, &'static str) -> io::Result<()>) -> io::Result<()> {
+    if new {
+        tracing::warn!("the keeper had died; another has taken its place");
+        told.owed.store(true, Ordering::Relaxed);
+    }
+    if !told.owed.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    ask(Ask::Network(told.network.clone()), "set up the pod network")?;
+    let Tables { services, names } = told.tables.lock().clone();
+    if let Some(services) = services {
+        ask(Ask::Services(services), "load the services")?;
+    }
+    if let Some(names) = names {
+        ask(Ask::Names(names), "load the cluster's names")?;
+    }
+    told.owed.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn told() -> Told {
+        let network = NetworkConfig {
+            pod_cidr: "10.244.7.0/24".parse().unwrap(),
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            dns_ip: "10.96.0.10".parse().unwrap(),
+            api_service: ("10.96.0.1".parse().unwrap(), 443),
+            api_server: "127.0.0.1:6443".parse().unwrap(),
+            upstream_dns: Vec::new(),
+        };
+        let tables = Tables { services: Some(ServiceTable::default()), names: Some(DnsTable::default()) };
+        Told { network, tables: Mutex::new(tables), owed: AtomicBool::new(false) }
+    }
+
+    /// What a keeper is told at a look, when it fails at one of the steps.
+    fn look(told: &Told, new: bool, fails_at: Option<usize>) -> (Vec<&'static str>, bool) {
+        let asked = RefCell::new(Vec::new());
+        let result = tell(new, told, |request, _| {
+            asked.borrow_mut().push(match request {
+                Ask::Network(_) => "network",
+                Ask::Services(_) => "services",
+                Ask::Names(_) => "names",
+                other => panic!("{other:?} is nothing to be told"),
+            });
+            if fails_at == Some(asked.borrow().len()) { Err(io::Error::other("the disk is full")) } else { Ok(()) }
+        });
+        (asked.into_inner(), result.is_ok())
+    }
+
+    #[test]
+    fn a_new_keeper_that_failed_at_any_step_is_told_everything_again() {
+        const ALL: [&str; 3] = ["network", "services", "names"];
+        for step in 1..=ALL.len() {
+            let told = told();
+            assert_eq!(look(&told, true, Some(step)), (ALL[..step].to_vec(), false));
+            assert_eq!(look(&told, false, Some(1)), (vec!["network"], false), "it fails again");
+            assert_eq!(look(&told, false, None), (ALL.to_vec(), true), "after a failure at step {step}");
+            assert_eq!(look(&told, false, None), (vec![], true), "once is enough");
+        }
+    }
+
+    #[test]
+    fn a_keeper_that_lives_is_told_nothing_again() {
+        assert_eq!(look(&told(), false, None), (vec![], true));
+    }
 }

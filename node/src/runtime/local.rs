@@ -19,6 +19,7 @@ use tokio::sync::broadcast;
 use super::guard::{Told, guard};
 use super::ids::Layout;
 use super::link::{blocking, unexpected};
+use super::owners::Owners;
 use super::prepare::Prepared;
 use super::shim::protocol::{Request, Response};
 use super::{PodEvent, RuntimeError, RuntimeEvent, Sandbox};
@@ -140,6 +141,7 @@ impl LocalRuntime {
     }
 
     fn adopt(&self) -> io::Result<()> {
+        let owners = Owners::of(&self.inner.state_dir);
         for entry in std::fs::read_dir(self.inner.state_dir.join("pods"))? {
             let directory = entry?.path();
             let record = std::fs::read(directory.join(RECORD)).ok();
@@ -156,7 +158,8 @@ impl LocalRuntime {
                 }
                 (record, _) => {
                     tracing::warn!(uid, "a pod was lost while no agent was here; clearing up");
-                    super::cleanup::kill_left(&directory);
+                    let slot = record.as_ref().map(|record| record.slot);
+                    super::cleanup::kill_left(&directory, &owners.of_slot(slot));
                     self.inner.clear(&uid, record.and_then(|record| record.sandbox.ip));
                 }
             }
@@ -194,6 +197,11 @@ impl LocalRuntime {
             response => Ok(response),
         }
     }
+}
+
+/// Names of volumes and containers are labels of host names; a container's id has a number behind it.
+fn plain_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn plain_uid(uid: &str) -> bool {

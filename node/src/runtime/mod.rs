@@ -8,9 +8,11 @@ pub(crate) mod ids;
 mod link;
 mod local;
 mod oci;
+mod owners;
 pub(crate) mod prepare;
 mod seccomp;
 pub mod shim;
+pub mod signals;
 mod slots;
 mod spec;
 
@@ -70,7 +72,7 @@ pub trait Runtime: Send + Sync {
     fn pods(&self) -> Vec<Sandbox>;
     /// Makes and starts a container. When it returns, the process runs.
     fn start_container<'a>(&'a self, pod_uid: &'a str, spec: ContainerSpec) -> Answer<'a, ContainerStatus>;
-    /// Sends TERM, after `grace` KILL, and returns the last status.
+    /// Sends the signal that asks it to stop, after `grace` KILL, and returns the last status.
     fn stop_container<'a>(&'a self, pod_uid: &'a str, id: &'a str, grace: Duration) -> Answer<'a, ContainerStatus>;
     /// Forgets an ended container and deletes its writable layer. Its log stays until the pod is removed.
     fn remove_container<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ()>;
@@ -78,6 +80,8 @@ pub trait Runtime: Send + Sync {
     fn remove_pod<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
     /// Deletes the volumes of a pod that has gone, whoever owns what lies in them.
     fn remove_volumes<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
+    /// The bytes on disk that a part of a pod takes.
+    fn measure<'a>(&'a self, pod_uid: &'a str, part: Part<'a>) -> Answer<'a, u64>;
     /// Every container of a pod that was not removed.
     fn containers<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<ContainerStatus>>;
     /// Runs a process in a running container.
@@ -107,6 +111,17 @@ pub trait Runtime: Send + Sync {
     fn usage<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, Vec<(String, Usage)>>;
     /// What holds on this machine, for the node's status.
     fn info(&self) -> RuntimeInfo;
+}
+
+/// Something of a pod that takes room on the node's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// A volume, by name.
+    Volume(&'a str),
+    /// The writable layer of a container, by id.
+    Layer(&'a str),
+    /// The logs of all runs of a container, by its name.
+    Logs(&'a str),
 }
 
 /// What holds on this machine.

@@ -91,6 +91,8 @@ pub struct ContainerSpec {
     pub stdin_once: bool,
     /// Where the log goes: a file name or relative path below the pod's log directory.
     pub log_path: PathBuf,
+    /// Number of the signal that asks it to stop.
+    pub stop_signal: i32,
     /// Which filter of system calls applies.
     pub seccomp: Seccomp,
     /// Preference of the kernel's killer, -1000 to 1000; lowered only where the kernel lets us.

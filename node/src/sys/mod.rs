@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the one module that may; each block says why it is sound")]
 
 mod mount;
+mod process;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -11,6 +12,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, 
 use nix::unistd::{ForkResult, Pid};
 
 pub use self::mount::{attach_mount, clone_mount, idmapped_clone};
+pub use self::process::{Process, signal};
 
 /// Most file descriptors that one message carries (a process's three streams and one to spare).
 pub const MAX_FDS: usize = 4;

@@ -78,8 +78,8 @@ fn busybox(state_dir: &Path) -> Vec<LayerRef> {
     add("bin/busybox", tar::EntryType::Regular, 0o755, (0, 0), &program, "");
     let names = [
         "sh", "cat", "id", "sleep", "ls", "echo", "unshare", "mount", "nslookup", "nc", "wget", "ping", "stat", "tail",
-        "head", "grep", "hostname", "mknod", "chown", "ip", "true", "date", "tty", "stty", "mkdir", "touch", "ln",
-        "mv", "rm", "test",
+        "head", "grep", "hostname", "mknod", "chown", "ip", "true", "date", "tty", "stty", "mkdir", "touch", "chmod",
+        "ln", "mv", "rm", "test",
     ];
     for name in names {
         add(&format!("bin/{name}"), tar::EntryType::Symlink, 0o777, (0, 0), &[], "busybox");
@@ -154,6 +154,7 @@ impl Node {
             stdin: false,
             stdin_once: false,
             log_path: format!("{id}/0.log").into(),
+            stop_signal: 15,
             seccomp: Seccomp::RuntimeDefault,
             oom_score_adj: 0,
             termination_message_path: Some("/dev/termination-log".into()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use martello_node::network::{DnsTable, Protocol, ServicePort, ServiceTable};
 use martello_node::runtime::{
-    ContainerState, ExecSpec, MemoryVolume, Mount, Resources, Runtime, RuntimeError, Source, SubPath,
+    ContainerState, ExecSpec, MemoryVolume, Mount, Part, Resources, Runtime, RuntimeError, Source, SubPath,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -196,6 +196,14 @@ async fn deaf(node: Node) {
         ContainerState::Running { .. } => panic!("still running"),
     };
     assert_eq!((code(deaf.unwrap()), code(polite.unwrap())), (137, 0));
+    // A real-time signal, as service managers in containers want it.
+    let script = "trap 'exit 5' TERM; trap 'exit 6' 37; echo ready; while true; do sleep 0.1; done";
+    let mut spec = node.spec("pod-a", "special", script).await;
+    spec.stop_signal = 37;
+    node.start_spec("pod-a", spec).await;
+    node.says("special", "ready").await;
+    let special = node.runtime.stop_container("pod-a", "special", Duration::from_secs(20)).await;
+    assert_eq!(code(special.unwrap()), 6);
 }
 
 async fn limits(node: Node) {
@@ -467,6 +475,19 @@ async fn parts(node: Node) {
         assert_eq!(error.to_string(), expected, "{part}");
     }
     assert_eq!(parts_of(&reader), ["reader-1/0", "reader-1/1"], "what cannot start leaves nothing");
+    node.sh(
+        "pod-a",
+        "writer",
+        "mkdir -p /all/closed/in && head -c 3m /dev/zero > /all/closed/in/file; \
+        head -c 2m /dev/zero > /big; chmod 0 /all/closed; chown -R 33 /all/closed",
+    )
+    .await;
+    let mut sizes = Vec::new();
+    for part in [Part::Volume("data"), Part::Layer("writer"), Part::Logs("writer"), Part::Volume("none")] {
+        sizes.push(node.runtime.measure("pod-a", part).await.unwrap() >> 20);
+    }
+    assert_eq!(sizes, [3, 2, 0, 0], "whoever owns what is measured");
+    assert!(node.runtime.measure("pod-a", Part::Logs("../..")).await.is_err());
     race(&node, &volume).await;
     node.runtime.remove_pod("pod-a").await.unwrap();
     let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

@@ -12,13 +12,13 @@ use martello_scanner::LayerRef;
 use tokio::sync::broadcast;
 
 use super::streams::{Streams, session, tcp};
-use super::{LocalRuntime, plain_uid};
+use super::{LocalRuntime, plain_name, plain_uid};
 use crate::keeper::protocol::{Request as Ask, UnpackInit};
 use crate::runtime::link::{blocking, unexpected};
 use crate::runtime::shim::protocol::{Request, Response};
 use crate::runtime::{
-    Answer, ContainerSpec, ContainerStatus, ExecSession, ExecSpec, PodSandboxSpec, Runtime, RuntimeError, RuntimeEvent,
-    RuntimeInfo, Sandbox, Usage,
+    Answer, ContainerSpec, ContainerStatus, ExecSession, ExecSpec, Part, PodSandboxSpec, Runtime, RuntimeError,
+    RuntimeEvent, RuntimeInfo, Sandbox, Usage,
 };
 use crate::wire;
 
@@ -123,6 +123,26 @@ impl Runtime for LocalRuntime {
                 self.ask_keeper(Ask::RemoveTree { path }, "delete the pod's volumes").await?;
             }
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn measure<'a>(&'a self, pod_uid: &'a str, part: Part<'a>) -> Answer<'a, u64> {
+        async move {
+            self.inner.known(pod_uid)?;
+            let (Part::Volume(name) | Part::Layer(name) | Part::Logs(name)) = part;
+            let attempt = format!("measure {name}");
+            if !plain_name(name) {
+                return Err(RuntimeError::Refused { attempt, message: "that is no name".to_owned() });
+            }
+            let shim = self.inner.directory(pod_uid).join("shim");
+            let path = match part {
+                Part::Volume(name) => self.inner.volumes_dir().join(pod_uid).join(name),
+                Part::Layer(id) => shim.join("containers").join(id).join("upper"),
+                Part::Logs(name) => shim.join("logs").join(name),
+            };
+            let keeper = self.inner.keeper.clone();
+            blocking(attempt, move || keeper.measure(path)).await
         }
         .boxed()
     }

@@ -16,6 +16,7 @@ use crate::keeper::anchor::{Anchor, start_time};
 use crate::keeper::protocol::Request as Ask;
 use crate::keeper::spawn;
 use crate::runtime::link::ShimLink;
+use crate::runtime::owners::Owners;
 use crate::runtime::shim::protocol::{Init, Request, Response, Slot};
 use crate::runtime::{PodNetwork, PodSandboxSpec, RuntimeError, Sandbox, cleanup, shim, slots};
 use crate::wire;
@@ -192,7 +193,7 @@ impl Inner {
                 kill(Pid::from_raw(shim.pid), Signal::SIGKILL).ok();
             }
         }
-        cleanup::kill_left(&self.directory(uid));
+        cleanup::kill_left(&self.directory(uid), &Owners::of(&self.state_dir).of_slot(Some(record.slot)));
         self.clear(uid, record.sandbox.ip);
     }
 

@@ -49,7 +49,7 @@ pub(crate) enum Request {
     Configure { ip: Option<Ipv4Addr> },
     /// Make and start a container.
     Start(Box<ContainerSpec>),
-    /// TERM, and KILL after the grace period. Answered when the container has ended.
+    /// The signal that asks it to stop, and KILL after the grace period. Answered when the container has ended.
     Stop { id: String, grace_millis: u64 },
     /// Forget an ended container.
     Remove { id: String },

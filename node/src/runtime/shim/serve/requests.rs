@@ -88,8 +88,9 @@ impl Shim {
         if !container.is_running() {
             return one(Response::Container(container.status.clone()));
         }
-        let first = if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
-        kill(container.pid, first).ok();
+        let first = if grace.is_zero() { Signal::SIGKILL as i32 } else { container.spec.stop_signal };
+        // A process that has just ended needs no signal.
+        crate::sys::signal(container.pid, first).ok();
         let at = Instant::now() + grace;
         container.kill_at = Some(container.kill_at.map_or(at, |before| before.min(at)));
         self.set_awaits(number, Awaits::End(id));
