@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::Reference;
@@ -25,6 +26,18 @@ pub struct Credentials(Vec<(Pattern, Login)>);
 pub struct Login {
     username: String,
     password: Zeroizing<String>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// The Secret that a login is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: another Secret of the same name is another one.
+    pub uid: String,
 }
 
 /// Why a pull secret is of no use. No variant carries a value from it.
@@ -47,35 +60,36 @@ impl Credentials {
         Self::default()
     }
 
-    /// Adds the logins of a `.dockerconfigjson` value.
+    /// Adds the logins of a `.dockerconfigjson` value, and where they are from.
     ///
     /// # Errors
     /// If the value is malformed; nothing is added then.
-    pub fn add_dockerconfigjson(&mut self, json: &[u8]) -> Result<(), CredentialsError> {
+    pub fn add_dockerconfigjson(&mut self, json: &[u8], origin: Option<&Origin>) -> Result<(), CredentialsError> {
         #[derive(Deserialize)]
         struct Document {
             auths: BTreeMap<String, Auth>,
         }
         bounded(json)?;
         let document: Document = serde_json::from_slice(json).map_err(|_| CredentialsError::Malformed)?;
-        self.add(document.auths)
+        self.add(document.auths, origin)
     }
 
     /// Adds the logins of a `.dockercfg` value, the older form without `auths`.
     ///
     /// # Errors
     /// If the value is malformed; nothing is added then.
-    pub fn add_dockercfg(&mut self, json: &[u8]) -> Result<(), CredentialsError> {
+    pub fn add_dockercfg(&mut self, json: &[u8], origin: Option<&Origin>) -> Result<(), CredentialsError> {
         bounded(json)?;
-        self.add(serde_json::from_slice(json).map_err(|_| CredentialsError::Malformed)?)
+        self.add(serde_json::from_slice(json).map_err(|_| CredentialsError::Malformed)?, origin)
     }
 
-    fn add(&mut self, auths: BTreeMap<String, Auth>) -> Result<(), CredentialsError> {
+    fn add(&mut self, auths: BTreeMap<String, Auth>, origin: Option<&Origin>) -> Result<(), CredentialsError> {
+        let origin = origin.cloned().map(Arc::new);
         let mut added = Vec::with_capacity(auths.len());
         for (registry, auth) in auths {
             let pattern = Pattern::parse(&registry);
             let login = auth.login().ok_or(CredentialsError::Login(registry))?;
-            added.push((pattern, login));
+            added.push((pattern, Login { origin: origin.clone(), ..login }));
         }
         self.0.extend(added);
         // The most specific first, as a longer one sorts behind its prefix.
@@ -93,6 +107,17 @@ impl Login {
     /// The user's name.
     pub(crate) fn username(&self) -> &str {
         &self.username
+    }
+
+    /// The Secret that it's from, where it is from one.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
+    }
+
+    /// What tells it from every other login.
+    pub(crate) fn secret(&self) -> Zeroizing<Vec<u8>> {
+        // No user's name holds a zero, so no two logins look the same.
+        Zeroizing::new([self.username.as_bytes(), &[0], self.password.as_bytes()].concat())
     }
 
     /// The password, for the registry's eyes only.
@@ -133,9 +158,9 @@ impl Auth {
             let (username, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
             // Docker pads the password with NULs in its own files.
             let password = Zeroizing::new(password.trim_matches('\0').to_owned());
-            return Some(Login { username: username.to_owned(), password });
+            return Some(Login { username: username.to_owned(), password, origin: None });
         }
-        Some(Login { username: self.username?, password: password? })
+        Some(Login { username: self.username?, password: password?, origin: None })
     }
 }
 
@@ -224,7 +249,7 @@ mod tests {
 
     fn users(config: &str, image: &str) -> Vec<String> {
         let mut credentials = Credentials::none();
-        credentials.add_dockerconfigjson(config.as_bytes()).unwrap();
+        credentials.add_dockerconfigjson(config.as_bytes(), None).unwrap();
         let reference = image.parse().unwrap();
         credentials.matching(&reference).map(|login| login.username().to_owned()).collect()
     }
@@ -284,12 +309,12 @@ mod tests {
     #[test]
     fn passwords_are_never_shown() {
         let mut credentials = Credentials::none();
-        credentials.add_dockerconfigjson(br#"{"auths":{"a.b":{"auth":"dTpodW50ZXIy"}}}"#).unwrap();
+        credentials.add_dockerconfigjson(br#"{"auths":{"a.b":{"auth":"dTpodW50ZXIy"}}}"#, None).unwrap();
         let reference = "a.b/c".parse().unwrap();
         let login = credentials.matching(&reference).next().unwrap();
         assert_eq!(login.password(), "hunter2");
         assert!(!format!("{credentials:?}{login:?}").contains("hunter2"));
-        let error = credentials.add_dockerconfigjson(br#"{"auths":{"x":{"auth":"aHVudGVyMg"}}}"#).unwrap_err();
+        let error = credentials.add_dockerconfigjson(br#"{"auths":{"x":{"auth":"aHVudGVyMg"}}}"#, None).unwrap_err();
         assert_eq!(error, CredentialsError::Login("x".into()));
     }
 
@@ -297,7 +322,7 @@ mod tests {
         #[test]
         fn patterns_never_panic(registry in "\\PC{0,40}", text in "\\PC{0,60}") {
             let _matched = Pattern::parse(&registry).matches(&"a.b:1/c".parse().unwrap());
-            drop(Credentials::none().add_dockerconfigjson(text.as_bytes()));
+            drop(Credentials::none().add_dockerconfigjson(text.as_bytes(), None));
         }
     }
 }

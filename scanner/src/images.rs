@@ -44,6 +44,9 @@ pub enum Error {
     /// The policy forbids pulling, and the image is not here.
     #[error("image {0} is not on this node, and the pull policy is Never")]
     NeverPull(String),
+    /// The policy forbids pulling, and the image is here, but not for those whose credentials these are.
+    #[error("image {0} is on this node, but was pulled with other credentials, and the pull policy is Never")]
+    NotAdmitted(String),
     /// Pulling failed.
     #[error("pulling image {0} failed")]
     Pull(String, #[source] Box<RegistryError>),
@@ -74,7 +77,7 @@ impl Error {
     /// The reason as a container's waiting state shows it; Kubernetes' own words where it has one.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::NeverPull(_) => "ErrImageNeverPull",
+            Self::NeverPull(_) | Self::NotAdmitted(_) => "ErrImageNeverPull",
             Self::Pull(_, error) => match **error {
                 RegistryError::Fetch { .. } | RegistryError::Timeout { .. } => "RegistryUnavailable",
                 _ => "ErrImagePull",
@@ -103,6 +106,15 @@ pub fn explain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// An image that may be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ensured {
+    /// The image.
+    pub image: Image,
+    /// Whether its registry was asked for it.
+    pub pulled: bool,
 }
 
 /// An image in the store with the names it has there.
@@ -141,7 +153,19 @@ impl Images {
         &self.config.limits
     }
 
-    /// Makes sure that the image is here, complete and judged.
+    /// Whether the image is here, for who has these credentials: then [`Images::ensure`] asks no registry, unless the
+    /// policy says so or the image turns out to be damaged. Reads from the disk.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn is_here(&self, reference: &Reference, credentials: &Credentials) -> Result<bool, Error> {
+        match self.store.resolve(reference)? {
+            Some(stored) => Ok(self.store.admits(&stored.manifest, reference, credentials)?),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes sure that the image is here, complete, judged, and open to who has these credentials.
     ///
     /// # Errors
     /// See [`Error`]; [`Error::reason`] and [`Error::explain`] are made for the pod's status.
@@ -150,17 +174,21 @@ impl Images {
         reference: &Reference,
         policy: PullPolicy,
         credentials: &Credentials,
-    ) -> Result<Image, Error> {
+    ) -> Result<Ensured, Error> {
         let turn = self.turn(reference);
         let _turn = turn.lock().await;
         let local = self.store.resolve(reference)?;
         if let Some(stored) = local.as_ref().filter(|_| policy != PullPolicy::Always) {
-            match self.judged(reference, stored.manifest).await {
-                // Damaged blobs are mended from the registry, where that is allowed.
-                Err(Error::Inspect(..)) if policy == PullPolicy::IfNotPresent => {
-                    tracing::warn!(image = %reference, "the stored image is damaged; pulling it again");
+            if self.admitted(reference, stored.manifest, credentials).await? {
+                match self.judged(reference, stored.manifest).await {
+                    // Damaged blobs are mended from the registry, where that is allowed.
+                    Err(Error::Inspect(..)) if policy == PullPolicy::IfNotPresent => {
+                        tracing::warn!(image = %reference, "the stored image is damaged; pulling it again");
+                    }
+                    done => return done.map(|image| Ensured { image, pulled: false }),
                 }
-                done => return done,
+            } else if policy == PullPolicy::Never {
+                return Err(Error::NotAdmitted(reference.to_string()));
             }
         } else if policy == PullPolicy::Never {
             return Err(Error::NeverPull(reference.to_string()));
@@ -171,9 +199,11 @@ impl Images {
             .await
             .map_err(|e| Error::Pull(reference.to_string(), Box::new(e)))?;
         let image = self.judged(reference, pulled.manifest).await?;
+        // Before it has a name: a crash in between must not make it look like one that is open to all.
+        self.store.record_pull(&pulled.manifest, reference, pulled.login)?;
         let stored = Stored { manifest: pulled.manifest, index: pulled.index, at: clock::now() };
         self.store.tag(&adding, std::slice::from_ref(reference), &stored)?;
-        Ok(image)
+        Ok(Ensured { image, pulled: true })
     }
 
     /// The verdict on a manifest: asked before every start of a container.
@@ -232,6 +262,7 @@ impl Images {
                     None => Error::Import(ImportError::Unnamed(one.manifest)),
                 });
             }
+            self.store.record_import(adding, &one.manifest)?;
             self.store.tag(adding, &one.references, &one.stored(now))?;
             listed.push(Listed { references: one.references, image });
         }
@@ -268,6 +299,18 @@ impl Images {
         let removed = self.store.remove(reference)?;
         self.gate.forget();
         Ok(removed)
+    }
+
+    async fn admitted(
+        &self,
+        reference: &Reference,
+        manifest: Digest,
+        credentials: &Credentials,
+    ) -> Result<bool, Error> {
+        let (store, reference, credentials) = (self.store.clone(), reference.clone(), credentials.clone());
+        // Hashing logins takes its time.
+        let asked = tokio::task::spawn_blocking(move || store.admits(&manifest, &reference, &credentials)).await;
+        Ok(asked.map_err(|_| Error::Stopped)??)
     }
 
     async fn judged(&self, reference: &Reference, manifest: Digest) -> Result<Image, Error> {

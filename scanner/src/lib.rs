@@ -25,5 +25,5 @@ pub mod unpack;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use image::{Image, ImageConfig, LayerRef};
-pub use images::{Config, Error, Images, Listed, PullPolicy, explain};
+pub use images::{Config, Ensured, Error, Images, Listed, PullPolicy, explain};
 pub use reference::{Reference, ReferenceError};

@@ -119,12 +119,14 @@ pub enum RegistryError {
 }
 
 /// What a pull brought: the platform's manifest and the index it was chosen from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulled {
+#[derive(Clone, Debug)]
+pub struct Pulled<'a> {
     /// The manifest of this platform.
     pub manifest: Digest,
     /// The index.
     pub index: Option<Digest>,
+    /// The login that the registry gave it to; none if it asked for none.
+    pub login: Option<&'a Login>,
 }
 
 impl RegistryConfig {
@@ -166,14 +168,14 @@ fn is_loopback(registry: &str) -> bool {
 ///
 /// # Errors
 /// If no attempt brings the whole image, or its bytes are not those that their digests name.
-pub async fn pull(
+pub async fn pull<'a>(
     store: &Store,
     adding: &Adding,
-    reference: &Reference,
-    credentials: &Credentials,
+    reference: &'a Reference,
+    credentials: &'a Credentials,
     config: &RegistryConfig,
     limits: &Limits,
-) -> Result<Pulled, RegistryError> {
+) -> Result<Pulled<'a>, RegistryError> {
     let mut attempts: Vec<Option<&Login>> = credentials.matching(reference).map(Some).collect();
     if attempts.is_empty() {
         attempts.push(None);
@@ -183,7 +185,7 @@ pub async fn pull(
         let session = Session::new(reference, login, config)?;
         match session.pull(store, adding, limits).await {
             Err(error @ (RegistryError::Denied { .. } | RegistryError::NotFound { .. })) => last = error,
-            done => return done,
+            done => return done.map(|(manifest, index)| Pulled { manifest, index, login }),
         }
     }
     Err(last)
@@ -203,7 +205,12 @@ impl<'a> Session<'a> {
         Ok(Self { repository, login, reference })
     }
 
-    async fn pull(&self, store: &Store, adding: &Adding, limits: &Limits) -> Result<Pulled, RegistryError> {
+    async fn pull(
+        &self,
+        store: &Store,
+        adding: &Adding,
+        limits: &Limits,
+    ) -> Result<(Digest, Option<Digest>), RegistryError> {
         let asked = match self.reference.digest() {
             Some(digest) => digest.to_string(),
             None => self.reference.tag().unwrap_or("latest").to_owned(),
@@ -228,7 +235,7 @@ impl<'a> Session<'a> {
             .try_for_each_concurrent(CONCURRENT_BLOBS, |blob| self.blob(store, adding, blob))
             .await?;
         store.add(adding, &mut bytes.as_ref(), MAX_DOCUMENT)?;
-        Ok(Pulled { manifest: manifest_digest, index })
+        Ok((manifest_digest, index))
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Document, RegistryError> {

@@ -4,13 +4,15 @@
 //! blobs/sha256/HEX   manifests, configurations, layers
 //! index.json         reference → manifest of this platform
 //! inventories/, verdicts/   kept by the gate
+//! access/HEX.json    who may start the image with this manifest
 //! tmp/               what is being written; whatever is found there at start is thrown away
-//! .lock, .index.lock
+//! .lock, .index.lock, .access.lock
 //! ```
 //! Every file is written under `tmp/`, flushed, and renamed to its place: kill -9 leaves the old or the
 //! new state. Several processes may use one store: whoever adds blobs holds `.lock` shared until the
 //! index names them, whoever deletes blobs holds it alone.
 
+mod access;
 mod blob;
 mod error;
 mod index;
@@ -49,7 +51,7 @@ impl Store {
     /// If the file system refuses.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let store = Self { dir: Arc::from(dir) };
-        for part in ["", "blobs/sha256", "inventories", "verdicts", "tmp"] {
+        for part in ["", "access", "blobs/sha256", "inventories", "verdicts", "tmp"] {
             let path = store.dir.join(part);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(io_error("making", &path))?;
         }

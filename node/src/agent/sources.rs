@@ -12,6 +12,7 @@ use kube::{
     ResourceExt as _,
     api::{Api, PostParams},
 };
+use martello_scanner::credentials::Origin;
 
 use super::context::Context;
 use crate::{
@@ -64,8 +65,21 @@ pub async fn credentials(context: &Context, pod: &Pod) -> Result<Vec<Credentials
     }
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
     let found = try_join_all(references.secrets.iter().map(|name| secrets.get_opt(name))).await?;
-    let content = |secret: Secret| secret.data?.remove(".dockerconfigjson").map(|bytes| Credentials(bytes.0));
-    Ok(found.into_iter().flatten().filter_map(content).collect())
+    Ok(found.into_iter().flatten().filter_map(pull_secret).collect())
+}
+
+fn pull_secret(mut secret: Secret) -> Option<Credentials> {
+    let origin = Origin {
+        namespace: secret.namespace().unwrap_or_default(),
+        name: secret.name_any(),
+        uid: secret.uid().unwrap_or_default(),
+    };
+    let mut data = secret.data.take()?;
+    let (content, is_old) = match data.remove(".dockerconfigjson") {
+        Some(content) => (content, false),
+        None => (data.remove(".dockercfg")?, true),
+    };
+    Some(Credentials { origin, content: content.0, is_old })
 }
 
 /// A token and its lifetime.
@@ -145,4 +159,27 @@ async fn ask(context: &Context, pod: &Pod, asked: &TokenAsked, now: Timestamp) -
     let asked_for = Duration::from_secs(u64::try_from(asked.seconds).unwrap_or(0).max(1));
     let expires = status.expiration_timestamp.map_or_else(|| later(now, asked_for), |time| time.0);
     Ok(Token { text, issued: now, expires })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pull_secrets_of_both_forms_are_read() {
+        let secret = |key: &str| -> Option<Credentials> {
+            let metadata = json!({"namespace": "shop", "name": "pull", "uid": "u"});
+            pull_secret(serde_json::from_value(json!({"metadata": metadata, "data": {key: "e30="}})).unwrap())
+        };
+        let new = secret(".dockerconfigjson").unwrap();
+        assert_eq!((new.content.as_slice(), new.is_old), (b"{}".as_slice(), false));
+        assert_eq!(
+            (new.origin.namespace.as_str(), new.origin.name.as_str(), new.origin.uid.as_str()),
+            ("shop", "pull", "u")
+        );
+        assert!(secret(".dockercfg").unwrap().is_old);
+        assert!(secret("password").is_none());
+    }
 }

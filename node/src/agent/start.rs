@@ -160,7 +160,9 @@ impl Start {
                         pulled.took.as_millis(),
                         pulled.bytes
                     ),
-                    None => format!("Container image {image:?} already present on machine"),
+                    None => {
+                        format!("Container image {image:?} already present on machine and can be accessed by the pod")
+                    }
                 };
                 self.event(Kind::Normal, "Pulled", message);
                 inventories::publish(&self.context, &ready.digest);
@@ -172,7 +174,8 @@ impl Start {
                     other => other.to_string(),
                 };
                 if !matches!(error, ImageError::Refused(_)) {
-                    self.event(Kind::Warning, "Failed", said);
+                    let reason = if matches!(error, ImageError::Never { .. }) { error.reason() } else { "Failed" };
+                    self.event(Kind::Warning, reason, said);
                     self.event(Kind::Warning, "Failed", format!("Error: {}", error.reason()));
                 }
                 Err(Refused { reason: error.reason(), message: error.to_string() })

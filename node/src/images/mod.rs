@@ -5,7 +5,7 @@ mod scanner;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use martello_scanner::LayerRef;
+use martello_scanner::{LayerRef, credentials::Origin};
 
 pub use self::scanner::Scanned;
 
@@ -44,17 +44,24 @@ pub struct Request {
     pub reference: String,
     /// When it's fetched.
     pub policy: PullPolicy,
-    /// Contents of the pod's `kubernetes.io/dockerconfigjson` secrets.
+    /// The pod's pull secrets.
     pub credentials: Vec<Credentials>,
 }
 
-/// The content of one pull secret.
+/// One pull secret.
 #[derive(Clone)]
-pub struct Credentials(pub Vec<u8>);
+pub struct Credentials {
+    /// Which one.
+    pub origin: Origin,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Whether the content is of the older form (`kubernetes.io/dockercfg`).
+    pub is_old: bool,
+}
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
+        write!(f, "Credentials {{ {}/{}, [redacted] }}", self.origin.namespace, self.origin.name)
     }
 }
 
@@ -110,7 +117,7 @@ pub enum ImageError {
         /// Why.
         why: String,
     },
-    /// It may not be fetched and isn't there.
+    /// It may not be fetched and isn't there, or isn't there for this pod.
     #[error("Container image {reference:?} is not present with pull policy of Never")]
     Never {
         /// As in the spec.

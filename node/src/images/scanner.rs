@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::future::BoxFuture;
 use martello_scanner::{
-    self as scanner, Digest, Reference, credentials::Credentials as Keys, gate::GateError, summary,
+    self as scanner, Digest, Ensured, Reference, credentials::Credentials as Keys, gate::GateError, summary,
 };
 
 use super::{ImageError, Images, PullPolicy, Pulled, Ready, Request, RunConfig};
@@ -25,7 +25,6 @@ impl Scanned {
     async fn fetch(&self, request: Request) -> Result<Ready, ImageError> {
         let reference = parse(&request.reference)?;
         let keys = keys(&request);
-        let missing = self.is_missing(&reference).await;
         let policy = match request.policy {
             PullPolicy::Always => scanner::PullPolicy::Always,
             PullPolicy::IfNotPresent => scanner::PullPolicy::IfNotPresent,
@@ -33,8 +32,7 @@ impl Scanned {
         };
         let begun = Instant::now();
         let ensured = self.images.ensure(&reference, policy, &keys).await;
-        let image = ensured.map_err(|error| refused(&request.reference, &error))?;
-        let pulled = missing || request.policy == PullPolicy::Always;
+        let Ensured { image, pulled } = ensured.map_err(|error| refused(&request.reference, &error))?;
         Ok(Ready {
             digest: image.manifest.to_string(),
             id: format!("{}@{}", reference.name(), image.manifest),
@@ -51,9 +49,11 @@ impl Scanned {
         })
     }
 
-    async fn is_missing(&self, reference: &Reference) -> bool {
-        let listed = self.listed().await;
-        !listed.iter().any(|one| one.references.contains(reference))
+    async fn is_here(&self, reference: Reference, keys: Keys) -> bool {
+        let images = self.images.clone();
+        // Reads the store's index from disk, and may have to hash logins.
+        let asked = tokio::task::spawn_blocking(move || images.is_here(&reference, &keys)).await;
+        asked.is_ok_and(|here| here.unwrap_or(false))
     }
 
     async fn listed(&self) -> Vec<scanner::Listed> {
@@ -79,8 +79,13 @@ fn keys(request: &Request) -> Keys {
     let mut keys = Keys::none();
     for one in &request.credentials {
         // A secret that isn't well made is passed over: another one may fit.
-        if let Err(error) = keys.add_dockerconfigjson(&one.0) {
-            tracing::warn!(%error, "a pull secret can't be used");
+        let added = match one.is_old {
+            true => keys.add_dockercfg(&one.content, Some(&one.origin)),
+            false => keys.add_dockerconfigjson(&one.content, Some(&one.origin)),
+        };
+        if let Err(error) = added {
+            let (namespace, name) = (&one.origin.namespace, &one.origin.name);
+            tracing::warn!(namespace, name, %error, "a pull secret can't be used");
         }
     }
     keys
@@ -99,7 +104,7 @@ impl Images for Scanned {
         Box::pin(async move {
             match (request.policy, parse(&request.reference)) {
                 (PullPolicy::Always, _) => true,
-                (PullPolicy::IfNotPresent, Ok(reference)) => self.is_missing(&reference).await,
+                (PullPolicy::IfNotPresent, Ok(reference)) => !self.is_here(reference, keys(request)).await,
                 _ => false,
             }
         })

@@ -94,7 +94,8 @@ impl Store {
         self.sweep("blobs/sha256", |name| needed.contains(name))?;
         let of_manifest = |name: &str| name.split('.').next().is_some_and(|hex| manifests.contains(hex));
         self.sweep("inventories", of_manifest)?;
-        self.sweep("verdicts", of_manifest)
+        self.sweep("verdicts", of_manifest)?;
+        self.sweep("access", of_manifest)
     }
 
     fn sweep(&self, part: &str, keep: impl Fn(&str) -> bool) -> Result<(), StoreError> {

@@ -51,7 +51,7 @@ impl Registry {
         let images = Images::open(store.path(), Config { registry, ..Config::default() }).unwrap();
         let mut credentials = Credentials::none();
         let login = serde_json::json!({"auths": {&self.host: {"username": "user", "password": "hunter2"}}});
-        credentials.add_dockerconfigjson(login.to_string().as_bytes()).unwrap();
+        credentials.add_dockerconfigjson(login.to_string().as_bytes(), None).unwrap();
         let reference = format!("{}/team/app:1", self.host).parse().unwrap();
         let error = images.ensure(&reference, PullPolicy::Always, &credentials).await.unwrap_err();
         error.explain()

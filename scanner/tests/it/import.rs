@@ -18,7 +18,7 @@ async fn an_imported_image_is_found_judged_and_described() {
 
     let reference: Reference = "myapp:1.2.0".parse().unwrap();
     for policy in [PullPolicy::IfNotPresent, PullPolicy::Never] {
-        let image = images.ensure(&reference, policy, &Credentials::none()).await.unwrap();
+        let image = images.ensure(&reference, policy, &Credentials::none()).await.unwrap().image;
         assert_eq!(image.manifest, built.digest());
         assert_eq!(image.config.user, "10001");
         assert_eq!(image.config.exposed_ports, ["3000/tcp"]);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use martello_scanner::credentials::Credentials;
+use martello_scanner::credentials::{Credentials, Origin};
 use martello_scanner::registry::RegistryConfig;
 use martello_scanner::{Config, Digest, Image, Images, PullPolicy};
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
@@ -90,7 +90,7 @@ impl Registry {
     async fn pull(&self, store: &Path, tag: &str, credentials: &Credentials) -> Result<Image, martello_scanner::Error> {
         let images = Images::open(store, self.config()).unwrap();
         let reference = format!("{}/team/app{tag}", self.host()).parse().unwrap();
-        images.ensure(&reference, PullPolicy::Always, credentials).await
+        images.ensure(&reference, PullPolicy::Always, credentials).await.map(|ensured| ensured.image)
     }
 }
 
@@ -181,7 +181,7 @@ async fn a_closed_registry_opens_to_the_right_login_only() {
         for (n, password) in passwords.iter().enumerate() {
             let key = if n == 0 { format!("{}/team", registry.host()) } else { registry.host() };
             let json = serde_json::json!({ "auths": { key: { "username": "user", "password": password } } });
-            credentials.add_dockerconfigjson(&serde_json::to_vec(&json).unwrap()).unwrap();
+            credentials.add_dockerconfigjson(&serde_json::to_vec(&json).unwrap(), None).unwrap();
         }
         credentials
     };
@@ -193,6 +193,49 @@ async fn a_closed_registry_opens_to_the_right_login_only() {
     }
     // The first matching login is wrong, the second one right.
     assert!(registry.pull(store.path(), ":1", &credentials(&["wrong", "hunter2"])).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_image_on_the_node_is_for_those_whom_its_registry_would_give_it_to() {
+    let registry = Registry::start(true, false);
+    let login = RegistryAuth::Basic("user".to_owned(), "hunter2".to_owned());
+    let built = built();
+    registry.push(&built, "1", &login).await;
+    let secret = |name: &str, password: &str| {
+        let mut credentials = Credentials::none();
+        let json = serde_json::json!({"auths": {registry.host(): {"username": "user", "password": password}}});
+        let origin = Origin { namespace: "shop".into(), name: name.into(), uid: name.into() };
+        credentials.add_dockerconfigjson(json.to_string().as_bytes(), Some(&origin)).unwrap();
+        credentials
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let images = Images::open(dir.path(), registry.config()).unwrap();
+    let named = |tag: &str| format!("{}/team/app{tag}", registry.host()).parse().unwrap();
+    let (tag, digest) = (named(":1"), named(&format!("@{}", built.digest())));
+    let (own, copy, none) = (secret("own", "hunter2"), secret("copy", "hunter2"), Credentials::none());
+    assert!(images.ensure(&tag, PullPolicy::IfNotPresent, &own).await.unwrap().pulled);
+    for reference in [&tag, &digest] {
+        for credentials in [&own, &copy] {
+            assert!(images.is_here(reference, credentials).unwrap());
+            let ensured = images.ensure(reference, PullPolicy::IfNotPresent, credentials).await.unwrap();
+            assert!(!ensured.pulled && ensured.image.manifest == built.digest());
+            assert!(images.ensure(reference, PullPolicy::Never, credentials).await.is_ok());
+        }
+        for credentials in [&none, &secret("other", "wrong")] {
+            assert!(!images.is_here(reference, credentials).unwrap());
+            let error = images.ensure(reference, PullPolicy::Never, credentials).await.unwrap_err();
+            assert_eq!(error.reason(), "ErrImageNeverPull");
+            let error = images.ensure(reference, PullPolicy::IfNotPresent, credentials).await.unwrap_err();
+            assert_eq!(error.reason(), "ErrImagePull");
+            assert!(error.explain().contains("denied"), "{}", error.explain());
+        }
+    }
+    // Another registry may not vouch for it.
+    let elsewhere = format!("127.0.0.1:1/team/app@{}", built.digest()).parse().unwrap();
+    assert!(images.ensure(&elsewhere, PullPolicy::Never, &own).await.is_err());
+    // Whoever has the node may open it to all.
+    images.import(built.archive("example.com/free:1").as_slice(), None).unwrap();
+    assert!(images.ensure(&tag, PullPolicy::Never, &none).await.is_ok());
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ pub fn configuration(bytes: &[u8]) {
 /// Registries' credentials, both forms of Secrets.
 pub fn credentials(bytes: &[u8]) {
     let mut credentials = Credentials::none();
-    drop(credentials.add_dockerconfigjson(bytes));
-    drop(credentials.add_dockercfg(bytes));
+    drop(credentials.add_dockerconfigjson(bytes, None));
+    drop(credentials.add_dockercfg(bytes, None));
     for reference in ["registry.example:5000/a/b:1", "alpine"] {
         if let Ok(reference) = reference.parse::<Reference>() {
             credentials.matching(&reference).count();
