@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::jsonpath::JsonPath;
 use crate::registry::{
-    kind::{AGE_DESCRIPTION, Column},
-    object, table,
+    kind::{AGE_DESCRIPTION, Cell, Column},
+    object,
 };
 
 /// The columns of a version, the name first.
@@ -55,26 +55,26 @@ impl Columns {
 
     /// The cells of an object.
     #[must_use]
-    pub fn row(&self, value: &Value, now: Timestamp) -> Vec<Value> {
+    pub fn row(&self, value: &Value) -> Vec<Cell> {
         let cell = |(kind, path): &(String, Option<JsonPath>)| {
             let found = path.as_ref().and_then(|path| path.find(value).first().copied());
-            found.map_or(Value::Null, |found| cell(kind, found, now))
+            found.map_or(Value::Null.into(), |found| cell(kind, found))
         };
         std::iter::once(object::name(value).into()).chain(self.cells.iter().map(cell)).collect()
     }
 }
 
-fn cell(kind: &str, value: &Value, now: Timestamp) -> Value {
+fn cell(kind: &str, value: &Value) -> Cell {
     match (kind, value) {
-        (_, Value::Null) => Value::Null,
+        (_, Value::Null) => Value::Null.into(),
         ("string", Value::String(text)) => text.clone().into(),
         ("string", other) => other.to_string().into(),
-        ("integer", Value::Number(number)) if number.is_i64() => value.clone(),
-        ("integer", Value::Number(number)) => number.as_f64().map_or(Value::Null, |number| json!(number as i64)),
-        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
+        ("integer", Value::Number(number)) if number.is_i64() => value.clone().into(),
+        ("integer", Value::Number(number)) => number.as_f64().map_or(Value::Null, |number| json!(number as i64)).into(),
+        ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone().into(),
         ("date", Value::String(text)) if text.parse::<Timestamp>().is_err() => "<invalid>".into(),
-        ("date", Value::String(text)) => table::since(text, now),
-        _ => Value::Null,
+        ("date", Value::String(text)) => Cell::since(text),
+        _ => Value::Null.into(),
     }
 }
 
@@ -92,7 +92,8 @@ mod tests {
             {"name": "None", "type": "date", "jsonPath": ".spec.none"},
         ]});
         let value = json!({"metadata": {"name": "w"}, "spec": {"a": "x", "n": 3.7, "m": {"k": [1]}}});
-        let row = Columns::of(&version).row(&value, Timestamp::UNIX_EPOCH);
-        assert_eq!(row, [json!("w"), json!("x"), json!(3), json!(r#"{"k":[1]}"#), Value::Null, Value::Null]);
+        let row = Columns::of(&version).row(&value);
+        let expected = [json!("w"), json!("x"), json!(3), json!(r#"{"k":[1]}"#), Value::Null, Value::Null];
+        assert_eq!(row, expected.map(Cell::from));
     }
 }

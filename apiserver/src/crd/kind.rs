@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use martello_api::{
     resource::{Resource, Text},
     schema::{self, Schema},
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     registry::{
         Kind,
-        kind::{Generation, Strategy, plain_field},
+        kind::{Cell, Generation, Strategy, plain_field},
         object,
         select::FieldReader,
         validation::metadata,
@@ -198,8 +197,8 @@ impl Strategy for Objects {
         Some(&self.version().columns.told)
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        self.version().columns.row(object, now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        self.version().columns.row(object)
     }
 
     fn scale_paths(&self) -> Option<&ScalePaths> {

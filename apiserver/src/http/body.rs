@@ -20,10 +20,18 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A stream of ready bytes.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
+/// Frames that are made as they are asked for.
+pub type Frames = Box<dyn Iterator<Item = Result<Bytes, BoxError>> + Send>;
+
+/// Up to this size a body is made before it is sent, so that its length is told; the size from which answers are compressed.
+pub const SMALL_BYTES: usize = 128 * 1024;
+
 /// Body of an answer. Nothing in it is copied on its way out.
 pub enum ReplyBody {
     /// Frames that are all there; their lengths are known.
     Ready(VecDeque<Bytes>),
+    /// Frames of a large answer that are made as they are sent, so that they are never all in memory.
+    Made(Frames),
     /// Frames that come as they come.
     Stream(ByteStream),
     /// The same, of a stream that is counted as long as it lasts.
@@ -44,12 +52,29 @@ impl ReplyBody {
         if bytes.is_empty() { Self::empty() } else { Self::Ready(VecDeque::from([bytes])) }
     }
 
-    /// How many bytes are ready; none for a stream.
+    /// What these frames make; all at once where that is little.
+    ///
+    /// # Errors
+    /// What making the first of them fails with.
+    pub fn made(mut frames: impl Iterator<Item = Result<Bytes, BoxError>> + Send + 'static) -> Result<Self, BoxError> {
+        let (mut first, mut length) = (VecDeque::new(), 0);
+        for frame in frames.by_ref() {
+            let frame = frame?;
+            length += frame.len();
+            first.push_back(frame);
+            if length > SMALL_BYTES {
+                return Ok(Self::Made(Box::new(first.into_iter().map(Ok).chain(frames))));
+            }
+        }
+        Ok(Self::Ready(first))
+    }
+
+    /// How many bytes are ready; none for what is made or streamed.
     #[must_use]
     pub fn ready_len(&self) -> Option<usize> {
         match self {
             Self::Ready(frames) => Some(frames.iter().map(Bytes::len).sum()),
-            Self::Stream(_) | Self::Lasting(..) => None,
+            Self::Made(_) | Self::Stream(_) | Self::Lasting(..) => None,
         }
     }
 
@@ -66,7 +91,7 @@ impl fmt::Debug for ReplyBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ready_len() {
             Some(length) => write!(f, "ReplyBody({length} bytes)"),
-            None => write!(f, "ReplyBody(stream)"),
+            None => write!(f, "ReplyBody(length unknown)"),
         }
     }
 }
@@ -78,6 +103,7 @@ impl Body for ReplyBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.get_mut() {
             Self::Ready(frames) => Poll::Ready(frames.pop_front().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Made(frames) => Poll::Ready(frames.next().map(|frame| frame.map(Frame::data))),
             Self::Stream(stream) | Self::Lasting(stream, _) => {
                 stream.as_mut().poll_next(cx).map(|next| next.map(|item| item.map(Frame::data)))
             }
@@ -90,5 +116,25 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         self.ready_len().map_or_else(SizeHint::default, |length| SizeHint::with_exact(length as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_made_at_once_and_much_as_it_is_sent() {
+        let frames = |count: usize| (0..count).map(|_| Ok::<_, BoxError>(Bytes::from_static(&[b' '; SMALL_BYTES / 4])));
+        assert_eq!(ReplyBody::made(frames(4)).unwrap().ready_len(), Some(SMALL_BYTES));
+        assert_eq!(ReplyBody::made(frames(0)).unwrap().ready_len(), Some(0));
+        let ReplyBody::Made(all) = ReplyBody::made(frames(9)).unwrap() else { panic!("much was made at once") };
+        assert_eq!(all.map(|frame| frame.unwrap().len()).sum::<usize>(), 9 * SMALL_BYTES / 4);
+    }
+
+    #[test]
+    fn what_fails_at_once_is_no_body() {
+        let frames = [Ok(Bytes::from_static(b"{")), Err("no".into())];
+        assert!(ReplyBody::made(frames.into_iter()).is_err());
     }
 }

@@ -8,6 +8,7 @@ pub mod extension;
 pub mod failed;
 pub mod health;
 pub mod info;
+pub mod joined;
 pub mod negotiate;
 pub mod outbound;
 pub mod proxy;

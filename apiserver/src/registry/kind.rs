@@ -1,7 +1,11 @@
 //! One kind of object, described once: what the verbs need to know about it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
@@ -15,6 +19,7 @@ use super::{call::Call, object, select::FieldReader, validation::text, verbs::sc
 use crate::{server::Core, store::Entry};
 
 pub use super::{
+    cell::Cell,
     column::{AGE_DESCRIPTION, Column},
     naming::{ALL_VERBS, ResourceBuilder, STATUS_VERBS, resource},
 };
@@ -30,6 +35,8 @@ pub struct Kind {
     head: String,
     list_kind: String,
     descriptions: OnceLock<Vec<String>>,
+    columns: OnceLock<Bytes>,
+    columns_number: u64,
 }
 
 /// What a kind is that is stored in another version of the same fields.
@@ -319,8 +326,8 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// Cells of a row, by column.
-    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+    /// Cells of a row, by column. A row is kept beside its object: it follows from the object alone.
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
     }
 
@@ -478,8 +485,19 @@ impl Kind {
             .storage()
             .unwrap_or_else(|| martello_api::status::qualified(&resource.gvk.group, &resource.plural).into());
         let (head, list_kind) = (head_of(&resource), strategy.list_kind());
-        let strategy = Box::new(strategy);
-        Self { resource, storage, strategy, other: None, head, list_kind, descriptions: OnceLock::new() }
+        // No two kinds have the same, were they one after the other under the same name.
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        Self {
+            resource,
+            storage,
+            strategy: Box::new(strategy),
+            other: None,
+            head,
+            list_kind,
+            descriptions: OnceLock::new(),
+            columns: OnceLock::new(),
+            columns_number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// The same kind in another version of its group that has the same fields. Objects are stored as `strategy` has them.
@@ -589,6 +607,17 @@ impl Kind {
     /// What each column of a Table shows, in words; looked up when it is first asked for.
     pub fn column_descriptions(&self) -> &[String] {
         self.descriptions.get_or_init(|| super::columns::describe(self, self.columns()))
+    }
+
+    /// The columns of a Table as JSON; made when they are first asked for.
+    pub fn columns_told(&self) -> &[u8] {
+        self.columns.get_or_init(|| super::table::columns_of(self))
+    }
+
+    /// What no two kinds have in common, nor a kind and what it was before its definition changed: rows are kept under it.
+    #[must_use]
+    pub fn columns_number(&self) -> u64 {
+        self.columns_number
     }
 
     /// Group, for messages.

@@ -13,6 +13,7 @@ pub mod apps;
 pub mod autoscaling;
 pub mod batch;
 pub mod call;
+pub mod cell;
 pub mod certificates;
 pub mod codec;
 pub mod column;

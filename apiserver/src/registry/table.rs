@@ -2,55 +2,155 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use martello_api::status::{ApiError, Cause};
 use serde_json::{Value, json};
 
 use super::{
     call::Call,
-    kind::{Column, Kind},
+    cell::{self, human_duration},
+    kind::{Cell, Column, Kind},
     object,
+    storage::parse,
     verbs::answer,
 };
+use crate::store::{Entry, Row};
 
 /// Which part of the object a row carries.
+#[derive(Clone, Copy)]
 enum Include {
     None,
     Metadata,
     Object,
 }
 
-impl Include {
-    fn of(&self, version: &str, value: &Value) -> Value {
-        match self {
-            Include::None => Value::Null,
-            Include::Metadata => answer::metadata_only(version, value),
-            Include::Object => value.clone(),
+/// What a client asks of Tables.
+pub struct Shape {
+    include: Include,
+    version: String,
+    /// As of when ages are told.
+    pub now: Timestamp,
+}
+
+impl Shape {
+    /// What a call asks of Tables of that version.
+    pub fn of(call: &Call, version: &str) -> Result<Self, ApiError> {
+        let include = match call.query.get("includeObject") {
+            "None" => Include::None,
+            "" | "Metadata" => Include::Metadata,
+            "Object" => Include::Object,
+            other => {
+                let cause =
+                    Cause::invalid("includeObject", &json!(other), "must be 'Metadata', 'Object', 'None', or empty");
+                let message = format!("Unable to convert to Table as requested: {}: {}", cause.field, cause.message);
+                return Err(ApiError::bad_request(message));
+            }
+        };
+        Ok(Self { include, version: version.to_owned(), now: call.now })
+    }
+
+    /// A Table up to its first row. Without columns they are null: a watch tells them once.
+    #[must_use]
+    pub fn head(&self, metadata: &Value, columns: Option<&[u8]>) -> Vec<u8> {
+        let start = format!(
+            "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{}\",\"metadata\":{metadata},\"columnDefinitions\":",
+            self.version
+        );
+        let mut head = start.into_bytes();
+        head.extend_from_slice(columns.unwrap_or(b"null"));
+        head.extend_from_slice(b",\"rows\":[");
+        head
+    }
+
+    /// What ends a row behind its object.
+    #[must_use]
+    pub fn row_end(&self) -> &'static [u8] {
+        match self.include {
+            Include::Metadata => b"}}",
+            Include::None | Include::Object => b"}",
+        }
+    }
+
+    /// Writes the row of an entry that is shown as it is stored up to its object, and answers with the bytes of that, which
+    /// are to follow. What is relative to now alone is made anew.
+    pub fn begin_row(&self, kind: &Kind, entry: &Entry, out: &mut Vec<u8>) -> Result<Bytes, ApiError> {
+        let columns = kind.columns_number();
+        let row = entry.row(columns, || parse(entry.bytes()).map(|value| row_of(kind, &value)))?;
+        self.write_row(&row, out);
+        Ok(match self.include {
+            Include::None => Bytes::new(),
+            Include::Metadata => entry.metadata().unwrap_or_else(|| Bytes::from_static(b"{}")),
+            Include::Object => entry.bytes().clone(),
+        })
+    }
+
+    /// Writes a row with its object.
+    fn write_whole(&self, row: &Row, value: &Value, out: &mut Vec<u8>) {
+        self.write_row(row, out);
+        let object = match self.include {
+            Include::None => None,
+            Include::Metadata => Some(value.get("metadata").map_or_else(|| json!({}).to_string(), Value::to_string)),
+            Include::Object => Some(value.to_string()),
+        };
+        out.extend_from_slice(object.unwrap_or_default().as_bytes());
+        out.extend_from_slice(self.row_end());
+    }
+
+    fn write_row(&self, row: &Row, out: &mut Vec<u8>) {
+        row.write(out, |then, out| out.extend_from_slice(human_duration(self.now.as_second() - then).as_bytes()));
+        out.extend_from_slice(b",\"object\":");
+        match self.include {
+            Include::None => out.extend_from_slice(b"null"),
+            Include::Metadata => answer::begin_metadata_only(&self.version, out),
+            Include::Object => {}
         }
     }
 }
 
-fn include(call: &Call) -> Result<Include, ApiError> {
-    match call.query.get("includeObject") {
-        "None" => Ok(Include::None),
-        "" | "Metadata" => Ok(Include::Metadata),
-        "Object" => Ok(Include::Object),
-        other => {
-            let cause =
-                Cause::invalid("includeObject", &json!(other), "must be 'Metadata', 'Object', 'None', or empty");
-            let message = format!("Unable to convert to Table as requested: {}: {}", cause.field, cause.message);
-            Err(ApiError::bad_request(message))
-        }
-    }
+fn row_of(kind: &Kind, value: &Value) -> Row {
+    cell::row(kind.columns_number(), &kind.row(value), kind.row_condition(value).as_ref())
 }
 
 /// One object as a Table.
-pub fn of_one(kind: &Kind, call: &Call, version: &str, value: &Value) -> Result<Value, ApiError> {
-    of_list(kind, call, version, revision_of(value), std::slice::from_ref(value))
+pub fn of_one(kind: &Kind, call: &Call, version: &str, value: &Value) -> Result<Vec<u8>, ApiError> {
+    of_list(kind, call, version, &revision_of(value), std::slice::from_ref(value))
 }
 
+/// Objects as a Table.
+pub fn of_list(
+    kind: &Kind,
+    call: &Call,
+    version: &str,
+    metadata: &Value,
+    values: &[Value],
+) -> Result<Vec<u8>, ApiError> {
+    let shape = Shape::of(call, version)?;
+    Ok(table(&shape, metadata, Some(kind.columns_told()), values.iter().map(|value| (row_of(kind, value), value))))
+}
+
+/// One object as a Table whose columns were told before, as of that time.
+pub fn of_event(shape: &Shape, kind: &Kind, told: bool, value: &Value) -> Vec<u8> {
+    let columns = (!told).then(|| kind.columns_told());
+    table(shape, &revision_of(value), columns, std::iter::once((row_of(kind, value), value)))
+}
+
+/// The same of an entry that is shown as it is stored.
+pub fn of_entry(shape: &Shape, kind: &Kind, told: bool, entry: &Entry) -> Result<Vec<u8>, ApiError> {
+    let metadata = json!({"resourceVersion": entry.revision.to_string()});
+    let mut out = shape.head(&metadata, (!told).then(|| kind.columns_told()));
+    let object = shape.begin_row(kind, entry, &mut out)?;
+    out.extend_from_slice(&object);
+    out.extend_from_slice(shape.row_end());
+    out.extend_from_slice(END);
+    Ok(out)
+}
+
+/// What ends a Table.
+pub const END: &[u8] = b"]}";
+
 /// The scale of a built-in object as a Table. (That of a custom object has the columns of its kind.)
-pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Value, ApiError> {
+pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Vec<u8>, ApiError> {
     const COLUMNS: [Column; 4] = [
         Column::name(),
         Column::text("Desired", "replicas is the desired number of instances for the scaled object.").integer(),
@@ -58,11 +158,11 @@ pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Value, ApiE
             .integer(),
         Column::age(),
     ];
-    let object = include(call)?.of(version, scale);
-    let count = |part| Value::from(object::int(scale, &[part, "replicas"]).unwrap_or(0));
-    let cells = json!([object::name(scale), count("spec"), count("status"), age(scale, call.now)]);
-    let columns = COLUMNS.iter().map(|column| definition(column, column.description)).collect();
-    Ok(table(version, revision_of(scale), columns, vec![json!({"cells": cells, "object": object})]))
+    let shape = Shape::of(call, version)?;
+    let count = |part| object::int(scale, &[part, "replicas"]).unwrap_or(0);
+    let cells: [Cell; 4] = [object::name(scale).into(), count("spec").into(), count("status").into(), age(scale)];
+    let columns = definitions(COLUMNS.iter().map(|column| definition(column, column.description)));
+    Ok(table(&shape, &revision_of(scale), Some(&columns), std::iter::once((cell::row(0, &cells, None), scale))))
 }
 
 fn revision_of(value: &Value) -> Value {
@@ -70,39 +170,35 @@ fn revision_of(value: &Value) -> Value {
     if revision.is_empty() { json!({}) } else { json!({"resourceVersion": revision}) }
 }
 
-/// Objects as a Table.
-pub fn of_list(kind: &Kind, call: &Call, version: &str, metadata: Value, values: &[Value]) -> Result<Value, ApiError> {
-    let include = include(call)?;
-    let columns: Vec<Value> = match kind.column_definitions() {
-        Some(known) => known.to_vec(),
-        None => columns_of(kind),
-    };
-    let rows: Vec<Value> = values
-        .iter()
-        .map(|value| {
-            let mut row = json!({"cells": kind.row(value, call.now), "object": include.of(version, value)});
-            if let (Value::Object(row), Some(condition)) = (&mut row, kind.row_condition(value)) {
-                row.insert("conditions".into(), json!([condition]));
-            }
-            row
-        })
-        .collect();
-    Ok(table(version, metadata, columns, rows))
+fn table<'a>(
+    shape: &Shape,
+    metadata: &Value,
+    columns: Option<&[u8]>,
+    rows: impl Iterator<Item = (Row, &'a Value)>,
+) -> Vec<u8> {
+    let mut out = shape.head(metadata, columns);
+    for (index, (row, value)) in rows.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        shape.write_whole(&row, value, &mut out);
+    }
+    out.extend_from_slice(END);
+    out
 }
 
-fn table(version: &str, metadata: Value, columns: Vec<Value>, rows: Vec<Value>) -> Value {
-    json!({
-        "kind": "Table",
-        "apiVersion": format!("meta.k8s.io/{version}"),
-        "metadata": metadata,
-        "columnDefinitions": columns,
-        "rows": rows,
-    })
-}
-
-fn columns_of(kind: &Kind) -> Vec<Value> {
+/// The columns of a kind as a Table tells them.
+#[must_use]
+pub fn columns_of(kind: &Kind) -> Bytes {
+    if let Some(known) = kind.column_definitions() {
+        return definitions(known.iter().cloned());
+    }
     let described = kind.columns().iter().zip(kind.column_descriptions());
-    described.map(|(column, description)| definition(column, description)).collect()
+    definitions(described.map(|(column, description)| definition(column, description)))
+}
+
+fn definitions(all: impl Iterator<Item = Value>) -> Bytes {
+    Value::Array(all.collect()).to_string().into()
 }
 
 fn definition(column: &Column, description: &str) -> Value {
@@ -128,39 +224,8 @@ pub fn balanced(object: &Value) -> Vec<&str> {
 
 /// The age of an object, as people read it.
 #[must_use]
-pub fn age(object: &Value, now: Timestamp) -> Value {
-    since(object::text(object, &["metadata", "creationTimestamp"]), now)
-}
-
-/// The time since `then`, as people read it.
-#[must_use]
-pub fn since(then: &str, now: Timestamp) -> Value {
-    match then.parse::<Timestamp>() {
-        Ok(then) => human_duration(now.as_second() - then.as_second()).into(),
-        Err(_) => "<unknown>".into(),
-    }
-}
-
-/// Seconds as `5s`, `3m10s`, `2h`, `5d3h`, `2y10d`: coarser the longer they are.
-#[must_use]
-pub fn human_duration(seconds: i64) -> String {
-    let with = |large: i64, unit: &str, small: i64, small_unit: &str| {
-        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
-    };
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match seconds {
-        ..-1 => "<invalid>".to_owned(),
-        -1 => "0s".to_owned(),
-        0..120 => format!("{seconds}s"),
-        120..600 => with(minutes, "m", seconds % 60, "s"),
-        600..10_800 => format!("{minutes}m"),
-        10_800..28_800 => with(hours, "h", minutes % 60, "m"),
-        28_800..172_800 => format!("{hours}h"),
-        172_800..691_200 => with(hours / 24, "d", hours % 24, "h"),
-        691_200..63_072_000 => format!("{}d", hours / 24),
-        63_072_000..252_288_000 => with(hours / 8760, "y", hours / 24 % 365, "d"),
-        _ => format!("{}y", hours / 8760),
-    }
+pub fn age(object: &Value) -> Cell {
+    Cell::since(object::text(object, &["metadata", "creationTimestamp"]))
 }
 
 /// `a=1,b=2`, or `<none>`.
@@ -198,27 +263,4 @@ pub fn selector_text(selector: Option<&Value>) -> String {
     }
     parts.sort();
     parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_coarser_the_longer_they_are() {
-        let cases = [
-            (0, "0s"),
-            (119, "119s"),
-            (190, "3m10s"),
-            (600, "10m"),
-            (10_800, "3h"),
-            (11_000, "3h3m"),
-            (90_000, "25h"),
-            (180_000, "2d2h"),
-            (28_011_600, "324d"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(human_duration(seconds), text);
-        }
-    }
 }

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod mvcc;
 mod object;
 pub mod raft;
+mod row;
 mod shared;
 mod splice;
 
@@ -26,6 +27,7 @@ pub use key::{Key, Resource, Scope};
 pub use memory::MemoryStore;
 pub use object::{Body, Entry, Event, EventKind, Object, Pairs};
 pub use raft::RaftStore;
+pub use row::{Age, Row};
 
 /// Where objects are kept, by whatever backend.
 ///

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 
 use super::key::Key;
+use super::row::Row;
 use super::splice::{self, Place};
 
 /// An object as its proposer encoded it, with what selection needs to know of it.
@@ -53,8 +55,23 @@ pub struct Entry {
     bytes: Bytes,
     /// Where the revision's digits begin; none in a sealed object.
     splice: Option<u32>,
-    /// The object in protobuf, without an envelope: made when it is first asked for, and once.
+    forms: Forms,
+}
+
+/// What else was made of an object, when it was first asked for.
+#[derive(Default)]
+struct Forms {
+    /// In protobuf, without an envelope.
     protobuf: OnceLock<Bytes>,
+    /// A row of a Table, by the columns that were asked for last.
+    row: ArcSwapOption<Row>,
+}
+
+/// Of a copy all is made anew: it may be of another revision.
+impl Clone for Forms {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// What happened to an object.
@@ -140,7 +157,7 @@ impl Entry {
             Body::Json { head, tail } => (join(head, revision, tail), u32::try_from(head.len()).ok()),
         };
         let Object { uid, labels, fields, .. } = object.clone();
-        Self { key, uid, labels, fields, created, revision, bytes, splice, protobuf: OnceLock::new() }
+        Self { key, uid, labels, fields, created, revision, bytes, splice, forms: Forms::default() }
     }
 
     pub(super) fn restore(key: Key, object: Object, created: u64, revision: u64, splice: Option<u32>) -> Self {
@@ -149,7 +166,7 @@ impl Entry {
             Body::Json { head, .. } => head,
             Body::Sealed(bytes) => bytes,
         };
-        Self { key, uid, labels, fields, created, revision, bytes, splice, protobuf: OnceLock::new() }
+        Self { key, uid, labels, fields, created, revision, bytes, splice, forms: Forms::default() }
     }
 
     /// The bytes to send, revision included; of a sealed object the sealed bytes.
@@ -176,10 +193,26 @@ impl Entry {
     /// # Errors
     /// What `make` fails with.
     pub fn protobuf<E>(&self, make: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
-        match self.protobuf.get() {
+        match self.forms.protobuf.get() {
             Some(made) => Ok(made.clone()),
-            None => make().map(|made| self.protobuf.get_or_init(|| made).clone()),
+            None => make().map(|made| self.forms.protobuf.get_or_init(|| made).clone()),
         }
+    }
+
+    /// The object as a row by the columns of that number, as it was made before, or as `make` makes it now. A long row is
+    /// not kept, and of what is sealed none ever is.
+    ///
+    /// # Errors
+    /// What `make` fails with.
+    pub fn row<E>(&self, columns: u64, make: impl FnOnce() -> Result<Row, E>) -> Result<Arc<Row>, E> {
+        if let Some(kept) = self.forms.row.load().as_ref().filter(|kept| kept.columns() == columns) {
+            return Ok(Arc::clone(kept));
+        }
+        let made = Arc::new(make()?);
+        if made.is_small() && !self.is_sealed() {
+            self.forms.row.store(Some(Arc::clone(&made)));
+        }
+        Ok(made)
     }
 
     pub(super) fn splice(&self) -> Option<u32> {
@@ -199,7 +232,7 @@ impl Entry {
 
     /// The same object with another revision.
     pub(super) fn at(&self, revision: u64) -> Self {
-        Self { revision, bytes: self.bytes_at(revision), protobuf: OnceLock::new(), ..self.clone() }
+        Self { revision, bytes: self.bytes_at(revision), ..self.clone() }
     }
 }
 
@@ -314,6 +347,30 @@ mod tests {
             }
         }
         assert_eq!(&entry(r#"{"metadata":{}}"#, 4).bytes()[..], br#"{"metadata":{"resourceVersion":"4"}}"#);
+    }
+
+    #[test]
+    fn a_row_is_made_once_and_again_for_other_columns() {
+        let kept = entry(r#"{"metadata":{}}"#, 4);
+        let made = std::cell::Cell::new(0);
+        let row = |columns: u64, bytes: usize| {
+            let make = || {
+                made.set(made.get() + 1);
+                Ok::<_, ()>(Row::new(columns, vec![b'x'; bytes], Vec::new()))
+            };
+            assert_eq!(kept.row(columns, make).unwrap().columns(), columns);
+            made.get()
+        };
+        assert_eq!([row(1, 9), row(1, 9), row(2, 9), row(2, 9), row(1, 9)], [1, 1, 2, 2, 3]);
+        assert_eq!([row(3, 9999), row(3, 9999)], [4, 5], "a long one is not kept");
+    }
+
+    #[test]
+    fn another_revision_shares_no_form() {
+        let kept = entry(r#"{"metadata":{}}"#, 4);
+        kept.protobuf(|| Ok::<_, ()>(Bytes::from_static(b"4"))).unwrap();
+        let made = kept.at(5).protobuf(|| Ok::<_, ()>(Bytes::from_static(b"5")));
+        assert_eq!(made.unwrap(), "5");
     }
 
     #[test]

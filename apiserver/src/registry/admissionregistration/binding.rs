@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::{GROUP, policy_rules, rules};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::{field::Field, text},
 };
@@ -70,7 +69,7 @@ impl Strategy for Bindings {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let reference = object::at(object, &["spec", "paramRef"]).filter(|reference| !reference.is_null());
         let shown = reference.map_or("<unset>".to_owned(), |reference| {
             let text = |key: &str| object::text(reference, &[key]).to_owned();
@@ -80,7 +79,7 @@ impl Strategy for Bindings {
             object::name(object).into(),
             object::text(object, &["spec", "policyName"]).into(),
             shown.into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

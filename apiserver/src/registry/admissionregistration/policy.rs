@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{GROUP, policy_rules, rules};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
 };
 
@@ -87,7 +87,7 @@ impl Strategy for Policies {
         }
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let rules = if *self == Self::Mutating { "mutations" } else { "validations" };
         let kind = object::at(object, &["spec", "paramKind"]).filter(|kind| !kind.is_null());
         let kind =
@@ -96,7 +96,7 @@ impl Strategy for Policies {
             object::name(object).into(),
             object::list(object, &["spec", rules]).len().into(),
             kind.unwrap_or_else(|| "<unset>".to_owned()).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

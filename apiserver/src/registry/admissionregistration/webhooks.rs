@@ -1,6 +1,5 @@
 //! MutatingWebhookConfigurations and ValidatingWebhookConfigurations.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
@@ -9,7 +8,7 @@ use super::{
     webhook_rules::{self, Strictness},
 };
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
 };
 
@@ -75,7 +74,7 @@ impl Strategy for Webhooks {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), object::list(object, &["webhooks"]).len().into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), object::list(object, &["webhooks"]).len().into(), table::age(object)]
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     registry::{
-        kind::{Column, NameRule, Strategy, resource},
+        kind::{Cell, Column, NameRule, Strategy, resource},
         object, table,
         validation::{field::Field, text},
     },
@@ -73,7 +73,7 @@ impl Strategy for ApiServices {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let part = |key: &str| object::text(object, &["spec", "service", key]);
         let service =
             if is_local(object) { "Local".to_owned() } else { format!("{}/{}", part("namespace"), part("name")) };
@@ -83,7 +83,7 @@ impl Strategy for ApiServices {
             "True" => "True".to_owned(),
             other => format!("{other} ({})", object::text(one, &["reason"])),
         });
-        vec![object::name(object).into(), service.into(), available.into(), table::age(object, now)]
+        vec![object::name(object).into(), service.into(), available.into(), table::age(object)]
     }
 }
 

@@ -1,11 +1,10 @@
 //! ControllerRevisions: the templates that StatefulSets and DaemonSets had, each kept as it was.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -48,12 +47,12 @@ impl Strategy for ControllerRevisions {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![
             object::name(object).into(),
             controller(object).into(),
             object::int(object, &["revision"]).unwrap_or(0).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{share, workload};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::{field::Field, selector},
 };
@@ -118,8 +118,8 @@ impl Strategy for DaemonSets {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let count = |key: &str| Value::from(object::int(object, &["status", key]).unwrap_or(0));
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        let count = |key: &str| Cell::from(object::int(object, &["status", key]).unwrap_or(0));
         let [names, images] = workload::containers(object);
         vec![
             object::name(object).into(),
@@ -129,7 +129,7 @@ impl Strategy for DaemonSets {
             count("updatedNumberScheduled"),
             count("numberAvailable"),
             table::labels_text(object::at(object, &["spec", "template", "spec", "nodeSelector"])).into(),
-            table::age(object, now),
+            table::age(object),
             names,
             images,
             table::selector_text(object::at(object, &["spec", "selector"])).into(),

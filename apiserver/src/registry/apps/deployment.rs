@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{share, workload};
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -106,7 +106,7 @@ impl Strategy for Deployments {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let count = |key: &str| object::int(object, &["status", key]).unwrap_or(0);
         let wanted = object::int(object, &["spec", "replicas"]).unwrap_or(0);
         let [names, images] = workload::containers(object);
@@ -115,7 +115,7 @@ impl Strategy for Deployments {
             format!("{}/{wanted}", count("readyReplicas")).into(),
             count("updatedReplicas").into(),
             count("availableReplicas").into(),
-            table::age(object, now),
+            table::age(object),
             names,
             images,
             table::selector_text(object::at(object, &["spec", "selector"])).into(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::workload;
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
 };
 
@@ -81,7 +81,7 @@ impl Strategy for ReplicaSets {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        workload::replicas_row(object, table::selector_text(object::at(object, &["spec", "selector"])), now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        workload::replicas_row(object, table::selector_text(object::at(object, &["spec", "selector"])))
     }
 }

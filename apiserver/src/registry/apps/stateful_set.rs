@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{share, workload};
 use crate::registry::{
     core::{claim as claims, claim_rules},
-    kind::{Column, Generation, NameRule, Strategy, resource},
+    kind::{Cell, Column, Generation, NameRule, Strategy, resource},
     object, table,
     validation::{
         field::{Field, go_form},
@@ -159,11 +159,11 @@ impl Strategy for StatefulSets {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let ready = object::int(object, &["status", "readyReplicas"]).unwrap_or(0);
         let wanted = object::int(object, &["spec", "replicas"]).unwrap_or(0);
         let [names, images] = workload::containers(object);
-        vec![object::name(object).into(), format!("{ready}/{wanted}").into(), table::age(object, now), names, images]
+        vec![object::name(object).into(), format!("{ready}/{wanted}").into(), table::age(object), names, images]
     }
 }
 

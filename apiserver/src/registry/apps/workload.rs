@@ -1,12 +1,11 @@
 //! What workloads share: a template, a selector that selects it, a number of replicas.
 
-use jiff::Timestamp;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use crate::registry::{
     core::pod_defaults,
-    kind::plain_field,
+    kind::{Cell, plain_field},
     object, table,
     validation::{field::Field, pod, selector, text},
 };
@@ -93,15 +92,15 @@ pub fn name_warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
 
 /// The row of what keeps so many pods of one template, with its selector as it is shown.
 #[must_use]
-pub fn replicas_row(object: &Value, selector: String, now: Timestamp) -> Vec<Value> {
-    let count = |part: &str, key: &str| Value::from(object::int(object, &[part, key]).unwrap_or(0));
+pub fn replicas_row(object: &Value, selector: String) -> Vec<Cell> {
+    let count = |part: &str, key: &str| Cell::from(object::int(object, &[part, key]).unwrap_or(0));
     let [names, images] = containers(object);
     vec![
         object::name(object).into(),
         count("spec", "replicas"),
         count("status", "replicas"),
         count("status", "readyReplicas"),
-        table::age(object, now),
+        table::age(object),
         names,
         images,
         selector.into(),
@@ -160,17 +159,17 @@ pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
 
 /// Names and images of the template's containers, as columns.
 #[must_use]
-pub fn containers(object: &Value) -> [Value; 2] {
+pub fn containers(object: &Value) -> [Cell; 2] {
     containers_at(object, &["spec", "template", "spec", "containers"])
 }
 
 /// Names and images of the containers at `path`, as columns.
 #[must_use]
-pub fn containers_at(object: &Value, path: &[&str]) -> [Value; 2] {
+pub fn containers_at(object: &Value, path: &[&str]) -> [Cell; 2] {
     let of = |key: &str| {
         let all: Vec<&str> =
             object::list(object, path).iter().map(|container| object::text(container, &[key])).collect();
-        Value::from(all.join(","))
+        Cell::from(all.join(","))
     };
     [of("name"), of("image")]
 }

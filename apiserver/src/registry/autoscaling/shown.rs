@@ -1,9 +1,11 @@
 //! HorizontalPodAutoscalers as a Table.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::registry::{kind::Column, object, table};
+use crate::registry::{
+    kind::{Cell, Column},
+    object, table,
+};
 
 /// Most metrics that are shown one by one.
 const MOST_METRICS: usize = 2;
@@ -36,7 +38,7 @@ pub(super) const COLUMNS: [Column; 7] = [
 ];
 
 /// Cells of one in the form of version 2.
-pub(super) fn row(object: &Value, now: Timestamp) -> Vec<Value> {
+pub(super) fn row(object: &Value) -> Vec<Cell> {
     let target = |key: &str| object::text(object, &["spec", "scaleTargetRef", key]);
     let least = object::int(object, &["spec", "minReplicas"]);
     vec![
@@ -46,7 +48,7 @@ pub(super) fn row(object: &Value, now: Timestamp) -> Vec<Value> {
         least.map_or_else(|| "<unset>".to_owned(), |least| least.to_string()).into(),
         object::int(object, &["spec", "maxReplicas"]).unwrap_or(0).into(),
         object::int(object, &["status", "currentReplicas"]).unwrap_or(0).into(),
-        table::age(object, now),
+        table::age(object),
     ]
 }
 

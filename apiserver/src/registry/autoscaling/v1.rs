@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{convert, shown, v2};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object,
 };
 
@@ -69,8 +69,8 @@ impl Strategy for Autoscalers {
         &shown::COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        shown::row(&stored(object), now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        shown::row(&stored(object))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{convert, rules, shown};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object,
     validation::field::Field,
 };
@@ -70,8 +70,8 @@ impl Strategy for Autoscalers {
         &shown::COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        shown::row(object, now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        shown::row(object)
     }
 }
 

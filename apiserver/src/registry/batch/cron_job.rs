@@ -8,7 +8,7 @@ use super::{job, job_spec};
 use crate::registry::{
     apps::workload,
     core::pod_defaults,
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -83,8 +83,8 @@ impl Strategy for CronJobs {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let or_none = |text: &str| Value::from(if text.is_empty() { "<none>" } else { text });
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        let or_none = |text: &str| Cell::from(if text.is_empty() { "<none>" } else { text });
         let suspended = match object::at(object, &["spec", "suspend"]).and_then(Value::as_bool) {
             Some(true) => "True",
             Some(false) => "False",
@@ -99,8 +99,8 @@ impl Strategy for CronJobs {
             or_none(object::text(object, &["spec", "timeZone"])),
             suspended.into(),
             object::list(object, &["status", "active"]).len().into(),
-            if last.is_empty() { "<none>".into() } else { table::since(last, now) },
-            table::age(object, now),
+            if last.is_empty() { "<none>".into() } else { Cell::since(last) },
+            table::age(object),
             names,
             images,
             table::selector_text(object::at(object, &["spec", "jobTemplate", "spec", "selector"])).into(),

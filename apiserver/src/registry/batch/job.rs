@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::{job_spec, job_status};
 use crate::registry::{
     apps::workload,
+    cell::human_duration,
     core::pod_defaults,
-    kind::{Column, Generation, Strategy, plain_field, resource},
+    kind::{Cell, Column, Generation, Strategy, plain_field, resource},
     object, table,
     validation::{field::Field, pod, selector, text},
 };
@@ -144,14 +145,14 @@ impl Strategy for Jobs {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let [names, images] = workload::containers(object);
         vec![
             object::name(object).into(),
             state(object).into(),
             completions(object).into(),
-            duration(object, now).into(),
-            table::age(object, now),
+            duration(object),
+            table::age(object),
             names,
             images,
             table::selector_text(object::at(object, &["spec", "selector"])).into(),
@@ -364,10 +365,15 @@ fn completions(job: &Value) -> String {
     }
 }
 
-fn duration(job: &Value, now: Timestamp) -> String {
-    let time = |key: &str| object::text(job, &["status", key]).parse::<Timestamp>().ok();
-    let Some(start) = time("startTime") else { return String::new() };
-    table::human_duration(time("completionTime").unwrap_or(now).as_second() - start.as_second())
+/// How long it took, or takes so far.
+fn duration(job: &Value) -> Cell {
+    let text = |key: &str| object::text(job, &["status", key]);
+    let time = |key: &str| text(key).parse::<Timestamp>().ok();
+    match (time("startTime"), time("completionTime")) {
+        (None, _) => "".into(),
+        (Some(_), None) => Cell::since(text("startTime")),
+        (Some(start), Some(end)) => human_duration(end.as_second() - start.as_second()).into(),
+    }
 }
 
 #[cfg(test)]

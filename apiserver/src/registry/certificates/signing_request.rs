@@ -22,7 +22,8 @@ use super::{
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
+        cell::human_duration,
+        kind::{Cell, Change, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
         object, table,
     },
     server::{Core, signers},
@@ -118,14 +119,14 @@ impl Strategy for SigningRequests {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let seconds = object::int(object, &["spec", "expirationSeconds"]);
         vec![
             object::name(object).into(),
-            table::age(object, now),
+            table::age(object),
             object::text(object, &["spec", "signerName"]).into(),
             object::text(object, &["spec", "username"]).into(),
-            seconds.map_or("<none>".to_owned(), table::human_duration).into(),
+            seconds.map_or("<none>".to_owned(), human_duration).into(),
             state(object).into(),
         ]
     }

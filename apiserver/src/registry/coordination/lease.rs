@@ -5,7 +5,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object, table,
 };
 
@@ -66,9 +66,9 @@ impl Strategy for Leases {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let holder = object::text(object, &["spec", "holderIdentity"]);
-        vec![object::name(object).into(), holder.into(), table::age(object, now)]
+        vec![object::name(object).into(), holder.into(), table::age(object)]
     }
 }
 

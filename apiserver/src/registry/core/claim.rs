@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{claim_rules as rules, persistent_volume::OLD_CLASS};
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -72,25 +72,24 @@ impl Strategy for PersistentVolumeClaims {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let phase = object::text(object, &["status", "phase"]);
         let volume = object::text(object, &["spec", "volumeName"]);
         let (capacity, access) = if volume.is_empty() {
-            (Value::from(""), String::new())
+            ("", String::new())
         } else {
             let capacity = object::text(object, &["status", "capacity", "storage"]);
-            let capacity = if capacity.is_empty() { "0" } else { capacity };
-            (capacity.into(), modes(object::list(object, &["status", "accessModes"])))
+            (if capacity.is_empty() { "0" } else { capacity }, modes(object::list(object, &["status", "accessModes"])))
         };
         vec![
             object::name(object).into(),
             if object::is_terminating(object) { "Terminating" } else { phase }.into(),
             volume.into(),
-            capacity,
+            capacity.into(),
             access.into(),
             class(object).into(),
             or_unset(object, "volumeAttributesClassName"),
-            table::age(object, now),
+            table::age(object),
             or_unset(object, "volumeMode"),
         ]
     }
@@ -135,6 +134,7 @@ pub fn class(object: &Value) -> &str {
 
 /// A field of the spec, as columns show it.
 #[must_use]
-pub fn or_unset(object: &Value, key: &str) -> Value {
-    object::at(object, &["spec", key]).filter(|own| !own.is_null()).cloned().unwrap_or_else(|| "<unset>".into())
+pub fn or_unset(object: &Value, key: &str) -> Cell {
+    let own = object::at(object, &["spec", key]).filter(|own| !own.is_null());
+    own.cloned().map_or_else(|| "<unset>".into(), Cell::from)
 }

@@ -3,13 +3,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use jiff::Timestamp;
 use martello_api::resource::Resource;
 use serde_json::{Value, json};
 
 use crate::{
     registry::{
-        kind::{Column, Strategy, resource},
+        kind::{Cell, Column, Strategy, resource},
         object,
     },
     server::Core,
@@ -49,7 +48,7 @@ impl Strategy for ComponentStatuses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let conditions = object::list(object, &["conditions"]);
         let healthy = conditions.iter().find(|condition| object::text(condition, &["type"]) == "Healthy");
         let text = |key: &str| healthy.map_or("", |condition| object::text(condition, &[key]));
@@ -81,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_component_that_fails_says_why() {
-        let row = |state: &Result<(), String>| ComponentStatuses.row(&status("x", state), Timestamp::UNIX_EPOCH);
-        assert_eq!(row(&Ok(())), ["x", "Healthy", "ok", ""]);
-        assert_eq!(row(&Err("no disk".to_owned())), ["x", "Unhealthy", "", "no disk"]);
+        let row = |state: &Result<(), String>| ComponentStatuses.row(&status("x", state));
+        assert_eq!(row(&Ok(())), ["x", "Healthy", "ok", ""].map(Cell::from));
+        assert_eq!(row(&Err("no disk".to_owned())), ["x", "Unhealthy", "", "no disk"].map(Cell::from));
     }
 }

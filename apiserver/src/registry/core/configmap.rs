@@ -1,11 +1,10 @@
 //! ConfigMaps.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object, table,
     validation::text,
 };
@@ -62,9 +61,9 @@ impl Strategy for ConfigMaps {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let count = |key: &str| object.get(key).and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        vec![object::name(object).into(), (count("data") + count("binaryData")).into(), table::age(object, now)]
+        vec![object::name(object).into(), (count("data") + count("binaryData")).into(), table::age(object)]
     }
 }
 

@@ -1,11 +1,10 @@
 //! Endpoints.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     networking::cidr,
     object, table,
     validation::{address, field::Field, text},
@@ -78,8 +77,8 @@ impl Strategy for Endpoints {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), addresses(object).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), addresses(object).into(), table::age(object)]
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     registry::{
         call::Call,
         codec,
-        kind::{Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
+        kind::{Cell, Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
         object, table,
         validation::{field::Field, text},
         verbs::{
@@ -146,8 +146,8 @@ impl Strategy for Namespaces {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), object::text(object, &["status", "phase"]).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), object::text(object, &["status", "phase"]).into(), table::age(object)]
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

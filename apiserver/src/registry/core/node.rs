@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::proxied::Proxied;
 use crate::registry::{
-    kind::{Column, Connect, Strategy, resource},
+    kind::{Cell, Column, Connect, Strategy, resource},
     networking::cidr::{any_range, range_warnings, strict_range},
     object, table,
     validation::{
@@ -173,14 +173,14 @@ impl Strategy for Nodes {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let info = |key: &str| object::text(object, &["status", "nodeInfo", key]);
-        let known = |text: &str| Value::from(if text.is_empty() { "<unknown>" } else { text });
+        let known = |text: &str| Cell::from(if text.is_empty() { "<unknown>" } else { text });
         vec![
             object::name(object).into(),
             status(object).into(),
             roles(object).into(),
-            table::age(object, now),
+            table::age(object),
             info("kubeletVersion").into(),
             address(object, "InternalIP").into(),
             address(object, "ExternalIP").into(),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{claim, persistent_volume_rules as rules, volume_sources};
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -90,7 +90,7 @@ impl Strategy for PersistentVolumes {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let phase = object::text(object, &["status", "phase"]);
         let claim = object::at(object, &["spec", "claimRef"]).filter(|claim| !claim.is_null());
         let claim = claim.map_or_else(String::new, |claim| {
@@ -106,7 +106,7 @@ impl Strategy for PersistentVolumes {
             claim::class(object).into(),
             claim::or_unset(object, "volumeAttributesClassName"),
             object::text(object, &["status", "reason"]).into(),
-            table::age(object, now),
+            table::age(object),
             claim::or_unset(object, "volumeMode"),
         ]
     }

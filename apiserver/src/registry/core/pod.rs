@@ -19,7 +19,7 @@ use super::{
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
+        kind::{Cell, Change, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
         meta, object,
         validation::{pod as rules, text},
     },
@@ -178,8 +178,8 @@ impl Strategy for Pods {
         &pod_columns::COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        pod_columns::row(object, now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        pod_columns::row(object)
     }
 
     fn row_condition(&self, object: &Value) -> Option<Value> {

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::registry::{kind::Column, object, table};
+use crate::registry::{
+    kind::{Cell, Column},
+    object, table,
+};
 
 /// Columns.
 pub const COLUMNS: [Column; 9] = [
@@ -25,25 +27,23 @@ pub const COLUMNS: [Column; 9] = [
 
 /// Cells of a pod.
 #[must_use]
-pub fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
-    let or_none = |text: &str| Value::from(if text.is_empty() { "<none>" } else { text });
+pub fn row(pod: &Value) -> Vec<Cell> {
+    let or_none = |text: &str| Cell::from(if text.is_empty() { "<none>" } else { text });
     let summary = Summary::of(pod);
     let restarts = match &summary.last_restart {
-        Some(last) if summary.restarts > 0 => {
-            format!("{} ({} ago)", summary.restarts, table::since(last, now).as_str().unwrap_or_default())
-        }
-        _ => summary.restarts.to_string(),
+        Some(last) if summary.restarts > 0 => Cell::since(last).between(format!("{} (", summary.restarts), " ago)"),
+        _ => summary.restarts.to_string().into(),
     };
     vec![
         object::name(pod).into(),
         format!("{}/{}", summary.ready, summary.total).into(),
         summary.reason.into(),
-        restarts.into(),
-        table::age(pod, now),
+        restarts,
+        table::age(pod),
         or_none(object::text(pod, &["status", "podIP"])),
         or_none(object::text(pod, &["spec", "nodeName"])),
         or_none(object::text(pod, &["status", "nominatedNodeName"])),
-        gates(pod),
+        gates(pod).into(),
     ]
 }
 
@@ -230,11 +230,7 @@ mod tests {
 
     fn cells(spec: Value, status: Value) -> Vec<String> {
         let pod = json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
-        row(&pod, Timestamp::UNIX_EPOCH)
-            .iter()
-            .take(4)
-            .map(|cell| cell.as_str().unwrap_or_default().to_owned())
-            .collect()
+        row(&pod).iter().take(4).map(|cell| cell.shown(0).as_str().unwrap_or_default().to_owned()).collect()
     }
 
     fn ended(name: &str, code: i64, restarts: i64) -> Value {

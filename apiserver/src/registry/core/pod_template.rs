@@ -1,13 +1,12 @@
 //! PodTemplates.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::pod_defaults;
 use crate::registry::{
     apps::workload,
-    kind::{Column, Deleted, Generation, Strategy, resource},
+    kind::{Cell, Column, Deleted, Generation, Strategy, resource},
     object, table,
     validation::pod,
 };
@@ -53,7 +52,7 @@ impl Strategy for PodTemplates {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let [names, images] = workload::containers_at(object, &["template", "spec", "containers"]);
         let labels = table::labels_text(object::at(object, &["template", "metadata", "labels"]));
         vec![object::name(object).into(), names, images, labels.into()]

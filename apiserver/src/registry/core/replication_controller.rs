@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     apps::workload,
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -104,7 +104,7 @@ impl Strategy for ReplicationControllers {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        workload::replicas_row(object, table::labels_text(object::at(object, &["spec", "selector"])), now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        workload::replicas_row(object, table::labels_text(object::at(object, &["spec", "selector"])))
     }
 }

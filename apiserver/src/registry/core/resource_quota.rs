@@ -7,7 +7,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, resource_name},
 };
@@ -84,7 +84,7 @@ impl Strategy for ResourceQuotas {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let hard = object::at(object, &["status", "hard"]).and_then(Value::as_object);
         let mut names: Vec<&String> = hard.into_iter().flatten().map(|(name, _)| name).collect();
         names.sort_unstable();
@@ -97,7 +97,7 @@ impl Strategy for ResourceQuotas {
             let shown = format!("{name}: {}/{}", amount("used"), amount("hard"));
             if name.starts_with("limits.") { limits.push(shown) } else { requests.push(shown) }
         }
-        vec![object::name(object).into(), requests.join(", ").into(), limits.join(", ").into(), table::age(object, now)]
+        vec![object::name(object).into(), requests.join(", ").into(), limits.join(", ").into(), table::age(object)]
     }
 }
 

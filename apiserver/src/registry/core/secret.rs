@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use jiff::Timestamp;
 use martello_api::{
     resource::Resource,
     schema::{Raw, parse_json},
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use super::configmap::{decoded_length, immutable};
 use crate::{
     registry::{
-        kind::{Column, Strategy, resource},
+        kind::{Cell, Column, Strategy, resource},
         object, table,
         validation::text,
     },
@@ -130,9 +129,9 @@ impl Strategy for Secrets {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let count = object.get("data").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        vec![object::name(object).into(), object::text(object, &["type"]).into(), count.into(), table::age(object, now)]
+        vec![object::name(object).into(), object::text(object, &["type"]).into(), count.into(), table::age(object)]
     }
 }
 

@@ -14,7 +14,7 @@ use super::{proxied::Proxied, service_families, service_rules};
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Connect, Deleted, NameRule, Strategy, resource},
+        kind::{Cell, Change, Column, Connect, Deleted, NameRule, Strategy, resource},
         networking::ip_address,
         object, table,
     },
@@ -127,15 +127,15 @@ impl Strategy for Services {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let or_none = |text: &str| Value::from(if text.is_empty() { "<none>" } else { text });
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        let or_none = |text: &str| Cell::from(if text.is_empty() { "<none>" } else { text });
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "type"]).into(),
             or_none(object::text(object, &["spec", "clusterIP"])),
             service_rules::external(object).into(),
             service_rules::ports(object).into(),
-            table::age(object, now),
+            table::age(object),
             table::labels_text(object::at(object, &["spec", "selector"])).into(),
         ]
     }

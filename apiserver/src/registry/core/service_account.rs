@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::token::TokenRequests;
 use crate::registry::{
-    kind::{Column, Connect, Deleted, Strategy, resource},
+    kind::{Cell, Column, Connect, Deleted, Strategy, resource},
     object, table,
 };
 
@@ -52,8 +52,8 @@ impl Strategy for ServiceAccounts {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), table::age(object)]
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

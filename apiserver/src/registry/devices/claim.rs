@@ -14,7 +14,7 @@ use super::{GROUP, claim_rules, claim_status, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Deleted, Strategy, resource},
+        kind::{Cell, Change, Column, Deleted, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -85,8 +85,8 @@ impl Strategy for Claims {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), state(object).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), state(object).into(), table::age(object)]
     }
 
     fn before_commit<'a>(

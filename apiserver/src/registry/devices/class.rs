@@ -1,12 +1,11 @@
 //! DeviceClasses.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{GROUP, claim_rules, lists};
 use crate::registry::{
-    kind::{Column, Deleted, Generation, Strategy, resource},
+    kind::{Cell, Column, Deleted, Generation, Strategy, resource},
     object, table,
     validation::{
         field::Field,
@@ -49,8 +48,8 @@ impl Strategy for DeviceClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), table::age(object)]
     }
 }
 

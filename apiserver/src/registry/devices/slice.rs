@@ -1,12 +1,11 @@
 //! ResourceSlices: the devices that a driver offers.
 
-use jiff::Timestamp;
 use martello_api::{clock, resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::{GROUP, defaults, slice_rules};
 use crate::registry::{
-    kind::{Column, Deleted, Generation, Strategy, resource},
+    kind::{Cell, Column, Deleted, Generation, Strategy, resource},
     object, table,
 };
 
@@ -53,13 +52,13 @@ impl Strategy for Slices {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "nodeName"]).into(),
             object::text(object, &["spec", "driver"]).into(),
             object::text(object, &["spec", "pool", "name"]).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -13,7 +13,7 @@ use super::{GROUP, claim, claim_rules, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, Deleted, Strategy, resource},
+        kind::{Cell, Change, Column, Deleted, Strategy, resource},
         object, table,
         validation::{field::Field, metadata},
     },
@@ -62,8 +62,8 @@ impl Strategy for Templates {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), table::age(object)]
     }
 
     fn before_commit<'a>(

@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
     core::endpoints::{is_own, shortened},
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     networking::cidr,
     object, table,
     validation::{address, field::Field, metadata, text},
@@ -90,7 +89,7 @@ impl Strategy for EndpointSlices {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let ports: Vec<String> = object::list(object, &["ports"])
             .iter()
             .map(|port| match (object::int(port, &["port"]), port.get("name").and_then(Value::as_str)) {
@@ -110,7 +109,7 @@ impl Strategy for EndpointSlices {
             object::text(object, &["addressType"]).into(),
             ports.into(),
             addresses.into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -1,12 +1,11 @@
 //! Events as the core group shows them: the stored form.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::rules;
 use crate::registry::{
-    kind::{Column, Strategy, plain_field, resource},
+    kind::{Cell, Column, Strategy, plain_field, resource},
     object,
 };
 
@@ -61,7 +60,7 @@ impl Strategy for Events {
         &rules::COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        rules::row(object, now)
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        rules::row(object)
     }
 }

@@ -1,6 +1,5 @@
 //! Events as `events.k8s.io` shows them.
 
-use jiff::Timestamp;
 use martello_api::{
     resource::{GroupVersionKind, Resource, Text},
     status::Cause,
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{core, rules};
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object,
 };
 
@@ -151,10 +150,10 @@ impl Strategy for Events {
         &rules::COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let mut stored = object.clone();
         self.to_stored(&mut stored);
-        rules::row(&stored, now)
+        rules::row(&stored)
     }
 }
 

@@ -1,12 +1,11 @@
 //! What both views of events share.
 
-use jiff::Timestamp;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::Column,
-    object, table,
+    kind::{Cell, Column},
+    object,
     validation::{internal, text::qualified_name},
 };
 
@@ -41,7 +40,7 @@ pub const COLUMNS: [Column; 10] = [
 
 /// Cells of an event in its stored form.
 #[must_use]
-pub fn row(event: &Value, now: Timestamp) -> Vec<Value> {
+pub fn row(event: &Value) -> Vec<Cell> {
     let text = |key: &str| object::text(event, &[key]);
     let first =
         [text("firstTimestamp"), text("eventTime")].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
@@ -64,14 +63,14 @@ pub fn row(event: &Value, now: Timestamp) -> Vec<Value> {
     let name = involved("name");
     let kind = involved("kind").to_lowercase();
     vec![
-        table::since(last, now),
+        Cell::since(last),
         text("type").into(),
         text("reason").into(),
         if name.is_empty() { kind } else { format!("{kind}/{name}") }.into(),
         involved("fieldPath").into(),
         source.into(),
         text("message").trim().into(),
-        table::since(first, now),
+        Cell::since(first),
         count.unwrap_or(1).into(),
         object::name(event).into(),
     ]

@@ -11,7 +11,7 @@ use super::{bootstrap, flow_schema_rules};
 use crate::{
     flow::condition,
     registry::{
-        kind::{Column, Generation, Strategy, resource},
+        kind::{Cell, Column, Generation, Strategy, resource},
         object, table,
         validation::field::{capitalized, go_form},
     },
@@ -74,7 +74,7 @@ impl Strategy for FlowSchemas {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let method = object::at(object, &["spec", "distinguisherMethod", "type"]).and_then(Value::as_str);
         let conditions = object::list(object, &["status", "conditions"]);
         let dangling = conditions.iter().find(|one| object::text(one, &["type"]) == "Dangling");
@@ -83,7 +83,7 @@ impl Strategy for FlowSchemas {
             object::text(object, &["spec", "priorityLevelConfiguration", "name"]).into(),
             object::int(object, &["spec", "matchingPrecedence"]).unwrap_or(0).into(),
             method.unwrap_or("<none>").into(),
-            table::age(object, now),
+            table::age(object),
             dangling.map_or("?", |one| object::text(one, &["status"])).into(),
         ]
     }

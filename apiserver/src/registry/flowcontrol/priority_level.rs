@@ -10,7 +10,7 @@ use super::{bootstrap, flow_schema};
 use crate::{
     flow::condition,
     registry::{
-        kind::{Column, Generation, Strategy, resource},
+        kind::{Cell, Column, Generation, Strategy, resource},
         object, table,
         validation::field::{Field, go_form},
     },
@@ -94,8 +94,8 @@ impl Strategy for PriorityLevels {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let count = |path: &[&str]| object::int(object, path).map_or(Value::from("<none>"), Value::from);
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        let count = |path: &[&str]| object::int(object, path).map_or(Cell::from("<none>"), Cell::from);
         let queuing = |key: &str| count(&["spec", "limited", "limitResponse", "queuing", key]);
         vec![
             object::name(object).into(),
@@ -104,7 +104,7 @@ impl Strategy for PriorityLevels {
             queuing("queues"),
             queuing("handSize"),
             queuing("queueLengthLimit"),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

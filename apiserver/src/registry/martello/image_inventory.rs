@@ -1,11 +1,10 @@
 //! ImageInventories: what a node found in an image before it ran it.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
 };
 
@@ -51,7 +50,7 @@ impl Strategy for ImageInventories {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let reference =
             object::list(object, &["spec", "references"]).first().and_then(Value::as_str).unwrap_or("<none>");
         vec![
@@ -59,7 +58,7 @@ impl Strategy for ImageInventories {
             reference.into(),
             object::int(object, &["spec", "packageCount"]).unwrap_or(0).into(),
             object::text(object, &["spec", "manifestDigest"]).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

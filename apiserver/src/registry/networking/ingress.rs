@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::ingress_rules;
 use crate::{
     registry::{
-        kind::{Column, Generation, Kind, Strategy, resource},
+        kind::{Cell, Column, Generation, Kind, Strategy, resource},
         object, table,
     },
     server::Core,
@@ -79,7 +79,7 @@ impl Strategy for Ingresses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let class = object::at(object, &["spec", "ingressClassName"]).and_then(Value::as_str);
         let ports = if object::list(object, &["spec", "tls"]).is_empty() { "80" } else { "80, 443" };
         vec![
@@ -88,7 +88,7 @@ impl Strategy for Ingresses {
             hosts(object).into(),
             addresses(object).into(),
             ports.into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

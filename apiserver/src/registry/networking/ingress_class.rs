@@ -1,12 +1,11 @@
 //! IngressClasses.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::ingress_rules;
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::{field::Field, text},
 };
@@ -56,7 +55,7 @@ impl Strategy for IngressClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let parameters = object::at(object, &["spec", "parameters"]).filter(|parameters| !parameters.is_null());
         let shown = parameters.map_or("<none>".to_owned(), |parameters| {
             let (group, kind) = (object::text(parameters, &["apiGroup"]), object::text(parameters, &["kind"]));
@@ -67,7 +66,7 @@ impl Strategy for IngressClasses {
             object::name(object).into(),
             object::text(object, &["spec", "controller"]).into(),
             shown.into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -2,13 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::{
     registry::{
-        kind::{Column, NameRule, Strategy, resource},
+        kind::{Cell, Column, NameRule, Strategy, resource},
         object, table,
         validation::{
             field::{Field, go_form},
@@ -98,7 +97,7 @@ impl Strategy for IpAddresses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let shown = object::at(object, &["spec", "parentRef"]).map_or("<none>".to_owned(), |parent| {
             let text = |key: &str| object::text(parent, &[key]);
             let resource = martello_api::status::qualified(text("group"), text("resource")).to_lowercase();
@@ -107,6 +106,6 @@ impl Strategy for IpAddresses {
                 namespace => format!("{resource}/{namespace}/{}", text("name")),
             }
         });
-        vec![object::name(object).into(), shown.into(), table::age(object, now)]
+        vec![object::name(object).into(), shown.into(), table::age(object)]
     }
 }

@@ -1,12 +1,11 @@
 //! NetworkPolicies.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::cidr;
 use crate::registry::{
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::{field::Field, selector, text},
 };
@@ -73,13 +72,13 @@ impl Strategy for NetworkPolicies {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let selector = object::at(object, &["spec", "podSelector"]);
         let shown = match selector {
             Some(some) if !selector::is_empty(some) => table::selector_text(selector),
             _ => "<none>".to_owned(),
         };
-        vec![object::name(object).into(), shown.into(), table::age(object, now)]
+        vec![object::name(object).into(), shown.into(), table::age(object)]
     }
 }
 

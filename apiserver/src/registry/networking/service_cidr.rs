@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::cidr;
 use crate::{
     registry::{
-        kind::{Column, Strategy, resource},
+        kind::{Cell, Column, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -92,9 +92,9 @@ impl Strategy for ServiceCidrs {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let ranges: Vec<&str> = object::list(object, &["spec", "cidrs"]).iter().filter_map(Value::as_str).collect();
-        vec![object::name(object).into(), ranges.join(",").into(), table::age(object, now)]
+        vec![object::name(object).into(), ranges.join(",").into(), table::age(object)]
     }
 }
 

@@ -1,11 +1,10 @@
 //! RuntimeClasses.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object, table,
     validation::{field::Field, internal, metadata, node_labels, pod, text},
 };
@@ -55,8 +54,8 @@ impl Strategy for RuntimeClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), object::text(object, &["handler"]).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), object::text(object, &["handler"]).into(), table::age(object)]
     }
 }
 

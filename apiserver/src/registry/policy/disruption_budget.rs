@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     apps::{share, workload},
-    kind::{Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, Strategy, resource},
     object, table,
     validation::{condition, field::Field, selector},
 };
@@ -63,18 +63,18 @@ impl Strategy for DisruptionBudgets {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let bound = |key: &str| match object::at(object, &["spec", key]) {
             Some(Value::Number(number)) => number.to_string().into(),
             Some(Value::String(text)) => text.as_str().into(),
-            _ => Value::from("N/A"),
+            _ => Cell::from("N/A"),
         };
         vec![
             object::name(object).into(),
             bound("minAvailable"),
             bound("maxUnavailable"),
             object::int(object, &["status", "disruptionsAllowed"]).unwrap_or(0).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use martello_api::{
     resource::Resource,
     status::{ApiError, Cause},
@@ -14,7 +13,7 @@ use super::guard;
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, NameRule, Strategy, resource},
+        kind::{Cell, Change, Column, NameRule, Strategy, resource},
         object, table,
         validation::{field::go_form, text},
     },
@@ -106,7 +105,7 @@ impl Strategy for Bindings {
         if self.cluster { &IN_CLUSTER } else { &IN_NAMESPACE }
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let of = |kind: &str| {
             let names: Vec<String> = object::list(object, &["subjects"])
                 .iter()
@@ -120,14 +119,14 @@ impl Strategy for Bindings {
                     }
                 })
                 .collect();
-            Value::from(names.join(", "))
+            Cell::from(names.join(", "))
         };
         let role =
             format!("{}/{}", object::text(object, &["roleRef", "kind"]), object::text(object, &["roleRef", "name"]));
         vec![
             object::name(object).into(),
             role.into(),
-            table::age(object, now),
+            table::age(object),
             of("User"),
             of("Group"),
             of("ServiceAccount"),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 use martello_api::{
     resource::Resource,
     status::{ApiError, Cause},
@@ -14,7 +13,7 @@ use super::guard;
 use crate::{
     registry::{
         call::Call,
-        kind::{Change, Column, NameRule, Strategy, resource},
+        kind::{Cell, Change, Column, NameRule, Strategy, resource},
         object,
         validation::selector,
     },
@@ -82,7 +81,7 @@ impl Strategy for Roles {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     call::Call,
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -108,12 +108,12 @@ impl Strategy for PriorityClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![
             object::name(object).into(),
             object::int(object, &["value"]).unwrap_or(0).into(),
             object::flag(object, &["globalDefault"]).into(),
-            table::age(object, now),
+            table::age(object),
             object::text(object, &["preemptionPolicy"]).into(),
         ]
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use martello_api::status::ApiError;
 use serde_json::{Value, json};
 
 use crate::{
     http::{
+        body::{BoxError, ReplyBody},
         negotiate::{Encoding, Form},
         reply::{self, Reply},
     },
@@ -14,7 +16,7 @@ use crate::{
         call::Call,
         kind::Kind,
         object,
-        storage::{set_revision, with_revision},
+        storage::{parse, set_revision, with_revision},
         table,
     },
     server::Core,
@@ -72,7 +74,7 @@ fn is_plain(call: &Call) -> bool {
 pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply, ApiError> {
     let shaped = match &call.accepted.form {
         Form::Objects => value,
-        Form::Table(version) => table::of_one(kind, call, version, &value)?,
+        Form::Table(version) => return told(call, code, table::of_one(kind, call, version, &value)?),
         Form::Metadata(version) => metadata_only(version, &value),
         Form::MetadataList(_) => {
             let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
@@ -101,6 +103,20 @@ pub fn encoded(call: &Call, code: u16, value: &Value) -> Reply {
     reply::value(code, &call.accepted, value)
 }
 
+/// A list that is joined while it is sent.
+pub fn joined(frames: impl Iterator<Item = Result<Bytes, BoxError>> + Send + 'static) -> Result<Reply, ApiError> {
+    let body = ReplyBody::made(frames).map_err(|error| ApiError::internal(format!("joining a list: {error}")))?;
+    Ok(reply::json_body(200, body))
+}
+
+/// JSON that is ready, in the encoding that was asked for.
+pub fn told(call: &Call, code: u16, json: Vec<u8>) -> Result<Reply, ApiError> {
+    if call.accepted.encoding == Encoding::Json && !call.pretty() {
+        return Ok(reply::json(code, json));
+    }
+    Ok(encoded(call, code, &parse(&json)?))
+}
+
 /// `PartialObjectMetadata` of an object.
 #[must_use]
 pub fn metadata_only(version: &str, value: &Value) -> Value {
@@ -111,13 +127,21 @@ pub fn metadata_only(version: &str, value: &Value) -> Value {
 /// The same of ready bytes: of an entry's `metadata`.
 #[must_use]
 pub fn metadata_bytes(version: &str, metadata: &[u8]) -> Vec<u8> {
-    const HEAD: &[u8] = b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/";
-    const METADATA: &[u8] = b"\",\"metadata\":";
-    let mut bytes = Vec::with_capacity(HEAD.len() + version.len() + METADATA.len() + metadata.len() + 1);
-    for part in [HEAD, version.as_bytes(), METADATA, metadata, b"}"] {
-        bytes.extend_from_slice(part);
-    }
+    let mut bytes = Vec::with_capacity(METADATA_HEAD_BYTES + metadata.len());
+    begin_metadata_only(version, &mut bytes);
+    bytes.extend_from_slice(metadata);
+    bytes.push(b'}');
     bytes
+}
+
+/// What `PartialObjectMetadata` takes beside the metadata, and a little more.
+const METADATA_HEAD_BYTES: usize = 96;
+
+/// Writes what stands before the metadata; a brace closes what stands behind.
+pub fn begin_metadata_only(version: &str, out: &mut Vec<u8>) {
+    for part in ["{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/", version, "\",\"metadata\":"] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 /// `Status` of success, about an object.

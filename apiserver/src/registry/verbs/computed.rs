@@ -20,7 +20,9 @@ pub fn serve(kind: &Kind, call: &Call, mut objects: Vec<Value>) -> Result<Reply,
         objects.retain(|one| object::name(one) == call.name());
     }
     let list = match &call.accepted.form {
-        Form::Table(version) => table::of_list(kind, call, version, json!({}), &objects)?,
+        Form::Table(version) => {
+            return answer::told(call, 200, table::of_list(kind, call, version, &json!({}), &objects)?);
+        }
         Form::MetadataList(version) => {
             let items: Vec<Value> = objects.iter().map(|one| answer::metadata_only(version, one)).collect();
             json!({

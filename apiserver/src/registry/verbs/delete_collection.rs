@@ -31,6 +31,5 @@ pub async fn delete_collection(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) 
         }
         items.push(value);
     }
-    let list = shaped(kind, call, &selected, items)?;
-    Ok(answer::encoded(call, 200, &list))
+    answer::told(call, 200, shaped(kind, call, &selected, items)?)
 }

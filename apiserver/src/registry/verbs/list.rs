@@ -1,6 +1,6 @@
 //! Lists: the bytes of the objects, joined.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use martello_api::{schema::ProtobufList, status::ApiError};
@@ -10,6 +10,7 @@ use super::answer;
 use crate::{
     http::{
         body::ReplyBody,
+        joined::{Joined, Part},
         negotiate::{Encoding, Form},
         reply::{self, Reply},
     },
@@ -25,13 +26,8 @@ use crate::{
     store::{Entry, ListAt, Page, StoreError},
 };
 
-/// How much is joined into one frame; larger objects are frames of their own and are not copied.
-const FRAME_BYTES: usize = 64 * 1024;
 /// How many objects of the store are looked at in one go when few are selected of many.
 const SCAN_PAGE: usize = 2_000;
-
-/// What the metadata of an object usually takes.
-const METADATA_BYTES: usize = 512;
 
 /// A page of selected objects.
 pub struct Selected {
@@ -50,7 +46,7 @@ pub async fn list(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Rep
     let (options, selection) = Selection::listed(kind, &call.query, false)?;
     let selection = selection.named(call.name())?;
     let selected = select(core, kind, call.namespace(), &selection, &options).await?;
-    render(core, kind, call, &selected).await
+    render(core, kind, call, selected).await
 }
 
 /// Finds what is selected.
@@ -158,28 +154,32 @@ fn table_metadata(selected: &Selected) -> Value {
     metadata
 }
 
-/// Answers with what was selected.
-pub async fn render(core: &Arc<Core>, kind: &Kind, call: &Call, selected: &Selected) -> Result<Reply, ApiError> {
+/// Answers with what was selected. What needs no opening and no converting is joined while it is sent.
+pub async fn render(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, selected: Selected) -> Result<Reply, ApiError> {
     let plain = call.accepted.encoding == Encoding::Json && !call.pretty();
-    if plain && call.accepted.form == Form::Objects {
-        return Ok(reply::json_body(200, joined(core, kind, selected).await?));
-    }
-    if let (Form::MetadataList(version), true) = (&call.accepted.form, plain)
-        && selected.items.iter().all(|entry| !entry.is_sealed() && kind.shows_as_stored(entry))
-    {
-        return Ok(reply::json(200, metadata_of_all(version, selected)));
+    let ready = || selected.items.iter().all(|entry| !entry.is_sealed() && kind.shows_as_stored(entry));
+    match &call.accepted.form {
+        Form::Objects if plain && ready() => return answer::joined(objects(kind, selected)),
+        Form::Objects if plain => return answer::joined(made_objects(core, kind, selected).await?),
+        Form::MetadataList(version) if plain && ready() => return answer::joined(metadata(version, selected)),
+        Form::Table(version) if plain && ready() => {
+            let shape = table::Shape::of(call, version)?;
+            return answer::joined(rows(shape, Arc::clone(kind), selected));
+        }
+        _ => {}
     }
     let in_protobuf = call.accepted.encoding == Encoding::Protobuf && call.accepted.form == Form::Objects;
-    if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, table_metadata(selected))).flatten() {
-        return protobuf(core, kind, selected, list).await;
+    if let Some(list) = in_protobuf.then(|| ProtobufList::new(&kind.resource.gvk, table_metadata(&selected))).flatten()
+    {
+        return protobuf(core, kind, &selected, list).await;
     }
     let values = core.values(kind, &selected.items).await?;
-    Ok(answer::encoded(call, 200, &shaped(kind, call, selected, values)?))
+    answer::told(call, 200, shaped(kind, call, &selected, values)?)
 }
 
 /// A list in the form that the client asked for.
-pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>) -> Result<Value, ApiError> {
-    Ok(match &call.accepted.form {
+pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>) -> Result<Vec<u8>, ApiError> {
+    let list = match &call.accepted.form {
         Form::Objects => {
             let items: Vec<Value> =
                 if kind.is_custom() { values } else { values.into_iter().map(without_kind).collect() };
@@ -190,7 +190,7 @@ pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>)
                 "items": items,
             })
         }
-        Form::Table(version) => table::of_list(kind, call, version, table_metadata(selected), &values)?,
+        Form::Table(version) => return table::of_list(kind, call, version, &table_metadata(selected), &values),
         Form::MetadataList(version) => {
             let items: Vec<Value> = values.iter().map(|value| answer::metadata_only(version, value)).collect();
             json!({
@@ -204,26 +204,86 @@ pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>)
             let why = "you requested PartialObjectMetadata, but the requested object is a list";
             return Err(answer::not_acceptable(&format!("{why} ({}List)", kind.go_type())));
         }
+    };
+    Ok(list.to_string().into_bytes())
+}
+
+/// The objects as they are stored. Those of custom kinds say what they are in lists, too.
+fn objects(
+    kind: &Arc<Kind>,
+    selected: Selected,
+) -> Joined<Arc<Entry>, impl FnMut(&Arc<Entry>, &mut Vec<u8>) -> Part + use<>> {
+    let head = list_head(kind, &selected);
+    let kind = Arc::clone(kind);
+    Joined::new(head, selected.items, b"", move |entry, out| {
+        out.push(b'{');
+        Ok(behind_head(&kind, entry.bytes()))
     })
 }
 
+/// The objects, opened and converted.
+async fn made_objects(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    selected: Selected,
+) -> Result<Joined<Bytes, impl FnMut(&Bytes, &mut Vec<u8>) -> Part + use<>>, ApiError> {
+    let head = list_head(kind, &selected);
+    let mut objects = Vec::with_capacity(selected.items.len());
+    if kind.is_custom() && kind.converts() {
+        let values = core.values(kind, &selected.items).await?;
+        let revisions = selected.items.iter().map(|entry| entry.revision);
+        objects.extend(values.iter().zip(revisions).map(|(value, at)| with_revision(&kind.encode(value), at)));
+    } else {
+        for entry in &selected.items {
+            objects.push(core.json(kind, entry).await?);
+        }
+    }
+    let kind = Arc::clone(kind);
+    Ok(Joined::new(head, objects, b"", move |bytes, out| {
+        out.push(b'{');
+        Ok(behind_head(&kind, bytes))
+    }))
+}
+
+fn list_head(kind: &Kind, selected: &Selected) -> Vec<u8> {
+    let (list_kind, version) = (kind.list_kind(), kind.resource.gvk.api_version());
+    let metadata = list_metadata(kind, selected);
+    format!("{{\"kind\":\"{list_kind}\",\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":[").into_bytes()
+}
+
+/// An object in a list, behind its brace.
+fn behind_head(kind: &Kind, bytes: &Bytes) -> Bytes {
+    match bytes.strip_prefix(kind.head().as_bytes()) {
+        Some(rest) if !kind.is_custom() => bytes.slice(bytes.len() - rest.len()..),
+        _ => bytes.slice(1.min(bytes.len())..),
+    }
+}
+
 /// `PartialObjectMetadataList`, of the metadata as they are encoded already.
-fn metadata_of_all(version: &str, selected: &Selected) -> Vec<u8> {
+fn metadata(
+    version: &str,
+    selected: Selected,
+) -> Joined<Arc<Entry>, impl FnMut(&Arc<Entry>, &mut Vec<u8>) -> Part + use<>> {
     let head = format!(
         "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/{version}\",\"metadata\":{},\"items\":[",
-        table_metadata(selected),
+        table_metadata(&selected),
     );
-    let mut bytes = Vec::with_capacity(head.len() + selected.items.len() * METADATA_BYTES);
-    bytes.extend_from_slice(head.as_bytes());
-    for (index, entry) in selected.items.iter().enumerate() {
-        if index > 0 {
-            bytes.push(b',');
-        }
-        let metadata = entry.metadata();
-        bytes.extend_from_slice(&answer::metadata_bytes(version, metadata.as_deref().unwrap_or(b"{}")));
-    }
-    bytes.extend_from_slice(b"]}");
-    bytes
+    let version = version.to_owned();
+    Joined::new(head.into_bytes(), selected.items, b"}", move |entry, out| {
+        answer::begin_metadata_only(&version, out);
+        Ok(entry.metadata().unwrap_or_else(|| Bytes::from_static(b"{}")))
+    })
+}
+
+/// A Table, of rows that are kept beside their objects.
+fn rows(
+    shape: table::Shape,
+    kind: Arc<Kind>,
+    selected: Selected,
+) -> Joined<Arc<Entry>, impl FnMut(&Arc<Entry>, &mut Vec<u8>) -> Part + use<>> {
+    let head = shape.head(&table_metadata(&selected), Some(kind.columns_told()));
+    let end = shape.row_end();
+    Joined::new(head, selected.items, end, move |entry, out| Ok(shape.begin_row(&kind, entry, out)?))
 }
 
 async fn protobuf(
@@ -250,48 +310,4 @@ fn without_kind(mut value: Value) -> Value {
         map.shift_remove("apiVersion");
     }
     value
-}
-
-/// The list as frames: small objects are copied together, large ones are shared.
-async fn joined(core: &Arc<Core>, kind: &Kind, selected: &Selected) -> Result<ReplyBody, ApiError> {
-    let mut frames = VecDeque::new();
-    let mut open = Vec::with_capacity(FRAME_BYTES.min(256 + selected.items.len() * 512));
-    let head = format!(
-        "{{\"kind\":\"{}\",\"apiVersion\":{:?},\"metadata\":{},\"items\":[",
-        kind.list_kind(),
-        kind.resource.gvk.api_version(),
-        list_metadata(kind, selected),
-    );
-    open.extend_from_slice(head.as_bytes());
-    let mut converted = match kind.is_custom() && kind.converts() {
-        true => core.values(kind, &selected.items).await?.into_iter(),
-        false => Vec::new().into_iter(),
-    };
-    for (index, entry) in selected.items.iter().enumerate() {
-        let bytes = match converted.next() {
-            Some(value) => with_revision(&kind.encode(&value), entry.revision),
-            None => core.json(kind, entry).await?,
-        };
-        open.extend_from_slice(if index == 0 { b"{" } else { b",{" });
-        let rest = match bytes.strip_prefix(kind.head().as_bytes()) {
-            // Objects of custom kinds say what they are in lists, too.
-            Some(rest) if !kind.is_custom() => bytes.slice(bytes.len() - rest.len()..),
-            _ => bytes.slice(1.min(bytes.len())..),
-        };
-        if rest.len() >= FRAME_BYTES {
-            frames.push_back(Bytes::from(std::mem::take(&mut open)));
-            frames.push_back(rest);
-        } else {
-            open.extend_from_slice(&rest);
-        }
-        if open.len() >= FRAME_BYTES {
-            frames.push_back(Bytes::from(std::mem::replace(
-                &mut open,
-                Vec::with_capacity(FRAME_BYTES + FRAME_BYTES / 4),
-            )));
-        }
-    }
-    open.extend_from_slice(b"]}");
-    frames.push_back(Bytes::from(open));
-    Ok(ReplyBody::Ready(frames))
 }

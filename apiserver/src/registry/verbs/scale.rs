@@ -58,9 +58,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
 
 fn told(kind: &Kind, call: &Call, scale: Value) -> Result<Reply, ApiError> {
     match &call.accepted.form {
-        Form::Table(version) if !kind.is_custom() => {
-            Ok(answer::encoded(call, 200, &table::of_scale(call, version, &scale)?))
-        }
+        Form::Table(version) if !kind.is_custom() => answer::told(call, 200, table::of_scale(call, version, &scale)?),
         _ => answer::value(kind, call, 200, scale),
     }
 }

@@ -309,7 +309,7 @@ impl Watcher {
                 if shareable && version == METADATA_VERSION =>
             {
                 let metadata = || event.entry.metadata().unwrap_or_else(|| Bytes::from_static(b"{}"));
-                let made = || wrap(name, &answer::metadata_bytes(version, &metadata()).into());
+                let made = || wrap(name, &answer::metadata_bytes(version, &metadata()));
                 Ok(event.metadata_frame.get_or_init(made).clone())
             }
             _ => self.render(name, &event.entry, event.revision).await,
@@ -317,23 +317,28 @@ impl Watcher {
     }
 
     async fn render(&mut self, name: &str, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
+        if let Form::Table(version) = &self.call.accepted.form {
+            let mut shape = table::Shape::of(&self.call, version)?;
+            // Ages are as of now, not as of when the watch began.
+            shape.now = martello_api::clock::now();
+            let told = std::mem::replace(&mut self.columns_sent, true);
+            let as_kept = revision == entry.revision && !entry.is_sealed() && self.kind.shows_as_stored(entry);
+            let table = if as_kept {
+                table::of_entry(&shape, &self.kind, told, entry)?
+            } else {
+                let json = self.core.json_at(&self.kind, entry, revision).await?;
+                table::of_event(&shape, &self.kind, told, &parse(&json)?)
+            };
+            return Ok(wrap(name, &table));
+        }
         let json = self.core.json_at(&self.kind, entry, revision).await?;
         if self.call.accepted == crate::http::negotiate::Accepted::default() {
             return Ok(wrap(name, &json));
         }
         let value = parse(&json)?;
         let shaped = match &self.call.accepted.form {
-            Form::Objects => value,
             Form::Metadata(version) | Form::MetadataList(version) => answer::metadata_only(version, &value),
-            Form::Table(version) => {
-                // Ages are as of now, not as of when the watch began.
-                self.call.now = martello_api::clock::now();
-                let mut table = table::of_one(&self.kind, &self.call, version, &value)?;
-                if std::mem::replace(&mut self.columns_sent, true) {
-                    object::set(&mut table, &[], "columnDefinitions", Value::Null);
-                }
-                table
-            }
+            Form::Objects | Form::Table(_) => value,
         };
         Ok(self.frame(name, &shaped))
     }
@@ -355,7 +360,7 @@ fn protobuf(name: &str, object: &Value) -> Bytes {
     protobuf_event(name, &encode_protobuf(object).unwrap_or_default()).into()
 }
 
-fn wrap(name: &str, object: &Bytes) -> Bytes {
+fn wrap(name: &str, object: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(object.len() + 40);
     frame.extend_from_slice(b"{\"type\":\"");
     frame.extend_from_slice(name.as_bytes());

@@ -1,12 +1,11 @@
 //! VolumeAttributesClasses.
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::storage_class::{driver, parameters, unchanged};
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::field::Field,
 };
@@ -45,7 +44,7 @@ impl Strategy for VolumeAttributesClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        vec![object::name(object).into(), object::text(object, &["driverName"]).into(), table::age(object, now)]
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        vec![object::name(object).into(), object::text(object, &["driverName"]).into(), table::age(object)]
     }
 }

@@ -3,10 +3,8 @@
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
-use jiff::Timestamp;
-
 use crate::registry::{
-    kind::{Column, Strategy, resource},
+    kind::{Cell, Column, Strategy, resource},
     object,
     validation::{field::Field, node_labels, selector, text},
 };
@@ -56,7 +54,7 @@ impl Strategy for CsiStorageCapacities {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let capacity = object::text(object, &["capacity"]);
         vec![
             object::name(object).into(),

@@ -7,7 +7,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, text},
 };
@@ -119,11 +119,10 @@ impl Strategy for CsiDrivers {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let flag = |key: &str| Value::from(object::flag(object, &["spec", key]));
-        let join = |texts: Vec<&str>, none: &str| {
-            Value::from(if texts.is_empty() { none.to_owned() } else { texts.join(",") })
-        };
+    fn row(&self, object: &Value) -> Vec<Cell> {
+        let flag = |key: &str| Cell::from(object::flag(object, &["spec", key]));
+        let join =
+            |texts: Vec<&str>, none: &str| Cell::from(if texts.is_empty() { none.to_owned() } else { texts.join(",") });
         let audiences = object::list(object, &["spec", "tokenRequests"]);
         let modes = object::list(object, &["spec", "volumeLifecycleModes"]);
         vec![
@@ -134,7 +133,7 @@ impl Strategy for CsiDrivers {
             join(audiences.iter().map(|token| object::text(token, &["audience"])).collect(), "<unset>"),
             flag("requiresRepublish"),
             join(modes.iter().filter_map(Value::as_str).collect(), "<none>"),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::csi_driver::driver_name;
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, text},
 };
@@ -80,9 +79,9 @@ impl Strategy for CsiNodes {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let count = object::list(object, &["spec", "drivers"]).len();
-        vec![object::name(object).into(), count.into(), table::age(object, now)]
+        vec![object::name(object).into(), count.into(), table::age(object)]
     }
 }
 

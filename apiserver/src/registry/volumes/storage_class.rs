@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, node_labels, text},
 };
@@ -78,10 +77,10 @@ impl Strategy for StorageClasses {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         let or = |key: &str, unset: &str| {
             let text = object::text(object, &[key]);
-            Value::from(if text.is_empty() { unset } else { text })
+            Cell::from(if text.is_empty() { unset } else { text })
         };
         let annotations = object::at(object, &["metadata", "annotations"]);
         let is_default =
@@ -93,7 +92,7 @@ impl Strategy for StorageClasses {
             or("reclaimPolicy", "Delete"),
             or("volumeBindingMode", "Immediate"),
             object::flag(object, &["allowVolumeExpansion"]).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }

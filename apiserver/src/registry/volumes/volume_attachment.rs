@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::csi_driver::driver_name;
 use crate::registry::{
     core::persistent_volume_rules,
-    kind::{Column, Deleted, Strategy, resource},
+    kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
     validation::{field::Field, internal, text},
 };
@@ -88,14 +88,14 @@ impl Strategy for VolumeAttachments {
         &COLUMNS
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    fn row(&self, object: &Value) -> Vec<Cell> {
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "attacher"]).into(),
             object::text(object, &["spec", "source", "persistentVolumeName"]).into(),
             object::text(object, &["spec", "nodeName"]).into(),
             object::flag(object, &["status", "attached"]).into(),
-            table::age(object, now),
+            table::age(object),
         ]
     }
 }
