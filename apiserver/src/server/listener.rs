@@ -97,7 +97,9 @@ impl Server {
             tokio::spawn(async move {
                 let own = Arc::clone(&visit);
                 let connection = async move {
-                    let Some((stream, origin)) = handshake(&core, &acceptor, stream, peer, &own).await else { return };
+                    // On the heap: it is over soon, and its place would be kept for as long as the connection lasts.
+                    let shaken = Box::pin(handshake(&core, &acceptor, stream, peer, &own)).await;
+                    let Some((stream, origin)) = shaken else { return };
                     let service = service_fn(move |request: Request<Incoming>| {
                         let (core, origin, busy) = (Arc::clone(&core), origin.clone(), own.begin());
                         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());

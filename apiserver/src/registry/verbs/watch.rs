@@ -16,7 +16,7 @@ use super::{answer, list::select};
 use crate::{
     http::{
         body::{BoxError, ReplyBody},
-        negotiate::{Encoding, Form},
+        negotiate::{Accepted, Encoding, Form},
         reply::{self, Reply},
     },
     registry::{
@@ -29,7 +29,7 @@ use crate::{
         table,
     },
     server::Core,
-    store::{Entry, Event, EventKind, Scope, Watch},
+    store::{Batch, Entry, Event, EventKind, Scope, Watch},
 };
 
 /// How long a watch without a timeout lasts at least; the random part keeps clients from coming back all at once.
@@ -45,10 +45,11 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// The version of metadata that clients ask for; its frames are shared.
 const METADATA_VERSION: &str = "v1";
 
+/// What a watch keeps for as long as it lasts, which may be hours: the call itself is gone.
 struct Watcher {
     core: Arc<Core>,
     kind: Arc<Kind>,
-    call: Call,
+    shape: Shape,
     selection: Selection,
     source: Box<dyn Watch>,
     bookmarks: bool,
@@ -61,11 +62,14 @@ struct Watcher {
     sent: Counter,
 }
 
+/// In which form events are told.
+struct Shape {
+    accepted: Accepted,
+    table: Option<table::Shape>,
+}
+
 /// Serves a watch. What is wrong with its options is an answer; what goes wrong behind it is an event.
-pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result<Reply, ApiError> {
-    // A watch lasts for hours, and needs them no more.
-    call.headers = http::HeaderMap::new();
-    call.body = Bytes::new();
+pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, ApiError> {
     let (options, selection) = Selection::listed(kind, &call.query, true)?;
     let selection = selection.named(call.name())?;
     let encoding = call.accepted.encoding;
@@ -74,6 +78,10 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result
             "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
         ));
     }
+    let table = match &call.accepted.form {
+        Form::Table(version) => Some(table::Shape::of(&call, version)?),
+        _ => None,
+    };
     let Begun { initial, from, source } = match begin(core, kind, &call, &options, &selection).await {
         Ok(begun) => begun,
         Err(error) => return Ok(streamed(encoding, ReplyBody::full(frame(encoding, "ERROR", &error.to_status())))),
@@ -84,6 +92,7 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result
         sent: core.metrics.watch_events(kind),
         core: Arc::clone(core),
         kind: Arc::clone(kind),
+        shape: Shape { accepted: call.accepted, table },
         selection,
         source,
         bookmarks: options.bookmarks,
@@ -93,7 +102,6 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result
         last_bookmark: from,
         deadline: tokio::time::Instant::now() + lasts,
         done: false,
-        call,
     };
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next_frame().await?;
@@ -154,12 +162,14 @@ fn scope_of(kind: &Kind, call: &Call, selection: &Selection) -> Scope {
 }
 
 impl Watcher {
-    /// The next bytes to send; none when the watch is over.
+    /// The next bytes to send; none when the watch is over. What it takes to make them is on the heap meanwhile, so that a
+    /// watch that waits costs what waiting takes.
     async fn next_frame(&mut self) -> Option<Bytes> {
-        let initial = self.initial_frame().await;
-        if initial.is_some() {
-            return initial;
+        if !self.initial.as_slice().is_empty() {
+            return Box::pin(self.initial_frame()).await;
         }
+        // Where there were many, their places would be kept for as long as the watch lasts.
+        self.initial = Vec::new().into_iter();
         if let Some(revision) = self.initial_end.take() {
             return Some(self.bookmark(revision, true));
         }
@@ -187,31 +197,35 @@ impl Watcher {
                     }
                 }
                 Some(Ok(batch)) => {
-                    let mut frame = Vec::new();
-                    let mut single = None;
-                    for event in &batch.events {
-                        match self.event(event).await {
-                            Ok(Some(bytes)) if frame.is_empty() && single.is_none() => single = Some(bytes),
-                            Ok(Some(bytes)) => {
-                                if let Some(first) = single.take() {
-                                    frame.extend_from_slice(&first);
-                                }
-                                frame.extend_from_slice(&bytes);
-                            }
-                            Ok(None) => {}
-                            Err(error) => return Some(self.fail(&error)),
-                        }
-                    }
-                    match single {
-                        Some(bytes) => return Some(bytes),
-                        None if !frame.is_empty() => return Some(frame.into()),
-                        None => {}
+                    let frame = Box::pin(self.told(&batch)).await;
+                    if frame.is_some() {
+                        return frame;
                     }
                 }
                 Some(Err(error)) => return Some(self.fail(&store_failure(&error))),
             }
         }
         None
+    }
+
+    /// What there is to tell of some events, if there is anything.
+    async fn told(&mut self, batch: &Batch) -> Option<Bytes> {
+        let mut frame = Vec::new();
+        let mut single = None;
+        for event in &batch.events {
+            match self.event(event).await {
+                Ok(Some(bytes)) if frame.is_empty() && single.is_none() => single = Some(bytes),
+                Ok(Some(bytes)) => {
+                    if let Some(first) = single.take() {
+                        frame.extend_from_slice(&first);
+                    }
+                    frame.extend_from_slice(&bytes);
+                }
+                Ok(None) => {}
+                Err(error) => return Some(self.fail(&error)),
+            }
+        }
+        single.or_else(|| (!frame.is_empty()).then(|| frame.into()))
     }
 
     async fn initial_frame(&mut self) -> Option<Bytes> {
@@ -254,7 +268,7 @@ impl Watcher {
             "apiVersion": self.kind.resource.gvk.api_version(),
             "metadata": metadata,
         });
-        let shaped = match &self.call.accepted.form {
+        let shaped = match &self.shape.accepted.form {
             Form::Metadata(version) => answer::metadata_only(version, &object),
             Form::Table(version) => json!({
                 "kind": "Table",
@@ -297,7 +311,7 @@ impl Watcher {
     /// Encodes an event once for all watchers, unless it is secret or asked for in another form.
     async fn shared(&mut self, name: &str, event: &Event) -> Result<Bytes, ApiError> {
         let shareable = !event.entry.is_sealed() && self.kind.shows_as_stored(&event.entry);
-        match (&self.call.accepted.form, self.call.accepted.encoding) {
+        match (&self.shape.accepted.form, self.shape.accepted.encoding) {
             (Form::Objects, Encoding::Json) if shareable => {
                 Ok(event.frame.get_or_init(|| wrap(name, event.entry.bytes())).clone())
             }
@@ -317,26 +331,25 @@ impl Watcher {
     }
 
     async fn render(&mut self, name: &str, entry: &Entry, revision: u64) -> Result<Bytes, ApiError> {
-        if let Form::Table(version) = &self.call.accepted.form {
-            let mut shape = table::Shape::of(&self.call, version)?;
+        if let Some(shape) = &mut self.shape.table {
             // Ages are as of now, not as of when the watch began.
             shape.now = martello_api::clock::now();
             let told = std::mem::replace(&mut self.columns_sent, true);
             let as_kept = revision == entry.revision && !entry.is_sealed() && self.kind.shows_as_stored(entry);
             let table = if as_kept {
-                table::of_entry(&shape, &self.kind, told, entry)?
+                table::of_entry(shape, &self.kind, told, entry)?
             } else {
                 let json = self.core.json_at(&self.kind, entry, revision).await?;
-                table::of_event(&shape, &self.kind, told, &parse(&json)?)
+                table::of_event(shape, &self.kind, told, &parse(&json)?)
             };
             return Ok(wrap(name, &table));
         }
         let json = self.core.json_at(&self.kind, entry, revision).await?;
-        if self.call.accepted == crate::http::negotiate::Accepted::default() {
+        if self.shape.accepted == Accepted::default() {
             return Ok(wrap(name, &json));
         }
         let value = parse(&json)?;
-        let shaped = match &self.call.accepted.form {
+        let shaped = match &self.shape.accepted.form {
             Form::Metadata(version) | Form::MetadataList(version) => answer::metadata_only(version, &value),
             Form::Objects | Form::Table(_) => value,
         };
@@ -345,7 +358,7 @@ impl Watcher {
 
     /// An event in the encoding that was asked for.
     fn frame(&self, name: &str, object: &Value) -> Bytes {
-        frame(self.call.accepted.encoding, name, object)
+        frame(self.shape.accepted.encoding, name, object)
     }
 }
 
