@@ -44,9 +44,19 @@ pub struct Record {
 
 /// The record of a request that was allowed.
 pub struct AllowedRecord {
-    record: Record,
-    /// The intent of a change, which is in the log already.
-    pending: Option<Pending>,
+    log: Log,
+    id: String,
+    is_stream: bool,
+    opened: Opened,
+}
+
+/// How far the record of a request has come before its answer.
+#[allow(clippy::large_enum_variant, reason = "it lives for one request, and most requests read")]
+enum Opened {
+    /// The intent of a change is in the log already.
+    Change(Pending),
+    /// Nothing is in the log yet.
+    Read(Event),
 }
 
 fn unavailable(error: &LogError) -> ApiError {
@@ -97,14 +107,14 @@ impl Audit {
 impl Record {
     /// Notes what allowed the request. The intent of a change is in the log when this returns; if it can't be, the
     /// change must not be made.
-    pub async fn allowed(mut self, permit: &Permit) -> Result<AllowedRecord, ApiError> {
-        self.event = self.event.annotated(DECISION, "allow").annotated(REASON, &permit.reason().to_string());
-        let pending = if self.is_change {
-            Some(self.log.begin(self.event.clone()).await.map_err(|error| unavailable(&error))?)
+    pub async fn allowed(self, permit: &Permit) -> Result<AllowedRecord, ApiError> {
+        let event = self.event.annotated(DECISION, "allow").annotated(REASON, &permit.reason().to_string());
+        let opened = if self.is_change {
+            Opened::Change(self.log.begin(event).await.map_err(|error| unavailable(&error))?)
         } else {
-            None
+            Opened::Read(event)
         };
-        Ok(AllowedRecord { record: self, pending })
+        Ok(AllowedRecord { log: self.log, id: self.id, is_stream: self.is_stream, opened })
     }
 
     /// Notes that the request may act although its verb only reads: what it does is done before there is an answer, and it
@@ -140,11 +150,10 @@ impl Record {
 impl AllowedRecord {
     /// Closes the record with the answer, and hands the answer out. What can't be recorded is not answered.
     pub async fn close(self, mut answer: Reply, notes: &[Note]) -> Reply {
-        let Self { record, pending } = self;
-        set_audit_id(&mut answer, &record.id);
+        set_audit_id(&mut answer, &self.id);
         let code = answer.status().as_u16();
-        let closed = match pending {
-            Some(mut pending) => {
+        let closed = match self.opened {
+            Opened::Change(mut pending) => {
                 let (named, notes): (Vec<&Note>, Vec<&Note>) = notes.iter().partition(|(key, _)| *key == OBJECT_NAME);
                 if let (Some((_, name)), Some(event)) = (named.last(), pending.event_mut())
                     && let Some(object) = event.object_ref.as_mut().filter(|object| object.name.is_empty())
@@ -154,10 +163,10 @@ impl AllowedRecord {
                 let notes: Vec<(&str, &str)> = notes.iter().map(|(key, value)| (&**key, value.as_str())).collect();
                 pending.close(code, "", &notes, clock::now()).await
             }
-            None if record.is_stream && code < 400 => record
-                .log
-                .record(&record.event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now())),
-            None => record.log.record(&record.event.completed(code, "", clock::now())),
+            Opened::Read(event) if self.is_stream && code < 400 => {
+                self.log.record(&event.completed(code, "", clock::now()).at(Stage::ResponseStarted, clock::now()))
+            }
+            Opened::Read(event) => self.log.record(&event.completed(code, "", clock::now())),
         };
         match closed {
             Ok(()) => answer,
