@@ -1,7 +1,7 @@
 //! Where a pod or a Service is reached: through the agent of the pod's node, since pods have a network of their own; or
 //! straight, where something listens on an address that this machine reaches.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -126,7 +126,7 @@ fn at_address(address: &str, port: u16) -> Result<Backend, ApiError> {
 }
 
 /// The pod of this name, at `port` or at the first port that it declares.
-pub async fn of_pod(core: &Arc<Core>, namespace: &str, name: &str, port: Option<u16>) -> Result<Backend, ApiError> {
+pub async fn of_pod(core: &Core, namespace: &str, name: &str, port: Option<u16>) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, namespace, name).await?;
     let pod = core.value(kind, &entry).await?;
@@ -160,15 +160,19 @@ pub enum Asker<'a> {
 
 /// One of those that serve a Service at the port of this name or number, or at the port without a name.
 pub async fn of_service(
-    core: &Arc<Core>,
+    core: &Core,
     namespace: &str,
     name: &str,
     port: &str,
     asker: Asker<'_>,
 ) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "services").ok_or_else(ApiError::no_such_route)?;
-    let entry = core.get(kind, namespace, name).await?;
+    let entry = core.get(kind, namespace, name).await.map_err(|error| not_there(error, name, asker))?;
     let service = core.value(kind, &entry).await?;
+    if asker == Asker::Configuration && object::text(&service, &["spec", "type"]) == "ExternalName" {
+        let host = object::text(&service, &["spec", "externalName"]).to_owned();
+        return Ok(Backend::Direct { host, port: port.parse().unwrap_or(443) });
+    }
     let port_name = port_name(&service, name, port)?;
     let slices = slices(core, namespace, name).await?;
     let is_empty = slices.iter().all(|slice| object::list(slice, &["endpoints"]).is_empty());
@@ -192,6 +196,14 @@ pub async fn of_service(
     Ok(Backend::Direct { host: host.to_owned(), port: *port })
 }
 
+/// A missing Service in upstream's words, which differ between what users ask for and what is configured.
+fn not_there(mut error: ApiError, name: &str, asker: Asker<'_>) -> ApiError {
+    if error.code == 404 && asker == Asker::Configuration {
+        error.message = format!("service {name:?} not found");
+    }
+    error
+}
+
 /// Whether an endpoint is a pod of the namespace, by what it refers to.
 fn is_pod_of(endpoint: &Value, namespace: &str) -> bool {
     let text = |key: &str| object::text(endpoint, &["targetRef", key]);
@@ -209,7 +221,7 @@ fn port_name(service: &Value, name: &str, wanted: &str) -> Result<String, ApiErr
 }
 
 /// The slices of a Service.
-pub async fn slices(core: &Arc<Core>, namespace: &str, service: &str) -> Result<Vec<Value>, ApiError> {
+pub async fn slices(core: &Core, namespace: &str, service: &str) -> Result<Vec<Value>, ApiError> {
     let kind = core.registry.find("discovery.k8s.io", "v1", "endpointslices").ok_or_else(ApiError::no_such_route)?;
     let listed = core.store.list(&kind.scope(namespace), ListAt::Latest, Page::default()).await;
     let listed = listed.map_err(|error| storage::store_failure(&error))?;

@@ -8,19 +8,18 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use martello_api::status::ApiError;
 use martello_pki::{ForeignTrust, foreign_config};
 use parking_lot::Mutex;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::ClientConfig;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::{
-    http::failed::{UNKNOWN_AUTHORITY, dialed, untrusted},
-    registry::{object, storage::store_failure},
-    server::Core,
-    store::{ListAt, Page},
+    http::{failed::UNKNOWN_AUTHORITY, outbound},
+    registry::object,
+    server::{
+        Core,
+        backends::{self, Asker},
+    },
 };
 
 /// Most bytes of an answer: as much as a request may have.
@@ -96,19 +95,17 @@ impl Caller {
     }
 
     async fn connect(&self, core: &Core) -> Result<Sender, String> {
-        let (host, port) = match &self.target {
-            Target::Url { host, port, .. } => (host.clone(), *port),
+        let io = match &self.target {
+            Target::Url { host, port, .. } => outbound::tcp(host, *port).await,
             Target::Service { namespace, name, port, .. } => {
-                endpoint(core, namespace, name, *port).await.map_err(|error| error.message)?
+                let found = backends::of_service(core, namespace, name, &port.to_string(), Asker::Configuration).await;
+                found.map_err(|error| error.message)?.connect(core).await
             }
             Target::Odd(why) => return Err(why.clone()),
         };
-        let name = self.target.server_name()?;
-        let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|error| dialed(&shown, &error))?;
-        tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-        let stream =
-            TlsConnector::from(self.tls.clone()?).connect(name, tcp).await.map_err(|error| untrusted(&error))?;
+        let io = io.map_err(|error| error.to_string())?;
+        let name = self.target.server_name();
+        let stream = outbound::tls(io, self.tls.clone()?, &name).await.map_err(|error| error.to_string())?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -170,13 +167,12 @@ impl Target {
     }
 
     /// Whom the certificate must name.
-    fn server_name(&self) -> Result<ServerName<'static>, String> {
-        let name = match self {
+    fn server_name(&self) -> String {
+        match self {
             Self::Url { host, .. } => host.clone(),
             Self::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
-            Self::Odd(why) => return Err(why.clone()),
-        };
-        ServerName::try_from(name.clone()).map_err(|error| format!("{name:?}: {error}"))
+            Self::Odd(_) => String::new(),
+        }
     }
 }
 
@@ -189,49 +185,6 @@ fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
     }
     let trust = ForeignTrust::from_pem(&pem).map_err(|error| error.to_string())?;
     foreign_config(trust, None).map_err(|error| unusable(&error))
-}
-
-/// Where a Service's port leads: an endpoint that is ready.
-async fn endpoint(core: &Core, namespace: &str, name: &str, port: i64) -> Result<(String, u16), ApiError> {
-    let services = core.registry.find("", "v1", "services");
-    let slices = core.registry.find("discovery.k8s.io", "v1", "endpointslices");
-    let (Some(services), Some(slices)) = (services, slices) else {
-        return Err(ApiError::internal("Services are not served"));
-    };
-    let Some(entry) = core.find(services, namespace, name).await? else {
-        return Err(ApiError::not_found("", "services", name)).map_err(|mut error| {
-            error.message = format!("service {name:?} not found");
-            error
-        });
-    };
-    let service = core.value(services, &entry).await?;
-    if object::text(&service, &["spec", "type"]) == "ExternalName" {
-        let host = object::text(&service, &["spec", "externalName"]).to_owned();
-        return Ok((host, u16::try_from(port).unwrap_or(443)));
-    }
-    let ports = object::list(&service, &["spec", "ports"]);
-    let Some(wanted) = ports.iter().find(|own| object::int(own, &["port"]) == Some(port)) else {
-        return Err(ApiError::internal(format!("no service port {port} found for service {name:?}")));
-    };
-    let wanted = object::text(wanted, &["name"]);
-    let listed = core.store.list(&slices.scope(namespace), ListAt::Latest, Page::default()).await;
-    let listed = listed.map_err(|error| store_failure(&error))?;
-    for entry in listed.items.iter().filter(|entry| entry.labels.get("kubernetes.io/service-name") == Some(name)) {
-        if let Some(found) = ready(&core.value(slices, entry).await?, wanted) {
-            return Ok(found);
-        }
-    }
-    Err(ApiError::unavailable(format!("no endpoints available for service {name:?}")))
-}
-
-fn ready(slice: &Value, port: &str) -> Option<(String, u16)> {
-    let mut ports = object::list(slice, &["ports"]).iter();
-    let port = ports.find(|own| object::text(own, &["name"]) == port)?;
-    let port = object::int(port, &["port"]).and_then(|port| u16::try_from(port).ok())?;
-    let is_ready = |own: &&Value| object::at(own, &["conditions", "ready"]).and_then(Value::as_bool).unwrap_or(true);
-    let endpoint = object::list(slice, &["endpoints"]).iter().find(is_ready)?;
-    let address = object::list(endpoint, &["addresses"]).first().and_then(Value::as_str)?;
-    Some((address.to_owned(), port))
 }
 
 /// An answer that is no success, in the words of upstream's client.

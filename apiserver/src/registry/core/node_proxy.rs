@@ -118,7 +118,7 @@ pub struct NodeAddress {
 }
 
 /// Where the agent of a pod's node listens.
-pub async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, ApiError> {
+pub async fn node_address(core: &Core, pod: &Value) -> Result<NodeAddress, ApiError> {
     let name = object::text(pod, &["spec", "nodeName"]);
     if name.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", object::name(pod))));
@@ -127,7 +127,7 @@ pub async fn node_address(core: &Arc<Core>, pod: &Value) -> Result<NodeAddress, 
 }
 
 /// Where the agent of a node listens.
-pub async fn address_of(core: &Arc<Core>, name: &str) -> Result<NodeAddress, ApiError> {
+pub async fn address_of(core: &Core, name: &str) -> Result<NodeAddress, ApiError> {
     let kind = core.registry.find("", "v1", "nodes").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, "", name).await?;
     let node = core.value(kind, &entry).await?;
