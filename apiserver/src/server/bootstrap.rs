@@ -101,7 +101,10 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
     for object in martello_policy::bootstrap::objects() {
         let path =
             collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
-        create(&client, &path, &object).await?;
+        match send(&client, "POST", &path, &object).await {
+            Err(error) if error.code == 409 => give_back(&client, &path, &object).await?,
+            other => other?,
+        }
     }
     ensure_extensions(server, &client).await?;
     let (host, port) = server.core.advertise;
@@ -174,6 +177,20 @@ fn collection(server: &Server, object: &Value) -> Option<String> {
 pub async fn create(client: &kube::Client, path: &str, body: &Value) -> Result<(), ApiError> {
     match send(client, "POST", path, body).await {
         Err(error) if error.code == 409 => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives a default role or binding back what it lost, and what a former version did not give it.
+async fn give_back(client: &kube::Client, path: &str, wanted: &Value) -> Result<(), ApiError> {
+    let path = format!("{path}/{}", object::name(wanted));
+    let request = http::Request::get(&path).header(http::header::USER_AGENT, "apiserver").body(Vec::new());
+    let request = request.map_err(|error| ApiError::internal(format!("GET {path} at start: {error}")))?;
+    // One that went in the meantime is made at the next start.
+    let Ok(present) = client.request::<Value>(request).await else { return Ok(()) };
+    let Some(repaired) = martello_policy::bootstrap::repaired(&present, wanted) else { return Ok(()) };
+    match send(client, "PUT", &path, &repaired).await {
+        Err(error) if matches!(error.code, 404 | 409) => Ok(()),
         other => other,
     }
 }

@@ -6,9 +6,12 @@
 mod cluster_roles;
 mod controllers;
 mod namespaced;
+mod repair;
 
 use martello_api::k8s_openapi::api::rbac::v1::ClusterRole;
 use serde_json::{Map, Value, json};
+
+pub use repair::repaired;
 
 use crate::rbac::aggregate;
 

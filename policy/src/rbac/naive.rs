@@ -29,7 +29,8 @@ impl Model {
 
 fn in_scope(key: &BindingKey, asked: &Attributes) -> bool {
     let Some(namespace) = &key.namespace else { return true };
-    asked.resource().is_some_and(|target| target.namespace == *namespace)
+    // What is in no namespace is no binding's of a namespace, even if one had no name.
+    asked.resource().is_some_and(|target| !namespace.is_empty() && target.namespace == *namespace)
 }
 
 fn is_meant(subject: &Subject, user: &User) -> bool {
