@@ -12,6 +12,7 @@ mod compare;
 mod declared;
 mod estimate;
 mod eval;
+mod format_check;
 pub mod functions;
 mod json;
 mod lexer;

@@ -8,6 +8,7 @@ use super::{
     declared,
     estimate::{self, Cost},
     eval::{self, Bindings},
+    format_check,
     meter::{Budget, EvalError, Meter},
     parser, read,
     schema::{Fields, Schema},
@@ -76,6 +77,9 @@ pub enum CompileError {
     /// It can't be understood, or its types don't fit.
     #[error("compilation failed: {0}")]
     Issues(Issues),
+    /// It can't be made ready to run.
+    #[error("program instantiation failed: {0}")]
+    Instantiation(String),
     /// Its result is of another type than wanted.
     #[error("must evaluate to {wanted} but got {found}")]
     Output {
@@ -151,6 +155,7 @@ impl Environment {
         let checked = check::check(source, parser::parse(source)?, &self.names)?;
         let mut issues = Issues::of(source);
         check_literals(&checked.root, &mut issues);
+        format_check::check(&checked.root, &checked.types, &mut issues);
         if !issues.is_empty() {
             return Err(issues);
         }
@@ -163,7 +168,10 @@ impl Environment {
     pub fn compile_as(&self, source: &str, wanted: &[Type]) -> Result<Program, CompileError> {
         let program = self.compile(source).map_err(CompileError::Issues)?;
         if wanted.contains(&program.output) {
-            return Ok(program);
+            return match program.unready() {
+                None => Ok(program),
+                Some(why) => Err(CompileError::Instantiation(why)),
+            };
         }
         let names: Vec<String> = wanted.iter().map(Type::runtime_name).collect();
         let wanted = match names.as_slice() {
@@ -194,6 +202,12 @@ impl Program {
         self.checked.references.iter().any(of)
     }
 
+    /// Why it can't be made ready to run, if so: upstream reads constant patterns and numbers once, when it does that.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        unready(&self.checked.root)
+    }
+
     /// What it costs at least and at most.
     #[must_use]
     pub fn estimate(&self) -> Cost {
@@ -217,6 +231,36 @@ impl Program {
 impl fmt::Display for Program {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.source)
+    }
+}
+
+fn unready(expr: &Expr) -> Option<String> {
+    let constant = |arg: Option<&Expr>| match arg.map(|arg| &arg.kind) {
+        Some(ExprKind::Literal(Literal::String(text))) => Some(Arc::clone(text)),
+        _ => None,
+    };
+    let own = match &expr.kind {
+        ExprKind::Call { function, target, args } => match (&**function, target, constant(args.first())) {
+            ("find" | "findAll", Some(_), Some(text)) => crate::pattern::compile(&text).err(),
+            (to @ ("bool" | "double" | "int" | "uint"), None, Some(text)) if !is_read(to, &text) => {
+                Some(format!("type conversion error from 'string' to '{to}'"))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    own.or_else(|| expr.children().into_iter().find_map(unready))
+}
+
+/// Whether a constant can be read as another type.
+fn is_read(to: &str, text: &str) -> bool {
+    match to {
+        "bool" => {
+            matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False")
+        }
+        "double" => text.parse::<f64>().is_ok(),
+        "int" => text.parse::<i64>().is_ok(),
+        _ => text.parse::<u64>().is_ok(),
     }
 }
 

@@ -71,7 +71,7 @@ fn libraries_do_what_they_should() {
         "'hello'.substring(1, 3) == 'el' && 'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3",
         "'tacocat'.replace('c', 'x') == 'taxoxat' && ' a '.trim() == 'a' && 'aB'.upperAscii() == 'AB'",
         "'%s is %d, %.2f %x'.format([dyn('a'), 3, 1.5, 255]) == 'a is 3, 1.50 ff'",
-        "'%s'.format([[dyn(1), 'a', null]]) == '[1, a, null]' && strings.quote('a\"b') == '\"a\\\\\"b\"'",
+        "'%s'.format([[dyn(1), 'a', null]]) == '[1, \"a\", null]' && '%s'.format([{'k': 1.5}]) == '{\"k\":1.500000}' && strings.quote('a\"b') == '\"a\\\\\"b\"'",
         "'abc123'.matches('[0-9]+') && 'abc123'.find('[0-9]+') == '123' && '1 2 3'.findAll('[0-9]', 2) == ['1', '2']",
         "[1, 2, 3].sum() == 6 && [3, 1].min() == 1 && ['a', 'b'].max() == 'b' && [1, 2].isSorted()",
         "['a', 'b', 'a'].indexOf('a') == 0 && ['a', 'b', 'a'].lastIndexOf('a') == 2",
@@ -105,7 +105,21 @@ fn errors_are_those_of_upstream() {
         ("0u - 1u == 0u", "error: unsigned integer overflow"),
         ("object.spec.replicas < 'a'", "error: no such overload"),
         ("object.metadata.name.startsWith(object.spec.replicas)", "error: no such overload: startsWith(string, int)"),
-        ("int(object.metadata.name) == 1", "error: strconv.ParseInt: parsing \"web\": invalid syntax"),
+        ("int(object.metadata.name) == 1", "error: type conversion error from 'string' to 'int'"),
+        (
+            "timestamp(object.metadata.name) == timestamp(0)",
+            "error: type conversion error from 'string' to 'google.protobuf.Timestamp'",
+        ),
+        ("bool(object.metadata.name)", "error: type conversion error from 'string' to 'bool'"),
+        (
+            "object.metadata.name.find('(' + object.metadata.name) == ''",
+            "error: Illegal regex: error parsing regexp: missing closing ): `(web`",
+        ),
+        (
+            "ip(object.metadata.name).family() == 4",
+            "error: IP Address \"web\" parse error during conversion from string: ParseAddr(\"web\"): unable to parse IP",
+        ),
+        ("cidr('10.0.0.0/8').containsIP(object.metadata.name)", "error: no such overload"),
         ("optional.none().value() == 1", "error: optional.none() dereference"),
         ("object.metadata.name.foo == 1", "error: no such key: foo"),
     ] {
@@ -429,4 +443,60 @@ fn patterns_that_data_brings_are_compiled_within_bounds() {
     bindings.set("object", Value::view(&long, None));
     assert!(matches!(program.evaluate(&bindings, budget()).result, Ok(Value::Bool(true))));
     assert!(run("'a'.matches('(((a{100}){100}){100}){100}')").starts_with("refused"));
+}
+
+#[test]
+fn constants_that_no_function_can_read_keep_a_program_from_being_made_ready() {
+    let environment = Environment::admission(&Declarations::default());
+    let why = |source: &str| environment.compile(source).unwrap().unready();
+    assert_eq!(
+        why("object.metadata.name.find('(') == ''").as_deref(),
+        Some("error parsing regexp: missing closing ): `(`")
+    );
+    assert_eq!(why("true || int('x') == 1").as_deref(), Some("type conversion error from 'string' to 'int'"));
+    assert_eq!(why("int('1') == 1 && bool('t') && object.metadata.name.find('a') == ''"), None);
+    assert_eq!(
+        environment.compile_as("int('x') == 1", &[Type::Bool]).err().map(|error| error.to_string()).as_deref(),
+        Some("program instantiation failed: type conversion error from 'string' to 'int'")
+    );
+}
+
+#[test]
+fn numbers_are_written_as_in_english() {
+    all_true(&[
+        "'%.2f'.format([12345.678]) == '12,345.68' && '%f'.format([-0.5]) == '-0.500000'",
+        "'%e'.format([1052.032911275]) == '1.052033\u{202f}×\u{202f}10⁰³' && '%.1e'.format([0.05]) == '5.0\u{202f}×\u{202f}10⁻⁰²'",
+        "'%f'.format([double('Infinity')]) == '∞' && '%x %X %o %b'.format([dyn('a'), 255, 8, true]) == '61 FF 10 1'",
+    ]);
+}
+
+#[test]
+fn what_can_not_be_written_is_told_when_a_constant_text_is_compiled() {
+    for (source, issue) in [
+        (
+            "'%d'.format(['x']) == ''",
+            "1:14: error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        (
+            "'%.1f'.format([1]) == ''",
+            "1:16: error during formatting: fixed-point clause can only be used on doubles, was given int",
+        ),
+        ("'%s %s'.format(['x']) == ''", "1:15: index 1 out of range"),
+        ("'%s'.format(['x', 'y']) == ''", "1:12: too many arguments supplied to string.format (expected 1, got 2)"),
+        ("'a %'.format([]) == ''", "1:13: unexpected end of string"),
+        ("'%z'.format([1]) == ''", "1:12: could not parse formatting clause: unrecognized formatting clause \"z\""),
+        (
+            "'%b'.format([[1]]) == ''",
+            "1:14: error during formatting: only integers and bools can be formatted as binary, was given list",
+        ),
+    ] {
+        let told = run(source);
+        let first = told.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("refused: ERROR: <input>:{issue}"), "{source}");
+    }
+    all_true(&["'%d %%'.format([dyn(1)]) == '1 %' && '%s'.format([['a']]) == '[\"a\"]'"]);
+    assert_eq!(
+        run("'%d'.format([dyn('x')]) == ''"),
+        "error: error during formatting: decimal clause can only be used on integers, was given string"
+    );
 }

@@ -9,6 +9,7 @@ use super::{
     correlate::Former,
     format::Format,
     rules::{ListKind, ListRules, Number, ObjectRules, Rules, Text},
+    shape::sorted,
 };
 
 /// Up to here a float tells whole numbers apart.
@@ -316,10 +317,13 @@ impl Checker {
         if values.is_empty() || values.iter().any(|one| same(one, value)) {
             return;
         }
-        let quoted =
-            |one: &Value| one.as_str().map_or_else(|| format!("{:?}", one.to_string()), |text| format!("{text:?}"));
+        let quoted = |one: &Value| match one {
+            Value::String(text) => format!("{text:?}"),
+            other => format!("{:?}", sorted(other).to_string()),
+        };
         let listed: Vec<String> = values.iter().map(quoted).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", listed.join(", "));
+        let shown = sorted(value);
+        let message = format!("Unsupported value: {shown}: supported values: {}", listed.join(", "));
         found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueNotSupported", message });
     }
 

@@ -80,7 +80,10 @@ impl Rule {
             Ok(program) if *program.output_type() != Type::Bool => {
                 Err("cel expression must evaluate to a bool".to_owned())
             }
-            Ok(program) => Ok(program),
+            Ok(program) => match program.unready() {
+                None => Ok(program),
+                Some(why) => Err(format!("program instantiation failed: {why}")),
+            },
         };
         compiled.uses_old = program.as_ref().is_ok_and(|program| program.uses("oldSelf"));
         compiled.program = Some(program);
@@ -90,7 +93,10 @@ impl Rule {
                 Ok(program) if *program.output_type() != Type::String => {
                     Err("messageExpression must evaluate to a string".to_owned())
                 }
-                Ok(program) => Ok(program),
+                Ok(program) => match program.unready() {
+                    None => Ok(program),
+                    Some(why) => Err(format!("messageExpression instantiation failed: {why}")),
+                },
             });
         }
         compiled

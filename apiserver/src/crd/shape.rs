@@ -40,14 +40,22 @@ fn lists_below(rules: &Rules, value: &Value, path: &str, causes: &mut Vec<Cause>
     }
 }
 
+/// A value as Go writes it: fields in the order of their names.
+#[must_use]
+pub fn sorted(value: &Value) -> Value {
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    sorted
+}
+
 /// Each item that there is twice is told of once, however often it is there.
 fn duplicates(kind: &ListKind, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
     let identity = |item: &Value| match kind {
         ListKind::Atomic => None,
-        ListKind::Set => Some(item.clone()),
+        ListKind::Set => Some(sorted(item)),
         ListKind::Map(keys) => {
             let keys = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
-            Some(Value::Object(keys.collect::<Map<_, _>>()))
+            Some(sorted(&Value::Object(keys.collect::<Map<_, _>>())))
         }
     };
     let stray = |item: &&Value| !item.is_object() && !item.is_null();
@@ -140,7 +148,7 @@ fn embedded_object(map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>
     let here = format!("{path}.metadata");
     let decoded = Schemas::builtin().named(OBJECT_META).map(|schema| decode_value(schema, meta.clone()));
     if let Some(Err(error)) = decoded {
-        causes.push(Cause::invalid(here, meta, &error.to_string()));
+        causes.push(Cause::invalid(here, &sorted(meta), &error.to_string()));
         return;
     }
     metadata::embedded(meta, &here, causes);

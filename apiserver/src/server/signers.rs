@@ -20,16 +20,10 @@ const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 const GROUP: &str = "certificates.k8s.io";
-/// What certificates for clients may be used for besides.
-const CLIENT_USAGES: [&str; 7] = [
-    "signing",
-    "digital signature",
-    "content commitment",
-    "key encipherment",
-    "key agreement",
-    "data encipherment",
-    "client auth",
-];
+/// Upstream tells mail addresses from URIs; they are read alike here.
+const OTHER_NAMES: &str = "Email subjectAltNames are not allowed";
+/// What certificates for clients may be used for.
+const CLIENT_USAGES: [&str; 3] = ["client auth", "digital signature", "key encipherment"];
 
 /// Follows a write of a certificate request: approves it, or signs it, where that is ours to do.
 pub fn follow(core: &Arc<Core>, request: &Value) {
@@ -166,11 +160,11 @@ fn issue(core: &Core, request: &Value, asked: &SigningRequest, now: Timestamp) -
 fn profile(signer: &str, asked: &SigningRequest, usages: &BTreeSet<&str>) -> Result<Profile, String> {
     match signer {
         CLIENT => {
-            if !usages.contains("client auth") {
-                return Err("usages did not contain client auth".to_owned());
-            }
             if let Some(other) = usages.iter().find(|usage| !CLIENT_USAGES.contains(usage)) {
-                return Err(format!("usages contain {other:?}, which this signer does not grant"));
+                return Err(format!("invalid usage for client certificate: {other}"));
+            }
+            if !usages.contains("client auth") {
+                return Err("missing required usage for client certificate: client auth".to_owned());
             }
             let name = asked.common_name.clone().ok_or("the request has not one common name")?;
             if name == FRONT_PROXY {
@@ -180,13 +174,15 @@ fn profile(signer: &str, asked: &SigningRequest, usages: &BTreeSet<&str>) -> Res
         }
         KUBELET_CLIENT => kubelet_client(asked, usages).map(|node| Profile::NodeClient { node }),
         _ => {
-            let node = kubelet(asked, usages, "server auth")?;
-            if asked.other_names > 0 {
-                return Err("email addresses and URIs are not allowed as subject alternative names".to_owned());
-            }
+            is_of_nodes(asked)?;
             if asked.dns_names.is_empty() && asked.addresses.is_empty() {
                 return Err("DNS or IP subjectAltName is required".to_owned());
             }
+            if asked.other_names > 0 {
+                return Err(OTHER_NAMES.to_owned());
+            }
+            has_usages(usages, "[digital signature key encipherment server auth]", "server auth")?;
+            let node = node(asked)?;
             let names = asked.dns_names.iter().map(|name| ServerName::Dns(name.clone()));
             let names = names.chain(asked.addresses.iter().map(|address| ServerName::Ip(*address))).collect();
             Ok(Profile::NodeServing { node, names })
@@ -195,21 +191,39 @@ fn profile(signer: &str, asked: &SigningRequest, usages: &BTreeSet<&str>) -> Res
 }
 
 fn kubelet_client(asked: &SigningRequest, usages: &BTreeSet<&str>) -> Result<String, String> {
-    if !asked.dns_names.is_empty() || !asked.addresses.is_empty() || asked.other_names > 0 {
-        return Err("subject alternative names are not allowed".to_owned());
+    is_of_nodes(asked)?;
+    if !asked.dns_names.is_empty() {
+        return Err("DNS subjectAltNames are not allowed".to_owned());
     }
-    kubelet(asked, usages, "client auth")
+    if !asked.addresses.is_empty() {
+        return Err("IP subjectAltNames are not allowed".to_owned());
+    }
+    if asked.other_names > 0 {
+        return Err(OTHER_NAMES.to_owned());
+    }
+    let node = node(asked)?;
+    has_usages(usages, "[client auth digital signature key encipherment]", "client auth")?;
+    Ok(node)
+}
+
+fn is_of_nodes(asked: &SigningRequest) -> Result<(), String> {
+    if asked.organizations == [GROUP_NODES] {
+        return Ok(());
+    }
+    Err(format!("subject organization is not {GROUP_NODES}"))
+}
+
+/// Whether a certificate is to be used for what its signer grants: encipherment is for keys that can do that.
+fn has_usages(usages: &BTreeSet<&str>, all: &str, purpose: &str) -> Result<(), String> {
+    let others: BTreeSet<&str> = usages.iter().filter(|usage| **usage != "key encipherment").copied().collect();
+    if others == BTreeSet::from(["digital signature", purpose]) {
+        return Ok(());
+    }
+    Err(format!("usages did not match {all}"))
 }
 
 /// The node that a request of a node agent speaks of.
-fn kubelet(asked: &SigningRequest, usages: &BTreeSet<&str>, purpose: &str) -> Result<String, String> {
-    if asked.organizations != [GROUP_NODES] {
-        return Err(format!("subject organization is not {GROUP_NODES}"));
-    }
-    let others: BTreeSet<&str> = usages.iter().filter(|usage| **usage != "key encipherment").copied().collect();
-    if others != BTreeSet::from(["digital signature", purpose]) {
-        return Err(format!("usages did not match [\"key encipherment\", \"digital signature\", {purpose:?}]"));
-    }
+fn node(asked: &SigningRequest) -> Result<String, String> {
     let name = asked.common_name.as_deref().unwrap_or_default();
     let node = name.strip_prefix(NODE_USER_PREFIX).filter(|node| !node.is_empty());
     node.map(str::to_owned).ok_or_else(|| format!("subject common name does not begin with {NODE_USER_PREFIX}"))
@@ -257,6 +271,30 @@ mod tests {
         assert!(profile(KUBELET_SERVING, &node, &usages(&["digital signature", "server auth"])).is_err());
         assert!(profile(CLIENT, &asks("jane", &[]), &usages(&["server auth"])).is_err());
         assert!(profile(CLIENT, &asks("jane", &[]), &usages(&["client auth"])).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_signed_is_told_in_upstreams_words() {
+        let usages = |list: &[&'static str]| list.iter().copied().collect::<BTreeSet<_>>();
+        let why = |signer: &str, asked: &SigningRequest, of: &[&'static str]| {
+            profile(signer, asked, &usages(of)).unwrap_err()
+        };
+        let (jane, node) = (asks("jane", &[]), asks("system:node:worker", &["system:nodes"]));
+        assert_eq!(why(CLIENT, &jane, &["signing", "client auth"]), "invalid usage for client certificate: signing");
+        assert_eq!(
+            why(CLIENT, &jane, &["digital signature"]),
+            "missing required usage for client certificate: client auth"
+        );
+        assert_eq!(
+            why(KUBELET_CLIENT, &node, &["client auth"]),
+            "usages did not match [client auth digital signature key encipherment]"
+        );
+        let named = SigningRequest { dns_names: vec!["worker".to_owned()], ..node };
+        assert_eq!(why(KUBELET_CLIENT, &named, &["client auth"]), "DNS subjectAltNames are not allowed");
+        assert_eq!(
+            why(KUBELET_SERVING, &named, &["server auth"]),
+            "usages did not match [digital signature key encipherment server auth]"
+        );
     }
 
     #[test]

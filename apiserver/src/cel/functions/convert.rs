@@ -115,7 +115,7 @@ fn to_bool<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::String(text)] => match &**text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-            other => fail(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+            _ => mismatch(args, "bool"),
         },
         _ => mismatch(args, "bool"),
     }
@@ -137,7 +137,7 @@ fn to_double<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Uint(number)] => Ok(Value::Double(*number as f64)),
         [Value::String(text)] => match text.parse() {
             Ok(number) => Ok(Value::Double(number)),
-            Err(_) => fail(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**text)),
+            Err(_) => mismatch(args, "double"),
         },
         _ => mismatch(args, "double"),
     }
@@ -148,7 +148,7 @@ fn to_duration<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Duration(nanos)] | [Value::Int(nanos)] => Ok(Value::Duration(*nanos)),
         [Value::String(text)] => match read::duration(text) {
             Some(nanos) => Ok(Value::Duration(nanos)),
-            None => fail(format!("time: invalid duration {:?}", &**text)),
+            None => mismatch(args, "google.protobuf.Duration"),
         },
         _ => mismatch(args, "google.protobuf.Duration"),
     }
@@ -168,7 +168,9 @@ fn to_int<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Double(_)] => fail("integer overflow"),
         [Value::Duration(nanos)] => Ok(Value::Int(*nanos)),
         [Value::Timestamp(time)] => Ok(Value::Int(time.as_second())),
-        [Value::String(text)] => parse(text, "ParseInt", str::parse::<i64>).map(Value::Int),
+        [Value::String(text)] => {
+            text.parse::<i64>().map_or_else(|_| mismatch(args, "int"), |number| Ok(Value::Int(number)))
+        }
         _ => mismatch(args, "int"),
     }
 }
@@ -185,20 +187,11 @@ fn to_uint<'a>(args: &[Value<'a>]) -> Outcome<'a> {
             Ok(Value::Uint(whole))
         }
         [Value::Double(_)] => fail("unsigned integer overflow"),
-        [Value::String(text)] => parse(text, "ParseUint", str::parse::<u64>).map(Value::Uint),
+        [Value::String(text)] => {
+            text.parse::<u64>().map_or_else(|_| mismatch(args, "uint"), |number| Ok(Value::Uint(number)))
+        }
         _ => mismatch(args, "uint"),
     }
-}
-
-fn parse<T>(text: &str, what: &str, parse: fn(&str) -> Result<T, std::num::ParseIntError>) -> Result<T, Fault> {
-    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-    parse(text).map_err(|error| {
-        let why = match error.kind() {
-            PosOverflow | NegOverflow => "value out of range",
-            _ => "invalid syntax",
-        };
-        Fault::Message(format!("strconv.{what}: parsing {text:?}: {why}"))
-    })
 }
 
 fn to_string<'a>(args: &[Value<'a>]) -> Outcome<'a> {
@@ -230,12 +223,7 @@ fn to_timestamp<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         },
         [Value::String(text)] => match read::timestamp(text) {
             Some(time) => Ok(Value::Timestamp(time)),
-            None => {
-                let text = &**text;
-                fail(format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-                ))
-            }
+            None => mismatch(args, "google.protobuf.Timestamp"),
         },
         _ => mismatch(args, "google.protobuf.Timestamp"),
     }

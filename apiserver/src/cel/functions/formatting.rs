@@ -24,19 +24,48 @@ pub(super) fn run<'a>(args: &[Value<'a>]) -> Outcome<'a> {
             out.push('%');
             continue;
         }
-        let precision = precision(&mut chars)?;
-        let Some(clause) = chars.next() else { return fail("unexpected end of string") };
         let value = argument(values, next)?;
         next += 1;
+        let (clause, precision) = clause(&mut chars).or_else(fail)?;
         out.push_str(&clause_text(clause, precision, &value)?);
-    }
-    if next < values.len() {
-        return fail(format!("too many arguments supplied to string.format (expected {next}, got {})", values.len()));
     }
     Ok(text(out))
 }
 
-fn precision(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<usize>, Fault> {
+/// Reads what stands behind a percent sign: how to write a value, and with how many digits.
+pub(in crate::cel) fn clause(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+) -> Result<(char, Option<usize>), String> {
+    const UNREAD: &str = "could not parse formatting clause: ";
+    if chars.peek().is_none() {
+        return Err("unexpected end of string".to_owned());
+    }
+    let precision = precision(chars).map_err(|why| format!("{UNREAD}error while parsing precision: {why}"))?;
+    match chars.next() {
+        Some(clause @ ('s' | 'd' | 'f' | 'e' | 'b' | 'o' | 'x' | 'X')) => Ok((clause, precision)),
+        Some(other) => Err(format!("{UNREAD}unrecognized formatting clause \"{other}\"")),
+        None => Err(format!("{UNREAD}error while parsing precision: could not find end of precision specifier")),
+    }
+}
+
+/// What is said of a value that is written in a way that is not for its type.
+#[must_use]
+pub(in crate::cel) fn misfit(clause: char, given: &str) -> String {
+    let why = match clause {
+        'd' => "decimal clause can only be used on integers",
+        'f' => "fixed-point clause can only be used on doubles",
+        'e' => "scientific clause can only be used on doubles",
+        'b' => "only integers and bools can be formatted as binary",
+        'o' => "octal clause can only be used on integers",
+        'x' | 'X' => "only integers, byte buffers, and strings can be formatted as hex",
+        _ => {
+            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+        }
+    };
+    format!("error during formatting: {why}, was given {given}")
+}
+
+fn precision(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Option<usize>, String> {
     if chars.next_if_eq(&'.').is_none() {
         return Ok(None);
     }
@@ -46,8 +75,10 @@ fn precision(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Opt
     }
     match digits.parse() {
         Ok(precision) if precision <= MAX_PRECISION => Ok(Some(precision)),
-        Ok(precision) => fail(format!("error while parsing precision: precision {precision} is too large")),
-        Err(_) => fail("error while converting precision to integer: strconv.Atoi: parsing \"\": invalid syntax"),
+        Ok(precision) => Err(format!("precision {precision} is too large")),
+        Err(_) => {
+            Err("error while converting precision to integer: strconv.Atoi: parsing \"\": invalid syntax".to_owned())
+        }
     }
 }
 
@@ -56,82 +87,68 @@ fn argument<'a>(values: &List<'a>, at: usize) -> Result<Value<'a>, Fault> {
 }
 
 fn clause_text(clause: char, precision: Option<usize>, value: &Value<'_>) -> Result<String, Fault> {
-    let wrong = |what: &str, wanted: &str| {
-        fail(format!(
-            "error during formatting: {what} clause can only be used on {wanted}, was given {}",
-            value.type_name()
-        ))
-    };
-    match clause {
-        's' => plain(value),
-        'd' => match value {
-            Value::Int(_) | Value::Uint(_) => plain(value),
-            Value::Double(number) if !number.is_finite() => plain(value),
-            _ => wrong("decimal", "integers"),
+    let hex = |digits: String| if clause == 'X' { digits.to_uppercase() } else { digits };
+    Ok(match (clause, value) {
+        ('s', _) => return plain(value),
+        ('d', Value::Int(_) | Value::Uint(_)) => return plain(value),
+        ('f' | 'e', Value::Double(number)) => point(clause, precision.unwrap_or(6), *number),
+        ('f' | 'e', Value::String(own)) => match &**own {
+            "NaN" => point(clause, 0, f64::NAN),
+            "Infinity" => point(clause, 0, f64::INFINITY),
+            "-Infinity" => point(clause, 0, f64::NEG_INFINITY),
+            _ => return fail(misfit(clause, "string")),
         },
-        'f' | 'e' => {
-            let (Value::Double(_) | Value::Int(_) | Value::Uint(_)) = value else {
-                return wrong(if clause == 'f' { "fixed-point" } else { "scientific" }, "doubles");
-            };
-            Ok(point(clause, precision.unwrap_or(6), as_double(value)))
-        }
-        'b' => match value {
-            Value::Int(number) => Ok(signed(*number, |number| format!("{number:b}"))),
-            Value::Uint(number) => Ok(format!("{number:b}")),
-            Value::Bool(flag) => Ok(u8::from(*flag).to_string()),
-            _ => wrong("binary", "integers and bools"),
-        },
-        'o' => match value {
-            Value::Int(number) => Ok(signed(*number, |number| format!("{number:o}"))),
-            Value::Uint(number) => Ok(format!("{number:o}")),
-            _ => wrong("octal", "integers"),
-        },
-        'x' | 'X' => {
-            let hex = match value {
-                Value::Int(number) => signed(*number, |number| format!("{number:x}")),
-                Value::Uint(number) => format!("{number:x}"),
-                Value::String(own) => own.bytes().map(|byte| format!("{byte:02x}")).collect(),
-                Value::Bytes(data) => data.iter().map(|byte| format!("{byte:02x}")).collect(),
-                _ => return wrong("hex", "integers, byte buffers, and strings"),
-            };
-            Ok(if clause == 'X' { hex.to_uppercase() } else { hex })
-        }
-        other => fail(format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"")),
-    }
+        ('b', Value::Int(number)) => signed(*number, |number| format!("{number:b}")),
+        ('b', Value::Uint(number)) => format!("{number:b}"),
+        ('b', Value::Bool(flag)) => u8::from(*flag).to_string(),
+        ('o', Value::Int(number)) => signed(*number, |number| format!("{number:o}")),
+        ('o', Value::Uint(number)) => format!("{number:o}"),
+        ('x' | 'X', Value::Int(number)) => hex(signed(*number, |number| format!("{number:x}"))),
+        ('x' | 'X', Value::Uint(number)) => hex(format!("{number:x}")),
+        ('x' | 'X', Value::String(own)) => hex(own.bytes().map(|byte| format!("{byte:02x}")).collect()),
+        ('x' | 'X', Value::Bytes(data)) => hex(data.iter().map(|byte| format!("{byte:02x}")).collect()),
+        _ => return fail(misfit(clause, value.type_name())),
+    })
 }
 
 fn signed(number: i64, write: impl Fn(u64) -> String) -> String {
     format!("{}{}", if number < 0 { "-" } else { "" }, write(number.unsigned_abs()))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "written with few digits")]
-fn as_double(value: &Value<'_>) -> f64 {
-    match value {
-        Value::Double(number) => *number,
-        Value::Int(number) => *number as f64,
-        Value::Uint(number) => *number as f64,
-        _ => f64::NAN,
-    }
-}
-
+/// A floating number as it is written in English: in groups of three digits, powers of ten raised.
 fn point(clause: char, precision: usize, number: f64) -> String {
-    if !number.is_finite() {
-        return if number.is_nan() {
-            "NaN"
-        } else if number > 0.0 {
-            "Infinity"
-        } else {
-            "-Infinity"
-        }
-        .to_owned();
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "∞" } else { "-∞" }.to_owned();
     }
     if clause == 'f' {
-        return format!("{number:.precision$}");
+        return grouped(&format!("{number:.precision$}"));
     }
     let text = format!("{number:.precision$e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-    format!("{digits}e{sign}{exponent:0>2}")
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(("", exponent), |rest| ("⁻", rest));
+    const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let raised: String = format!("{exponent:0>2}")
+        .chars()
+        .filter_map(|digit| RAISED.get(usize::try_from(digit.to_digit(10)?).ok()?))
+        .collect();
+    format!("{digits}\u{202f}×\u{202f}10{sign}{raised}")
+}
+
+fn grouped(number: &str) -> String {
+    let (sign, plain) = number.strip_prefix('-').map_or(("", number), |plain| ("-", plain));
+    let (whole, fraction) = plain.find('.').and_then(|at| plain.split_at_checked(at)).unwrap_or((plain, ""));
+    let mut out = sign.to_owned();
+    for (at, digit) in whole.char_indices() {
+        if at > 0 && (whole.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out.push_str(fraction);
+    out
 }
 
 /// A value as text.
@@ -141,32 +158,38 @@ fn plain(value: &Value<'_>) -> Result<String, Fault> {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Uint(number) => number.to_string(),
-        Value::Double(number) if number.is_infinite() => {
-            if *number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
-        }
         Value::Double(number) => read::number(*number),
         Value::String(own) | Value::Type(own) => own.to_string(),
         Value::Bytes(data) => String::from_utf8_lossy(data).into_owned(),
         Value::Timestamp(time) => time.to_string(),
         Value::Duration(nanos) => read::seconds(*nanos).to_string(),
         Value::List(list) => {
-            let items: Result<Vec<String>, Fault> = list.iter().map(|item| plain(&item)).collect();
+            let items: Result<Vec<String>, Fault> = list.iter().map(|item| nested(&item)).collect();
             format!("[{}]", items?.join(", "))
         }
         Value::Map(map) => {
             let mut entries = Vec::new();
             for (key, value) in map.entries() {
-                entries.push(format!("{}: {}", plain(&key)?, plain(&value)?));
+                entries.push((nested(&key)?, nested(&value)?));
             }
             entries.sort();
+            let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
             format!("{{{}}}", entries.join(", "))
         }
-        other => {
-            return fail(format!(
-                "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, \
-                 maps, lists, types, durations, and timestamps, was given {}",
-                other.type_name()
-            ));
-        }
+        other => return fail(misfit('s', other.type_name())),
+    })
+}
+
+/// A value within another, as it is written in an expression.
+fn nested(value: &Value<'_>) -> Result<String, Fault> {
+    Ok(match value {
+        Value::String(own) => format!("{:?}", &**own),
+        Value::Bytes(_) => format!("b{:?}", plain(value)?),
+        Value::Timestamp(_) => format!("timestamp({:?})", plain(value)?),
+        Value::Duration(_) => format!("duration({:?})", plain(value)?),
+        Value::Double(number) if number.is_nan() => "\"NaN\"".to_owned(),
+        Value::Double(number) if number.is_infinite() => if *number > 0.0 { "\"+Inf\"" } else { "\"-Inf\"" }.to_owned(),
+        Value::Double(number) => format!("{number:.6}"),
+        other => plain(other)?,
     })
 }

@@ -10,7 +10,7 @@ use super::{types::Type, value::Value};
 pub mod authorizer;
 mod convert;
 pub mod format;
-mod formatting;
+pub(in crate::cel) mod formatting;
 mod lists;
 pub mod net;
 mod operators;

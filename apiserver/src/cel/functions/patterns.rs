@@ -18,7 +18,7 @@ pub(super) const LIBRARY: Library = &[
     }),
     ("find", &["string_find_string: string.(string) -> string"], |args| match args {
         [Value::String(own), Value::String(pattern)] => {
-            Ok(text(pattern_of(pattern)?.find(own).map_or("", |found| found.as_str())))
+            Ok(text(sought(pattern)?.find(own).map_or("", |found| found.as_str())))
         }
         _ => Err(Fault::NoOverload),
     }),
@@ -32,6 +32,14 @@ pub(super) const LIBRARY: Library = &[
     ),
 ];
 
+/// A pattern as the functions know it that Kubernetes adds: they say more where it is none.
+fn sought(pattern: &str) -> Result<Regex, Fault> {
+    pattern_of(pattern).map_err(|fault| match fault {
+        Fault::Message(why) => Fault::Message(format!("Illegal regex: {why}")),
+        other => other,
+    })
+}
+
 fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let (own, pattern, limit) = match args {
         [Value::String(own), Value::String(pattern)] => (own, pattern, -1),
@@ -40,7 +48,7 @@ fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let found: Vec<Value<'a>> =
-        pattern_of(pattern)?.find_iter(own).take(limit.min(MAX_ITEMS)).map(|found| text(found.as_str())).collect();
+        sought(pattern)?.find_iter(own).take(limit.min(MAX_ITEMS)).map(|found| text(found.as_str())).collect();
     Ok(found.into())
 }
 

@@ -42,7 +42,8 @@ fn one(schema: &Field<'_>, default: &Field<'_>, in_meta: bool, causes: &mut Vec<
         let mut pruned = json!({"default": default.value});
         prune(&holder, &mut pruned);
         if pruned.get("default") != Some(default.value) {
-            default.invalid("must not have unknown fields", causes);
+            let why = "must not have unknown fields";
+            causes.push(Cause::invalid(default.path.as_str(), &shape::sorted(default.value), why));
         }
         let before = causes.len();
         shape::embedded_at(&rules, default.value, &default.path, causes);

@@ -2,6 +2,7 @@
 
 use super::kind::Kind;
 
+pub mod asn1;
 pub mod signer_name;
 pub mod signing_request;
 pub mod signing_rules;

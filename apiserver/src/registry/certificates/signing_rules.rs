@@ -4,10 +4,10 @@ use std::{cmp::Ordering, collections::HashSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use martello_api::status::Cause;
-use martello_pki::request::{SigningRequest, check_certificates};
+use martello_pki::request::{RequestError, SigningRequest, check_certificates};
 use serde_json::{Value, json};
 
-use super::signer_name;
+use super::{asn1, signer_name};
 use crate::registry::{object, validation::field::Field};
 
 const USAGES: [&str; 23] = [
@@ -56,7 +56,13 @@ pub fn check(request: &Value, causes: &mut Vec<Cause>) {
     let asked = spec.at("request");
     let pem = STANDARD.decode(asked.text()).unwrap_or_default();
     if let Err(error) = SigningRequest::from_pem(&pem) {
-        causes.push(Cause::invalid(asked.path, &json!(asked.value.as_str()), &error.to_string()));
+        let told = match error {
+            RequestError::Malformed(_) => asn1::malformed(&pem),
+            RequestError::Signature => asn1::unsigned(&pem).map(str::to_owned),
+            _ => None,
+        };
+        let why = told.unwrap_or_else(|| error.to_string());
+        causes.push(Cause::invalid(asked.path, &json!(asked.value.as_str()), &why));
     }
     let usages = spec.items("usages");
     if usages.is_empty() {
