@@ -10,7 +10,11 @@ use super::{
 };
 use crate::registry::{
     object,
-    validation::{difference, field::Field, internal, node_labels, pod, text},
+    validation::{
+        difference,
+        field::{Field, sorted},
+        internal, node_labels, pod, text,
+    },
 };
 
 const INLINE: &str = "may not be specified in the context of inline volumes";
@@ -98,7 +102,7 @@ fn capacity(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         capacity.required("", causes);
     }
     if amounts.len() != 1 || amounts.iter().any(|(name, _)| *name != "storage") {
-        causes.push(Cause::not_supported(capacity.path.as_str(), capacity.value, &["storage"]));
+        causes.push(Cause::not_supported(capacity.path.as_str(), &sorted(capacity.value), &["storage"]));
     }
     for (_, amount) in &amounts {
         not_negative(amount, causes);

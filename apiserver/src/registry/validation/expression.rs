@@ -59,6 +59,9 @@ pub fn check(expression: &Field<'_>, place: Place, scope: &Scope, causes: &mut V
         Err(CompileError::Output { found, .. }) if place == Place::Device => {
             expression.invalid(&format!("must evaluate to bool or the unknown type, not {found}"), causes);
         }
+        Err(error @ CompileError::Instantiation(_)) => {
+            causes.push(Cause::new("InternalError", expression.path.as_str(), format!("Internal error: {error}")));
+        }
         Err(error) => expression.invalid(&error.to_string(), causes),
         Ok(_) => {}
     }

@@ -1,5 +1,7 @@
 //! A value of an object and where it is: what rules look at, and what they complain about.
 
+use std::borrow::Cow;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -95,7 +97,8 @@ impl<'a> Field<'a> {
 
     /// Complains of the value.
     pub fn invalid(&self, why: &str, causes: &mut Vec<Cause>) {
-        causes.push(Cause::invalid(self.path.as_str(), self.value, why));
+        let shown = if self.path.ends_with("labels") { sorted(self.value) } else { selector_shown(self.value) };
+        causes.push(Cause::invalid(self.path.as_str(), &shown, why));
     }
 
     /// Complains that the value may not be there.
@@ -185,6 +188,35 @@ pub fn go_form(value: &Value, fields: &[(&str, &str, Value)]) -> Value {
     Value::Object(shown.collect())
 }
 
+/// A map as Go shows it, by its keys.
+#[must_use]
+pub fn sorted(map: &Value) -> Cow<'_, Value> {
+    match map {
+        Value::Object(entries) if entries.len() > 1 => {
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            Cow::Owned(entries.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+        other => Cow::Borrowed(other),
+    }
+}
+
+/// A selector of labels as Go shows it: labels before expressions. Anything else is shown as it is.
+#[must_use]
+pub fn selector_shown(selector: &Value) -> Cow<'_, Value> {
+    const PARTS: [&str; 2] = ["matchLabels", "matchExpressions"];
+    let Some(entries) = selector.as_object() else { return Cow::Borrowed(selector) };
+    if entries.is_empty() || !entries.keys().all(|key| PARTS.contains(&key.as_str())) {
+        return Cow::Borrowed(selector);
+    }
+    let parts = PARTS.into_iter().filter_map(|key| Some((key.to_owned(), sorted_labels(key, entries.get(key)?))));
+    Cow::Owned(Value::Object(parts.collect()))
+}
+
+fn sorted_labels(key: &str, value: &Value) -> Value {
+    if key == "matchLabels" { sorted(value).into_owned() } else { value.clone() }
+}
+
 /// A value as Go's internal types show it: keys begin with a capital.
 #[must_use]
 pub fn capitalized(value: &Value) -> Value {
@@ -206,6 +238,17 @@ pub fn capitalized(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maps_and_selectors_are_shown_in_gos_order() {
+        let labels = json!({"b": "1", "a": "2"});
+        assert_eq!(sorted(&labels).to_string(), r#"{"a":"2","b":"1"}"#);
+        let selector = json!({"matchExpressions": [{"key": "k"}], "matchLabels": {"b": "1", "a": "2"}});
+        assert_eq!(
+            selector_shown(&selector).to_string(),
+            r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k"}]}"#
+        );
+    }
 
     #[test]
     fn paths_name_keys_and_places() {

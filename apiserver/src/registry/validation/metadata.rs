@@ -29,7 +29,7 @@ pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// Kinds whose own rules for updates check all of the metadata once more upstream, and how often.
-const CHECKED_WHOLE: [(&str, &str, usize); 28] = [
+const CHECKED_WHOLE: [(&str, &str, usize); 30] = [
     ("", "ConfigMap", 1),
     ("", "Endpoints", 1),
     ("", "LimitRange", 1),
@@ -42,12 +42,14 @@ const CHECKED_WHOLE: [(&str, &str, usize); 28] = [
     ("", "Secret", 1),
     ("", "Service", 1),
     ("", "ServiceAccount", 1),
+    ("admissionregistration.k8s.io", "", 1),
     ("apiregistration.k8s.io", "APIService", 1),
     ("apps", "DaemonSet", 1),
     ("apps", "ReplicaSet", 1),
     ("batch", "Job", 1),
     ("certificates.k8s.io", "CertificateSigningRequest", 1),
     ("discovery.k8s.io", "EndpointSlice", 1),
+    ("flowcontrol.apiserver.k8s.io", "", 1),
     ("networking.k8s.io", "Ingress", 1),
     ("networking.k8s.io", "IngressClass", 1),
     ("networking.k8s.io", "NetworkPolicy", 1),

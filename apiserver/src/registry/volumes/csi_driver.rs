@@ -22,6 +22,8 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 const MIN_UPDATE_SECONDS: i64 = 10;
 /// Fields whose change counts as a new generation.
 const COUNTED: [&str; 4] = ["tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds"];
+/// A field that upstream, as it comes, does not take (`VolumeLimitScaling` is off in 1.36).
+const GATED: &str = "preventPodSchedulingIfMissing";
 const TOKENS_IN_ATTRIBUTES: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
 
 /// CSIDrivers.
@@ -49,7 +51,14 @@ impl Strategy for CsiDrivers {
         }
     }
 
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        object::remove(object, &["spec"], GATED);
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if object::at(old, &["spec", GATED]).is_none() {
+            object::remove(object, &["spec"], GATED);
+        }
         let of = |driver: &Value, key: &str| object::at(driver, &["spec", key]).cloned();
         let changed =
             COUNTED.iter().any(|key| !object::semantically_equal(of(object, key).as_ref(), of(old, key).as_ref()));

@@ -212,8 +212,12 @@ fn fractions(amounts: &Field<'_>, owner: &Field<'_>, key: &str, said: &mut Vec<S
     }
 }
 
+/// A port's number and address on the host, and its path.
+type Declared<'p> = (i64, &'p str, String);
+
 fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
-    let mut seen: HashMap<(i64, &str), Vec<Field<'_>>> = HashMap::new();
+    // Those of one number and protocol together.
+    let mut seen: HashMap<(i64, &str), Vec<Declared<'_>>> = HashMap::new();
     let mut names: HashMap<&str, String> = HashMap::new();
     let mut told = 0;
     let containers = CONTAINERS.into_iter().flat_map(|list| spec.items(list));
@@ -242,22 +246,21 @@ fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
         if told >= MOST_PAIRS {
             continue;
         }
-        for other in others.iter() {
-            let (other_host, other_ip) = (number(other, "hostPort"), other.str("hostIP"));
-            let how = if ip == other_ip && host == other_host {
+        for (other_host, other_ip, path) in others.iter() {
+            let how = if ip == *other_ip && host == *other_host {
                 "duplicate"
-            } else if host == 0 || other_host == 0 {
+            } else if host == 0 || *other_host == 0 {
                 "overlapping"
-            } else if host == other_host && ip.is_empty() != other_ip.is_empty() {
+            } else if host == *other_host && ip.is_empty() != other_ip.is_empty() {
                 "dangerously ambiguous"
             } else {
                 continue;
             };
             told += 1;
-            said.push(format!("{}: {how} port definition with {}", port.path, other.path));
+            said.push(format!("{}: {how} port definition with {path}", port.path));
         }
         if others.len() < MOST_PAIRS {
-            others.push(port);
+            others.push((host, ip, port.path));
         }
     }
 }
