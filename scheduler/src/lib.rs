@@ -2,6 +2,7 @@
 //!
 //! [`cycle::place`] decides, and is pure; [`run`] follows the API server, asks it for each pending pod and binds.
 
+mod claims;
 pub mod cycle;
 pub mod filters;
 mod placing;

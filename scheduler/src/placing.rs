@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{Binding, Namespace, Node, ObjectReference, Pod},
     policy::v1::PodDisruptionBudget,
+    resource::v1::ResourceClaim,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    SCHEDULER_NAME,
+    SCHEDULER_NAME, claims,
     cycle::{Placement, place},
     preempting,
     preemption::{preempt, priority},
@@ -48,6 +49,7 @@ struct State {
     pods: BTreeMap<Key, Arc<Pod>>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     budgets: BTreeMap<Key, Arc<PodDisruptionBudget>>,
+    claims: BTreeMap<Key, Arc<ResourceClaim>>,
     pending: HashMap<Key, Pending>,
     listed: Listed,
     listing: Vec<Key>,
@@ -109,8 +111,12 @@ impl State {
                 worth_trying: true,
             });
             if let Some(pending) = self.pending.get_mut(&key) {
-                let changed = before
-                    .is_none_or(|before| before.spec != pod.spec || before.metadata.labels != pod.metadata.labels);
+                let told = |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
+                let changed = before.is_none_or(|before| {
+                    before.spec != pod.spec
+                        || before.metadata.labels != pod.metadata.labels
+                        || told(before) != told(&pod)
+                });
                 pending.worth_trying |= changed;
             }
         } else {
@@ -164,6 +170,8 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
     let mut budgets =
         watcher(Api::<PodDisruptionBudget>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
+    let mut claims =
+        watcher(Api::<ResourceClaim>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
     let reporter = Reporter { controller: SCHEDULER_NAME.to_owned(), instance: Some(SCHEDULER_NAME.to_owned()) };
     let binder = Binder { recorder: Recorder::new(client.clone(), reporter), client };
     let mut state = State::default();
@@ -183,6 +191,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
             Some(event) = pods.next() => on_pod(&mut state, event),
             Some(event) = namespaces.next() => on_namespace(&mut state, event),
             Some(event) = budgets.next() => on_budget(&mut state, event),
+            Some(event) = claims.next() => on_claim(&mut state, event),
             () = due => binder.cycle(&mut state, &mut turn).await,
         }
     }
@@ -261,6 +270,28 @@ fn on_budget(state: &mut State, event: Result<Event<PodDisruptionBudget>, watche
     }
 }
 
+fn on_claim(state: &mut State, event: Result<Event<ResourceClaim>, watcher::Error>) {
+    let key = |claim: &ResourceClaim| (claim.namespace().unwrap_or_default(), claim.name_any());
+    match event {
+        Ok(Event::Init) => state.claims.clear(),
+        Ok(Event::InitApply(claim) | Event::Apply(claim)) => {
+            state.claims.insert(key(&claim), Arc::new(claim));
+        }
+        Ok(Event::InitDone) => {}
+        Ok(Event::Delete(claim)) => {
+            state.claims.remove(&key(&claim));
+        }
+        Err(error) => return broke_off("resourceclaims", &error),
+    }
+    let claiming: Vec<Key> =
+        state.pending.keys().filter(|key| state.pods.get(*key).is_some_and(|pod| claims::asks(pod))).cloned().collect();
+    for key in claiming {
+        if let Some(pending) = state.pending.get_mut(&key) {
+            pending.worth_trying = true;
+        }
+    }
+}
+
 /// When a pod that was not placed is worth another try.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum TryAgain {
@@ -280,7 +311,19 @@ impl Binder {
         for key in state.due(Instant::now()) {
             let Some(pod) = state.pods.get(&key).cloned() else { continue };
             *turn = turn.wrapping_add(1);
+            let claimed = claims::look(&pod, |name| state.claims.get(&(key.0.clone(), name.to_owned())).cloned());
+            if claimed == claims::Claims::Missing {
+                // As upstream, such a pod is not even looked at, and nothing is told of it.
+                if let Some(pending) = state.pending.get_mut(&key) {
+                    pending.worth_trying = false;
+                }
+                continue;
+            }
             let placed = match place(&pod, &snapshot, *turn) {
+                Placement::Node(_) if claimed == claims::Claims::Unallocated => {
+                    self.tell_unschedulable(&pod, &claims::unallocated(snapshot.nodes.len())).await;
+                    Err(TryAgain::WhenSomethingChanges)
+                }
                 Placement::Node(name) => self.bind(&pod, &name).await.map(|()| name),
                 Placement::Unschedulable(message) => {
                     let budgets: Vec<_> = state.budgets.values().cloned().collect();

@@ -1,5 +1,6 @@
 //! ResourceSlices: the devices that a driver offers.
 
+use jiff::Timestamp;
 use martello_api::{clock, resource::Resource, status::Cause};
 use serde_json::Value;
 
@@ -23,6 +24,16 @@ impl Strategy for Slices {
 
     fn generation(&self) -> Generation {
         Generation::Spec
+    }
+
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        drop_lists(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if !attributes(old).any(|attribute| LISTS.iter().any(|key| attribute.get(key).is_some())) {
+            drop_lists(object);
+        }
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
@@ -60,5 +71,23 @@ impl Strategy for Slices {
             object::text(object, &["spec", "pool", "name"]).into(),
             table::age(object),
         ]
+    }
+}
+
+/// Values of attributes that upstream, as it comes, does not take (`DRAListTypeAttributes` is off in 1.36).
+const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+
+fn attributes(slice: &Value) -> impl Iterator<Item = &Value> {
+    let devices = object::list(slice, &["spec", "devices"]).iter();
+    devices.filter_map(|device| device.get("attributes")?.as_object()).flat_map(|attributes| attributes.values())
+}
+
+fn drop_lists(slice: &mut Value) {
+    let devices = object::list_mut(slice, &["spec", "devices"]).into_iter().flatten();
+    let attributes = devices.filter_map(|device| device.get_mut("attributes")?.as_object_mut());
+    for attribute in attributes.flat_map(|attributes| attributes.values_mut()) {
+        for key in LISTS {
+            object::remove(attribute, &[], key);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
@@ -41,6 +42,15 @@ impl Strategy for EndpointSlices {
 
     fn generation(&self) -> Generation {
         Generation::Spec
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        // Labels say whose the slice is, and count too.
+        let path = ["metadata", "labels"];
+        if !object::semantically_equal(object::at(object, &path), object::at(old, &path)) {
+            let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
+            object::set(object, &["metadata"], "generation", generation + 1);
+        }
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {

@@ -176,9 +176,8 @@ impl Controller {
         let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
         let mut current = deployment.clone();
-        if let Some(number) =
-            plan.revision.as_ref().filter(|number| deployment.annotations().get(REVISION) != Some(number))
-        {
+        let number = plan.revision.as_ref().filter(|_| step.failed.is_none());
+        if let Some(number) = number.filter(|number| deployment.annotations().get(REVISION) != Some(number)) {
             let body = json!({"metadata": {"annotations": {REVISION: number}}});
             let annotated = api.patch(&name, &patch(), &Patch::Merge(body)).await;
             match annotated.attempt_unless_gone(|| format!("annotate Deployment {namespace}/{name}"))? {

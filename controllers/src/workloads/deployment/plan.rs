@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::{
     progress,
-    replica_set::{annotations, find_new, make, revision_number},
+    replica_set::{counted, find_new, make, revision_number, taken_over},
 };
 use crate::workloads::rollout::{self, Bounds, DESIRED_REPLICAS, MAX_REPLICAS, counts, is_recreate};
 
@@ -64,25 +64,21 @@ pub fn plan(deployment: &Deployment, sets: &[Arc<ReplicaSet>], now: Timestamp) -
     let paused = spec.paused == Some(true);
     let highest = old.iter().map(|set| revision_number(set)).max().unwrap_or(0);
     let mut plan = Plan::default();
-    let number = match &new {
-        Some(set) if paused => revision_number(set),
-        Some(set) => revision_number(set).max(highest + 1),
-        None => highest + 1,
-    };
-    if new.is_some() || !paused {
-        plan.revision = Some(number.to_string()).filter(|_| number > 0);
-    }
+    let number = new.as_ref().map_or(0, |set| revision_number(set)).max(highest + 1);
     let resized = is_resized(bounds, new.iter().chain(&old));
     plan.resized = resized;
     if new.is_none() && !paused && !resized {
         plan.create = first_step(deployment, bounds, &old, number);
+    }
+    if new.is_some() || plan.create.is_some() {
+        plan.revision = Some(number.to_string());
     }
     let next = if paused || resized {
         resize(bounds, new.as_ref(), &old)
     } else {
         next_step(deployment, bounds, new.as_ref(), &old)
     };
-    plan.scale = scales(deployment, bounds, new.as_ref(), &old, &next, number, paused);
+    plan.scale = scales(deployment, bounds, new.as_ref(), &old, &next, number, resized);
     if !paused && plan.create.is_none() && plan.scale.is_empty() && progress::is_complete(deployment) {
         plan.delete = beyond_history(spec.revision_history_limit, &old);
     }
@@ -181,31 +177,28 @@ fn scales(
     old: &[Arc<ReplicaSet>],
     next: &Next,
     revision: i64,
-    paused: bool,
+    resized: bool,
 ) -> Vec<Scale> {
     let spec_min_ready = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
     let one = |set: &Arc<ReplicaSet>, is_new: bool| {
         let from = counts(set).wanted;
         let to = next.get(&set.name_any()).copied().unwrap_or(from);
         let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
-        let mut wanted: BTreeMap<String, String> =
-            if is_new && !paused { annotations(deployment, bounds, revision) } else { BTreeMap::new() };
-        if !is_new || paused {
-            wanted.insert(DESIRED_REPLICAS.to_owned(), bounds.replicas.to_string());
-            wanted.insert(MAX_REPLICAS.to_owned(), bounds.most().to_string());
+        let mut wanted = if is_new { taken_over(deployment, set, revision) } else { BTreeMap::new() };
+        // What the replicas were counted from is told when they are counted.
+        if from != to || resized && from > 0 {
+            wanted.extend(counted(bounds));
         }
         let annotated = wanted.iter().all(|(key, value)| set.annotations().get(key) == Some(value));
-        // An old set that stays at nothing keeps its annotations: they tell of its own rollout.
-        let idle = !is_new && from == 0 && to == 0;
-        let min_ready_changes = is_new && !paused && min_ready != spec_min_ready;
-        let changes = from != to || (!annotated && !idle) || min_ready_changes;
+        let min_ready_changes = is_new && min_ready != spec_min_ready;
+        let changes = from != to || !annotated || min_ready_changes;
         changes.then(|| Scale {
             name: set.name_any(),
             resource_version: set.metadata.resource_version.clone(),
             from,
             to,
             annotations: wanted,
-            min_ready_seconds: if is_new && !paused { spec_min_ready } else { min_ready },
+            min_ready_seconds: if is_new { spec_min_ready } else { min_ready },
         })
     };
     new.into_iter().filter_map(|set| one(set, true)).chain(old.iter().filter_map(|set| one(set, false))).collect()

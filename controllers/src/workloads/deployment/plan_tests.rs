@@ -49,7 +49,8 @@ fn a_rollback_takes_the_old_set_up_again_with_a_new_revision() {
     let back = plan(&first, &[one, two], now());
     assert!(back.create.is_none());
     assert_eq!(back.revision.as_deref(), Some("3"));
-    assert!(back.scale.iter().any(|scale| scale.annotations[REVISION] == "3"));
+    let taken = &back.scale[0].annotations;
+    assert_eq!((taken[REVISION].as_str(), taken["deployment.kubernetes.io/revision-history"].as_str()), ("3", "1"));
 }
 
 #[test]

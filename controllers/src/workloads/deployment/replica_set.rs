@@ -17,13 +17,18 @@ use crate::workloads::{
 };
 
 /// Annotations of a Deployment that its ReplicaSets do not get.
-const NOT_COPIED: [&str; 5] = [
+const NOT_COPIED: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
-    "deployment.kubernetes.io/revision-history",
+    HISTORY,
     DESIRED_REPLICAS,
     MAX_REPLICAS,
+    "deprecated.deployment.rollback.to",
 ];
+/// Annotation with the numbers of earlier rollouts of a set.
+const HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// As upstream.
+const LONGEST_HISTORY: usize = 2000;
 
 /// A short name for `template`; `collisions` makes another one where that name was taken.
 pub(super) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
@@ -58,14 +63,44 @@ pub(super) fn revision_number(set: &ReplicaSet) -> i64 {
     set.annotations().get(REVISION).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Annotations that `set` should have: the Deployment's own, and the three by which a rollout keeps its count.
-pub(super) fn annotations(deployment: &Deployment, bounds: Bounds, revision: i64) -> BTreeMap<String, String> {
+fn copied(deployment: &Deployment) -> BTreeMap<String, String> {
     let own = deployment.annotations().iter().filter(|(key, _)| !NOT_COPIED.contains(&key.as_str()));
-    let mut all: BTreeMap<String, String> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    own.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The annotations that tell from what a set's replicas were counted.
+pub(super) fn counted(bounds: Bounds) -> [(String, String); 2] {
+    [(DESIRED_REPLICAS.to_owned(), bounds.replicas.to_string()), (MAX_REPLICAS.to_owned(), bounds.most().to_string())]
+}
+
+/// Annotations of the present template's set: the Deployment's own, the number of its rollout and, where it was rolled
+/// out before, the numbers that it had.
+pub(super) fn taken_over(deployment: &Deployment, set: &ReplicaSet, revision: i64) -> BTreeMap<String, String> {
+    let mut all = copied(deployment);
     all.insert(REVISION.to_owned(), revision.to_string());
-    all.insert(DESIRED_REPLICAS.to_owned(), bounds.replicas.to_string());
-    all.insert(MAX_REPLICAS.to_owned(), bounds.most().to_string());
+    if let Some(before) = set.annotations().get(REVISION)
+        && revision_number(set) < revision
+    {
+        let history = set.annotations().get(HISTORY).map(String::as_str).unwrap_or_default();
+        if let Some(history) = remembered(history, before) {
+            all.insert(HISTORY.to_owned(), history);
+        }
+    }
     all
+}
+
+/// `history` with one more number; the oldest are forgotten where it gets too long. None where even that is too long.
+fn remembered(history: &str, number: &str) -> Option<String> {
+    let mut numbers: Vec<&str> = history.split(',').filter(|one| !one.is_empty()).collect();
+    if numbers.is_empty() {
+        return Some(number.to_owned());
+    }
+    let length = |numbers: &[&str]| numbers.iter().map(|one| one.len() + 1).sum::<usize>() + number.len();
+    while !numbers.is_empty() && length(&numbers) > LONGEST_HISTORY {
+        numbers.remove(0);
+    }
+    numbers.push(number);
+    Some(numbers.join(",")).filter(|all| all.len() <= LONGEST_HISTORY)
 }
 
 /// A new ReplicaSet for the present template.
@@ -77,6 +112,9 @@ pub(super) fn make(deployment: &Deployment, bounds: Bounds, replicas: i32, revis
     let metadata = template.metadata.get_or_insert_default();
     metadata.labels.get_or_insert_default().insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
     let labels = metadata.labels.clone();
+    let mut annotations = copied(deployment);
+    annotations.insert(REVISION.to_owned(), revision.to_string());
+    annotations.extend(counted(bounds));
     let mut match_labels = spec.selector.match_labels.unwrap_or_default();
     match_labels.insert(POD_TEMPLATE_HASH.to_owned(), hash.clone());
     ReplicaSet {
@@ -84,7 +122,7 @@ pub(super) fn make(deployment: &Deployment, bounds: Bounds, replicas: i32, revis
             name: Some(format!("{}-{hash}", deployment.name_any())),
             namespace: deployment.namespace(),
             labels,
-            annotations: Some(annotations(deployment, bounds, revision)),
+            annotations: Some(annotations),
             owner_references: Some(vec![controller_reference(deployment)]),
             ..ObjectMeta::default()
         },
@@ -98,5 +136,20 @@ pub(super) fn make(deployment: &Deployment, bounds: Bounds, replicas: i32, revis
             template: Some(template),
         }),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_rollouts_are_forgotten() {
+        assert_eq!(remembered("", "1").as_deref(), Some("1"));
+        assert_eq!(remembered("1", "3").as_deref(), Some("1,3"));
+        let long = vec!["1234567"; 250].join(",");
+        assert_eq!(long.len(), 1999);
+        let next = remembered(&long, "7654321").unwrap();
+        assert!(next.len() == 1999 && next.ends_with(",7654321"));
     }
 }
