@@ -5,7 +5,7 @@ mod strategic;
 
 use serde_json::{Map as JsonMap, Value};
 
-use crate::schema::{DecodeError, FieldIssue, JsonError, Schema, decode_value, duplicates, parse_json};
+use crate::schema::{DecodeError, FieldIssue, JsonError, Raw, Schema, decode_value, duplicates, parse_json};
 use crate::status::{ApiError, Cause, Details};
 
 pub(crate) use strategic::go_format;
@@ -115,9 +115,19 @@ pub struct Patched {
 /// # Errors
 /// A malformed patch, too many operations, or the first operation that fails.
 pub fn json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
-    let (operations, issues) = json::parse(patch)?;
+    let (operations, issues) = json::parse(patch, true)?;
     let value = json::apply(target.clone(), operations)?;
     Ok(Patched { value, issues, shown: None })
+}
+
+/// Applies a JSON patch for whom the fields of its operations are of no interest.
+///
+/// # Errors
+/// As [`json_patch`], in other words.
+pub fn loose_json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
+    let (operations, _) = json::parse(patch, false)?;
+    let value = json::apply(target.clone(), operations)?;
+    Ok(Patched { value, issues: Vec::new(), shown: None })
 }
 
 /// Applies a merge patch.
@@ -126,10 +136,25 @@ pub fn json_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
 /// A patch that is no JSON object.
 pub fn merge_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (patch, issues) = object(patch, "error decoding patch: ")?;
-    let patch = patch.ok_or_else(|| PatchError::Malformed("Invalid JSON Patch".into()))?;
+    let patch = patch.ok_or_else(|| PatchError::Malformed(NO_MERGE_PATCH.into()))?;
     let mut value = target.clone();
     merge(&mut value, Value::Object(patch));
     Ok(Patched { value, issues, shown: None })
+}
+
+/// What upstream's library says of what it can't merge.
+const NO_MERGE_PATCH: &str = "Invalid JSON Patch";
+
+/// Applies a merge patch for whom its fields are of no interest.
+///
+/// # Errors
+/// A patch that is neither a JSON object nor a list.
+pub fn loose_merge_patch(target: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
+    let patch = parse_json(patch).ok().map(Raw::into_value).filter(|patch| patch.is_object() || patch.is_array());
+    let patch = patch.ok_or_else(|| PatchError::Malformed(NO_MERGE_PATCH.into()))?;
+    let mut value = if patch.is_object() { target.clone() } else { Value::Null };
+    merge(&mut value, patch);
+    Ok(Patched { value, issues: Vec::new(), shown: None })
 }
 
 /// Applies a strategic merge patch, led by the merge keys and strategies of `schema`.
@@ -168,10 +193,15 @@ fn object(patch: &[u8], prefix: &str) -> Result<ObjectPatch, PatchError> {
     }
 }
 
-/// RFC 7386: null removes, objects merge, the rest replaces.
+/// RFC 7386: null removes, objects merge, the rest replaces. Upstream's library removes nulls from objects in lists as
+/// well, except where a list takes the place of an object.
 fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
+        let replaces_object = target.is_object();
         *target = patch;
+        if !replaces_object {
+            prune(target);
+        }
         return;
     };
     if !target.is_object() {
@@ -184,6 +214,18 @@ fn merge(target: &mut Value, patch: Value) {
         } else {
             merge(map.entry(key).or_insert(Value::Null), value);
         }
+    }
+}
+
+/// Removes what is null from all objects.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(prune);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
     }
 }
 

@@ -14,17 +14,23 @@ pub(super) struct Operation {
     value: Option<Value>,
 }
 
-/// The operations of a patch, and the fields of them that do not exist.
-pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), PatchError> {
-    let malformed = |why: String| PatchError::Malformed(format!("error decoding patch: {why}"));
+/// The operations of a patch, and the fields of them that do not exist. Where nobody wants to know of fields, upstream
+/// leaves all to its library: that says other things of what is no list of operations, and to it a field of another type
+/// is as good as none.
+pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<FieldIssue>), PatchError> {
+    let prefix = if checked { "error decoding patch: " } else { "" };
+    let (whole, single) = if checked {
+        ("[]handlers.jsonPatchOp", "handlers.jsonPatchOp")
+    } else {
+        ("jsonpatch.Patch", "jsonpatch.Operation")
+    };
+    let malformed = |why: String| PatchError::Malformed(format!("{prefix}{why}"));
     let raw = parse_json(patch).map_err(|error: JsonError| malformed(error.to_string()))?;
     let items = match raw {
         Raw::List(items) => items,
         Raw::Null => Vec::new(),
         other => {
-            let why =
-                format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", other.go_kind());
-            return Err(malformed(why));
+            return Err(malformed(format!("json: cannot unmarshal {} into Go value of type {whole}", other.go_kind())));
         }
     };
     if items.len() > MAX_OPERATIONS {
@@ -36,9 +42,8 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), P
             Raw::Map(entries) => entries,
             Raw::Null => Vec::new(),
             other => {
-                let why =
-                    format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", other.go_kind());
-                return Err(malformed(why));
+                let found = other.go_kind();
+                return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type {single}")));
             }
         };
         let mut operation = Operation::default();
@@ -52,6 +57,7 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<FieldIssue>), P
             let text = |value: Raw<'_>| match value {
                 Raw::String(text) => Ok(Some(text.into_owned())),
                 Raw::Null => Ok(None),
+                _ if !checked => Ok(None),
                 other => Err(malformed(format!(
                     "json: cannot unmarshal {} into Go struct field jsonPatchOp.{key} of type string",
                     other.go_kind()
@@ -95,10 +101,22 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
         "remove" => remove(target, &path).map(drop),
         "replace" => {
             let value = value();
-            if path.is_empty() && !value.is_object() && !value.is_array() {
-                return Err("the whole can only be replaced by an object or a list".to_owned());
+            if path.is_empty() {
+                if !value.is_object() && !value.is_array() {
+                    return Err("the whole can only be replaced by an object or a list".to_owned());
+                }
+                *target = value;
+                return Ok(());
             }
-            *find(target, &path).ok_or_else(|| missing(&path))? = value;
+            match parent(target, &path)? {
+                // One that is not there is added.
+                (Value::Object(map), key) => drop(map.insert(key, value)),
+                (Value::Array(items), key) => {
+                    let at = index(&key, items.len()).ok_or_else(|| missing(&path))?;
+                    *items.get_mut(at).ok_or_else(|| missing(&path))? = value;
+                }
+                _ => return Err(missing(&path)),
+            }
             Ok(())
         }
         "move" => {
@@ -110,8 +128,7 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
             add(target, &path, moved)
         }
         "copy" => {
-            let from = from()?;
-            let found = find(target, from).ok_or_else(|| missing(from))?.clone();
+            let found = held(target, from()?)?.cloned().unwrap_or(Value::Null);
             *copied += size_bytes(&found);
             if *copied > MAX_COPIED_BYTES {
                 return Err(format!("the patch copies more than {MAX_COPIED_BYTES} bytes"));
@@ -120,15 +137,7 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
         }
         "test" => {
             let expected = operation.value.unwrap_or(Value::Null);
-            let found = match parent(target, &path)? {
-                // A missing key is as good as null, and a missing item is not.
-                (Value::Object(map), key) => map.get(&key),
-                (Value::Array(items), key) => match index(&key, items.len()) {
-                    Some(at) => items.get(at),
-                    None => return Err(missing(&path)),
-                },
-                _ => return Err(missing(&path)),
-            };
+            let found = if path.is_empty() { Some(&*target) } else { held(target, &path)? };
             if same(found.unwrap_or(&Value::Null), &expected) {
                 Ok(())
             } else {
@@ -196,8 +205,17 @@ fn descend<'v>(mut here: &'v mut Value, steps: &[String]) -> Option<&'v mut Valu
     Some(here)
 }
 
-fn find<'v>(target: &'v mut Value, path: &str) -> Option<&'v mut Value> {
-    descend(target, &steps(path)?)
+/// What is at `path`: a key that an object does not have is nothing, an item that a list does not have is a fault.
+fn held<'v>(target: &'v mut Value, path: &str) -> Result<Option<&'v Value>, String> {
+    let (holder, key) = parent(target, path)?;
+    match holder {
+        Value::Object(map) => Ok(map.get(&key)),
+        Value::Array(items) => {
+            let at = index(&key, items.len()).ok_or_else(|| missing(path))?;
+            Ok(items.get(at))
+        }
+        _ => Err(missing(path)),
+    }
 }
 
 fn parent<'v>(target: &'v mut Value, path: &str) -> Result<(&'v mut Value, String), String> {

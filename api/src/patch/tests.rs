@@ -158,6 +158,10 @@ fn json_patches_are_read_as_upstreams_library_reads_them() {
     assert_eq!(value(r#"[{"op":"add","path":"data/x","value":1}]"#)["x"], 1);
     assert_eq!(value(r#"[{"op":"remove","path":"/list/-1"}]"#)["list"], json!([1]));
     assert_eq!(value(r#"[{"op":"replace","path":"","value":{"z":1}}]"#), json!({"z": 1}));
+    assert_eq!(value(r#"[{"op":"replace","path":"/data/x","value":"2"}]"#)["data"], json!({"a": "1", "x": "2"}));
+    assert_eq!(value(r#"[{"op":"copy","from":"/data/x","path":"/data/y"}]"#)["data"], json!({"a": "1", "y": null}));
+    let whole = r#"[{"op":"test","path":"","value":{"list":[1,2],"data":{"a":"1"}}}]"#;
+    assert_eq!(value(whole)["list"], json!([1, 2]));
     for (patch, why) in [
         ("5", "json: cannot unmarshal number into Go value of type []handlers.jsonPatchOp"),
         ("[5]", "json: cannot unmarshal number into Go value of type handlers.jsonPatchOp"),
@@ -178,6 +182,10 @@ fn json_patches_that_fail_are_refused_without_a_word() {
         json!([{"op": "test", "path": "/data/a", "value": "2"}]),
         json!([{"op": "add", "path": "", "value": {}}]),
         json!([{"op": "remove", "path": ""}]),
+        json!([{"op": "replace", "path": "/none/k", "value": 1}]),
+        json!([{"op": "copy", "from": "", "path": "/data/x"}]),
+        json!([{"op": "copy", "from": "/list/3", "path": "/data/x"}]),
+        json!([{"op": "test", "path": "", "value": {}}]),
         json!([{"op": "replace", "path": "", "value": 5}]),
         json!([{}]),
         json!([{"op": "move", "from": "/data", "path": "/data/x"}]),
@@ -188,6 +196,30 @@ fn json_patches_that_fail_are_refused_without_a_word() {
             (422, "the server rejected our request due to an error in our request")
         );
     }
+}
+
+#[test]
+fn loose_patches_are_refused_in_the_words_of_upstreams_library() {
+    let error = |patch: &str| loose_json_patch(&json!({"a": 1}), patch.as_bytes()).unwrap_err().to_string();
+    assert_eq!(error("{}"), "json: cannot unmarshal object into Go value of type jsonpatch.Patch");
+    assert_eq!(error("[5]"), "json: cannot unmarshal number into Go value of type jsonpatch.Operation");
+    assert_eq!(error("["), "unexpected end of JSON input");
+    let wrong_op = loose_json_patch(&json!({}), br#"[{"op":5,"path":"/a"}]"#).unwrap_err();
+    assert_eq!(wrong_op.to_api_error().code, 422);
+    let merged = |patch: &str| loose_merge_patch(&json!({"a": 1}), patch.as_bytes());
+    for patch in ["{\"a\":", "5", "null"] {
+        assert_eq!(merged(patch), Err(PatchError::Malformed("Invalid JSON Patch".into())), "{patch}");
+    }
+    assert_eq!(merged("[{\"a\":null}]").unwrap().value, json!([{}]));
+    assert_eq!(merged("{\"b\":2}").unwrap().value, json!({"a": 1, "b": 2}));
+}
+
+#[test]
+fn a_merge_patch_keeps_no_null_of_objects_in_lists() {
+    let merged = |target: Value| merge_patch(&target, br#"{"l":[{"a":null,"b":[null,{"c":null}]}]}"#).unwrap().value;
+    assert_eq!(merged(json!({})), json!({"l": [{"b": [null, {}]}]}));
+    assert_eq!(merged(json!({"l": [1]})), json!({"l": [{"b": [null, {}]}]}));
+    assert_eq!(merged(json!({"l": {}})), json!({"l": [{"a": null, "b": [null, {"c": null}]}]}));
 }
 
 #[test]
@@ -248,9 +280,18 @@ fn object_tree() -> impl Strategy<Value = Value> {
     proptest::collection::btree_map("[a-d]", tree(), 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
+/// The reference crate keeps nulls of objects in lists, which the standard says nothing about.
+fn prune_lists(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(prune_lists),
+        list => prune(list),
+    }
+}
+
 proptest! {
     #[test]
-    fn merge_patches_do_what_the_reference_crate_does(target in object_tree(), patch in object_tree()) {
+    fn merge_patches_do_what_the_reference_crate_does(target in object_tree(), mut patch in object_tree()) {
+        prune_lists(&mut patch);
         let mut theirs = target.clone();
         json_patch::merge(&mut theirs, &patch);
         prop_assert_eq!(merge_patch(&target, patch.to_string().as_bytes()).unwrap().value, theirs);
@@ -264,6 +305,10 @@ proptest! {
         let mut theirs = target.clone();
         let outcome = json_patch::patch(&mut theirs, &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap());
         let ours = json_patch(&target, patch.to_string().as_bytes());
+        // Upstream's library takes a key that is not there, which the standard refuses.
+        if outcome.is_err() && matches!(op.as_str(), "replace" | "copy") {
+            return Ok(());
+        }
         prop_assert_eq!(ours.is_ok(), outcome.is_ok());
         if let Ok(ours) = ours {
             prop_assert_eq!(ours.value, theirs);

@@ -34,7 +34,7 @@ use crate::{
     flow::{Classified, Place},
     metrics::Observed,
     registry::{
-        call::{Call, Note},
+        call::{Call, Note, is_for_people},
         core::connect_options::ConnectOptions,
         kind::Kind,
         select::equalities,
@@ -72,14 +72,19 @@ pub fn serve(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> 
 async fn guarded(core: Arc<Core>, origin: Origin, request: Request<RequestBody>) -> Reply {
     let observed = Observed::start(&core.metrics);
     let is_head = request.method() == Method::HEAD;
-    let accept = request.headers().get(header::ACCEPT).cloned();
+    let [accept, agent] = [header::ACCEPT, header::USER_AGENT].map(|name| request.headers().get(name).cloned());
+    let uri = request.uri().clone();
     let served = AssertUnwindSafe(pass(&core, origin, request, observed)).catch_unwind().await;
     let mut reply = served.unwrap_or_else(|_| {
         tracing::error!("a request handler panicked; the request was answered with 500");
         reply::failure(&ApiError::internal("this request caused apiserver to panic. Look in the logs for details."))
     });
-    if let Some(accept) = accept.as_ref().and_then(|value| value.to_str().ok()) {
-        reply::negotiate_failure(&mut reply, accept);
+    if reply.status().as_u16() >= 400 {
+        let text = |sent: Option<HeaderValue>| {
+            sent.and_then(|value| value.to_str().ok().map(str::to_owned)).unwrap_or_default()
+        };
+        let query = Query::parse(uri.query().unwrap_or_default());
+        reply::negotiate_failure(&mut reply, &text(accept), is_for_people(&query, &text(agent)));
     }
     if is_head {
         *reply.body_mut() = super::body::ReplyBody::empty();

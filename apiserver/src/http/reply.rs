@@ -40,6 +40,14 @@ pub fn json(code: u16, bytes: impl Into<Bytes>) -> Reply {
     reply(code, JSON, ReplyBody::full(bytes))
 }
 
+/// JSON for people: set in lines.
+#[must_use]
+pub fn json_in_lines(code: u16, value: &Value) -> Reply {
+    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    text.push(b'\n');
+    json(code, text)
+}
+
 /// Protobuf that is ready.
 #[must_use]
 pub fn protobuf(code: u16, bytes: impl Into<Bytes>) -> Reply {
@@ -88,18 +96,19 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
     }
 }
 
-/// Tells a failure in protobuf or YAML where the client prefers that; it was written as JSON.
-pub fn negotiate_failure(response: &mut Reply, accept: &str) {
-    if response.status().as_u16() < 400 {
-        return;
-    }
+/// Tells a failure in protobuf or YAML where the client prefers that, or in lines; it was written as JSON.
+pub fn negotiate_failure(response: &mut Reply, accept: &str, for_people: bool) {
+    let code = response.status().as_u16();
     let Ok(accepted) = negotiate::accept_document(accept) else { return };
-    let ReplyBody::Ready(frames) = response.body() else { return };
-    if accepted.encoding == Encoding::Json {
+    if code < 400 || (accepted.encoding == Encoding::Json && !for_people) {
         return;
     }
+    let ReplyBody::Ready(frames) = response.body() else { return };
     let Some(status) = frames.front().and_then(|json| serde_json::from_slice::<Value>(json).ok()) else { return };
-    let told = value(response.status().as_u16(), &accepted, &status);
+    let told = match accepted.encoding {
+        Encoding::Json => json_in_lines(code, &status),
+        _ => value(code, &accepted, &status),
+    };
     if let Some(media_type) = told.headers().get(header::CONTENT_TYPE).cloned() {
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         *response.body_mut() = told.into_body();
@@ -215,6 +224,19 @@ mod tests {
         assert_eq!(told(&more), ["aaaaa", "bb", "ccc", "Iñtër", "e", "fffff", "ggggg"]);
         let many: Vec<String> = (0..30).map(|number| (number % 10).to_string()).collect();
         assert_eq!(told(&many).len(), 26);
+    }
+
+    #[test]
+    fn failures_are_set_in_lines_for_people() {
+        let told = |accept: &str, for_people: bool| {
+            let mut reply = failure(&ApiError::bad_request("no"));
+            negotiate_failure(&mut reply, accept, for_people);
+            let ReplyBody::Ready(frames) = reply.body() else { panic!("a failure is ready") };
+            String::from_utf8(frames.front().unwrap().to_vec()).unwrap()
+        };
+        assert!(told("application/json", false).starts_with("{\"kind\":"));
+        assert!(told("", true).starts_with("{\n  \"kind\": "));
+        assert!(told("application/yaml", true).starts_with("kind: Status"));
     }
 
     #[test]

@@ -110,10 +110,16 @@ impl Call {
     /// Whether people read the answer as it comes: it is then set in lines.
     #[must_use]
     pub fn pretty(&self) -> bool {
-        match self.query.get("pretty") {
-            "" => ["curl", "Wget", "Mozilla/5.0"].iter().any(|client| self.user_agent.starts_with(client)),
-            asked => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
-        }
+        is_for_people(&self.query, &self.user_agent)
+    }
+}
+
+/// Whether people read what answers such a query of such a client.
+#[must_use]
+pub fn is_for_people(query: &Query, user_agent: &str) -> bool {
+    match query.get("pretty") {
+        "" => ["curl", "Wget", "Mozilla/5.0"].iter().any(|client| user_agent.starts_with(client)),
+        asked => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Bodies: decoding, defaults, patches and field ownership, by the schema of the kind.
 
+mod former;
+
 use martello_api::{
     managed_fields::{self, Writer},
     patch,
@@ -115,13 +117,15 @@ impl Mismatch {
             version: short.to_owned().into(),
             kind: kind.to_owned().into(),
         };
-        if Schemas::builtin().get(&given).is_none() || Schemas::builtin().get(wanted).is_none() {
+        let is_known = |gvk: &GroupVersionKind| Schemas::builtin().get(gvk).is_some();
+        if !is_known(wanted) || !(is_known(&given) || former::knows(&given)) {
             return Some(Self::Kind(format!(
                 "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
             )));
         }
         let to = internal_package(&wanted.group);
-        if kind == wanted.kind && internal_package(group) == to {
+        let from = former::new_home(&given).unwrap_or_else(|| internal_package(group));
+        if kind == wanted.kind && from == to {
             return Some(Self::Version(format!(
                 "the API version in the data ({version}) does not match the expected API version ({own})"
             )));
@@ -392,20 +396,30 @@ impl Patch {
 
     /// What it makes of the current object.
     pub fn apply(&self, kind: &Kind, call: &Call, current: &Value, subresource: &str) -> Result<Value, ApiError> {
+        if self.is_apply() {
+            return self.applied(kind, call, Some(current), subresource);
+        }
         let schema = schema_of(kind);
-        let patched = match self.form {
-            Form::Json => patch::json_patch(current, &self.body),
-            Form::Merge => patch::merge_patch(current, &self.body),
-            Form::Strategic => patch::strategic_merge_patch(schema, current, &self.body),
-            Form::Apply => return self.applied(kind, call, Some(current), subresource),
-        };
-        let patched = patched.map_err(|error| error.to_api_error())?;
+        let patched = self.patched(schema, current)?;
         let gvk = &kind.resource.gvk;
         let value = self.decoded((!kind.is_custom()).then_some(gvk), schema, call, patched)?;
         if kind.is_custom() {
             check_custom_type(kind, &value)?;
         }
         Ok(finish(kind, value))
+    }
+
+    /// What a patch that is no apply makes of `current`.
+    fn patched(&self, schema: &Schema, current: &Value) -> Result<patch::Patched, ApiError> {
+        let loose = self.strictness == FieldValidation::Ignore;
+        let patched = match self.form {
+            Form::Json if loose => patch::loose_json_patch(current, &self.body),
+            Form::Json => patch::json_patch(current, &self.body),
+            Form::Merge if loose => patch::loose_merge_patch(current, &self.body),
+            Form::Merge => patch::merge_patch(current, &self.body),
+            Form::Strategic | Form::Apply => patch::strategic_merge_patch(schema, current, &self.body),
+        };
+        patched.map_err(|error| error.to_api_error())
     }
 
     /// What a patch came to, decoded; where a kind is given it has to be of that.
@@ -618,13 +632,10 @@ impl Foreign {
     pub fn apply(&self, call: &Call, current: &Value) -> Result<Value, ApiError> {
         let schema = Schemas::builtin().get(&self.gvk).unwrap_or_else(|| super::martello::open_schema());
         let Some(patch) = &self.patch else { return Ok(self.value.clone()) };
-        let patched = match patch.form {
-            Form::Json => patch::json_patch(current, &patch.body),
-            Form::Strategic => patch::strategic_merge_patch(schema, current, &patch.body),
-            Form::Merge => patch::merge_patch(current, &patch.body),
-            Form::Apply => return Ok(self.applied().cloned().unwrap_or_default()),
-        };
-        patch.decoded(Some(&self.gvk), schema, call, patched.map_err(|error| error.to_api_error())?)
+        if let Some(config) = self.applied() {
+            return Ok(config.clone());
+        }
+        patch.decoded(Some(&self.gvk), schema, call, patch.patched(schema, current)?)
     }
 }
 
@@ -647,6 +658,18 @@ mod tests {
             found("ConfigMap", "a/b/c"),
             Some(Mismatch::Malformed("unexpected GroupVersion string: a/b/c".into()))
         );
+        let converting = "converting (v1.List) to (core.ConfigMap): unknown conversion";
+        assert_eq!(found("List", "v1"), Some(Mismatch::Kind(converting.into())));
+        let deployment = GroupVersionKind::new("apps", "v1", "Deployment");
+        for version in ["apps/v1beta1", "extensions/v1beta1"] {
+            let why =
+                format!("the API version in the data ({version}) does not match the expected API version (apps/v1)");
+            assert_eq!(Mismatch::find(&deployment, "Deployment", version), Some(Mismatch::Version(why)));
+        }
+        let Some(Mismatch::Kind(why)) = Mismatch::find(&deployment, "Deployment", "apps/v9") else {
+            panic!("a mismatch")
+        };
+        assert!(why.starts_with("no kind \"Deployment\" is registered for version \"apps/v9\""), "{why}");
         let event = GroupVersionKind::new("", "v1", "Event");
         assert_eq!(
             Mismatch::find(&event, "Event", "events.k8s.io/v1"),

@@ -682,7 +682,8 @@ impl Kind {
     pub fn selects(&self, path: &str) -> bool {
         match path {
             "metadata.name" => true,
-            "metadata.namespace" => self.resource.namespaced,
+            // Kinds without selectors of their own take both, whatever their scope.
+            "metadata.namespace" => self.resource.namespaced || (!self.is_custom() && self.selectable().is_empty()),
             _ => self.strategy.selects(path),
         }
     }

@@ -96,9 +96,7 @@ pub fn not_acceptable(why: &str) -> ApiError {
 #[must_use]
 pub fn encoded(call: &Call, code: u16, value: &Value) -> Reply {
     if call.accepted.encoding == Encoding::Json && call.pretty() {
-        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
-        text.push(b'\n');
-        return reply::json(code, text);
+        return reply::json_in_lines(code, value);
     }
     reply::value(code, &call.accepted, value)
 }

@@ -150,7 +150,7 @@ async fn begin(
 
 fn scope_of(kind: &Kind, call: &Call, selection: &Selection) -> Scope {
     let namespace = match selection.namespace() {
-        Some(own) if call.namespace().is_empty() => own,
+        Some(own) if call.namespace().is_empty() && kind.resource.namespaced => own,
         _ => call.namespace(),
     };
     match selection.name() {
