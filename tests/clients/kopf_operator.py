@@ -68,8 +68,11 @@ def ticking(status, patch, **_):
 @kopf.daemon("sites", group=GROUP, cancellation_timeout=5)
 async def watching(stopped, name, **_):
     _daemons.add(name)
-    await stopped.wait()
-    _daemons.discard(name)
+    try:
+        await stopped.wait()
+    finally:
+        # It is cancelled if it is stopped at the moment when it begins.
+        _daemons.discard(name)
 
 
 _daemons = set()
