@@ -12,7 +12,8 @@ import os
 import sys
 
 # What OpenAPI does not tell: optional scalars that Go holds by pointer, so that a zero value that was given is kept.
-# `Type.field`, or `group/Type.field` where two groups have a type of one name; `Type.*` for all scalars of a type.
+# `Type.field`, or `group/Type.field` where two groups have a type of one name, or `group/version/Type.field`; `Type.*` for
+# all scalars of a type.
 POINTERS = """
 CronJobSpec.suspend JobSpec.* CSIVolumeSource.readOnly CSIVolumeSource.fsType ClusterTrustBundleProjection.optional
 ClusterTrustBundleProjection.name ClusterTrustBundleProjection.signerName
@@ -66,6 +67,18 @@ IngressSpec.ingressClassName PodDisruptionBudgetSpec.unhealthyPodEvictionPolicy 
 DeviceConstraint.* AllocatedDeviceStatus.shareID NodeAllocatableResourceMapping.capacityKey PriorityClass.preemptionPolicy
 VolumeAttachmentSource.persistentVolumeName CustomResourceDefinitionVersion.deprecationWarning
 CustomResourceSubresourceScale.labelSelectorPath HTTPIngressPath.pathType
+BasicDevice.* resource/v1beta1/DeviceRequest.adminAccess DeviceTaintSelector.* PoolStatus.nodeName
+PoolStatus.totalDevices PoolStatus.allocatedDevices PoolStatus.availableDevices PoolStatus.unavailableDevices
+PoolStatus.resourceSliceCount PoolStatus.validationError ResourcePoolStatusRequestSpec.poolName
+ResourcePoolStatusRequestStatus.poolCount StorageVersionStatus.commonEncodingVersion
+PodGroupResourceClaim.resourceClaimName PodGroupResourceClaim.resourceClaimTemplateName
+PodGroupResourceClaimStatus.resourceClaimName PodGroupSpec.priority PodGroupTemplate.priority
+PodGroupTemplate.disruptionMode
+""".split()
+
+# Exceptions from the above: scalars of one version that Go holds by value.
+VALUES = """
+resource/v1beta1/ResourceSliceSpec.nodeName resource/v1beta1/ResourceSliceSpec.allNodes
 """.split()
 
 # Written as null where nothing is set: Go fields without omitempty whose zero value is nil, and times held by value.
@@ -74,7 +87,7 @@ core/Event.eventTime core/Event.firstTimestamp core/Event.lastTimestamp events/E
 events/Event.deprecatedFirstTimestamp events/Event.deprecatedLastTimestamp EventSeries.lastObservedTime
 ClusterRole.rules Role.rules EndpointSlice.endpoints EndpointSlice.ports CSINodeDriver.topologyKeys
 CustomResourceDefinitionStatus.conditions CustomResourceDefinitionStatus.storedVersions
-HorizontalPodAutoscalerStatus.currentMetrics TokenRequestSpec.boundObjectRef TypedLocalObjectReference.apiGroup
+HorizontalPodAutoscalerStatus.currentMetrics TokenRequestSpec.boundObjectRef core/TypedLocalObjectReference.apiGroup
 TypedObjectReference.apiGroup ContainerStateRunning.startedAt ContainerStateTerminated.startedAt
 ContainerStateTerminated.finishedAt TokenRequestStatus.expirationTimestamp VolumeError.time
 """.split()
@@ -133,8 +146,9 @@ def code(node, ids):
 
 def listed(table, name, field):
     parts = name.split(".")
-    group, short = parts[-3], parts[-1]
-    keys = {f"{short}.{field}", f"{short}.*", f"{group}/{short}.{field}", f"{group}/{short}.*"}
+    group, version, short = parts[-3:]
+    owners = (short, f"{group}/{short}", f"{group}/{version}/{short}")
+    keys = {f"{owner}.{which}" for owner in owners for which in (field, "*")}
     return any(key in table for key in keys)
 
 
@@ -150,7 +164,7 @@ def presence(name, field, node, required, kind):
         return "v" if "default" in node else ("n" if required else "p")
     if kind[0] in "[{" or kind == "y":
         return "n" if required else "o"
-    if listed(POINTERS, name, field):
+    if listed(POINTERS, name, field) and not listed(VALUES, name, field):
         return "p"
     return "v" if "default" in node else "o"
 

@@ -19,7 +19,7 @@ use martello_apiserver::{
     discovery::Documents,
     http::documents::described,
     openapi::{Described, OpenApi},
-    registry::Registry,
+    registry::{Registry, versions::RuntimeConfig},
 };
 use serde_json::Value;
 
@@ -40,13 +40,18 @@ fn read(path: PathBuf) -> Option<Value> {
     fs::read(path).ok().map(|bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
+/// Everything that can be switched on.
+fn registry() -> Registry {
+    Registry::serving(&RuntimeConfig::parse(&["api/all=true".to_owned()]).unwrap())
+}
+
 fn resources() -> Vec<Resource> {
-    Registry::builtin().resources().filter(|resource| resource.gvk.group != "martello.dev").cloned().collect()
+    registry().resources().filter(|resource| resource.gvk.group != "martello.dev").cloned().collect()
 }
 
 fn openapi() -> OpenApi {
     let ours = |described: &Described| described.resource.gvk.group != "martello.dev";
-    OpenApi::new(&described(&Registry::builtin()).into_iter().filter(ours).collect::<Vec<_>>(), VERSION)
+    OpenApi::new(&described(&registry()).into_iter().filter(ours).collect::<Vec<_>>(), VERSION)
 }
 
 fn by<'v>(list: &'v Value, key: &str) -> BTreeMap<String, &'v Value> {
@@ -93,6 +98,27 @@ fn every_resource_is_told_as_the_reference_tells_it() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_group_is_told_as_the_reference_tells_it() {
+    let Some(folder) = folder().map(|folder| folder.join("discovery")) else { return };
+    let documents = Documents::new(&resources(), "127.0.0.1:6443");
+    let ours: Value = serde_json::from_slice(&documents.apis).unwrap();
+    assert_eq!(Some(ours), read(folder.join("apis.json")));
+    let groups: BTreeSet<String> = resources().iter().map(|one| one.gvk.group.to_string()).collect();
+    for group in groups.iter().filter(|group| !group.is_empty()) {
+        let ours: Value = serde_json::from_slice(&documents.group(group).unwrap()).unwrap();
+        assert_eq!(Some(ours), read(folder.join(format!("apis__{group}.json"))), "{group}");
+    }
+    for place in fs::read_dir(&folder).unwrap() {
+        let name = place.unwrap().file_name().into_string().unwrap();
+        if let Some((group, version)) =
+            name.strip_prefix("apis__").and_then(|name| name.strip_suffix(".json")?.split_once("__"))
+        {
+            assert!(documents.resources(group, version).is_some(), "{group}/{version} is not served");
+        }
+    }
 }
 
 #[test]

@@ -5,11 +5,13 @@
 //! A node holds an [`enroll::NodeIdentity`]. [`verify::authenticate`] turns a client's chain into a user.
 
 pub mod authority;
+pub mod blocks;
 pub mod enroll;
 mod foreign;
 pub mod identity;
 pub mod join;
 pub mod oidc;
+pub mod pod_certificate;
 pub mod profile;
 pub mod request;
 pub mod rotation;

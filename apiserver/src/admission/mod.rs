@@ -7,7 +7,13 @@ use serde_json::Value;
 
 use crate::{
     metrics::admission::Step,
-    registry::{call::Call, certificates::signing_request, kind::Kind, networking::ingress, options::DeleteOptions},
+    registry::{
+        call::Call,
+        certificates::{signing_request, trust_bundle},
+        kind::Kind,
+        networking::ingress,
+        options::DeleteOptions,
+    },
     server::Core,
 };
 
@@ -174,6 +180,9 @@ async fn check(
     node_restriction::check(core, kind, call, operation, object, old).await?;
     if let ("certificates.k8s.io", "CertificateSigningRequest", Some(request)) = (kind.group(), kind.name(), object) {
         signing_request::admit(core, kind, call, request, old)?;
+    }
+    if let ("certificates.k8s.io", "ClusterTrustBundle", Some(bundle)) = (kind.group(), kind.name(), object) {
+        trust_bundle::admit(core, kind, call, bundle, old)?;
     }
     pod_security::check(core, kind, call, operation, object, old).await?;
     if (kind.group(), kind.name()) == ("scheduling.k8s.io", "PriorityClass") {

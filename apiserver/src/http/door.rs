@@ -309,7 +309,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
         return Ok(compress(gzip, reply));
     };
-    let Some(kind) = core.registry.lookup(&target.group, &target.version, &target.resource) else {
+    let Some(kind) = core.registry.reach(&target, address.is_none()) else {
         // A group of which nothing is built in has no router that could answer with an object.
         if core.registry.has_group(&target.group) {
             return Err(plain(ApiError::no_such_route()));

@@ -219,11 +219,12 @@ const DEFAULT_IS_ZERO: [(&str, &str); 3] = [
 ];
 
 /// Fields that have no default where others of their presence have one.
-const WITHOUT_DEFAULT: [(&str, &str); 4] = [
+const WITHOUT_DEFAULT: [(&str, &str); 5] = [
     ("io.k8s.api.admissionregistration.v1.MutatingWebhook", "sideEffects"),
     ("io.k8s.api.admissionregistration.v1.ValidatingWebhook", "sideEffects"),
     ("io.k8s.api.core.v1.ResourceFieldSelector", "divisor"),
     ("io.k8s.api.networking.v1.HTTPIngressPath", "pathType"),
+    ("io.k8s.api.resource.v1alpha3.ResourcePoolStatusRequestStatus", "poolCount"),
 ];
 
 /// The default that version 3 tells of a field.

@@ -31,7 +31,11 @@ pub struct Kind {
     /// Under what its objects are stored; two kinds may share it.
     pub storage: Text,
     strategy: Box<dyn Strategy>,
-    other: Option<OtherVersion>,
+    /// The `apiVersion` of the stored form, where it is another version of the same fields.
+    stored: Option<String>,
+    /// Of a version that is served only where it is asked for by name.
+    lifecycle: Option<Lifecycle>,
+    deprecation: Option<String>,
     head: String,
     list_kind: String,
     descriptions: OnceLock<Vec<String>>,
@@ -39,12 +43,28 @@ pub struct Kind {
     columns_number: u64,
 }
 
-/// What a kind is that is stored in another version of the same fields.
-struct OtherVersion {
-    /// The `apiVersion` of the stored form.
-    stored: String,
-    /// What clients are told.
-    deprecation: Option<String>,
+/// For how long a version is there that is not stable, in minor releases of Kubernetes 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// A beta version that came with this release: it is deprecated some releases later, and gone after some more.
+    Beta(u32),
+    /// An alpha version, and since which release it is deprecated, if it is.
+    Alpha(Option<u32>),
+}
+
+impl Lifecycle {
+    /// What clients are told of what is called `name`, where it is deprecated by now.
+    fn deprecation(self, name: &str) -> Option<String> {
+        match self {
+            Self::Beta(came) => {
+                let (since, gone) = (came + BETA_RELEASES, came + 2 * BETA_RELEASES);
+                (since <= MINOR).then(|| format!("{name} is deprecated in v1.{since}+, unavailable in v1.{gone}+"))
+            }
+            Self::Alpha(since) => {
+                since.filter(|since| *since <= MINOR).map(|since| format!("{name} is deprecated in v1.{since}+"))
+            }
+        }
+    }
 }
 
 /// The minor release of Kubernetes 1 whose API is spoken.
@@ -63,7 +83,11 @@ pub enum NameRule {
     PathSegment,
     /// An IP address in its canonical form: IPAddresses.
     Address,
-    /// Anything at all: CertificateSigningRequests.
+    /// A key of a ConfigMap: LeaseCandidates.
+    ConfigMapKey,
+    /// `group.resource`: StorageVersions.
+    GroupResource,
+    /// Anything at all: CertificateSigningRequests; and what depends on the rest of the object: ClusterTrustBundles.
     Any,
 }
 
@@ -75,6 +99,8 @@ impl NameRule {
             Self::Subdomain => text::dns1123_subdomain(name),
             Self::Label => text::dns1123_label(name),
             Self::PathSegment => text::path_segment(name),
+            Self::ConfigMapKey => text::config_map_key(name),
+            Self::GroupResource => super::apiserverinternal::storage_version::name_faults(name),
             Self::Any => Vec::new(),
             Self::Address => super::networking::cidr::canonical_ip(name),
         }
@@ -491,7 +517,9 @@ impl Kind {
             resource,
             storage,
             strategy: Box::new(strategy),
-            other: None,
+            stored: None,
+            lifecycle: None,
+            deprecation: None,
             head,
             list_kind,
             descriptions: OnceLock::new(),
@@ -500,48 +528,57 @@ impl Kind {
         }
     }
 
-    /// The same kind in another version of its group that has the same fields. Objects are stored as `strategy` has them.
-    /// It is served only where it is asked for by name. `introduced` is the minor release that a beta version came with.
+    /// A kind of these rules whose version is not stable: it is served only where it is asked for by name.
     #[must_use]
-    pub fn in_version(strategy: impl Strategy, version: &'static str, introduced: Option<u32>) -> Self {
+    pub fn unstable(strategy: impl Strategy, lifecycle: Lifecycle) -> Self {
+        Self::new(strategy).with(lifecycle)
+    }
+
+    fn with(mut self, lifecycle: Lifecycle) -> Self {
+        let gvk = &self.resource.gvk;
+        self.deprecation = lifecycle.deprecation(&format!("{} {}", gvk.api_version(), gvk.kind));
+        self.lifecycle = Some(lifecycle);
+        self
+    }
+
+    /// The same kind in another version of its group that has the same fields. Objects are stored as `strategy` has them.
+    /// It is served only where it is asked for by name.
+    #[must_use]
+    pub fn in_version(strategy: impl Strategy, version: &'static str, lifecycle: Lifecycle) -> Self {
         let mut kind = Self::new(strategy);
         let (stored, own) = (kind.resource.gvk.clone(), &mut kind.resource);
         own.gvk.version = version.into();
         let subs = own.subresources.iter_mut().map(|sub| &mut sub.gvk);
         subs.filter(|gvk| (&gvk.group, &gvk.version) == (&stored.group, &stored.version))
             .for_each(|gvk| gvk.version = version.into());
-        let deprecation = introduced.map(|since| since + BETA_RELEASES).filter(|since| *since <= MINOR).map(|since| {
-            let (name, gone) = (format!("{} {}", own.gvk.api_version(), own.gvk.kind), since + BETA_RELEASES);
-            format!("{name} is deprecated in v1.{since}+, unavailable in v1.{gone}+")
-        });
         kind.head = head_of(own);
-        kind.other = Some(OtherVersion { stored: stored.api_version(), deprecation });
-        kind
+        kind.stored = Some(stored.api_version());
+        kind.with(lifecycle)
     }
 
-    /// Whether it is served where nothing else was asked for: not in another version than its stable one.
+    /// Whether it is served where nothing else was asked for: only in a stable version.
     #[must_use]
     pub fn by_default(&self) -> bool {
-        self.other.is_none()
+        self.lifecycle.is_none()
     }
 
     /// See [`Strategy::converts`].
     #[must_use]
     pub fn converts(&self) -> bool {
-        self.other.is_some() || self.strategy.converts()
+        self.stored.is_some() || self.strategy.converts()
     }
 
     /// See [`Strategy::shows_as_stored`].
     #[must_use]
     pub fn shows_as_stored(&self, entry: &Entry) -> bool {
-        self.other.is_none() && self.strategy.shows_as_stored(entry)
+        self.stored.is_none() && self.strategy.shows_as_stored(entry)
     }
 
     /// See [`Strategy::to_stored`].
     pub fn to_stored(&self, object: &mut Value) {
         self.strategy.to_stored(object);
-        if let Some(other) = &self.other {
-            object::set(object, &[], "apiVersion", &*other.stored);
+        if let Some(stored) = &self.stored {
+            object::set(object, &[], "apiVersion", stored.as_str());
         }
     }
 
@@ -552,7 +589,7 @@ impl Kind {
     }
 
     fn put_version(&self, object: &mut Value) {
-        if self.other.is_some() {
+        if self.stored.is_some() {
             object::set(object, &[], "apiVersion", self.resource.gvk.api_version());
         }
     }
@@ -574,8 +611,8 @@ impl Kind {
     /// See [`Strategy::write`].
     pub async fn write(&self, core: &Core, object: Value) -> Result<Value, ApiError> {
         let mut written = self.strategy.write(core, object).await?;
-        if let Some(other) = &self.other {
-            object::set(&mut written, &[], "apiVersion", &*other.stored);
+        if let Some(stored) = &self.stored {
+            object::set(&mut written, &[], "apiVersion", stored.as_str());
         }
         Ok(written)
     }
@@ -583,7 +620,7 @@ impl Kind {
     /// See [`Strategy::deprecation`].
     #[must_use]
     pub fn deprecation(&self) -> Option<&str> {
-        self.other.as_ref().and_then(|other| other.deprecation.as_deref()).or_else(|| self.strategy.deprecation())
+        self.deprecation.as_deref().or_else(|| self.strategy.deprecation())
     }
 
     /// The kind of its lists.

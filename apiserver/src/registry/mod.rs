@@ -9,6 +9,7 @@ use tokio::sync::watch;
 pub mod admissionregistration;
 pub mod apiextensions;
 pub mod apiregistration;
+pub mod apiserverinternal;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
@@ -38,6 +39,7 @@ pub mod reviews;
 pub mod scheduling;
 pub mod select;
 pub mod storage;
+pub mod storagemigration;
 pub mod table;
 pub mod validation;
 pub mod verbs;
@@ -120,6 +122,8 @@ impl Registry {
             certificates::kinds(),
             admissionregistration::kinds(),
             apiregistration::kinds(),
+            apiserverinternal::kinds(),
+            storagemigration::kinds(),
             scheduling::kinds(),
             volumes::kinds(),
             martello::kinds(),
@@ -164,6 +168,15 @@ impl Registry {
         self.builtin.find(&path).or(self.custom.load().kinds.find(&path)).cloned()
     }
 
+    /// The kind that a call reaches: one that is served, and for our own components any that is built in, so that they go
+    /// on whatever their users are served.
+    #[must_use]
+    pub fn reach(&self, target: &ResourceTarget, is_own: bool) -> Option<Arc<Kind>> {
+        let served = self.lookup(&target.group, &target.version, &target.resource);
+        let withheld = || self.withheld.find(&path(&target.group, &target.version, &target.resource)).cloned();
+        if is_own { served.or_else(withheld) } else { served }
+    }
+
     /// Whether there is such a resource, and the subresource if one is named.
     #[must_use]
     pub fn serves(&self, target: &ResourceTarget) -> bool {
@@ -195,6 +208,12 @@ impl Registry {
     pub fn find_by(&self, fits: impl Fn(&Kind) -> bool) -> Option<Arc<Kind>> {
         let builtin = self.builtin.iter().find(|kind| fits(kind)).cloned();
         builtin.or_else(|| self.custom.load().kinds.iter().find(|kind| fits(kind)).cloned())
+    }
+
+    /// The first kind that fits, of those that are built in, whether it is served or not.
+    #[must_use]
+    pub fn builtin_by(&self, fits: impl Fn(&Kind) -> bool) -> Option<&Arc<Kind>> {
+        self.builtin.iter().chain(self.withheld.iter()).find(|kind| fits(kind))
     }
 
     /// What is built in, for discovery.

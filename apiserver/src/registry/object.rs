@@ -135,6 +135,19 @@ pub fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// Whether two objects differ in nothing but what garbage collection writes: owners, finalizers, and whose fields are whose.
+#[must_use]
+pub fn same_but_for_owners(left: &Value, right: &Value) -> bool {
+    let bare = |object: &Value| {
+        let mut bare = object.clone();
+        for key in ["ownerReferences", "finalizers", "managedFields"] {
+            remove(&mut bare, &["metadata"], key);
+        }
+        bare
+    };
+    semantically_equal(Some(&bare(left)), Some(&bare(right)))
+}
+
 /// Whether two values say the same, taking null, an empty list and an empty map for absence: Go's semantic equality.
 #[must_use]
 pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {

@@ -8,18 +8,8 @@ use martello_api::resource::Resource;
 const STAGES: [(&str, Stage); 4] =
     [("api/all", Stage::All), ("api/ga", Stage::Stable), ("api/beta", Stage::Beta), ("api/alpha", Stage::Alpha)];
 
-/// Versions of Kubernetes 1.36 that are off by default there, and can't be served here.
-const NOT_BUILT: [(&str, &str); 9] = [
-    ("certificates.k8s.io", "v1alpha1"),
-    ("certificates.k8s.io", "v1beta1"),
-    ("coordination.k8s.io", "v1alpha2"),
-    ("coordination.k8s.io", "v1beta1"),
-    ("internal.apiserver.k8s.io", "v1alpha1"),
-    ("resource.k8s.io", "v1alpha3"),
-    ("resource.k8s.io", "v1beta1"),
-    ("scheduling.k8s.io", "v1alpha2"),
-    ("storagemigration.k8s.io", "v1beta1"),
-];
+/// The group of our own, which stages are not about: machines join through it, and operators get their credentials.
+const OWN_GROUP: &str = "martello.dev";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -56,9 +46,6 @@ pub enum RuntimeConfigError {
     /// The group has no such version.
     #[error("group version {0} that has not been registered")]
     Version(String),
-    /// Kubernetes 1.36 has the version, and this server does not.
-    #[error("{0} is a version of Kubernetes 1.36 that this server can't serve yet; leave it out")]
-    NotBuilt(String),
     /// The version has no such resource.
     #[error("{0} is no resource of its version; resources are named in lower case and in plural")]
     Resource(String),
@@ -92,9 +79,6 @@ impl RuntimeConfig {
         for name in names {
             let (group, version, resource) = parts(name).ok_or_else(|| RuntimeConfigError::Name(name.clone()))?;
             let of_group = |(known, ..): &&(&str, &str, &str)| *known == group;
-            if NOT_BUILT.contains(&(group, version)) {
-                return Err(RuntimeConfigError::NotBuilt(name.clone()));
-            }
             if !known.iter().any(|one| of_group(&one)) {
                 unknown.push(group);
             } else if !known.iter().any(|one| of_group(&one) && one.1 == version) {
@@ -113,6 +97,9 @@ impl RuntimeConfig {
         let version = format!("{}/{}", gvk.group, gvk.version);
         let said = |name: &str| self.0.get(name).copied();
         let of_stage = || {
+            if gvk.group == OWN_GROUP {
+                return None;
+            }
             let fits = |stage: Stage| stage == Stage::All || stage == stage_of(&gvk.version);
             STAGES.iter().rev().filter(|(_, stage)| fits(*stage)).find_map(|(name, _)| said(name))
         };
@@ -174,13 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn stages_are_not_about_our_own_group() {
+        let own = super::super::kind::resource("martello.dev", "v1alpha1", "JoinToken", "jointokens").build();
+        for (given, served) in
+            [("api/all=false,api/ga=true", true), ("api/alpha=false", true), ("martello.dev/v1alpha1=false", false)]
+        {
+            assert_eq!(config(given).serves(&own, true), served, "{given}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_refused_by_name() {
         let known = [resource("v1", "deviceclasses"), resource("v1beta2", "deviceclasses")];
         let refused = |given: &str| config(given).check(known.iter()).unwrap_err().to_string();
         assert_eq!(refused("none.io/v1,other.io/v1=false"), "unknown api groups none.io,other.io");
         assert_eq!(refused("resource.k8s.io/v9"), "group version resource.k8s.io/v9 that has not been registered");
         assert!(refused("resource.k8s.io/v1/Devices").contains("no resource of its version"));
-        assert!(refused("scheduling.k8s.io/v1alpha2").contains("can't serve yet"));
         assert!(refused("resource.k8s.io").contains("none of api/all"));
         assert_eq!(config("resource.k8s.io/v1beta2/deviceclasses,api/beta=false").check(known.iter()), Ok(()));
     }

@@ -98,7 +98,11 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
         let body = priority_class::object_of(class);
         create(&client, "/apis/scheduling.k8s.io/v1/priorityclasses", &body).await?;
     }
-    for object in martello_policy::bootstrap::objects() {
+    let mut defaults = martello_policy::bootstrap::objects();
+    if server.core.registry.resources().any(|one| one.plural == "clustertrustbundles") {
+        defaults.extend(martello_policy::bootstrap::trust_bundle_objects());
+    }
+    for object in defaults {
         let path =
             collection(server, &object).ok_or_else(|| ApiError::internal("a default object of an unknown kind"))?;
         match send(&client, "POST", &path, &object).await {
@@ -159,12 +163,8 @@ async fn ensure_extensions(server: &Server, client: &kube::Client) -> Result<(),
 /// The path of the collection that an object belongs to.
 fn collection(server: &Server, object: &Value) -> Option<String> {
     let (version, kind) = (object::text(object, &["apiVersion"]), object::text(object, &["kind"]));
-    let found = server
-        .core
-        .registry
-        .kinds()
-        .iter()
-        .find(|one| one.name() == kind && one.resource.gvk.api_version() == version)?;
+    let found =
+        server.core.registry.builtin_by(|one| one.name() == kind && one.resource.gvk.api_version() == version)?;
     let root = if version.contains('/') { "apis" } else { "api" };
     let plural = &found.resource.plural;
     Some(match object::namespace(object) {

@@ -37,6 +37,16 @@ pub fn objects() -> Vec<Value> {
     objects
 }
 
+/// What exists besides where ClusterTrustBundles are served: every workload may read whom it may trust.
+#[must_use]
+pub fn trust_bundle_objects() -> Vec<Value> {
+    const NAME: &str = "system:cluster-trust-bundle-discovery";
+    vec![
+        cluster_role(NAME, vec![on(READ, "certificates.k8s.io", "clustertrustbundles")]),
+        cluster_role_binding(NAME, NAME, vec![group("system:serviceaccounts")]),
+    ]
+}
+
 /// `view` is part of `edit`, and `edit` of `admin`: in this order one pass each is enough.
 fn fill_aggregated(roles: &mut [Value]) {
     for name in ["view", "edit", "admin"] {

@@ -1,6 +1,6 @@
 //! Kinds of the group `admissionregistration.k8s.io`: who else has a say in what is stored.
 
-use super::kind::Kind;
+use super::kind::{Kind, Lifecycle};
 
 pub mod binding;
 pub mod policy;
@@ -26,9 +26,9 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(Policies::Validating),
         Kind::new(Bindings::Validating),
         Kind::new(Webhooks::Validating),
-        Kind::in_version(Policies::Mutating, "v1beta1", Some(34)),
-        Kind::in_version(Bindings::Mutating, "v1beta1", Some(34)),
-        Kind::in_version(Policies::Mutating, "v1alpha1", None),
-        Kind::in_version(Bindings::Mutating, "v1alpha1", None),
+        Kind::in_version(Policies::Mutating, "v1beta1", Lifecycle::Beta(34)),
+        Kind::in_version(Bindings::Mutating, "v1beta1", Lifecycle::Beta(34)),
+        Kind::in_version(Policies::Mutating, "v1alpha1", Lifecycle::Alpha(None)),
+        Kind::in_version(Bindings::Mutating, "v1alpha1", Lifecycle::Alpha(None)),
     ]
 }

@@ -1,9 +1,21 @@
 //! Names of signers: `domain/path`.
 
-use martello_api::status::Cause;
+use std::sync::Arc;
+
+use martello_api::{
+    attributes::{Attributes, ResourceTarget, Target},
+    status::Cause,
+};
 use serde_json::json;
 
-use crate::registry::validation::{field::Field, text};
+use super::GROUP;
+use crate::{
+    registry::{
+        call::Call,
+        validation::{field::Field, text},
+    },
+    server::Core,
+};
 
 /// Longest domain, and longest path: a label, a dot and a subdomain.
 const MAX_DOMAIN_BYTES: usize = 253;
@@ -53,6 +65,22 @@ fn first_fault<'l>(labels: &[&'l str], rule: impl Fn(&str) -> text::Faults) -> O
 pub fn grants(name: &str) -> [String; 2] {
     let domain = name.split('/').next().unwrap_or_default();
     [name.to_owned(), format!("{domain}/*")]
+}
+
+/// Whether who calls may do this in the name of a signer: approve, sign or attest.
+pub fn may(core: &Core, call: &Call, verb: &str, signer: &str) -> bool {
+    grants(signer).into_iter().any(|name| {
+        let target = ResourceTarget {
+            group: GROUP.to_owned(),
+            version: "*".to_owned(),
+            resource: "signers".to_owned(),
+            name,
+            ..ResourceTarget::default()
+        };
+        let attributes =
+            Attributes { user: Arc::clone(&call.user), verb: verb.to_owned(), target: Target::Resource(target) };
+        core.authorizer.authorize(&attributes).is_allowed()
+    })
 }
 
 #[cfg(test)]

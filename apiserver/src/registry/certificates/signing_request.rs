@@ -6,7 +6,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
-    attributes::{Attributes, ResourceTarget, Target},
     clock::rfc3339_seconds,
     identity::GROUP_MASTERS,
     resource::Resource,
@@ -16,7 +15,7 @@ use martello_pki::request::SigningRequest;
 use serde_json::{Value, json};
 
 use super::{
-    signer_name,
+    GROUP, signer_name,
     signing_rules::{self, May},
 };
 use crate::{
@@ -32,7 +31,6 @@ use crate::{
 /// CertificateSigningRequests.
 pub struct SigningRequests;
 
-const GROUP: &str = "certificates.k8s.io";
 /// The subresource that approves and denies.
 pub const APPROVAL: &str = "approval";
 /// The signer of certificates for clients of the API server.
@@ -211,32 +209,17 @@ pub fn admit(core: &Core, kind: &Kind, call: &Call, object: &Value, old: Option<
             }
             Ok(())
         }
-        (APPROVAL, Some(_)) if !may_use(core, call, "approve", signer) => {
+        (APPROVAL, Some(_)) if !signer_name::may(core, call, "approve", signer) => {
             refuse(format!("user not permitted to approve requests with signerName {signer:?}"))
         }
         ("status", Some(old)) => {
             let part = |request: &Value, key: &str| object::at(request, &["status", key]).cloned();
             let touched = ["certificate", "conditions"].iter().any(|key| part(object, key) != part(old, key));
-            if touched && !may_use(core, call, "sign", signer) {
+            if touched && !signer_name::may(core, call, "sign", signer) {
                 return refuse(format!("user not permitted to sign requests with signerName {signer:?}"));
             }
             Ok(())
         }
         _ => Ok(()),
     }
-}
-
-fn may_use(core: &Core, call: &Call, verb: &str, signer: &str) -> bool {
-    signer_name::grants(signer).into_iter().any(|name| {
-        let target = ResourceTarget {
-            group: GROUP.to_owned(),
-            version: "*".to_owned(),
-            resource: "signers".to_owned(),
-            name,
-            ..ResourceTarget::default()
-        };
-        let attributes =
-            Attributes { user: Arc::clone(&call.user), verb: verb.to_owned(), target: Target::Resource(target) };
-        core.authorizer.authorize(&attributes).is_allowed()
-    })
 }

@@ -18,7 +18,8 @@ pub fn claim(spec: &mut Value) {
     }
 }
 
-fn one(request: &mut Value) {
+/// Fills in what is asked for, in one request or one alternative.
+pub(super) fn one(request: &mut Value) {
     if object::text(request, &["allocationMode"]).is_empty() {
         object::set(request, &[], "allocationMode", "ExactCount");
     }
@@ -38,11 +39,9 @@ pub fn tolerations(owner: &mut Value) {
     }
 }
 
-/// Fills in since when devices are tainted.
-pub fn taints(slice: &mut Value, now: Timestamp) {
-    for device in object::list_mut(slice, &["spec", "devices"]).into_iter().flatten() {
-        for taint in object::list_mut(device, &["taints"]).into_iter().flatten() {
-            object::set_default(taint, &[], "timeAdded", rfc3339_seconds(now));
-        }
+/// Fills in since when a device is tainted.
+pub fn taints(device: &mut Value, now: Timestamp) {
+    for taint in object::list_mut(device, &["taints"]).into_iter().flatten() {
+        object::set_default(taint, &[], "timeAdded", rfc3339_seconds(now));
     }
 }

@@ -19,7 +19,9 @@ impl Strategy for Slices {
     }
 
     fn default(&self, object: &mut Value) {
-        defaults::taints(object, clock::now());
+        for device in object::list_mut(object, &["spec", "devices"]).into_iter().flatten() {
+            defaults::taints(device, clock::now());
+        }
     }
 
     fn generation(&self) -> Generation {

@@ -1,6 +1,6 @@
 //! Kinds of the group `networking.k8s.io`.
 
-use super::kind::Kind;
+use super::kind::{Kind, Lifecycle};
 
 pub mod cidr;
 pub mod ingress;
@@ -19,7 +19,7 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(ip_address::IpAddresses),
         Kind::new(network_policy::NetworkPolicies),
         Kind::new(service_cidr::ServiceCidrs),
-        Kind::in_version(ip_address::IpAddresses, "v1beta1", Some(31)),
-        Kind::in_version(service_cidr::ServiceCidrs, "v1beta1", Some(31)),
+        Kind::in_version(ip_address::IpAddresses, "v1beta1", Lifecycle::Beta(31)),
+        Kind::in_version(service_cidr::ServiceCidrs, "v1beta1", Lifecycle::Beta(31)),
     ]
 }

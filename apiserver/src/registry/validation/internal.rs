@@ -4,7 +4,7 @@ use martello_api::schema::{Field, Kind, Presence, Schema, Schemas};
 use serde_json::{Map, Value, json};
 
 /// Fields whose Go names are more than a capital in front.
-const NAMES: [(&str, &str); 37] = [
+const NAMES: [(&str, &str); 38] = [
     ("apiGroup", "APIGroup"),
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
@@ -33,6 +33,7 @@ const NAMES: [(&str, &str); 37] = [
     ("nfs", "NFS"),
     ("os", "OS"),
     ("pdName", "PDName"),
+    ("pkixPublicKey", "PKIXPublicKey"),
     ("pool", "RBDPool"),
     ("rbd", "RBD"),
     ("scaleIO", "ScaleIO"),

@@ -9,7 +9,7 @@ use super::text;
 use crate::registry::{kind::Kind, object, options::check_manager};
 
 /// Most bytes that the annotations of one object may have, keys and values together.
-const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 /// Longest name of a subresource in `managedFields`.
 const MAX_SUBRESOURCE_BYTES: usize = 256;
 /// How often all owners are shown.
@@ -159,7 +159,7 @@ fn name(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// A base of names as it is judged: its end is not the end of a name.
-fn without_dash(base: &str) -> String {
+pub(in crate::registry) fn without_dash(base: &str) -> String {
     match base.strip_suffix('-') {
         Some(rest) if !rest.is_empty() => {
             let mut masked = rest.to_owned();

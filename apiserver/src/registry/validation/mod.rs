@@ -12,3 +12,4 @@ pub mod pod;
 pub mod resource_name;
 pub mod selector;
 pub mod text;
+pub mod version;

@@ -1,6 +1,6 @@
 //! Kinds of `storage.k8s.io`.
 
-use super::kind::Kind;
+use super::kind::{Kind, Lifecycle};
 
 pub mod attributes_class;
 pub mod capacity;
@@ -19,6 +19,6 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(storage_class::StorageClasses),
         Kind::new(volume_attachment::VolumeAttachments),
         Kind::new(attributes_class::VolumeAttributesClasses),
-        Kind::in_version(attributes_class::VolumeAttributesClasses, "v1beta1", Some(31)),
+        Kind::in_version(attributes_class::VolumeAttributesClasses, "v1beta1", Lifecycle::Beta(31)),
     ]
 }
