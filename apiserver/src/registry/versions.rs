@@ -8,6 +8,8 @@ use martello_api::resource::Resource;
 const STAGES: [(&str, Stage); 4] =
     [("api/all", Stage::All), ("api/ga", Stage::Stable), ("api/beta", Stage::Beta), ("api/alpha", Stage::Alpha)];
 
+/// What the version of the core group is called.
+const CORE: &str = "api/v1";
 /// The group of our own, which stages are not about: machines join through it, and operators get their credentials.
 const OWN_GROUP: &str = "martello.dev";
 
@@ -62,7 +64,7 @@ impl RuntimeConfig {
                 "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
                 value => return Err(RuntimeConfigError::Value { name: name.to_owned(), value: value.to_owned() }),
             };
-            found.insert(name.trim().to_owned(), value);
+            found.insert(full_name(name.trim()), value);
         }
         if found.len() == 1 && found.get("api/all") == Some(&false) {
             return Err(RuntimeConfigError::Nothing);
@@ -108,6 +110,12 @@ impl RuntimeConfig {
             .or_else(of_stage)
             .unwrap_or(by_default)
     }
+}
+
+/// A name as versions and resources are called here: that of the core group has no group.
+fn full_name(name: &str) -> String {
+    let rest = name.strip_prefix(CORE).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    rest.map_or_else(|| name.to_owned(), |rest| format!("/v1{rest}"))
 }
 
 /// Group, version and, if there is one, the resource of a name.
@@ -157,6 +165,22 @@ mod tests {
         ] {
             let config = config(given);
             assert_eq!((config.serves(&stable, true), config.serves(&beta, false)), served, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_core_group_is_called_api() {
+        let pods = super::super::kind::resource("", "v1", "Pod", "pods").build();
+        let stable = resource("v1", "deviceclasses");
+        for (given, served) in [
+            ("api/ga=false,api/v1=true", (true, false)),
+            ("api/v1=false", (false, true)),
+            ("api/v1/pods=false", (false, true)),
+            ("api/v1=false,api/v1/pods=true", (true, true)),
+        ] {
+            let config = config(given);
+            assert_eq!((config.serves(&pods, true), config.serves(&stable, true)), served, "{given}");
+            assert_eq!(config.check([&pods, &stable].into_iter()), Ok(()), "{given}");
         }
     }
 
