@@ -28,6 +28,7 @@ pub mod quota;
 pub mod runtime_class;
 pub mod service_account;
 pub mod tolerations;
+mod topology;
 pub mod volumes;
 
 /// What is about to happen to an object.
@@ -116,6 +117,7 @@ async fn fill_in(
         priority::resolve(core, kind, call, object, old).await?;
     }
     if new_pod {
+        topology::of_pod(core, object).await?;
         tolerations::add(object);
     }
     if operation == Operation::Create {
@@ -149,8 +151,11 @@ pub async fn validate(
 }
 
 /// Judges what is created below an object, an eviction, a binding or a request for a token, as what it is.
-pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
+pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, mut object: Value) -> Result<Value, ApiError> {
     lifecycle::check(core, kind, call, Operation::Create, &object).await?;
+    if is_pod(kind) && call.target.subresource == "binding" {
+        topology::of_binding(core, &mut object).await?;
+    }
     dynamic::created_below(core, kind, call, object).await
 }
 

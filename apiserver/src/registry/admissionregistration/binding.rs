@@ -30,6 +30,10 @@ impl Strategy for Bindings {
         resource(GROUP, "v1", kind, plural).cluster_scoped().categories(&["api-extensions"]).build()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Value) {
         rules::default_match(object, "matchResources");
     }

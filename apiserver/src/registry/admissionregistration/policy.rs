@@ -32,6 +32,10 @@ impl Strategy for Policies {
         built.cluster_scoped().categories(&["api-extensions"]).build()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Value) {
         object::set_default(object, &["spec"], "failurePolicy", "Fail");
         rules::default_match(object, "matchConstraints");

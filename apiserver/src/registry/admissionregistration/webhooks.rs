@@ -35,6 +35,10 @@ impl Strategy for Webhooks {
         resource(GROUP, "v1", kind, plural).cluster_scoped().categories(&["api-extensions"]).build()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn default(&self, object: &mut Value) {
         for hook in object::list_mut(object, &["webhooks"]).into_iter().flatten() {
             object::set_default(hook, &[], "failurePolicy", "Fail");

@@ -36,6 +36,10 @@ impl Strategy for ApiServices {
             .build()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }

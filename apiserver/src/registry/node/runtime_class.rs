@@ -17,6 +17,14 @@ impl Strategy for RuntimeClasses {
         resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses").cluster_scoped().build()
     }
 
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         let class = Field::new(object, "");
         class.at("handler").check_required(text::dns1123_label, causes);

@@ -19,6 +19,10 @@ impl Strategy for DisruptionBudgets {
         resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).status().build()
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
         object::set(object, &[], "status", json!({}));
     }

@@ -105,7 +105,9 @@ pub async fn change(
             meta::bump_generation(kind, &mut new, &current);
         }
         check(kind, plan, &new, &current)?;
-        kind.warnings(&new, Some(&current)).into_iter().for_each(|warning| call.warn(warning));
+        if matches!(plan.part, Part::Main | Part::Whole("scale")) {
+            kind.warnings(&new, Some(&current)).into_iter().for_each(|warning| call.warn(warning));
+        }
         admission::validate(core, kind, call, Operation::Update, Some(&new), Some(&current)).await?;
         let (objects, dry_run) = ((&new, Some(&current)), plan.dry_run);
         let _charged = quota::charge(core, kind, call, Operation::Update, objects, dry_run).await?;

@@ -15,6 +15,7 @@ async fn pods_are_met_as_the_api_says() {
         a_pod_lives,
         little_of_a_pod_changes,
         an_ephemeral_container_is_added,
+        pods_bear_the_zone_of_their_node,
         a_pod_is_resized,
         a_pod_waits_for_its_gates,
         a_limit_range_fills_in_and_refuses,
@@ -123,6 +124,22 @@ async fn an_ephemeral_container_is_added(server: Server) {
     let without = |found: &mut Value| found["spec"]["ephemeralContainers"] = json!([second]);
     let message = refused(&server.try_change(&path, without).await, 422, "Invalid");
     assert!(message.contains("existing ephemeral containers \"debugger\" may not be removed"), "{message}");
+}
+
+async fn pods_bear_the_zone_of_their_node(server: Server) {
+    let zone = json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "o"});
+    server.post("/api/v1/nodes", &json!({"metadata": {"name": "zoned", "labels": zone}})).await;
+    let pods = format!("{}/pods", server.namespace("zones").await);
+    let expected = json!({"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"});
+    let mut placed = pod("placed");
+    placed["spec"]["nodeName"] = json!("zoned");
+    assert_eq!(server.post(&pods, &placed).await["metadata"]["labels"], expected);
+    let mut waiting = pod("waiting");
+    waiting["spec"]["schedulerName"] = json!("nobody");
+    assert_eq!(server.post(&pods, &waiting).await["metadata"]["labels"], Value::Null);
+    let binding = json!({"metadata": {"name": "waiting"}, "target": {"kind": "Node", "name": "zoned"}});
+    server.post(&format!("{pods}/waiting/binding"), &binding).await;
+    assert_eq!(server.get(&format!("{pods}/waiting")).await["metadata"]["labels"], expected);
 }
 
 async fn a_pod_is_resized(server: Server) {
