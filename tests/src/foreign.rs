@@ -17,25 +17,40 @@ use rustls::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// A server on a free loopback port. It answers until the test ends.
+/// A server that answers until its program ends.
 #[derive(Debug)]
 pub struct ForeignServer {
-    /// Where it listens on `127.0.0.1`.
+    /// The port that it listens on.
     pub port: u16,
     /// Who vouches for its certificate, as PEM.
     pub authority_pem: String,
 }
 
 impl ForeignServer {
-    /// Starts a server that speaks these TLS versions, with a certificate of an authority of its own, and answers as told.
+    /// Starts a server on a free port of loopback that speaks these TLS versions, with a certificate of an authority of its
+    /// own, and answers as told.
     pub async fn start<A, F>(versions: &[&'static SupportedProtocolVersion], answer: A) -> Result<Self>
     where
         A: Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let (config, authority_pem) = identity(versions)?;
+        Self::start_at("127.0.0.1:0", "127.0.0.1", versions, answer).await
+    }
+
+    /// The same at another address, with a certificate for this name.
+    pub async fn start_at<A, F>(
+        address: &str,
+        name: &str,
+        versions: &[&'static SupportedProtocolVersion],
+        answer: A,
+    ) -> Result<Self>
+    where
+        A: Fn(Request<Bytes>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        let (config, authority_pem) = identity(name, versions)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen on loopback")?;
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
         let port = listener.local_addr().context("read the address that is listened on")?.port();
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -61,14 +76,14 @@ where
     Ok(answer(Request::from_parts(parts, body)).await)
 }
 
-fn identity(versions: &[&'static SupportedProtocolVersion]) -> Result<(rustls::ServerConfig, String)> {
+fn identity(name: &str, versions: &[&'static SupportedProtocolVersion]) -> Result<(rustls::ServerConfig, String)> {
     let key = rcgen::KeyPair::generate().context("make an authority's key")?;
     let mut parameters = rcgen::CertificateParams::default();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let authority = parameters.self_signed(&key).context("make an authority")?;
     let issuer = rcgen::Issuer::new(parameters, key);
     let own_key = rcgen::KeyPair::generate().context("make a server's key")?;
-    let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).context("name the server")?;
+    let own = rcgen::CertificateParams::new(vec![name.to_owned()]).context("name the server")?;
     let own = own.signed_by(&own_key, &issuer).context("sign the server's certificate")?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

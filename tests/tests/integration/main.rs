@@ -18,6 +18,7 @@ mod conformance;
 mod crash;
 mod custom;
 mod identity;
+mod in_pods;
 mod kubectl;
 mod node_agent;
 mod node_rules;
