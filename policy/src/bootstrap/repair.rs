@@ -63,7 +63,7 @@ fn covers(rules: &[Value], rule: &Value) -> bool {
                     if names.is_empty() {
                         rules.iter().any(|own| allows(own, None))
                     } else {
-                        names.iter().all(|name| rules.iter().any(|own| allows(own, Some(name))))
+                        names.iter().all(|name| rules.iter().any(|own| allows(own, Some(*name))))
                     }
                 })
             })
