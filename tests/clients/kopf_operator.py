@@ -205,7 +205,8 @@ def completes(make):
 
 @step("a daemon runs as long as its object")
 def daemon():
-    eventually("the one of the object that is left", lambda: _daemons == {"one"})
+    eventually("its start", lambda: "one" in _daemons)
+    eventually("the end of that of an object that went", lambda: "of-51" not in _daemons)
 
 
 @step("an event that the operator wrote")
