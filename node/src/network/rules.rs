@@ -148,12 +148,11 @@ pub(crate) fn load(script: &str) -> std::io::Result<()> {
         .stderr(Stdio::piped())
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .spawn()?;
-    if let Some(mut input) = nft.stdin.take() {
-        input.write_all(script.as_bytes())?;
-    }
+    // One that ends before it has read everything says why, which is better than that it doesn't listen.
+    let written = nft.stdin.take().map_or(Ok(()), |mut input| input.write_all(script.as_bytes()));
     let output = nft.wait_with_output()?;
     if output.status.success() {
-        return Ok(());
+        return written;
     }
     Err(std::io::Error::other(format!("nft refused the rules: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }

@@ -78,7 +78,7 @@ pub trait Runtime: Send + Sync {
     fn remove_container<'a>(&'a self, pod_uid: &'a str, id: &'a str) -> Answer<'a, ()>;
     /// Kills what is left in the pod, disconnects it, deletes its directories and logs.
     fn remove_pod<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
-    /// Deletes the volumes of a pod that has gone, whoever owns what lies in them.
+    /// Deletes the volumes of a pod that has ended or gone, whoever owns what lies in them.
     fn remove_volumes<'a>(&'a self, pod_uid: &'a str) -> Answer<'a, ()>;
     /// The bytes on disk that a part of a pod takes.
     fn measure<'a>(&'a self, pod_uid: &'a str, part: Part<'a>) -> Answer<'a, u64>;

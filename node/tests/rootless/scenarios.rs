@@ -404,9 +404,13 @@ fn mount(source: Source, target: &str, part: Option<&str>) -> Mount {
     Mount { name: "data".to_owned(), source, sub_path, target: target.into(), read_only: false }
 }
 
+fn shim_of(container: &martello_node::runtime::ContainerStatus) -> String {
+    field(pid(container), "PPid")
+}
+
 /// The mounts that the shim of a pod has below its own directory, by path in `run`.
 fn parts_of(container: &martello_node::runtime::ContainerStatus) -> Vec<String> {
-    let shim = field(pid(container), "PPid");
+    let shim = shim_of(container);
     let mounts = std::fs::read_to_string(format!("/proc/{shim}/mountinfo")).unwrap();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)?.split_once("/shim/run/parts/"));
     points.map(|(_, part)| part.to_owned()).collect()
@@ -489,10 +493,21 @@ async fn parts(node: Node) {
     assert_eq!(sizes, [3, 2, 0, 0], "whoever owns what is measured");
     assert!(node.runtime.measure("pod-a", Part::Logs("../..")).await.is_err());
     race(&node, &volume).await;
-    node.runtime.remove_pod("pod-a").await.unwrap();
     let host = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!host.contains("/shim/run"), "nothing is mounted on the node");
     assert_eq!(std::fs::read(volume.join("new/deep/file")).unwrap(), b"z\n", "a volume outlives what showed it");
+    // A pod that has ended keeps its logs, and neither disk nor memory.
+    assert!(node.runtime.remove_volumes("pod-a").await.is_err(), "while something runs, its volumes stay");
+    assert!(volume.exists());
+    let shim = shim_of(&reader);
+    for id in ["reader-1", "writer", "swapper"] {
+        node.runtime.stop_container("pod-a", id, Duration::ZERO).await.unwrap();
+    }
+    let mounted = || std::fs::read_to_string(format!("/proc/{shim}/mountinfo")).unwrap();
+    assert!(mounted().contains("/shim/run/memory/fast"));
+    node.runtime.remove_volumes("pod-a").await.unwrap();
+    assert!(!mounted().contains("/shim/run/memory") && !mounted().contains("/shim/run/parts"));
+    node.runtime.remove_pod("pod-a").await.unwrap();
 }
 
 /// A container swaps a directory for a link that leads out, all the time, while another mounts it.
@@ -503,7 +518,11 @@ async fn race(node: &Node, volume: &Path) {
     spec.mounts = vec![mount(Source::Path(volume.to_owned()), "/all", None)];
     node.start_spec("pod-a", spec).await;
     let (mut mounted, mut refused) = (0, 0);
-    for number in 0..60 {
+    // Until both have been met: the machine may be busy with something else.
+    for number in 0..600 {
+        if number >= 60 && mounted > 0 && refused > 0 {
+            break;
+        }
         let id = format!("racer-{number}");
         let mut spec = node.spec("pod-a", &id, "cat /part/hostname").await;
         let part = SubPath { path: "swap".into(), make: false };
@@ -522,7 +541,7 @@ async fn race(node: &Node, volume: &Path) {
             }
         }
     }
-    println!("of 60 mounts of what was swapped, {mounted} were inside and {refused} refused");
+    println!("of what was swapped, {mounted} mounts were inside and {refused} were refused");
     assert!(mounted > 0 && refused > 0, "{mounted} {refused}");
 }
 

@@ -119,6 +119,11 @@ impl Runtime for LocalRuntime {
             if !plain_uid(pod_uid) {
                 return Err(RuntimeError::NoPod { uid: pod_uid.to_owned() });
             }
+            // With its shim, those in memory have gone; while something runs, a shim refuses.
+            match self.request(pod_uid, Request::EmptyVolumes, "let go of the pod's volumes".to_owned()).await {
+                Ok(_) | Err(RuntimeError::NoPod { .. }) => {}
+                Err(error) => return Err(error),
+            }
             for path in self.inner.volumes_of(pod_uid) {
                 self.ask_keeper(Ask::RemoveTree { path }, "delete the pod's volumes").await?;
             }

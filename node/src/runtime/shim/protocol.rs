@@ -53,6 +53,8 @@ pub(crate) enum Request {
     Stop { id: String, grace_millis: u64 },
     /// Forget an ended container.
     Remove { id: String },
+    /// Let go of the volumes, those in memory included; nothing may run any more.
+    EmptyVolumes,
     /// Every container.
     List,
     /// Run a process. File descriptors without a terminal: stdin, stdout, stderr.

@@ -40,6 +40,11 @@ pub(super) fn mount_memory(run: &Path, volumes: &[MemoryVolume]) -> Result<(), S
     Ok(())
 }
 
+/// Lets go of the pod's volumes in memory, and so of what they hold.
+pub(super) fn unmount_memory(run: &Path) -> Result<(), ShimError> {
+    take_away(&run.join("memory"))
+}
+
 /// Where what the mounts of a container show is, in their order. What is mounted for that is there until
 /// [`release`], also if this fails.
 pub(super) fn sources(run: &Path, spec: &ContainerSpec) -> Result<Vec<PathBuf>, ShimError> {
@@ -74,8 +79,12 @@ pub(super) fn sources(run: &Path, spec: &ContainerSpec) -> Result<Vec<PathBuf>, 
 
 /// Takes away what [`sources`] mounted for a container.
 pub(super) fn release(run: &Path, id: &str) -> Result<(), ShimError> {
-    let places = parts(run, id);
-    let entries = match fs::read_dir(&places) {
+    take_away(&parts(run, id))
+}
+
+/// Unmounts and removes what is in a directory, and the directory.
+fn take_away(places: &Path) -> Result<(), ShimError> {
+    let entries = match fs::read_dir(places) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.attempt(format!("list {}", places.display()))?,
     };
@@ -88,7 +97,7 @@ pub(super) fn release(run: &Path, id: &str) -> Result<(), ShimError> {
         let removed = if is_directory { fs::remove_dir(&place) } else { fs::remove_file(&place) };
         removed.attempt(format!("remove {}", place.display()))?;
     }
-    fs::remove_dir(&places).attempt(format!("remove {}", places.display()))
+    fs::remove_dir(places).attempt(format!("remove {}", places.display()))
 }
 
 fn parts(run: &Path, id: &str) -> PathBuf {

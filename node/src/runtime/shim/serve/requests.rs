@@ -11,7 +11,7 @@ use super::{Awaits, Shim};
 use crate::runtime::shim::container::{Container, nonblocking};
 use crate::runtime::shim::cri_log::Stream;
 use crate::runtime::shim::protocol::{Request, Response};
-use crate::runtime::shim::{Attempt, ShimError, files};
+use crate::runtime::shim::{Attempt, ShimError, files, volumes};
 use crate::wire;
 
 /// What is answered at once, with descriptors; none where the answer comes later.
@@ -27,6 +27,7 @@ impl Shim {
             Request::Start(spec) => self.start(*spec),
             Request::Stop { id, grace_millis } => self.stop(number, id, Duration::from_millis(grace_millis)),
             Request::Remove { id } => self.remove(&id),
+            Request::EmptyVolumes => self.empty_volumes(),
             Request::List => one(Response::Containers(self.statuses())),
             Request::Exec { id, spec } => {
                 let container = running(&self.containers, &id)?;
@@ -95,6 +96,17 @@ impl Shim {
         container.kill_at = Some(container.kill_at.map_or(at, |before| before.min(at)));
         self.set_awaits(number, Awaits::End(id));
         Ok(None)
+    }
+
+    fn empty_volumes(&self) -> Result<Answer, ShimError> {
+        if self.containers.values().any(Container::is_running) {
+            return Err(ShimError::Refused("a container still runs: its volumes stay".to_owned()));
+        }
+        for id in self.containers.keys() {
+            volumes::release(&self.rooms.run, id)?;
+        }
+        volumes::unmount_memory(&self.rooms.run)?;
+        done()
     }
 
     fn remove(&mut self, id: &str) -> Result<Answer, ShimError> {
