@@ -53,6 +53,9 @@ impl Refused {
     }
 }
 
+/// What failed of the image was told when it failed.
+const TOLD_ALREADY: [&str; 3] = ["ErrImagePull", "ErrImageNeverPull", "InvalidImageName"];
+
 /// Hooks that name no limit of their own may take this long.
 const LONGEST_HOOK: Duration = Duration::from_secs(600);
 
@@ -66,7 +69,7 @@ impl Start {
                 let said = format!("Error: {}", refused.message);
                 if refused.reason == NOT_INVENTORIED {
                     self.event(Kind::Warning, NOT_INVENTORIED, refused.message.clone());
-                } else if refused.reason != "ErrImagePull" {
+                } else if !TOLD_ALREADY.contains(&refused.reason) {
                     self.event(Kind::Warning, "Failed", said);
                 }
                 let reason = refused.reason.to_owned();

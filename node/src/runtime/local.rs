@@ -185,6 +185,10 @@ impl LocalRuntime {
     }
 
     fn tell(&self, uid: &str, event: PodEvent) {
+        let event = match event {
+            PodEvent::Container(status) => PodEvent::Container(self.inner.placed(uid, status)),
+            PodEvent::Lost => PodEvent::Lost,
+        };
         // Nobody may be listening.
         self.inner.events.send(RuntimeEvent { pod_uid: uid.to_owned(), event }).ok();
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, SeekFrom},
-    os::unix::fs::MetadataExt as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::Path,
     time::Duration,
 };
@@ -10,6 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
@@ -109,7 +110,7 @@ pub type Ended = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 /// # Errors
 /// If the file can't be read.
 pub async fn stream(path: &Path, options: Options, ended: Ended, sender: mpsc::Sender<Bytes>) -> io::Result<()> {
-    let mut file = File::open(path).await?;
+    let mut file = File::from_std(open(path)?);
     let start = match options.tail {
         Some(lines) => tail_offset(&mut file, lines).await?,
         None => 0,
@@ -183,6 +184,23 @@ impl Lines {
     }
 }
 
+/// Directories from a log up to the one that the agent made for the pod's shim.
+const DEPTH: usize = 3;
+
+/// Opens a log. It lies in directories of the pod: whoever breaks out of a container into the shim may put links and
+/// pipes there, and must not have the agent read its own files, or other pods', for them.
+fn open(path: &Path) -> io::Result<std::fs::File> {
+    let strange = || io::Error::other(format!("{} is no log of a container", path.display()));
+    let top = path.ancestors().nth(DEPTH).ok_or_else(strange)?;
+    let below = path.strip_prefix(top).map_err(|_| strange())?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let raw = openat2(std::fs::File::open(top)?.as_raw_fd(), below, how)?;
+    let file = std::fs::File::from(crate::sys::inherited_fd(raw)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(strange()) }
+}
+
 async fn read(file: &mut File) -> io::Result<Option<Bytes>> {
     let mut chunk = BytesMut::with_capacity(CHUNK);
     let count = file.read_buf(&mut chunk).await?;
@@ -193,7 +211,7 @@ async fn read(file: &mut File) -> io::Result<Option<Bytes>> {
 async fn rotated(path: &Path, file: &File) -> io::Result<Option<File>> {
     let own = file.metadata().await?;
     match tokio::fs::metadata(path).await {
-        Ok(now) if now.ino() != own.ino() || now.dev() != own.dev() => File::open(path).await.map(Some),
+        Ok(now) if now.ino() != own.ino() || now.dev() != own.dev() => Ok(Some(File::from_std(open(path)?))),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(None),
     }
@@ -245,7 +263,7 @@ pub fn last_words(path: &Path, most_lines: usize, most_bytes: usize) -> String {
 
 fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     use io::{Read as _, Seek as _};
-    let mut file = std::fs::File::open(path)?;
+    let mut file = open(path)?;
     let size = file.metadata()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
     let mut content = Vec::new();
@@ -349,6 +367,23 @@ mod tests {
             let mut out = BytesMut::new();
             show(&line, &Options { since: Some(Timestamp::UNIX_EPOCH), timestamps: true, ..Options::default() }, &mut out);
             prop_assert!(out.len() <= line.len() + 2);
+        }
+    }
+
+    #[test]
+    fn what_a_pod_puts_in_place_of_a_log_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join("shim").join(path);
+        std::fs::create_dir_all(at("logs/web")).unwrap();
+        std::fs::write(dir.path().join("secret"), "2026-01-01T00:00:00Z stdout F s3cret\n").unwrap();
+        std::fs::write(at("logs/web/0.log"), "2026-01-01T00:00:00Z stdout F said\n").unwrap();
+        let words = |path: &str| last_words(&at(path), 10, 100);
+        assert_eq!(words("logs/web/0.log"), "said\n");
+        std::os::unix::fs::symlink("../../../secret", at("logs/web/1.log")).unwrap();
+        std::os::unix::fs::symlink("web", at("logs/link")).unwrap();
+        nix::unistd::mkfifo(&at("logs/web/2.log"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in ["logs/web/1.log", "logs/link/0.log", "logs/web/2.log", "logs/web", "logs/web/../../../secret"] {
+            assert_eq!(words(path), "", "{path}");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Runtime for LocalRuntime {
         async move {
             let attempt = format!("start container {}", spec.name);
             match self.request(pod_uid, Request::Start(Box::new(spec)), attempt.clone()).await? {
-                Response::Container(status) => Ok(status),
+                Response::Container(status) => Ok(self.inner.placed(pod_uid, status)),
                 other => Err(unexpected(&attempt, other)),
             }
         }
@@ -79,7 +79,7 @@ impl Runtime for LocalRuntime {
             let request = Request::Stop { id: id.to_owned(), grace_millis };
             let mut stream = self.inner.known(pod_uid)?.begin(request, attempt.clone()).await?;
             match wire::receive_async(&mut stream).await {
-                Ok(Some(Response::Container(status))) => Ok(status),
+                Ok(Some(Response::Container(status))) => Ok(self.inner.placed(pod_uid, status)),
                 Ok(Some(other)) => Err(unexpected(&attempt, other)),
                 Ok(None) => Err(RuntimeError::Refused { attempt, message: "the pod's shim ended".to_owned() }),
                 Err(source) => Err(RuntimeError::Io { attempt, source }),
@@ -156,7 +156,9 @@ impl Runtime for LocalRuntime {
         async move {
             let attempt = "list containers".to_owned();
             match self.request(pod_uid, Request::List, attempt.clone()).await? {
-                Response::Containers(list) => Ok(list),
+                Response::Containers(list) => {
+                    Ok(list.into_iter().map(|status| self.inner.placed(pod_uid, status)).collect())
+                }
                 other => Err(unexpected(&attempt, other)),
             }
         }

@@ -11,14 +11,15 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Inner, RECORD, Record, SlotFds};
+use super::{Inner, RECORD, Record, SlotFds, plain_name};
 use crate::keeper::anchor::{Anchor, start_time};
 use crate::keeper::protocol::Request as Ask;
 use crate::keeper::spawn;
+use crate::pods::spec;
 use crate::runtime::link::ShimLink;
 use crate::runtime::owners::Owners;
 use crate::runtime::shim::protocol::{Init, Request, Response, Slot};
-use crate::runtime::{PodNetwork, PodSandboxSpec, RuntimeError, Sandbox, cleanup, shim, slots};
+use crate::runtime::{ContainerStatus, PodNetwork, PodSandboxSpec, RuntimeError, Sandbox, cleanup, shim, slots};
 use crate::wire;
 
 /// How long a shim has for its end.
@@ -30,6 +31,14 @@ const START_TIME: Duration = Duration::from_secs(30);
 impl Inner {
     pub(super) fn directory(&self, uid: &str) -> PathBuf {
         self.state_dir.join("pods").join(uid)
+    }
+
+    /// A shim's word on a container, with the log where it must be: what a shim says may be a pod's word, and the
+    /// agent reads other places than its pods.
+    pub(super) fn placed(&self, uid: &str, status: ContainerStatus) -> ContainerStatus {
+        let name = if plain_name(&status.name) { status.name.as_str() } else { "nameless" };
+        let log = spec::log_path(name, status.attempt);
+        ContainerStatus { log_path: self.directory(uid).join("shim/logs").join(log), ..status }
     }
 
     pub(super) fn link(&self, uid: &str) -> ShimLink {
