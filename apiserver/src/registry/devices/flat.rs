@@ -97,6 +97,10 @@ impl<S: Strategy> Strategy for Flat<S> {
         self.stored.prepare_create(object, now);
     }
 
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        self.stored.prepare_status(object, old);
+    }
+
     fn status_keeps_metadata(&self) -> bool {
         self.stored.status_keeps_metadata()
     }

@@ -41,10 +41,7 @@ impl Strategy for PoolStatusRequests {
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         let spec = Field::new(object, "").at("spec");
-        // A rule of upstream's declarative validation: what is missing is not looked at further.
-        if spec.at("driver").needs_text(causes) {
-            driver(&spec.at("driver"), causes);
-        }
+        named_driver(&spec.at("driver"), causes);
         if let Some(name) = spec.get("poolName") {
             pool(&name, causes);
         }
@@ -82,6 +79,13 @@ impl Strategy for PoolStatusRequests {
     }
 }
 
+/// Checks a name of a driver; of one that is missing nothing more is said.
+fn named_driver(name: &Field<'_>, causes: &mut Vec<Cause>) {
+    if name.needs_text(causes) {
+        driver(name, causes);
+    }
+}
+
 fn between(number: &Field<'_>, low: i64, high: i64, causes: &mut Vec<Cause>) {
     match number.int() {
         Some(own) if own < low => number.invalid(&format!("must be greater than or equal to {low}"), causes),
@@ -111,7 +115,7 @@ fn check_answer(status: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn check_pool(own: &Field<'_>, causes: &mut Vec<Cause>) {
-    driver(&own.at("driver"), causes);
+    named_driver(&own.at("driver"), causes);
     pool(&own.at("poolName"), causes);
     if let Some(node) = own.get("nodeName") {
         node.check(text::dns1123_subdomain, causes);

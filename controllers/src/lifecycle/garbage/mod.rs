@@ -72,6 +72,8 @@ async fn collect(client: Client, shutdown: CancellationToken) {
     });
     let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
     let mut changes = watcher(definitions, watcher::Config::default()).default_backoff().boxed();
+    // What is missing may stay away for long, where it was switched off: it is told once.
+    let mut told = String::new();
     loop {
         match deletable(&collector.client).await {
             Ok(resources) => {
@@ -79,7 +81,11 @@ async fn collect(client: Client, shutdown: CancellationToken) {
                 collector.unlisted.send_if_modified(|unlisted| unlisted.remove(&DISCOVERY));
             }
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "garbage collection waits for discovery");
+                let why = Chain(&error).to_string();
+                if why != told {
+                    tracing::warn!(error = why.as_str(), "garbage collection waits for discovery");
+                    told = why;
+                }
                 tokio::time::sleep(DISCOVERY_RETRY).await;
                 continue;
             }
