@@ -21,6 +21,7 @@ use crate::{
     change::Change,
     decision::{Decision, Denial, DenialCause, Permit, Reason, not_found},
     node::{Graph, NodeFacts},
+    order::Order,
     rbac::{Candidate, Grant, Index, RoleKey, Rule},
     request::{Principal, RequestError, request},
 };
@@ -50,6 +51,7 @@ struct Inner {
 struct State {
     index: Index,
     graph: Graph,
+    order: Order,
 }
 
 /// A decision without the request's own attributes.
@@ -91,6 +93,14 @@ impl Authorizer {
     pub fn update(&self, change: Change) {
         let mut state = self.inner.state.write();
         if state.apply(change) {
+            self.inner.revision.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Takes over a change that was committed at this revision, unless what came after it is known already.
+    pub fn tell(&self, change: Change, revision: u64) {
+        let mut state = self.inner.state.write();
+        if state.order.admits(&change, revision) && state.apply(change) {
             self.inner.revision.fetch_add(1, Ordering::Release);
         }
     }

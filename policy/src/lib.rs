@@ -19,6 +19,7 @@ mod decision;
 pub mod escalation;
 mod explain;
 pub mod node;
+mod order;
 pub mod rbac;
 mod request;
 mod rules;

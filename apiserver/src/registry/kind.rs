@@ -393,8 +393,8 @@ pub trait Strategy: Send + Sync + 'static {
         Ok(())
     }
 
-    /// After an object came, changed or went.
-    fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>) {}
+    /// After an object came, changed or went, at this revision. Of two commits the later may be told first.
+    fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>, _revision: u64) {}
 
     /// After a change that [`Strategy::before_commit`] saw was not stored after all.
     fn abandon(&self, _core: &Arc<Core>, _object: &Value, _old: Option<&Value>) {}

@@ -25,8 +25,8 @@ const DECISIVE: [(&str, &str); 5] = [
 ];
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// Tells the authorizer of a change.
-pub fn tell_authorizer(core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+/// Tells the authorizer of a change that was committed at this revision.
+pub fn tell_authorizer(core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
     let change = match (object, old) {
         (Some(object), _) => match Change::written(object) {
             Ok(change) => change,
@@ -39,7 +39,7 @@ pub fn tell_authorizer(core: &Arc<Core>, object: Option<&Value>, old: Option<&Va
         (None, None) => None,
     };
     if let Some(change) = change {
-        core.authorizer.update(change);
+        core.authorizer.tell(change, revision);
     }
 }
 

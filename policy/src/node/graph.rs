@@ -95,6 +95,11 @@ impl Graph {
 }
 
 impl PodFacts {
+    /// The pod's namespace and name.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
     /// The facts of `pod`.
     #[must_use]
     pub fn of(pod: &Pod) -> Self {

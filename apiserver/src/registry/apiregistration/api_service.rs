@@ -63,7 +63,7 @@ impl Strategy for ApiServices {
         check(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
         core.extensions.note(object, old);
     }
 

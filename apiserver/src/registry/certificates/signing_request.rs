@@ -129,7 +129,7 @@ impl Strategy for SigningRequests {
         ]
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>, _revision: u64) {
         if let Some(request) = object {
             signers::follow(core, request);
         }

@@ -57,8 +57,8 @@ pub(super) async fn ask(core: &Arc<Core>, call: &Call, pod: &Value, dry_run: boo
         }
         codec::normalize(kind, &mut counted);
         match core.put(kind, &counted, Expected::Revision(entry.revision)).await {
-            Ok(_) => {
-                kind.after_commit(core, Some(&counted), Some(&budget));
+            Ok(stored) => {
+                kind.after_commit(core, Some(&counted), Some(&budget), stored.revision);
                 return Ok(Verdict::Free);
             }
             Err(WriteError::Conflict(_)) => {

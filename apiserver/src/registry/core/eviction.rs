@@ -107,7 +107,7 @@ async fn mark(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, options: &DeleteO
         }
         match core.put(kind, &marked, Expected::Revision(entry.revision)).await {
             Ok(stored) => {
-                kind.after_commit(core, Some(&marked), Some(&pod));
+                kind.after_commit(core, Some(&marked), Some(&pod), stored.revision);
                 return Ok(stored.revision);
             }
             Err(WriteError::Conflict(_)) => {}

@@ -199,8 +199,8 @@ impl Strategy for Pods {
         Box::pin(async move { checked })
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
-        crate::server::bootstrap::tell_authorizer(core, object, old);
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        crate::server::bootstrap::tell_authorizer(core, object, old, revision);
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

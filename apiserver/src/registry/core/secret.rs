@@ -103,7 +103,7 @@ impl Strategy for Secrets {
         self.validate_create(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>, _revision: u64) {
         if let Some(secret) = object {
             account_tokens::follow(core, secret);
         }

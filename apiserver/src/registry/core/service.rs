@@ -150,7 +150,7 @@ impl Strategy for Services {
         Box::pin(async move { done })
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
         ip_address::follow(core, object, old);
         if let Some(any) = object.or(old) {
             release_but(core, any, object);

@@ -74,7 +74,7 @@ impl Strategy for PriorityLevels {
         flow_schema::check_conditions(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
         core.flow.note(object, old);
         if object.is_none() || old.is_none() {
             condition::follow_all(core);

@@ -75,7 +75,7 @@ impl Strategy for ServiceCidrs {
         }
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>, _revision: u64) {
         let Some(range) = object.filter(|range| object::list(range, &["status", "conditions"]).is_empty()) else {
             return;
         };

@@ -142,8 +142,8 @@ impl Strategy for Bindings {
         Box::pin(async move { guard::check_binding(core, call, change.object, change.old).await })
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>) {
-        crate::server::bootstrap::tell_authorizer(core, object, old);
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        crate::server::bootstrap::tell_authorizer(core, object, old, revision);
     }
 }
 

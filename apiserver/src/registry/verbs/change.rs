@@ -298,12 +298,12 @@ async fn commit(
         && object::int(current, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0;
     if ends {
         let gone = core.remove(entry).await?;
-        kind.after_commit(core, None, Some(current));
+        kind.after_commit(core, None, Some(current), gone.revision);
         crate::registry::storage::set_revision(&mut new, gone.revision);
         return Ok(Written::Only(new));
     }
     let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
-    kind.after_commit(core, Some(&new), Some(current));
+    kind.after_commit(core, Some(&new), Some(current), stored.revision);
     Ok(Written::Stored(stored, new))
 }
 

@@ -101,7 +101,7 @@ async fn create_once(
     object::remove(&mut object, &["metadata"], "resourceVersion");
     match core.put(kind, &object, Expected::Absent).await {
         Ok(entry) => {
-            kind.after_commit(core, Some(&object), None);
+            kind.after_commit(core, Some(&object), None, entry.revision);
             Ok(answer::Written::Stored(entry, object))
         }
         Err(WriteError::Conflict(there)) => {

@@ -104,7 +104,7 @@ async fn attempt(
     if !stays {
         if !options.dry_run {
             let gone = core.remove(entry).await?;
-            kind.after_commit(core, None, Some(&current));
+            kind.after_commit(core, None, Some(&current), gone.revision);
             set_revision(&mut new, gone.revision);
         }
         return Ok(Outcome { object: new, gone: true });
@@ -126,7 +126,7 @@ async fn keep(
     }
     codec::normalize(kind, &mut new);
     let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
-    kind.after_commit(core, Some(&new), Some(current));
+    kind.after_commit(core, Some(&new), Some(current), stored.revision);
     set_revision(&mut new, stored.revision);
     Ok(Outcome { object: new, gone: false })
 }
