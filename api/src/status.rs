@@ -1,5 +1,7 @@
 //! Failure as Kubernetes tells it: `meta/v1 Status` with upstream's codes, reasons and message forms.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 /// A failed call: everything that goes into a `Status` object.
@@ -95,6 +97,15 @@ impl ApiError {
         error
     }
 
+    /// 503 for a path of which nobody knows yet whether it is served: the server has just started.
+    #[must_use]
+    pub fn not_known_yet() -> Self {
+        let message = "the request has been made before all known HTTP paths have been installed, please try again";
+        let mut error = Self::new(503, "ServiceUnavailable", message);
+        error.details = Some(Box::new(Details { retry_after_seconds: 5, ..Details::default() }));
+        error
+    }
+
     /// 409: `pods "x" already exists`.
     #[must_use]
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
@@ -125,10 +136,10 @@ impl ApiError {
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut lines: Vec<String> = Vec::with_capacity(causes.len());
-        for cause in &causes {
-            let line = format!("{}: {}", cause.field, cause.message);
-            if !lines.contains(&line) {
-                lines.push(line);
+        let mut told: HashSet<(&str, &str)> = HashSet::with_capacity(causes.len());
+        for Cause { field, message, .. } in &causes {
+            if told.insert((field, message)) {
+                lines.push(format!("{field}: {message}"));
             }
         }
         let listed = match lines.as_slice() {

@@ -93,7 +93,7 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
         ["apis"] => groups(core, headers, false),
         ["apis", group] => match published.discovery(core).group(group).or_else(|| extension::group(core, group)) {
             Some(document) => told(headers, document),
-            None => reply::page_not_found(),
+            None => reply::nothing_here(core),
         },
         ["apis", group, version] => versioned(core, headers, group, version),
         ["api", version] => versioned(core, headers, "", version),
@@ -111,7 +111,7 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
             answer
         }
         ["openapi", "v3", place @ ..] => third(headers, query, &place.join("/"), &openapi()),
-        _ => reply::page_not_found(),
+        _ => reply::nothing_here(core),
     }
 }
 
@@ -120,7 +120,7 @@ fn versioned(core: &Core, headers: &HeaderMap, group: &str, version: &str) -> Re
     match core.published.discovery(core).resources(group, version) {
         Some(document) => told(headers, document),
         None if core.registry.has_group(group) => reply::failure(&ApiError::no_such_route()),
-        None => reply::page_not_found(),
+        None => reply::nothing_here(core),
     }
 }
 

@@ -314,7 +314,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         if core.registry.has_group(&target.group) {
             return Err(plain(ApiError::no_such_route()));
         }
-        return Ok(reply::page_not_found());
+        return Ok(reply::nothing_here(core));
     };
     // Custom kinds have no router that knows methods.
     let is_odd = (method == Method::HEAD && target.subresource != "proxy") || info.verb.is_empty();

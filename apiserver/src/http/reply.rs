@@ -1,5 +1,7 @@
 //! Answers: built in one place, so that every one has its headers.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use martello_api::{schema::encode_protobuf, status::ApiError};
@@ -9,7 +11,7 @@ use super::{
     body::ReplyBody,
     negotiate::{self, Accepted, Encoding},
 };
-use crate::flow::Classified;
+use crate::{flow::Classified, server::Core};
 
 /// An answer on its way out.
 pub type Reply = Response<ReplyBody>;
@@ -161,6 +163,12 @@ pub fn too_many(response: &mut Reply) {
 #[must_use]
 pub fn page_not_found() -> Reply {
     text(404, "404 page not found\n")
+}
+
+/// The same, but while the server starts: a client that took a custom kind for gone might act upon it.
+#[must_use]
+pub fn nothing_here(core: &Core) -> Reply {
+    if core.ready.load(Ordering::Acquire) { page_not_found() } else { failure(&ApiError::not_known_yet()) }
 }
 
 /// Longest text of all warnings of an answer together; where they are longer, each is cut. Both as upstream's.
