@@ -1,12 +1,12 @@
 //! Keeps the Node object: registers it, and sends its status when it changes, and every few minutes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use martello_api::clock;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{checks::full, context::Context, events::Kind};
@@ -63,6 +63,7 @@ async fn seen(context: &Context) -> Seen<'_> {
         pressure: machine::pressure(&context.config.state_dir),
         runtime: &context.runtime_info,
         images: context.images.list().await,
+        extended: BTreeMap::new(),
     }
 }
 
@@ -72,13 +73,26 @@ pub async fn keep(context: Arc<Context>, shutdown: CancellationToken) {
     let name = context.config.node_name.clone();
     context.events.node(&name, Kind::Normal, "Starting", "Starting kubelet.");
     let mut sent: Option<(NodeStatus, Timestamp)> = None;
+    let mut extended = BTreeMap::new();
     loop {
         let now = clock::now();
-        let status = node::status(&seen(&context).await, sent.as_ref().map(|(status, _)| status), now);
-        let due =
-            sent.as_ref().is_none_or(|(before, at)| !node::says_the_same(before, &status) || between(*at, now) >= SEND);
+        let mut withdrawn = Vec::new();
+        match api.get_opt(&name).await {
+            Ok(Some(node)) => (extended, withdrawn) = (node::extended(&node), node::withdrawn(&node)),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(node = name, error = full(&error), "the node was not read"),
+        }
+        let seen = Seen { extended: extended.clone(), ..seen(&context).await };
+        let status = node::status(&seen, sent.as_ref().map(|(status, _)| status), now);
+        let due = !withdrawn.is_empty()
+            || sent
+                .as_ref()
+                .is_none_or(|(before, at)| !node::says_the_same(before, &status) || between(*at, now) >= SEND);
         if due {
-            let change = json!({"status": &status});
+            let mut change = json!({"status": &status});
+            if let Some(allocatable) = change.pointer_mut("/status/allocatable").and_then(Value::as_object_mut) {
+                allocatable.extend(withdrawn.into_iter().map(|name| (name, Value::Null)));
+            }
             match api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(change)).await {
                 Ok(_) => {
                     if sent.is_none() {

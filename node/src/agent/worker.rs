@@ -19,7 +19,7 @@ use crate::{
         backoff::{between, later},
         fact::Fact,
         model::{Exit, Goal, Life, Observed, Sandbox, Stage},
-        plan::{Plan, plan},
+        plan::{Action, Plan, plan},
         spec, status,
         storage::Limits,
     },
@@ -143,6 +143,10 @@ impl Worker {
         self.observed.note(&self.goal, now);
         let plan = plan(&self.goal, &self.observed, now);
         for action in &plan.actions {
+            if matches!(action, Action::Settle) {
+                // That it has ended is told by itself, before what ended is put away: clients wait for either.
+                self.show(now);
+            }
             self.perform(action, now);
             self.observed.begin(action, now);
         }

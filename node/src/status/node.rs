@@ -37,6 +37,8 @@ pub struct Seen<'a> {
     pub runtime: &'a RuntimeInfo,
     /// Names and sizes of images.
     pub images: Vec<(Vec<String>, u64)>,
+    /// What others say that the node has besides.
+    pub extended: BTreeMap<String, Quantity>,
 }
 
 /// The object to register with.
@@ -75,10 +77,15 @@ pub fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
 #[must_use]
 pub fn status(seen: &Seen<'_>, before: Option<&NodeStatus>, now: Timestamp) -> NodeStatus {
     let config = seen.config;
+    let with_extended = |own: BTreeMap<String, Amount>| {
+        let mut all = quantities(own);
+        all.extend(seen.extended.iter().map(|(name, amount)| (name.clone(), amount.clone())));
+        all
+    };
     NodeStatus {
         addresses: Some(addresses(config)),
-        capacity: Some(quantities(seen.machine.capacity(config))),
-        allocatable: Some(quantities(seen.machine.allocatable(config))),
+        capacity: Some(with_extended(seen.machine.capacity(config))),
+        allocatable: Some(with_extended(seen.machine.allocatable(config))),
         conditions: Some(conditions(seen, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
@@ -206,6 +213,24 @@ fn conditions(seen: &Seen<'_>, before: Option<&NodeStatus>, now: Timestamp) -> V
     made.collect()
 }
 
+/// Resources that somebody else says a node has, an administrator or a device's driver: their names have a domain. They can be
+/// given out as they stand in its capacity.
+#[must_use]
+pub fn extended(node: &Node) -> BTreeMap<String, Quantity> {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let named = capacity.into_iter().flatten().filter(|(name, _)| name.contains('/'));
+    named.map(|(name, amount)| (name.clone(), amount.clone())).collect()
+}
+
+/// Those that it can't give out any more, since nobody says that it has them.
+#[must_use]
+pub fn withdrawn(node: &Node) -> Vec<String> {
+    let has = extended(node);
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let names = allocatable.into_iter().flatten().map(|(name, _)| name);
+    names.filter(|name| name.contains('/') && !has.contains_key(*name)).cloned().collect()
+}
+
 /// Whether two statuses say the same, apart from when it was looked.
 #[must_use]
 pub fn says_the_same(one: &NodeStatus, other: &NodeStatus) -> bool {
@@ -236,7 +261,8 @@ mod tests {
             volumes_dir: PathBuf::new(),
         };
         let pressure = Pressure::default();
-        let seen = Seen { config: &config, machine: &machine, pressure, runtime: &runtime, images: Vec::new() };
+        let (images, extended) = (Vec::new(), BTreeMap::new());
+        let seen = Seen { config: &config, machine: &machine, pressure, runtime: &runtime, images, extended };
         let node = object(&seen, Timestamp::UNIX_EPOCH);
         assert_eq!(node.metadata.labels.unwrap()["kubernetes.io/arch"], "amd64");
         let first = node.status.unwrap();
@@ -248,5 +274,14 @@ mod tests {
         let second = status(&seen, Some(&first), later);
         assert!(says_the_same(&first, &second));
         assert_ne!(first, second);
+        let told = serde_json::json!({"status": {
+            "capacity": {"cpu": "9", "example.com/dongle": "4"}, "allocatable": {"cpu": "2", "example.com/gone": "1"},
+        }});
+        let told: Node = serde_json::from_value(told).unwrap();
+        assert_eq!(withdrawn(&told), ["example.com/gone"]);
+        let third = status(&Seen { extended: super::extended(&told), ..seen }, Some(&first), later);
+        for amounts in [third.capacity.unwrap(), third.allocatable.unwrap()] {
+            assert_eq!((amounts["example.com/dongle"].0.as_str(), amounts["cpu"].0.as_str()), ("4", "2"));
+        }
     }
 }
