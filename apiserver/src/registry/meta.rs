@@ -1,5 +1,7 @@
 //! `metadata` as the server keeps it: what a client may not decide.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use martello_api::{clock::rfc3339_seconds, status::ApiError};
 use rand::Rng as _;
@@ -127,19 +129,18 @@ pub fn restore(object: &mut Value, old: &Value, key: &str) {
 /// Lists with one owner twice are kept with it once, and the client is told; `admitted`: after admission has been asked.
 pub fn dedup_owners(call: &Call, object: &mut Value, admitted: bool) {
     let Some(owners) = object::list_mut(object, &["metadata", "ownerReferences"]) else { return };
-    let mut seen: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut seen: HashSet<Value> = HashSet::with_capacity(owners.len());
     let mut twice: Vec<String> = Vec::new();
-    for owner in owners.iter() {
-        if seen.contains(owner) {
+    owners.retain(|owner| {
+        let is_new = seen.insert(owner.clone());
+        if !is_new {
             twice.push(object::text(owner, &["uid"]).to_owned());
-        } else {
-            seen.push(owner.clone());
         }
-    }
+        is_new
+    });
     if twice.is_empty() {
         return;
     }
-    *owners = seen;
     let after = if admitted { " after mutating admission happens" } else { "" };
     let uids = twice.join(", ");
     call.warn(format!(
