@@ -10,6 +10,7 @@
 pub mod attributes;
 pub mod clock;
 pub mod cron;
+pub mod go;
 pub mod identity;
 pub mod managed_fields;
 pub mod names;

@@ -8,8 +8,6 @@ use serde_json::{Map as JsonMap, Value};
 use crate::schema::{DecodeError, FieldIssue, JsonError, Raw, Schema, decode_value, duplicates, parse_json};
 use crate::status::{ApiError, Cause, Details};
 
-pub(crate) use strategic::go_format;
-
 /// Upstream refuses longer JSON patches.
 pub const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that the copy operations of one JSON patch may add up to: as much as a request body may have.
@@ -167,7 +165,7 @@ pub fn strategic_merge_patch(schema: &Schema, target: &Value, patch: &[u8]) -> R
     let Value::Object(original) = target.clone() else {
         return Err(PatchError::Malformed("only objects can be patched".into()));
     };
-    let shown = strategic::go_format(&Value::Object(patch.clone()));
+    let shown = crate::go::plain(&Value::Object(patch.clone()));
     let merged = strategic::merge_map(Some(schema), original, patch)?;
     if let Some(why) = strategic::misfit_in(schema, &merged) {
         return Err(PatchError::Shape { patch: shown, why });

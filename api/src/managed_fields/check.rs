@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Kind, Schema, element};
-use crate::patch::go_format;
+use crate::go;
 use crate::schema::{List, ListMerge};
 
 /// What does not fit, each with its path.
@@ -46,7 +46,7 @@ fn kind(of: &Kind, value: &Value, path: &str, found: &mut Vec<String>) {
         _ if value.is_null() => {}
         Kind::Bool => expected(value.is_boolean(), "boolean", &plain),
         Kind::Int32 | Kind::Int64 | Kind::Double => {
-            expected(value.is_number(), "numeric (int or float)", &|value: &Value| go_type(value).to_owned());
+            expected(value.is_number(), "numeric (int or float)", &|value: &Value| go::type_name(value).to_owned());
         }
         Kind::String | Kind::Bytes => expected(value.is_string(), "string", &syntax),
         Kind::Time | Kind::MicroTime => expected(!value.is_object() && !value.is_array(), "any scalar", &plain),
@@ -89,45 +89,14 @@ fn items(list: &List, items: &[Value], path: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Go's name of the type that an untyped value has.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
 /// A value as Go's `%v` prints the one that upstream wraps it in.
 fn plain(value: &Value) -> String {
-    format!("&{{{}}}", go_format(value))
+    format!("&{{{}}}", go::plain(value))
 }
 
 /// A value as Go's `%#v` prints the one that upstream wraps it in.
 fn syntax(value: &Value) -> String {
-    format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value))
-}
-
-fn go_syntax(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => format!("{text:?}"),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_syntax).collect();
-            format!("[]interface {{}}{{{}}}", items.join(", "))
-        }
-        Value::Object(map) => {
-            let mut entries: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key:?}:{}", go_syntax(value))).collect();
-            entries.sort();
-            format!("map[string]interface {{}}{{{}}}", entries.join(", "))
-        }
-    }
+    format!("&value.valueUnstructured{{Value:{}}}", go::syntax(value))
 }
 
 #[cfg(test)]

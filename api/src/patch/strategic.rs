@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map as JsonMap, Value};
 
 use super::PatchError;
-use crate::schema::{Field, Kind, Schema};
+use crate::{
+    go,
+    schema::{Field, Kind, Schema},
+};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
@@ -63,14 +66,9 @@ fn go_kind(value: &Value) -> &'static str {
     }
 }
 
-/// Go's name of the type that an untyped value has.
+/// Go's name of the type that an untyped value has, as a message about strings shows it.
 fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-        other => go_kind(other),
-    }
+    if value.is_null() { "%!s(<nil>)" } else { go::type_name(value) }
 }
 
 /// `original` with `patch` merged into it.
@@ -184,7 +182,7 @@ fn check_order(items: &[Value], order: &[Value], key: Option<&str>) -> Result<()
     if items.iter().filter(stays).all(|item| places.any(|place| same(item, place))) {
         return Ok(());
     }
-    let shown = |items: &[Value]| go_format(&Value::Array(items.to_vec()));
+    let shown = |items: &[Value]| go::plain(&Value::Array(items.to_vec()));
     Err(PatchError::Strategy(format!(
         "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
         shown(items),
@@ -203,8 +201,8 @@ fn holds(kind: &Kind) -> Option<&Schema> {
 
 fn unknown_directive(directive: &Value, mut patch: Object) -> PatchError {
     patch.insert(DIRECTIVE.into(), directive.clone());
-    let shown = go_format(&Value::Object(patch));
-    PatchError::Strategy(format!("unknown patch type: {} in map: {shown}", go_format(directive)))
+    let shown = go::plain(&Value::Object(patch));
+    PatchError::Strategy(format!("unknown patch type: {} in map: {shown}", go::plain(directive)))
 }
 
 fn take_prefixed(patch: &mut Object, prefix: &str) -> Vec<(String, Vec<Value>)> {
@@ -313,12 +311,12 @@ fn check_alike(ours: &[Value], theirs: &[Value]) -> Result<(), PatchError> {
     if types.all(|one| one == first) {
         return Ok(());
     }
-    let shown = go_format(&Value::Array(vec![Value::Array(ours.to_vec()), Value::Array(theirs.to_vec())]));
+    let shown = go::plain(&Value::Array(vec![Value::Array(ours.to_vec()), Value::Array(theirs.to_vec())]));
     Err(PatchError::Strategy(format!("list element types are not identical: {shown}")))
 }
 
 fn no_key(map: &Object, key: &str) -> PatchError {
-    let shown = go_format(&Value::Object(map.clone()));
+    let shown = go::plain(&Value::Object(map.clone()));
     PatchError::Strategy(format!("map: {shown} does not contain declared merge key: {key}"))
 }
 
@@ -404,21 +402,5 @@ fn drop_directives(value: Value) -> Value {
                 .collect(),
         ),
         other => other,
-    }
-}
-
-/// As Go's `%v` prints it, which upstream's messages show.
-pub(crate) fn go_format(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_format).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let mut entries: Vec<String> =
-                map.iter().map(|(key, value)| format!("{key}:{}", go_format(value))).collect();
-            entries.sort();
-            format!("map[{}]", entries.join(" "))
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! What schemas demand beyond values: items told apart, whole objects within objects, numbers of a scale.
 
 use martello_api::{
+    go,
     schema::{Schemas, decode_value},
     status::Cause,
 };
@@ -199,8 +200,8 @@ fn nested<'v>(
         let place = path.get(..depth).unwrap_or(path).join(".");
         Err(format!(
             ".{place} accessor error: {} is of the type {}, expected {wanted}",
-            go_shown(value),
-            go_type(value)
+            go::plain(value),
+            go::type_name(value)
         ))
     };
     let mut here = object;
@@ -215,32 +216,6 @@ fn nested<'v>(
         }
     }
     if fits(here) { Ok(Some(here)) } else { refuse(path.len(), here, wanted) }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// A value as Go prints it.
-fn go_shown(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_shown).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go_shown(value))).collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

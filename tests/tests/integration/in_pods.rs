@@ -81,11 +81,12 @@ async fn a_webhook_and_an_extension_server_are_reached_in_a_pod() {
     let folder = tempfile::tempdir().unwrap();
     let params = AttachParams::default().stdin(true).stdout(false).stderr(false);
     let mut unpacking = pods.exec("extension", ["tar", "-x", "-C", "/data"], &params).await.unwrap();
-    let mut stdin = unpacking.stdin().unwrap();
+    let (mut stdin, unpacked) = (unpacking.stdin().unwrap(), unpacking.take_status().unwrap());
     stdin.write_all(&program(folder.path())).await.unwrap();
     stdin.shutdown().await.unwrap();
     drop(stdin);
-    unpacking.join().await.unwrap();
+    let unpacked = unpacked.await.expect("how it ended is told");
+    assert_eq!(unpacked.status.as_deref(), Some("Success"), "{unpacked:?}");
     until("the program answers", async || pods.get("extension").await.ok().filter(is_ready)).await;
     let authority = pods.logs("extension", &LogParams::default()).await.unwrap();
     assert!(authority.starts_with("-----BEGIN CERTIFICATE-----"), "{authority}");
