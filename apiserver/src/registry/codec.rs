@@ -1,10 +1,12 @@
 //! Bodies: decoding, defaults, patches and field ownership, by the schema of the kind.
 
+mod apply;
+mod foreign;
 mod former;
+mod patches;
 
 use martello_api::{
     managed_fields::{self, Writer},
-    patch,
     resource::GroupVersionKind,
     schema::{self, DecodeError, Decoded, Document, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
     status::{ApiError, Cause},
@@ -18,6 +20,10 @@ use super::{
     options::{FieldValidation, WriteOptions},
 };
 use crate::http::negotiate::PROTOBUF;
+
+pub use apply::{apply_config, apply_through_scale};
+pub use foreign::Foreign;
+pub use patches::Patch;
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
@@ -292,7 +298,7 @@ pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
 
 /// Writes down whose fields were set.
 pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, subresource: &str) {
-    if call.content_type == APPLY {
+    if call.content_type == patches::APPLY {
         return;
     }
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
@@ -336,308 +342,6 @@ fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static 
 /// Brings an object into the form in which it is stored.
 pub fn normalize(kind: &Kind, object: &mut Value) {
     schema::normalize(schema_of(kind), object);
-}
-
-const JSON_PATCH: &str = "application/json-patch+json";
-const MERGE: &str = "application/merge-patch+json";
-const STRATEGIC: &str = "application/strategic-merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
-
-/// A patch.
-pub struct Patch {
-    form: Form,
-    body: bytes::Bytes,
-    strictness: FieldValidation,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Merge,
-    Strategic,
-    Apply,
-}
-
-impl Form {
-    /// Of the media type of the body. Strategic patches need the merge keys that only built-in kinds have.
-    fn read(call: &Call, built_in: bool) -> Result<Self, ApiError> {
-        Ok(match call.content_type.as_str() {
-            JSON_PATCH => Self::Json,
-            MERGE => Self::Merge,
-            STRATEGIC if built_in => Self::Strategic,
-            APPLY => Self::Apply,
-            _ if built_in => {
-                let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
-                error.details = Some(Box::default());
-                return Err(error);
-            }
-            _ => {
-                return Err(ApiError::unsupported_media_type(format!(
-                    "the body of the request was in an unknown format - accepted media types include: {JSON_PATCH}, {MERGE}, {APPLY}"
-                )));
-            }
-        })
-    }
-}
-
-impl Patch {
-    /// Reads the patch in the body.
-    pub fn read(kind: &Kind, call: &Call) -> Result<Self, ApiError> {
-        let built_in = Schemas::builtin().get(&kind.resource.gvk).is_some();
-        let form = Form::read(call, built_in)?;
-        let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
-        Ok(Self { form, body: call.body.clone(), strictness })
-    }
-
-    /// Whether it is an apply, which makes what is missing.
-    #[must_use]
-    pub fn is_apply(&self) -> bool {
-        self.form == Form::Apply
-    }
-
-    /// What it makes of the current object.
-    pub fn apply(&self, kind: &Kind, call: &Call, current: &Value, subresource: &str) -> Result<Value, ApiError> {
-        if self.is_apply() {
-            return self.applied(kind, call, Some(current), subresource);
-        }
-        let schema = schema_of(kind);
-        let patched = self.patched(schema, current)?;
-        let gvk = &kind.resource.gvk;
-        let value = self.decoded((!kind.is_custom()).then_some(gvk), schema, call, patched)?;
-        if kind.is_custom() {
-            check_custom_type(kind, &value)?;
-        }
-        Ok(finish(kind, value))
-    }
-
-    /// What a patch that is no apply makes of `current`.
-    fn patched(&self, schema: &Schema, current: &Value) -> Result<patch::Patched, ApiError> {
-        let loose = self.strictness == FieldValidation::Ignore;
-        let patched = match self.form {
-            Form::Json if loose => patch::loose_json_patch(current, &self.body),
-            Form::Json => patch::json_patch(current, &self.body),
-            Form::Merge if loose => patch::loose_merge_patch(current, &self.body),
-            Form::Merge => patch::merge_patch(current, &self.body),
-            Form::Strategic | Form::Apply => patch::strategic_merge_patch(schema, current, &self.body),
-        };
-        patched.map_err(|error| error.to_api_error())
-    }
-
-    /// What a patch came to, decoded; where a kind is given it has to be of that.
-    fn decoded(
-        &self,
-        gvk: Option<&GroupVersionKind>,
-        schema: &Schema,
-        call: &Call,
-        mut patched: patch::Patched,
-    ) -> Result<Value, ApiError> {
-        if self.form != Form::Strategic {
-            // Upstream writes it as JSON with its keys in order, and so are its objections.
-            patched.value.sort_all_objects();
-        }
-        let shown = patched.shown.unwrap_or_else(|| patched.value.to_string());
-        let (own, version) = (object::text(&patched.value, &["kind"]), object::text(&patched.value, &["apiVersion"]));
-        // A strategic patch works on a value whose type is settled.
-        if let Some(gvk) = gvk.filter(|_| self.form != Form::Strategic)
-            && let Some(Mismatch::Malformed(why) | Mismatch::Kind(why)) = Mismatch::find(gvk, own, version)
-        {
-            return Err(patch::invalid_patch(&shown, &why));
-        }
-        let fault = |error: DecodeError| match self.form {
-            Form::Strategic => patch::conversion_fault(&error),
-            _ => error.to_string(),
-        };
-        let mut decoded =
-            schema::decode_value(schema, patched.value).map_err(|error| patch::invalid_patch(&shown, &fault(error)))?;
-        if self.form == Form::Strategic {
-            decoded.issues.sort_by_cached_key(ToString::to_string);
-        }
-        let own = std::mem::replace(&mut decoded.issues, patched.issues);
-        decoded.issues.extend(own);
-        judge(call, decoded, self.strictness, |problems| {
-            patch::invalid_patch(&shown, &format!("strict decoding error: {problems}"))
-        })
-    }
-
-    /// What it makes of nothing.
-    pub fn fresh(&self, kind: &Kind, call: &Call) -> Result<Value, ApiError> {
-        if self.form != Form::Apply {
-            return Err(kind.not_found(call.name()));
-        }
-        self.applied(kind, call, None, "")
-    }
-
-    fn applied(&self, kind: &Kind, call: &Call, current: Option<&Value>, subresource: &str) -> Result<Value, ApiError> {
-        let config = Config::read(&kind.resource.gvk, call)?;
-        let applied = apply_config(kind, call, current, &config.value, subresource)?;
-        config.judge(call, self.strictness)?;
-        Ok(applied)
-    }
-}
-
-/// An apply patch, and the keys that it has twice.
-struct Config {
-    value: Value,
-    duplicates: Vec<String>,
-}
-
-impl Config {
-    fn read(gvk: &GroupVersionKind, call: &Call) -> Result<Self, ApiError> {
-        let read = schema::parse_yaml(&call.body).map_err(|why| {
-            ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}"))
-        })?;
-        let duplicates = read.duplicates;
-        Ok(Self { value: config_of(gvk, read.value)?, duplicates })
-    }
-
-    /// Meets keys that it has twice as the client asked; upstream does so after it has applied the patch.
-    fn judge(&self, call: &Call, strictness: FieldValidation) -> Result<(), ApiError> {
-        match strictness {
-            FieldValidation::Warn => self.duplicates.iter().for_each(|line| call.warn(line.clone())),
-            FieldValidation::Strict if !self.duplicates.is_empty() => {
-                let listed = self.duplicates.join("\n  ");
-                return Err(ApiError::bad_request(format!(
-                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
-                )));
-            }
-            FieldValidation::Strict | FieldValidation::Ignore => {}
-        }
-        Ok(())
-    }
-}
-
-/// What is applied, if it is an object of the kind.
-fn config_of(gvk: &GroupVersionKind, read: schema::Raw<'_>) -> Result<Value, ApiError> {
-    let found = match &read {
-        schema::Raw::Map(_) | schema::Raw::Null => None,
-        schema::Raw::List(_) => Some("array"),
-        schema::Raw::String(_) => Some("string"),
-        schema::Raw::Number(_) => Some("number"),
-        schema::Raw::Bool(_) => Some("bool"),
-    };
-    if let Some(found) = found {
-        return Err(ApiError::bad_request(format!(
-            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
-        )));
-    }
-    let config = read.into_value();
-    check_applied(gvk, &config)?;
-    Ok(config)
-}
-
-/// Applies a config of the kind to what there is.
-pub fn apply_config(
-    kind: &Kind,
-    call: &Call,
-    current: Option<&Value>,
-    config: &Value,
-    subresource: &str,
-) -> Result<Value, ApiError> {
-    Ok(finish(kind, apply_unfinished(kind, call, current, config, subresource)?))
-}
-
-/// The same through a scale, whose number is zero where nobody sets it any more.
-pub fn apply_through_scale(
-    kind: &Kind,
-    call: &Call,
-    current: &Value,
-    config: &Value,
-    replicas: (&[&str], &str),
-) -> Result<Value, ApiError> {
-    let mut applied = apply_unfinished(kind, call, Some(current), config, "scale")?;
-    object::set_default(&mut applied, replicas.0, replicas.1, 0);
-    Ok(finish(kind, applied))
-}
-
-fn apply_unfinished(
-    kind: &Kind,
-    call: &Call,
-    current: Option<&Value>,
-    config: &Value,
-    subresource: &str,
-) -> Result<Value, ApiError> {
-    let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
-    let reset_fields = reset_fields(kind, subresource);
-    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
-    let force = call.query.flag("force").unwrap_or(false);
-    let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force);
-    applied.map(|applied| applied.value).map_err(|error| error.to_api_error())
-}
-
-/// An applied object says of itself what it is.
-fn check_applied(gvk: &GroupVersionKind, value: &Value) -> Result<(), ApiError> {
-    let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
-    if own == gvk.kind && version == gvk.api_version() {
-        return Ok(());
-    }
-    // What is no version says nothing of the kind either.
-    let (own, version) = if version.matches('/').count() > 1 { ("", "") } else { (own, version) };
-    let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
-    Err(ApiError::bad_request(format!("invalid object type: {version}, Kind={own}")))
-}
-
-/// A body that speaks of an object through a kind of another group (Scale): a whole one, or a patch of one.
-pub struct Foreign {
-    gvk: GroupVersionKind,
-    value: Value,
-    patch: Option<Patch>,
-    config: Option<Config>,
-}
-
-impl Foreign {
-    /// Reads the body.
-    pub fn read(call: &Call, group: &'static str, version: &'static str, kind: &'static str) -> Result<Self, ApiError> {
-        let gvk = GroupVersionKind::new(group, version, kind);
-        let schema = Schemas::builtin().get(&gvk).unwrap_or_else(|| super::martello::open_schema());
-        if call.verb == "patch" {
-            let form = Form::read(call, true)?;
-            let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
-            let config = if form == Form::Apply { Some(Config::read(&gvk, call)?) } else { None };
-            if let Some(config) = &config {
-                managed_fields::check_config(schema, &config.value).map_err(|error| error.to_api_error())?;
-            }
-            let patch = Some(Patch { form, body: call.body.clone(), strictness });
-            return Ok(Self { gvk, value: Value::Null, patch, config });
-        }
-        check_media(&gvk, call)?;
-        let options = if call.verb == "update" { "UpdateOptions" } else { "CreateOptions" };
-        let strictness = WriteOptions::read(&call.query, options)?.strictness;
-        let mut value = decode_as(&gvk, schema, call, strictness, None)?;
-        if call.verb == "create" {
-            super::meta::fit_namespace_of(call, &mut value)?;
-        }
-        Ok(Self { gvk, value, patch: None, config: None })
-    }
-
-    /// What is to be applied, where it is an apply patch.
-    #[must_use]
-    pub fn applied(&self) -> Option<&Value> {
-        self.config.as_ref().map(|config| &config.value)
-    }
-
-    /// The whole object, where that was sent.
-    #[must_use]
-    pub fn sent(&self) -> Option<&Value> {
-        self.patch.is_none().then_some(&self.value)
-    }
-
-    /// Meets keys that an apply patch has twice as the client asked: after it was applied.
-    pub fn judge_applied(&self, call: &Call) -> Result<(), ApiError> {
-        match (&self.config, &self.patch) {
-            (Some(config), Some(patch)) => config.judge(call, patch.strictness),
-            _ => Ok(()),
-        }
-    }
-
-    /// What it makes of the current one.
-    pub fn apply(&self, call: &Call, current: &Value) -> Result<Value, ApiError> {
-        let schema = Schemas::builtin().get(&self.gvk).unwrap_or_else(|| super::martello::open_schema());
-        let Some(patch) = &self.patch else { return Ok(self.value.clone()) };
-        if let Some(config) = self.applied() {
-            return Ok(config.clone());
-        }
-        patch.decoded(Some(&self.gvk), schema, call, patch.patched(schema, current)?)
-    }
 }
 
 #[cfg(test)]
