@@ -15,6 +15,7 @@ pub mod identity;
 pub mod managed_fields;
 pub mod names;
 pub mod node_selector;
+pub mod order;
 pub mod patch;
 pub mod quantity;
 pub mod query;

@@ -12,6 +12,7 @@ use cedar_policy::{PolicySet, Request, Response};
 use martello_api::{
     attributes::{Attributes, Target},
     identity::User,
+    order::Order,
 };
 use parking_lot::RwLock;
 
@@ -21,7 +22,7 @@ use crate::{
     change::Change,
     decision::{Decision, Denial, DenialCause, Permit, Reason, not_found},
     node::{Graph, NodeFacts},
-    order::Order,
+    order::Place,
     rbac::{Candidate, Grant, Index, RoleKey, Rule},
     request::{Principal, RequestError, request},
 };
@@ -51,7 +52,7 @@ struct Inner {
 struct State {
     index: Index,
     graph: Graph,
-    order: Order,
+    order: Order<Place>,
 }
 
 /// A decision without the request's own attributes.
@@ -100,7 +101,8 @@ impl Authorizer {
     /// Takes over a change that was committed at this revision, unless what came after it is known already.
     pub fn tell(&self, change: Change, revision: u64) {
         let mut state = self.inner.state.write();
-        if state.order.admits(&change, revision) && state.apply(change) {
+        let (place, ends) = Place::of(&change);
+        if state.order.admits(place, ends, revision) && state.apply(change) {
             self.inner.revision.fetch_add(1, Ordering::Release);
         }
     }

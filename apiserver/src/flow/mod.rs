@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use martello_api::{attributes::Target, identity::User};
+use martello_api::{attributes::Target, identity::User, order::Order};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
@@ -38,6 +38,8 @@ struct Rules {
 struct Known {
     schemas: HashMap<String, Value>,
     levels: HashMap<String, Value>,
+    /// By kind and name.
+    order: Order<(bool, String)>,
 }
 
 /// Tells requests apart and gives them seats.
@@ -75,9 +77,14 @@ impl FlowControl {
         Self { figures, ..Self::default() }
     }
 
-    /// Notes a schema or level as it is now; none for one that is gone.
-    pub fn note(&self, object: Option<&Value>, old: Option<&Value>) {
+    /// Notes a schema or level as it is since this revision; none for one that is gone.
+    pub fn note(&self, object: Option<&Value>, old: Option<&Value>, revision: u64) {
         let mut known = self.known.lock();
+        let Some(told) = object.or(old) else { return };
+        let place = (object::text(told, &["kind"]) == "FlowSchema", object::name(told).to_owned());
+        if !known.order.admits(place, object.is_none(), revision) {
+            return;
+        }
         for (value, stays) in [(old, false), (object, true)] {
             let Some(value) = value else { continue };
             let of =
@@ -168,7 +175,7 @@ mod tests {
     fn level(user: &User, verb: &str, target: Target) -> String {
         let control = FlowControl::default();
         for object in MANDATORY.iter().chain(SUGGESTED.iter()) {
-            control.note(Some(object), None);
+            control.note(Some(object), None, 1);
         }
         control.classify(user, verb, &target).unwrap().name.to_string()
     }

@@ -114,9 +114,10 @@ impl Spoken {
     }
 }
 
-/// Makes a token among the subprotocols what it stands for: the bearer token of the request. The other subprotocols stay.
+/// Makes a token among the subprotocols what it stands for: the bearer token of the request, unless that has one. The other
+/// subprotocols stay; nobody to whom the request is passed on sees the token.
 pub fn take_token(headers: &mut HeaderMap) {
-    if !is_asked(headers) || headers.contains_key(header::AUTHORIZATION) {
+    if !is_asked(headers) {
         return;
     }
     let asked: Vec<String> = protocols(headers).map(str::to_owned).collect();
@@ -129,7 +130,7 @@ pub fn take_token(headers: &mut HeaderMap) {
     let others: Vec<&str> = others.into_iter().map(String::as_str).collect();
     if let (Some(mut bearer), Ok(others)) = (bearer, HeaderValue::from_str(&others.join(","))) {
         bearer.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, bearer);
+        headers.entry(header::AUTHORIZATION).or_insert(bearer);
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, others);
     }
 }
@@ -362,6 +363,13 @@ mod tests {
         take_token(&mut headers);
         assert_eq!(headers[header::AUTHORIZATION], "Bearer secret");
         assert_eq!(headers[header::SEC_WEBSOCKET_PROTOCOL], BASE64);
+        let mut headers = asked("base64url.bearer.authorization.k8s.io.c2VjcmV0, base64.binary.k8s.io");
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer own"));
+        take_token(&mut headers);
+        assert_eq!(
+            (&headers[header::AUTHORIZATION], &headers[header::SEC_WEBSOCKET_PROTOCOL]),
+            (&HeaderValue::from_static("Bearer own"), &HeaderValue::from_static(BASE64))
+        );
         for untouched in ["base64url.bearer.authorization.k8s.io.c2VjcmV0", BASE64] {
             let mut headers = asked(untouched);
             take_token(&mut headers);

@@ -64,16 +64,20 @@ pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
     for plural in ["prioritylevelconfigurations", "flowschemas"] {
         if let Some(kind) = core.registry.find("flowcontrol.apiserver.k8s.io", "v1", plural) {
             for object in all(core, kind).await? {
-                core.flow.note(Some(&object), None);
+                core.flow.note(Some(&object), None, revision(&object));
             }
         }
     }
     if let Some(kind) = core.registry.find("apiregistration.k8s.io", "v1", "apiservices") {
         for object in all(core, kind).await? {
-            core.extensions.note(Some(&object), None);
+            core.extensions.note(Some(&object), None, revision(&object));
         }
     }
     Ok(())
+}
+
+fn revision(object: &Value) -> u64 {
+    object::text(object, &["metadata", "resourceVersion"]).parse().unwrap_or(0)
 }
 
 /// Every object of a kind.

@@ -11,9 +11,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
-use martello_api::{clock, clock::rfc3339_seconds, identity::User, status::ApiError};
+use martello_api::{clock, clock::rfc3339_seconds, identity::User, order::Order, status::ApiError};
 use martello_pki::{ForeignTrust, Identity, Pki, Profile, foreign_config};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -45,6 +45,7 @@ type Routes = HashMap<(String, String), Arc<Extension>>;
 #[derive(Default)]
 pub struct Extensions {
     routes: RwLock<Arc<Routes>>,
+    order: Mutex<Order<String>>,
     changed: Notify,
     identity: OnceLock<Identity>,
 }
@@ -93,9 +94,13 @@ impl Extensions {
         }
     }
 
-    /// Notes an APIService as it is now; none for one that is gone.
-    pub fn note(&self, object: Option<&Value>, old: Option<&Value>) {
+    /// Notes an APIService as it is since this revision; none for one that is gone.
+    pub fn note(&self, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        let Some(told) = object.or(old) else { return };
         let mut routes = self.routes.write();
+        if !self.order.lock().admits(object::name(told).to_owned(), object.is_none(), revision) {
+            return;
+        }
         let mut next = Routes::clone(&routes);
         if let Some(gone) = old {
             next.remove(&key(gone));
@@ -393,15 +398,15 @@ mod tests {
     #[test]
     fn only_what_others_serve_is_passed_on() {
         let extensions = Extensions::default();
-        extensions.note(Some(&service("a.example.com", true)), None);
-        extensions.note(Some(&service("b.example.com", false)), None);
+        extensions.note(Some(&service("a.example.com", true)), None, 1);
+        extensions.note(Some(&service("b.example.com", false)), None, 1);
         assert!(extensions.of("/apis/a.example.com/v1/things").is_some());
         assert!(extensions.of("/apis/a.example.com/v1").is_some());
         assert!(extensions.of("/openapi/v3/apis/a.example.com/v1").is_some());
         for own in ["/apis/a.example.com/v2", "/apis/a.example.com", "/apis/b.example.com/v1", "/api/v1/pods"] {
             assert!(extensions.of(own).is_none(), "{own}");
         }
-        extensions.note(None, Some(&service("a.example.com", true)));
+        extensions.note(None, Some(&service("a.example.com", true)), 2);
         assert!(extensions.of("/apis/a.example.com/v1/things").is_none());
     }
 

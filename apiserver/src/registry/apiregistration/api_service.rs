@@ -63,8 +63,8 @@ impl Strategy for ApiServices {
         check(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
-        core.extensions.note(object, old);
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        core.extensions.note(object, old, revision);
     }
 
     fn columns(&self) -> &'static [Column] {

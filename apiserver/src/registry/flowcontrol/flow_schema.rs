@@ -55,8 +55,8 @@ impl Strategy for FlowSchemas {
         check_conditions(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
-        core.flow.note(object, old);
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        core.flow.note(object, old, revision);
         if let Some(schema) = object {
             condition::follow_one(core, object::name(schema));
         }

@@ -74,8 +74,8 @@ impl Strategy for PriorityLevels {
         flow_schema::check_conditions(object, causes);
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
-        core.flow.note(object, old);
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        core.flow.note(object, old, revision);
         if object.is_none() || old.is_none() {
             condition::follow_all(core);
         }
