@@ -141,11 +141,12 @@ impl Worker {
     /// Begins what is due, and shows what is new.
     fn step(&mut self, now: Timestamp) -> Plan {
         self.observed.note(&self.goal, now);
-        let plan = plan(&self.goal, &self.observed, now);
+        let mut plan = plan(&self.goal, &self.observed, now);
         for action in &plan.actions {
-            if matches!(action, Action::Settle) {
-                // That it has ended is told by itself, before what ended is put away: clients wait for either.
-                self.show(now);
+            // That it has ended is told by itself, before what ended is put away: clients wait for either.
+            if matches!(action, Action::Settle) && self.is_telling(now) {
+                plan.wake = None;
+                break;
             }
             self.perform(action, now);
             self.observed.begin(action, now);
@@ -246,6 +247,12 @@ impl Worker {
             let handle = self.tasks.spawn(async move { probed.run(tell).await });
             self.probes.insert(name.clone(), (run.id.clone(), handle));
         }
+    }
+
+    /// Whether a status is on its way, this one too if it has changed. When it has arrived the pod is looked at again.
+    fn is_telling(&mut self, now: Timestamp) -> bool {
+        self.show(now);
+        self.sending
     }
 
     /// Sends the status if it has changed; one at a time.

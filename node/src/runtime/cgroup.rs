@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::spec::{Resources, Usage};
+use crate::keeper::anchor::start_time;
 
 /// Microseconds over which a processor limit is measured, as in other engines.
 const CPU_PERIOD_MICROS: u64 = 100_000;
@@ -165,7 +166,11 @@ impl Hierarchies {
     /// Whether the process is really in `group` for each needed controller; otherwise the name of one where it isn't.
     pub(crate) fn verify(&self, pid: i32, group: &str) -> Result<(), String> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(|error| error.to_string())?;
-        self.verify_in(&text, group)
+        match self.verify_in(&text, group) {
+            // What has ended is in no group any more, and needs none.
+            Err(_) if start_time(pid).is_none() => Ok(()),
+            verdict => verdict,
+        }
     }
 
     fn verify_in(&self, text: &str, group: &str) -> Result<(), String> {
@@ -322,6 +327,24 @@ mod tests {
         assert_eq!(found.verify_in(inside, "/m/pod/c"), Ok(()));
         let outside = inside.replace("pids:/m/pod/c", "pids:/");
         assert!(found.verify_in(&outside, "/m/pod/c").unwrap_err().contains("pids"));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_needs_no_group() {
+        use nix::{
+            sys::wait::{Id, WaitPidFlag, waitid},
+            unistd::Pid,
+        };
+
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let groups = Hierarchies::parse(V1);
+        assert!(groups.verify(pid, "/nowhere").is_err());
+        child.kill().unwrap();
+        // It has ended, and stays until it is waited for.
+        waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert_eq!(groups.verify(pid, "/nowhere"), Ok(()));
+        child.wait().unwrap();
     }
 
     #[test]
