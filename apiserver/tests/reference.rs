@@ -198,21 +198,6 @@ fn every_type_is_described_as_the_reference_describes_it() {
     assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Name and place of each parameter of an operation, those of its path included.
-fn parameters(document: &Value, path: &Value, operation: &Value) -> BTreeSet<(String, String)> {
-    let resolved = |parameter: &Value| match parameter["$ref"].as_str() {
-        Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default(),
-        None => parameter.clone(),
-    };
-    let all = [&path["parameters"], &operation["parameters"]].into_iter().filter_map(Value::as_array).flatten();
-    all.map(|parameter| {
-        let parameter = resolved(parameter);
-        let text = |key: &str| parameter[key].as_str().unwrap_or_default().to_owned();
-        (text("name"), text("in"))
-    })
-    .collect()
-}
-
 #[test]
 fn every_operation_is_called_as_the_reference_calls_it() {
     let Some(theirs) = folder().and_then(|folder| read(folder.join("swagger.json"))) else { return };
@@ -249,7 +234,8 @@ fn every_operation_is_called_as_the_reference_calls_it() {
             if codes(operation) != codes(theirs_here) {
                 faults.push(format!("{method} {path}: {:?} instead of {:?}", codes(operation), codes(theirs_here)));
             }
-            let (mine, known) = (parameters(&ours, item, operation), parameters(&theirs, known, theirs_here));
+            let (mine, known) =
+                (facts::parameters(&ours, item, operation), facts::parameters(&theirs, known, theirs_here));
             if mine != known {
                 faults.push(format!(
                     "{method} {path}: parameters too many {:?}, missing {:?}",
@@ -347,6 +333,12 @@ fn the_tables_of_facts_are_what_the_reference_says() {
     let openapi = documents(folder.join("openapi-v3"), "_openapi.json");
     let found = openapi.into_iter().map(|(place, document)| (place, facts::of_document(&document))).collect();
     hold("openapi.txt", "Operations and types of OpenAPI version 3, each with a hash of its content.", &found);
+    let second = read(folder.join("swagger.json")).unwrap();
+    hold(
+        "openapi_v2.txt",
+        "Operations and types of OpenAPI version 2, each with a hash of its substance.",
+        &Facts::from([("openapi/v2".to_owned(), facts::of_second(&second))]),
+    );
     let resources = documents(folder.join("discovery"), ".json").into_iter();
     let resources = resources.filter(|(_, document)| document["kind"] == "APIResourceList");
     let found = resources.map(|(place, document)| (place, facts::of_resources(&document))).collect();

@@ -213,7 +213,7 @@ def daemon():
 def event():
     def found():
         events = core.list_namespaced_event(NAMESPACE, field_selector="reason=Built").items
-        return events and events[0].message == "of size 1" and events[0].involved_object.name == "one"
+        return any(event.message == "of size 1" and event.involved_object.name == "one" for event in events)
 
     eventually("the event", found)
 

@@ -27,6 +27,60 @@ pub(crate) fn of_document(document: &Value) -> BTreeSet<String> {
     lines
 }
 
+/// What an operation of OpenAPI version 2 is known by, besides its id, its parameters and its answers.
+const OF_OPERATION: [&str; 4] = ["x-kubernetes-action", "x-kubernetes-group-version-kind", "tags", "consumes"];
+
+/// The facts of a document of OpenAPI version 2, in substance: without words, and in any order.
+pub(crate) fn of_second(document: &Value) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for (path, item) in entries(document.get("paths")) {
+        for (method, operation) in entries(Some(item)).filter(|(method, _)| *method != "parameters") {
+            let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default();
+            let known = OF_OPERATION.iter().map(|key| comparable(operation.get(*key).unwrap_or(&Value::Null)));
+            let codes: Vec<Value> =
+                entries(operation.get("responses")).map(|(code, _)| Value::from(code.as_str())).collect();
+            let parameters: Vec<Value> = parameters(document, item, operation)
+                .into_iter()
+                .map(|(name, place)| Value::from(vec![name, place]))
+                .collect();
+            let told: Vec<Value> = known.chain([codes.into(), parameters.into()]).collect();
+            lines.insert(format!("{path} {method} {id} {}", hash(&unordered(&told.into()))));
+        }
+    }
+    for (name, schema) in entries(document.get("definitions")) {
+        lines.insert(format!("{name} {}", hash(&unordered(&without_words(schema)))));
+    }
+    lines
+}
+
+/// Name and place of each parameter of an operation, those of its path included.
+pub(crate) fn parameters(document: &Value, path: &Value, operation: &Value) -> BTreeSet<(String, String)> {
+    let resolved = |parameter: &Value| match parameter.get("$ref").and_then(Value::as_str) {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).cloned().unwrap_or_default(),
+        None => parameter.clone(),
+    };
+    let all = [path, operation].into_iter().filter_map(|one| one.get("parameters")?.as_array()).flatten();
+    all.map(|parameter| {
+        let parameter = resolved(parameter);
+        let text = |key: &str| parameter.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (text("name"), text("in"))
+    })
+    .collect()
+}
+
+/// With every list in the order of its texts.
+fn unordered(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(map.iter().map(|(key, value)| (key.clone(), unordered(value))).collect()),
+        Value::Array(list) => {
+            let mut list: Vec<Value> = list.iter().map(unordered).collect();
+            list.sort_by_cached_key(|one| sorted(one).to_string());
+            list.into()
+        }
+        other => other.clone(),
+    }
+}
+
 /// The facts of the resources that discovery tells of a version.
 pub(crate) fn of_resources(document: &Value) -> BTreeSet<String> {
     let resources = document.get("resources").and_then(Value::as_array);
