@@ -102,10 +102,11 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         let (server, shutdown) = (server.clone(), shutdown.clone());
         async move { server.serve(listener, tls, shutdown).await }
     });
-    server.start().await.context("make what every cluster has")?;
+    // Before the server says that it is ready: whoever waited for that finds the socket.
     let local = server
         .serve_local(&flags.data_dir.join(crate::admin::SOCKET), shutdown.clone())
         .context("open the local socket")?;
+    server.start().await.context("make what every cluster has")?;
     tracing::info!(%address, milliseconds = started.elapsed().as_millis() as u64, "ready");
 
     let mut tasks = tokio::task::JoinSet::new();

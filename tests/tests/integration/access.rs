@@ -137,6 +137,7 @@ async fn the_local_socket_serves_its_owner_only() {
         .output()
         .unwrap();
     assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(cluster.log().contains("a local connection of another user was refused uid=65534"), "{output:?}");
     assert!(cluster.new_kubeconfig(&[]).is_ok());
 }
 
