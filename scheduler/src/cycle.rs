@@ -47,8 +47,8 @@ pub fn place(pod: &Pod, snapshot: &Snapshot, tie: u64) -> Placement {
     }
 }
 
-/// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {…}.`
-fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
+/// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s).`
+pub(crate) fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
     let mut listed: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     listed.sort();
     format!("0/{nodes} nodes are available: {}.", listed.join(", "))

@@ -43,7 +43,7 @@ fn reasons_are_told_as_users_know_them() {
     assert_eq!(
         place(&pod("p", "3", json!({})), &all, 0),
         Placement::Unschedulable(
-            "0/4 nodes are available: 1 node(s) had untolerated taint {gpu: yes}, 1 node(s) were unschedulable, 2 Insufficient cpu."
+            "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu."
                 .into()
         )
     );

@@ -371,7 +371,7 @@ impl Binder {
                 preempting::carry_out(&self.client, &self.recorder, pod, &victims).await;
                 message
             }
-            Err(why) => format!("{message} preemption: {why}"),
+            Err(why) => format!("{message} no new claims to deallocate, preemption: {why}"),
         }
     }
 

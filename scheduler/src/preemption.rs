@@ -1,6 +1,6 @@
 //! Preemption: for a pod that finds no node, the lesser pods whose end would make room for it. Pure.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
@@ -12,6 +12,7 @@ use kube::{
 };
 
 use crate::{
+    cycle::message,
     filters::{self, Request},
     snapshot::{NodeInfo, Snapshot},
 };
@@ -19,6 +20,8 @@ use crate::{
 /// Most nodes on which room is looked for, as upstream looks at a part of a large cluster only.
 const MAX_NODES: usize = 100;
 const NEVER: &str = "Never";
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+const UNHELPFUL: &str = "Preemption is not helpful for scheduling";
 
 /// Pods that are to end so that another has room.
 #[derive(Clone, Debug)]
@@ -49,21 +52,29 @@ pub fn preempt(pod: &Pod, snapshot: &Snapshot, budgets: &[Arc<PodDisruptionBudge
     if snapshot.nodes.values().any(waits) {
         return Err("not eligible due to a terminating pod on the nominated node.".to_owned());
     }
-    let (mut best, mut unhelpful, mut looked_at) = (None, 0_usize, 0);
+    let (mut best, mut looked_at) = (None, 0);
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut tell = |reason: String| *reasons.entry(reason).or_default() += 1;
     let mut trial = snapshot.clone();
+    let request = Request::new(pod, snapshot);
     for (name, info) in &snapshot.nodes {
-        if looked_at == MAX_NODES {
-            break;
+        if filters::is_final(&request, info) {
+            tell(UNHELPFUL.to_owned());
+            continue;
         }
-        if !info.pods.iter().any(|other| priority(other) < own) {
+        if looked_at == MAX_NODES || !info.pods.iter().any(|other| priority(other) < own) {
+            tell(NO_VICTIMS.to_owned());
             continue;
         }
         looked_at += 1;
         let found = victims(pod, name, info, &mut trial, budgets);
         trial.nodes.insert(name.clone(), info.clone());
-        let Some((broken, pods)) = found else {
-            unhelpful += 1;
-            continue;
+        let (broken, pods) = match found {
+            Ok(found) => found,
+            Err(why) => {
+                why.into_iter().for_each(&mut tell);
+                continue;
+            }
         };
         let rank = rank(broken, &pods);
         if best.as_ref().is_none_or(|(least, _)| rank < *least) {
@@ -73,34 +84,27 @@ pub fn preempt(pod: &Pod, snapshot: &Snapshot, budgets: &[Arc<PodDisruptionBudge
     if let Some((_, victims)) = best {
         return Ok(victims);
     }
-    let none = nodes.saturating_sub(unhelpful);
-    let mut reasons = Vec::new();
-    if none > 0 {
-        reasons.push(format!("{none} No preemption victims found for incoming pod"));
-    }
-    if unhelpful > 0 {
-        reasons.push(format!("{unhelpful} Preemption is not helpful for scheduling"));
-    }
-    Err(format!("0/{nodes} nodes are available: {}.", reasons.join(", ")))
+    Err(message(nodes, &reasons))
 }
 
 fn nominated(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.nominated_node_name.as_deref()
 }
 
-/// Who must end on one node, and how many of them a budget protects; none if that would not help.
+/// Who must end on one node, and how many of them a budget protects; or what speaks against the node even then.
 fn victims(
     pod: &Pod,
     name: &str,
     info: &NodeInfo,
     trial: &mut Snapshot,
     budgets: &[Arc<PodDisruptionBudget>],
-) -> Option<(usize, Vec<Arc<Pod>>)> {
+) -> Result<(usize, Vec<Arc<Pod>>), Vec<String>> {
     let own = priority(pod);
     let (lesser, kept): (Vec<_>, Vec<_>) = info.pods.iter().cloned().partition(|other| priority(other) < own);
     set(trial, name, info, &kept);
-    if !fits(pod, name, trial) {
-        return None;
+    let against = against(pod, name, trial);
+    if !against.is_empty() {
+        return Err(against);
     }
     let (mut protected, mut free): (Vec<_>, Vec<_>) =
         lesser.into_iter().partition(|other| is_protected(other, budgets));
@@ -113,14 +117,14 @@ fn victims(
         for other in list {
             staying.push(Arc::clone(&other));
             set(trial, name, info, &staying);
-            if !fits(pod, name, trial) {
+            if !self::against(pod, name, trial).is_empty() {
                 staying.pop();
                 broken += usize::from(counts);
                 gone.push(other);
             }
         }
     }
-    (!gone.is_empty()).then_some((broken, gone))
+    if gone.is_empty() { Err(vec![NO_VICTIMS.to_owned()]) } else { Ok((broken, gone)) }
 }
 
 fn set(trial: &mut Snapshot, name: &str, info: &NodeInfo, pods: &[Arc<Pod>]) {
@@ -129,9 +133,10 @@ fn set(trial: &mut Snapshot, name: &str, info: &NodeInfo, pods: &[Arc<Pod>]) {
     trial.nodes.insert(name.to_owned(), fresh);
 }
 
-fn fits(pod: &Pod, name: &str, trial: &Snapshot) -> bool {
+/// What speaks against a node.
+fn against(pod: &Pod, name: &str, trial: &Snapshot) -> Vec<String> {
     let request = Request::new(pod, trial);
-    trial.nodes.get(name).is_some_and(|info| filters::check(&request, info).is_empty())
+    trial.nodes.get(name).map_or_else(Vec::new, |info| filters::check(&request, info))
 }
 
 fn started(pod: &Pod) -> Option<jiff::Timestamp> {
@@ -209,6 +214,16 @@ mod tests {
         let pods = [pod("x", "2", 1, "a"), pod("y", "2", 2, "b")];
         let found = preempt(&pod("p", "1", 10, ""), &snapshot(&pods), &[Arc::new(budget)]).unwrap();
         assert_eq!(found.node, "b");
+    }
+
+    #[test]
+    fn a_node_that_would_not_do_even_empty_is_told_apart() {
+        let all = snapshot(&[pod("x", "2", 1, "a"), pod("y", "2", 10, "b")]);
+        let why = |cpu: &str| preempt(&pod("p", cpu, 10, ""), &all, &[]).unwrap_err();
+        assert_eq!(why("100"), "0/2 nodes are available: 2 Preemption is not helpful for scheduling.");
+        let kept = snapshot(&[pod("x", "1", 1, "a"), pod("w", "1", 10, "a"), pod("y", "2", 10, "b")]);
+        let why = preempt(&pod("p", "2", 10, ""), &kept, &[]).unwrap_err();
+        assert_eq!(why, "0/2 nodes are available: 1 Insufficient cpu, 1 No preemption victims found for incoming pod.");
     }
 
     #[test]

@@ -3,6 +3,11 @@
 use super::Request;
 use crate::snapshot::NodeInfo;
 
+/// Whether the pod asks for more than the node has, empty or not.
+pub(super) fn exceeds(request: &Request<'_>, node: &NodeInfo) -> bool {
+    request.resources.iter().any(|(name, wanted)| wanted > 0 && wanted > node.allocatable.get(name))
+}
+
 pub(super) fn check(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
     let mut reasons = Vec::new();
     let most_pods = node.allocatable.get("pods");

@@ -64,6 +64,24 @@ pub fn check(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
     filters.iter().map(|filter| filter(request, node)).find(|reasons| !reasons.is_empty()).unwrap_or_default()
 }
 
+/// Whether `node` will not do, whoever leaves it: then nobody needs to end for the pod.
+#[must_use]
+pub fn is_final(request: &Request<'_>, node: &NodeInfo) -> bool {
+    let lasting: [fn(&Request<'_>, &NodeInfo) -> Vec<String>; 3] = [unschedulable, taints::check, node_affinity::check];
+    if lasting.iter().any(|filter| !filter(request, node).is_empty()) {
+        return true;
+    }
+    if !ports::check(request, node).is_empty() {
+        return false;
+    }
+    if !fit::check(request, node).is_empty() {
+        return fit::exceeds(request, node);
+    }
+    check(request, node)
+        .iter()
+        .any(|reason| [spread::LABEL_MISSING, pod_affinity::UNMATCHED].contains(&reason.as_str()))
+}
+
 fn unschedulable(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
     let cordoned = node.node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
     let tolerated = request.spec.tolerations.iter().flatten().any(|toleration| {

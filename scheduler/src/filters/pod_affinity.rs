@@ -14,6 +14,9 @@ use kube::{
 use super::{Request, labels};
 use crate::snapshot::{NodeInfo, Snapshot};
 
+/// Said of a node that would not do whoever left it.
+pub(super) const UNMATCHED: &str = "node(s) didn't match pod affinity rules";
+
 /// A term of pod (anti-)affinity in a form that can be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
@@ -129,7 +132,7 @@ pub(super) fn check(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
     // The first pod of a group that wants its own kind must be able to start somewhere.
     let first = !prepared.anywhere && prepared.selects_itself;
     if !prepared.wanted.is_empty() && !(has_keys && (near || first)) {
-        return vec!["node(s) didn't match pod affinity rules".to_owned()];
+        return vec![UNMATCHED.to_owned()];
     }
     if prepared.unwanted.iter().zip(&prepared.unwanted_at).any(|(term, values)| at(term, values)) {
         return vec!["node(s) didn't match pod anti-affinity rules".to_owned()];

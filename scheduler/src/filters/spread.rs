@@ -10,6 +10,9 @@ use kube::{
 use super::{Request, labels, node_affinity, taints};
 use crate::snapshot::{NodeInfo, Snapshot};
 
+/// Said of a node that would not do whoever left it.
+pub(super) const LABEL_MISSING: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
+
 /// A constraint with the count of matching pods per topology value.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -66,7 +69,7 @@ pub(super) fn prepare(request: &Request<'_>, snapshot: &Snapshot) -> Vec<Prepare
 pub(super) fn check(request: &Request<'_>, node: &NodeInfo) -> Vec<String> {
     for constraint in request.spread.iter().filter(|constraint| constraint.hard) {
         let Some(value) = node.label(&constraint.topology_key) else {
-            return vec!["node(s) didn't match pod topology spread constraints (missing required label)".to_owned()];
+            return vec![LABEL_MISSING.to_owned()];
         };
         let enough = constraint.counts.len() >= constraint.min_domains;
         let least = if enough { constraint.counts.values().min().copied().unwrap_or(0) } else { 0 };
