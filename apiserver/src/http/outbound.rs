@@ -102,14 +102,32 @@ pub struct Outgoing {
     pub host: String,
 }
 
+/// Whether a request asks for another protocol on its connection.
+#[must_use]
+pub fn upgrades(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE) && tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// What the header `Connection` names.
+fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
 /// Headers of a request without those of the connection and those that prove or claim an identity. Of an upgrade what asks
 /// for it stays.
 #[must_use]
 pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
-    let upgrades = headers.contains_key(header::UPGRADE);
+    let upgrades = upgrades(headers);
+    let named = |name: &HeaderName| tokens(headers).any(|token| token.eq_ignore_ascii_case(name.as_str()));
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
-        let own = HOP_BY_HOP.contains(&name.as_str()) && !(upgrades && name == header::CONNECTION);
+        let own = match (upgrades, name == header::CONNECTION || name == header::UPGRADE) {
+            (true, true) => false,
+            (false, true) => true,
+            (true, false) => HOP_BY_HOP.contains(&name.as_str()),
+            (false, false) => HOP_BY_HOP.contains(&name.as_str()) || named(name),
+        };
         let identity = name == header::AUTHORIZATION
             || ["impersonate-", "x-remote-"].iter().any(|prefix| name.as_str().starts_with(prefix));
         if !own && !identity && name != header::HOST && name != header::CONTENT_LENGTH {
@@ -233,14 +251,16 @@ mod tests {
             ("impersonate-user", "jane"),
             ("x-remote-user", "jane"),
             ("x-remote-extra-scopes", "a"),
-            ("connection", "keep-alive"),
-            ("accept", "text/html"),
+            ("connection", "keep-alive, X-Hop"),
+            ("x-hop", "1"),
+            ("cookie", "a=b"),
+            ("upgrade", "websocket"),
         ] {
             add(&mut headers, name, value);
         }
-        assert_eq!(passed_on(&headers).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
-        add(&mut headers, "upgrade", "websocket");
-        let passed = passed_on(&headers);
-        assert!(passed.contains_key("upgrade") && passed.contains_key("connection") && passed.len() == 3);
+        let names = |headers: &HeaderMap| passed_on(headers).keys().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&headers), ["cookie"], "an upgrade that Connection does not name is none");
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        assert_eq!(names(&headers), ["connection", "x-hop", "cookie", "upgrade"]);
     }
 }

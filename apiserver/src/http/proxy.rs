@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, he
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use martello_api::status::ApiError;
+use martello_api::status::{ApiError, Details};
 
 use super::{outbound, reply::Reply};
 use crate::{
@@ -73,21 +73,62 @@ async fn send(
 }
 
 /// Asks the agent, and passes its answer on as it comes.
-pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, _call: &Call) -> Result<Reply, ApiError> {
+pub async fn stream(core: &Arc<Core>, node: &NodeAddress, path: &str, call: &Call) -> Result<Reply, ApiError> {
     let answer = send(core, node, &http::Method::GET, path, HeaderMap::new()).await?;
     if !answer.status().is_success() {
-        return Err(failure(answer).await);
+        let (code, said) = said(answer).await;
+        return Err(refused(code, &said, &format!("pods/{}", call.target.subresource), call.name()));
     }
     let content_type =
         answer.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(HeaderValue::from_static("text/plain"));
     Ok(super::reply::reply(200, content_type, outbound::frames(answer.into_body())))
 }
 
-/// What the agent says is wrong, as the client is told.
-async fn failure(answer: Response<Incoming>) -> ApiError {
+/// What the agent says is wrong.
+async fn said(answer: Response<Incoming>) -> (u16, String) {
     let code = answer.status().as_u16();
     let body = http_body_util::Limited::new(answer.into_body(), MAX_FAILURE_BYTES).collect().await;
     let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let said = parsed.as_ref().and_then(|status| status.get("message")).and_then(serde_json::Value::as_str);
+    (code, said.map_or(text.clone(), str::to_owned))
+}
+
+/// A failure of the agent on the way to a stream of text, in upstream's words: those of the agent show where it failed or
+/// did not understand, all others are told by their code alone.
+fn refused(code: u16, said: &str, resource: &str, name: &str) -> ApiError {
+    let (reason, message) = match code {
+        500 => return ApiError::internal(said),
+        400 => return ApiError::bad_request(said),
+        401 => ("Unauthorized", "the server has asked for the client to provide credentials".to_owned()),
+        403 => ("Forbidden", said.to_owned()),
+        404 => ("NotFound", "the server could not find the requested resource".to_owned()),
+        405 => ("MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned()),
+        409 => ("Conflict", "the server reported a conflict".to_owned()),
+        429 => {
+            let message = "the server has received too many requests and has asked us to try again later";
+            ("TooManyRequests", message.to_owned())
+        }
+        503 => ("ServiceUnavailable", "the server is currently unable to handle the request".to_owned()),
+        504 => {
+            let message = "the server was unable to return a response in the time allotted, but may still be processing the request";
+            ("Timeout", message.to_owned())
+        }
+        501.. => {
+            ("InternalError", format!("an error on the server ({said:?}) has prevented the request from succeeding"))
+        }
+        _ => ("", format!("the server responded with the status code {code} but did not return more information")),
+    };
+    // Upstream leaves the verb out, and not the space behind it.
+    let mut error = ApiError::new(code, reason, format!("{message} ( {resource} {name})"));
+    let details = Details { name: name.to_owned(), kind: resource.to_owned(), ..Details::default() };
+    error.details = Some(Box::new(details));
+    error
+}
+
+/// What the agent says is wrong, as the client is told.
+async fn failure(answer: Response<Incoming>) -> ApiError {
+    let (code, said) = said(answer).await;
     let reason = match code {
         400 => "BadRequest",
         401 => "Unauthorized",
@@ -98,9 +139,7 @@ async fn failure(answer: Response<Incoming>) -> ApiError {
         503 => "ServiceUnavailable",
         _ => "",
     };
-    let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-    let said = parsed.as_ref().and_then(|status| status.get("message")).and_then(serde_json::Value::as_str);
-    ApiError::new(code, reason, said.map_or(text.clone(), str::to_owned))
+    ApiError::new(code, reason, said)
 }
 
 /// Lets the agent take over the connection: WebSocket and SPDY bytes pass unread.
@@ -121,4 +160,24 @@ pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call
         return Err(failure(answer).await);
     }
     Ok(outbound::switch(core, answer, client))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_refuses_is_told_as_upstream_tells_it() {
+        let told = |code: u16| refused(code, "no such pod", "pods/log", "web");
+        let missing = told(404);
+        let words = "the server could not find the requested resource ( pods/log web)";
+        assert_eq!((missing.code, missing.reason.as_str(), missing.message.as_str()), (404, "NotFound", words));
+        let details = missing.details.unwrap();
+        assert_eq!((details.name.as_str(), details.kind.as_str()), ("web", "pods/log"));
+        assert_eq!((told(400).message.as_str(), told(400).details), ("no such pod", None));
+        assert_eq!(told(500).message, "Internal error occurred: no such pod");
+        let words =
+            "an error on the server (\"no such pod\") has prevented the request from succeeding ( pods/log web)";
+        assert_eq!(told(502).message, words);
+    }
 }

@@ -70,7 +70,7 @@ impl Connect for Proxied {
         call: Call,
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
-            let upgrades = call.headers.contains_key(header::UPGRADE);
+            let upgrades = outbound::upgrades(&call.headers);
             let prefix = prefix(kind, &call);
             let asked = asked(call.name()).ok_or_else(|| self.malformed(call.name()))?;
             let way = self.way(core, &call, &asked).await?;
@@ -78,6 +78,9 @@ impl Connect for Proxied {
                 return Ok(to_root(&prefix, call.raw_query()));
             }
             let unreachable = |error: outbound::OutboundError| {
+                if upgrades {
+                    return ApiError::new(500, "", format!("error dialing backend: {error}"));
+                }
                 ApiError::unavailable(format!("error trying to reach service: {error}"))
             };
             let (io, host) = connect(core, &way, &asked).await.map_err(unreachable)?;
@@ -85,11 +88,18 @@ impl Connect for Proxied {
             let asked_for = outgoing.host.clone();
             let answer = outbound::exchange(io, outgoing).await.map_err(unreachable)?;
             let client = call.upgrade.lock().take();
+            let code = answer.status().as_u16();
+            if upgrades && code != 101 && code < 400 {
+                return Err(ApiError::new(500, "", format!("invalid upgrade response: status code {code}")));
+            }
             let hosts = [host.as_str(), asked_for.as_str()];
-            let page = rewrite::is_page(answer.headers());
+            let page = !upgrades && rewrite::is_page(answer.headers());
             if !page {
                 let mut reply = outbound::pass_back(core, answer, client);
-                rewrite::location(reply.headers_mut(), &prefix, &hosts);
+                if !upgrades {
+                    own_origin(reply.headers_mut());
+                    rewrite::location(reply.headers_mut(), &prefix, &hosts);
+                }
                 return Ok(reply);
             }
             let (parts, body) = answer.into_parts();
@@ -103,6 +113,7 @@ impl Connect for Proxied {
             for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION] {
                 reply.headers_mut().remove(name);
             }
+            own_origin(reply.headers_mut());
             rewrite::location(reply.headers_mut(), &prefix, &hosts);
             Ok(reply)
         })
@@ -168,6 +179,13 @@ async fn connect(core: &Core, way: &Way, asked: &Asked<'_>) -> Result<(Io, Strin
     }
 }
 
+/// What is behind the proxy does not decide which pages of the web may read what this server answers.
+fn own_origin(headers: &mut HeaderMap) {
+    for name in ["credentials", "headers", "methods", "origin"] {
+        headers.remove(format!("access-control-allow-{name}"));
+    }
+}
+
 /// What runs in a pod has whatever certificate it made for itself: as upstream, it is not verified.
 fn anyone() -> Option<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
@@ -197,9 +215,13 @@ fn outgoing(call: &Call, prefix: &str) -> Outgoing {
     let path = encoded(call.connects.path.trim_start_matches('/'));
     let query = if call.raw_query().is_empty() { String::new() } else { format!("?{}", call.raw_query()) };
     let mut headers = outbound::passed_on(&call.headers);
-    // Pages are read to be rewritten.
-    headers.remove(header::ACCEPT_ENCODING);
-    forwarded(&mut headers, call, &format!("{prefix}/{path}"));
+    forwarded(&mut headers, call);
+    if !outbound::upgrades(&call.headers) {
+        // Pages are read to be rewritten.
+        headers.remove(header::ACCEPT_ENCODING);
+        headers.remove("x-forwarded-uri");
+        outbound::add(&mut headers, "x-forwarded-uri", &format!("{prefix}/{path}"));
+    }
     // What listens there sees the name by which the client knows this server, as upstream has it.
     let host = call.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Outgoing {
@@ -211,8 +233,7 @@ fn outgoing(call: &Call, prefix: &str) -> Outgoing {
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, call: &Call, uri: &str) {
-    outbound::add(headers, "x-forwarded-uri", uri);
+fn forwarded(headers: &mut HeaderMap, call: &Call) {
     if let Some(address) = call.address {
         let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
         let all = before.map_or(String::new(), |before| format!("{before}, ")) + &address.ip().to_string();
@@ -246,6 +267,17 @@ mod tests {
         assert_eq!(asked("https:web:tls"), Some(Asked { https: true, name: "web", port: "tls" }));
         assert_eq!(asked("ftp:web:21"), None);
         assert_eq!(asked("a:b:c:d"), None);
+    }
+
+    #[test]
+    fn no_backend_opens_this_server_to_other_origins() {
+        let mut headers = HeaderMap::new();
+        for name in ["origin", "credentials", "methods", "headers"] {
+            outbound::add(&mut headers, &format!("access-control-allow-{name}"), "*");
+        }
+        outbound::add(&mut headers, "access-control-max-age", "1");
+        own_origin(&mut headers);
+        assert_eq!(headers.keys().map(header::HeaderName::as_str).collect::<Vec<_>>(), ["access-control-max-age"]);
     }
 
     #[test]
