@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::identity::Identity;
@@ -32,6 +34,12 @@ pub enum ForeignError {
     /// The bundle can't be read.
     #[error("unable to load root certificates: unable to parse bytes as PEM block")]
     Bundle,
+    /// The certificate to be shown can't be read.
+    #[error("the client certificate is no PEM of certificates")]
+    Certificate,
+    /// Its key can't be read.
+    #[error("the client key is no PEM of a private key")]
+    Key,
     /// No verifier can be made of the bundle.
     #[error("the authorities can't be used")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
@@ -57,22 +65,40 @@ impl ForeignTrust {
 /// # Errors
 /// When the authorities can't be used.
 pub fn foreign_config(trust: ForeignTrust, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, ForeignError> {
+    let builder = builder(trust)?;
+    Ok(finished(match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity.clone())),
+        None => builder.with_no_client_auth(),
+    }))
+}
+
+/// The same for a client that shows a certificate that somebody else made for it: chain and key in PEM.
+///
+/// # Errors
+/// When the authorities, the certificate or the key can't be used.
+pub fn foreign_config_as(trust: ForeignTrust, chain: &[u8], key: &[u8]) -> Result<Arc<ClientConfig>, ForeignError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).take(MAX_BUNDLE).collect();
+    let chain = read.map_err(|_| ForeignError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ForeignError::Key)?;
+    Ok(finished(builder(trust)?.with_client_auth_cert(chain, key)?))
+}
+
+fn builder(trust: ForeignTrust) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, ForeignError> {
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         ForeignTrust::Authorities(authorities) => verifier(authorities)?,
         ForeignTrust::DangerouslyAnyone => Arc::new(Anyone),
     };
-    let builder = ClientConfig::builder_with_provider(provider())
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         // "Dangerous" since a verifier is given; it is rustls's own but where anyone is trusted by name.
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
-        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity.clone())),
-        None => builder.with_no_client_auth(),
-    };
+        .with_custom_certificate_verifier(verifier))
+}
+
+fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// What judges servers by authorities, and by certificates of their own that stand among these.

@@ -34,7 +34,7 @@ use martello_kms::Kms;
 use tokio_util::sync::CancellationToken;
 
 pub use authority::AuthorityKind;
-pub use foreign::{ForeignError, ForeignTrust, foreign_config};
+pub use foreign::{ForeignError, ForeignTrust, foreign_config, foreign_config_as};
 pub use identity::{FromSigner, Identity, Leaf};
 pub use join::{JoinToken, JoinTokens};
 pub use profile::{Profile, ServerName};

@@ -90,7 +90,7 @@ pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: T
     let verified = match core.pki.tokens().verify(token, &audiences, now) {
         Err(error @ (TokenError::Malformed(_) | TokenError::NotSigned | TokenError::Issuer)) => {
             let answer = match foreign {
-                Some(foreign) => foreign.of_webhook(token, wanted, now).await,
+                Some(foreign) => foreign.of_webhook(token, &own, wanted, now).await,
                 None => None,
             };
             return answer.map_or(Err(Refused::Token(error)), |answer| answer.map_err(Refused::Foreign));

@@ -9,7 +9,7 @@ use super::{
     config::{AuthenticationConfiguration, ConfigError},
     credentials::Accepted,
     oidc::Authenticator,
-    webhook::{TokenWebhook, WebhookConfigError},
+    webhook::{Settings, TokenWebhook, WebhookConfigError},
 };
 
 /// All of them.
@@ -41,7 +41,11 @@ pub enum ForeignConfigError {
 
 impl Foreign {
     /// Of the file of identity providers, and of the webhook's kubeconfig.
-    pub fn read(providers: Option<&Path>, webhook: Option<&Path>) -> Result<Self, ForeignConfigError> {
+    pub fn read(
+        providers: Option<&Path>,
+        webhook: Option<&Path>,
+        settings: Settings,
+    ) -> Result<Self, ForeignConfigError> {
         let mut foreign = Self::default();
         if let Some(path) = providers {
             let text = std::fs::read_to_string(path)
@@ -50,7 +54,7 @@ impl Foreign {
                 foreign.providers.push(Authenticator::new(provider, index)?);
             }
         }
-        foreign.webhook = webhook.map(TokenWebhook::read).transpose()?;
+        foreign.webhook = webhook.map(|path| TokenWebhook::read(path, settings)).transpose()?;
         Ok(foreign)
     }
 
@@ -80,10 +84,11 @@ impl Foreign {
     pub(super) async fn of_webhook(
         &self,
         token: &str,
+        own: &[String],
         wanted: &[String],
         now: Timestamp,
     ) -> Option<Result<Accepted, String>> {
-        let answered = self.webhook.as_ref()?.user(token, wanted, now).await;
+        let answered = self.webhook.as_ref()?.user(token, (own, wanted), now).await;
         answered.transpose().map(|known| known.map(|known| Accepted::clone(&known)))
     }
 }

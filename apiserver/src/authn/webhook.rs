@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use martello_api::identity::{GROUP_AUTHENTICATED, User};
-use martello_pki::{ForeignTrust, foreign_config};
+use martello_pki::{ForeignTrust, foreign_config, foreign_config_as};
 use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use rustls::ClientConfig;
@@ -19,8 +19,6 @@ use crate::{
     registry::object,
 };
 
-/// How long an answer is believed, as upstream's default.
-const BELIEVED_SECONDS: i64 = 120;
 /// Most answers that are kept.
 const MAX_KEPT: usize = 10_000;
 /// How long the webhook may take.
@@ -41,8 +39,67 @@ pub enum WebhookConfigError {
     Trust(#[from] martello_pki::ForeignError),
 }
 
+/// What is set besides the kubeconfig.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The version of the reviews that are sent.
+    pub version: ReviewVersion,
+    /// How long an answer is believed, be it yes or no.
+    pub believed: Duration,
+}
+
+impl Default for Settings {
+    /// As upstream has it.
+    fn default() -> Self {
+        Self { version: ReviewVersion::V1beta1, believed: Duration::from_secs(120) }
+    }
+}
+
+/// Versions of TokenReviews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReviewVersion {
+    /// `v1`.
+    V1,
+    /// `v1beta1`, which webhooks of before 2019 speak.
+    V1beta1,
+}
+
+impl std::str::FromStr for ReviewVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "v1" => Ok(Self::V1),
+            "v1beta1" => Ok(Self::V1beta1),
+            other => Err(format!("{other:?} is neither v1 nor v1beta1")),
+        }
+    }
+}
+
+impl ReviewVersion {
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "authentication.k8s.io/v1",
+            Self::V1beta1 => "authentication.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// How often a webhook is asked that fails in a way that may pass, and how long is waited before it is asked again: the
+/// second time this long, then half as long again each time. As upstream's.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why no answer came.
+struct Failure {
+    why: String,
+    /// Whether the next attempt may fare better.
+    passes: bool,
+}
+
 /// A webhook.
 pub struct TokenWebhook {
+    settings: Settings,
     url: Url,
     tls: Arc<ClientConfig>,
     bearer: Option<String>,
@@ -56,44 +113,74 @@ type Answer = (Timestamp, Option<Arc<Accepted>>);
 
 impl TokenWebhook {
     /// Of a kubeconfig; files that it names are beside it.
-    pub fn read(path: &Path) -> Result<Self, WebhookConfigError> {
+    pub fn read(path: &Path, settings: Settings) -> Result<Self, WebhookConfigError> {
         let failed = |error: &dyn std::fmt::Display| WebhookConfigError::Read(format!("{}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
         let config: Value = serde_saphyr::from_str(&text).map_err(|error| failed(&error))?;
-        let cluster = object::list(&config, &["clusters"]).first().and_then(|one| one.get("cluster"));
+        let context = current(&config)?;
+        let cluster = named(&config, "clusters", context, "cluster")?.and_then(|one| one.get("cluster"));
         let cluster = cluster.ok_or(WebhookConfigError::Invalid("it has no cluster"))?;
         let url = Url::parse(object::text(cluster, &["server"]));
         let url = url.ok_or(WebhookConfigError::Invalid("server must be an https URL"))?;
-        let file = object::text(cluster, &["certificate-authority"]);
-        let pem = if file.is_empty() {
-            STANDARD.decode(object::text(cluster, &["certificate-authority-data"])).unwrap_or_default()
-        } else {
-            let beside = path.parent().unwrap_or(Path::new(".")).join(file);
-            std::fs::read(&beside).map_err(|error| failed(&error))?
+        // What stands in the file itself goes before files that it names, as kubectl has it.
+        let given = |of: &Value, key: &str| -> Result<Vec<u8>, WebhookConfigError> {
+            let data = object::text(of, &[&format!("{key}-data")]);
+            if !data.is_empty() {
+                return STANDARD.decode(data).map_err(|error| failed(&format!("{key}-data: {error}")));
+            }
+            match object::text(of, &[key]) {
+                "" => Ok(Vec::new()),
+                file => {
+                    let beside = path.parent().unwrap_or(Path::new(".")).join(file);
+                    std::fs::read(&beside).map_err(|error| failed(&format!("{}: {error}", beside.display())))
+                }
+            }
         };
-        let tls = foreign_config(ForeignTrust::from_pem(&pem)?, None)?;
-        let user = object::list(&config, &["users"]).first().and_then(|one| one.get("user"));
-        let bearer = user.map(|user| object::text(user, &["token"])).filter(|token| !token.is_empty());
-        Ok(Self { url, tls, bearer: bearer.map(str::to_owned), known: Mutex::default() })
+        let trust = ForeignTrust::from_pem(&given(cluster, "certificate-authority")?)?;
+        let user = named(&config, "users", context, "user")?.and_then(|one| one.get("user"));
+        let user = user.unwrap_or(&Value::Null);
+        let (chain, key) = (given(user, "client-certificate")?, given(user, "client-key")?);
+        let tls = match (chain.is_empty(), key.is_empty()) {
+            (true, true) => foreign_config(trust, None)?,
+            (false, false) => foreign_config_as(trust, &chain, &key)?,
+            _ => return Err(WebhookConfigError::Invalid("client-certificate and client-key go together")),
+        };
+        let bearer = match (object::text(user, &["token"]), object::text(user, &["tokenFile"])) {
+            ("", "") => None,
+            ("", file) => {
+                let beside = path.parent().unwrap_or(Path::new(".")).join(file);
+                let read = std::fs::read_to_string(&beside);
+                Some(read.map_err(|error| failed(&format!("{}: {error}", beside.display())))?.trim().to_owned())
+            }
+            (token, _) => Some(token.to_owned()),
+        };
+        Ok(Self { settings, url, tls, bearer, known: Mutex::default() })
     }
 
-    /// Whose token this is, for one of `audiences`; none if the webhook does not know it.
+    /// Whose token this is, for one of `audiences`; none if the webhook does not know it. `own` are this server's audiences:
+    /// a webhook that does not speak of audiences means them.
     pub async fn user(
         &self,
         token: &str,
-        audiences: &[String],
+        (own, audiences): (&[String], &[String]),
         now: Timestamp,
     ) -> Result<Option<Arc<Accepted>>, String> {
         let key = (digest(&SHA256, token.as_bytes()).as_ref().to_vec(), audiences.to_vec());
-        let fresh = |since: Timestamp| now.as_second() - since.as_second() < BELIEVED_SECONDS;
+        let believed = i64::try_from(self.settings.believed.as_secs()).unwrap_or(i64::MAX);
+        let fresh = |since: Timestamp| now.as_second() - since.as_second() < believed;
         if let Some((since, known)) = self.known.lock().get(&key)
             && fresh(*since)
         {
             return Ok(known.clone());
         }
-        let answered = tokio::time::timeout(TIMEOUT, self.ask(token, audiences)).await;
+        let answered = tokio::time::timeout(TIMEOUT, self.ask_again(token, audiences)).await;
         let review = answered.map_err(|_| "the token webhook did not answer in time".to_owned())??;
-        let accepted = accepted(&review, audiences).map(Arc::new);
+        let said = object::text(&review, &["status", "error"]);
+        if !object::flag(&review, &["status", "authenticated"]) && !said.is_empty() {
+            // It failed to find out, which is not believed for longer than this once.
+            return Err(said.to_owned());
+        }
+        let accepted = accepted(&review, own, audiences).map(Arc::new);
         let mut known = self.known.lock();
         if known.len() >= MAX_KEPT {
             known.retain(|_, (since, _)| fresh(*since));
@@ -104,10 +191,22 @@ impl TokenWebhook {
         Ok(accepted)
     }
 
-    async fn ask(&self, token: &str, audiences: &[String]) -> Result<Value, String> {
-        let failed = |why: String| format!("the token webhook: {why}");
+    async fn ask_again(&self, token: &str, audiences: &[String]) -> Result<Value, String> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.ask(token, audiences).await {
+                Err(failure) if failure.passes => tokio::time::sleep(pause).await,
+                done => return done.map_err(|failure| failure.why),
+            }
+            pause = pause * 3 / 2;
+        }
+        self.ask(token, audiences).await.map_err(|failure| failure.why)
+    }
+
+    async fn ask(&self, token: &str, audiences: &[String]) -> Result<Value, Failure> {
+        let failed = |why: String| Failure { why: format!("the token webhook: {why}"), passes: false };
         let review = json!({
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "apiVersion": self.settings.version.api_version(), "kind": "TokenReview",
             "spec": {"token": token, "audiences": audiences},
         });
         let mut headers = HeaderMap::new();
@@ -128,16 +227,49 @@ impl TokenWebhook {
         let io = io.map_err(|error| failed(error.to_string()))?;
         let answer = outbound::exchange(io, outgoing).await.map_err(|error| failed(error.to_string()))?;
         if !answer.status().is_success() {
-            return Err(failed(format!("it answered {}", answer.status().as_u16())));
+            let code = answer.status().as_u16();
+            let passes = matches!(code, 429 | 500 | 504) || answer.headers().contains_key("retry-after");
+            return Err(Failure { passes, ..failed(format!("it answered {code}")) });
         }
         let body = outbound::collect(answer, MAX_ANSWER_BYTES).await.map_err(|error| failed(error.to_string()))?;
         serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))
     }
 }
 
+/// The context that a kubeconfig says is the current one; none where it says nothing of the kind.
+fn current(config: &Value) -> Result<Option<&Value>, WebhookConfigError> {
+    let name = object::text(config, &["current-context"]);
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let found = object::list(config, &["contexts"]).iter().find(|one| object::text(one, &["name"]) == name);
+    found
+        .and_then(|one| one.get("context"))
+        .map(Some)
+        .ok_or(WebhookConfigError::Invalid("current-context is not there"))
+}
+
+/// What the context names of a list, or the first of it where there is no context.
+fn named<'c>(
+    config: &'c Value,
+    list: &str,
+    context: Option<&Value>,
+    key: &str,
+) -> Result<Option<&'c Value>, WebhookConfigError> {
+    let all = object::list(config, &[list]);
+    let Some(context) = context else { return Ok(all.first()) };
+    match object::text(context, &[key]) {
+        "" => Ok(None),
+        name => {
+            let found = all.iter().find(|one| object::text(one, &["name"]) == name);
+            found.map(Some).ok_or(WebhookConfigError::Invalid("the current context names what is not there"))
+        }
+    }
+}
+
 /// Whom the webhook's answer speaks of. An answer without audiences comes from one that does not know of them: then the token
-/// is for this server.
-fn accepted(review: &Value, wanted: &[String]) -> Option<Accepted> {
+/// is for this server, and for nobody else.
+fn accepted(review: &Value, own: &[String], wanted: &[String]) -> Option<Accepted> {
     if !object::flag(review, &["status", "authenticated"]) {
         return None;
     }
@@ -150,8 +282,8 @@ fn accepted(review: &Value, wanted: &[String]) -> Option<Accepted> {
     }
     let named: Vec<String> =
         object::list(review, &["status", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let audiences: Vec<String> =
-        if named.is_empty() { wanted.to_vec() } else { named.into_iter().filter(|one| wanted.contains(one)).collect() };
+    let meant = if named.is_empty() { own.to_vec() } else { named };
+    let audiences: Vec<String> = meant.into_iter().filter(|one| wanted.contains(one)).collect();
     (!audiences.is_empty()).then_some(Accepted { user, audiences })
 }
 
@@ -161,7 +293,8 @@ mod tests {
 
     #[test]
     fn a_webhook_speaks_for_whom_it_names() {
-        let review = |status: Value| accepted(&json!({"status": status}), &["us".to_owned()]);
+        let us = ["us".to_owned()];
+        let review = |status: Value| accepted(&json!({"status": status}), &us, &us);
         let known = review(json!({"authenticated": true, "user": {"username": "jane", "groups": ["devs"]}})).unwrap();
         assert_eq!((known.user.name.as_str(), known.audiences.as_slice()), ("jane", &["us".to_owned()][..]));
         assert_eq!(known.user.groups, ["devs", "system:authenticated"]);
@@ -169,5 +302,39 @@ mod tests {
         assert!(review(json!({"authenticated": true, "user": {}})).is_none());
         let others = json!({"authenticated": true, "user": {"username": "jane"}, "audiences": ["others"]});
         assert!(review(others).is_none());
+        let silent = json!({"status": {"authenticated": true, "user": {"username": "jane"}}});
+        assert!(accepted(&silent, &us, &["vault".to_owned()]).is_none(), "who is silent speaks of this server alone");
+    }
+
+    fn read(config: &Value) -> Result<TokenWebhook, WebhookConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, config.to_string()).unwrap();
+        TokenWebhook::read(&path, Settings::default())
+    }
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIBIjCByaADAgECAgEHMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXAwHhcNMjYw\nMTAxMDAwMDAwWhcNMjYwMTAyMDAwMDAwWjAMMQowCAYDVQQDDAFwMFkwEwYHKoZI\nzj0CAQYIKoZIzj0DAQcDQgAErby3fTWm8s8+6pr+XImbAymbaheG+MrvEsU/aQ/p\nO7M8BGQRycFBnevzQ9Fn7ntlDokOXP8XfH8bihEpA89qRaMcMBowGAYDVR0RBBEw\nD4INYS5leGFtcGxlLmNvbTAKBggqhkjOPQQDAgNIADBFAiEAnC4/+rP5Nvz02bZj\nBvpI6lEDY9z9fR2yjcfjF3tyx/MCIDFzDgYjasR2W1eyiNbMmqP3qtkP9WuIhfPy\nbo3Mq3+D\n-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn the_current_context_says_who_is_asked_and_as_whom() {
+        let pem = STANDARD.encode(CERTIFICATE);
+        let cluster = |name: &str| {
+            json!({"name": name, "cluster": {"server": format!("https://{name}/review"),
+                "certificate-authority-data": pem}})
+        };
+        let mut config = json!({
+            "current-context": "second", "clusters": [cluster("a"), cluster("b")],
+            "users": [{"name": "x", "user": {"token": "t-x"}}, {"name": "y", "user": {"token": "t-y"}}],
+            "contexts": [{"name": "first", "context": {"cluster": "a", "user": "x"}},
+                {"name": "second", "context": {"cluster": "b", "user": "y"}}],
+        });
+        let asked = read(&config).unwrap();
+        assert_eq!((asked.url.host.as_str(), asked.bearer.as_deref()), ("b", Some("t-y")));
+        config["users"][1]["user"] = json!({"client-certificate-data": pem, "client-key-data": pem});
+        assert!(matches!(read(&config), Err(WebhookConfigError::Trust(martello_pki::ForeignError::Key))));
+        config["users"][1]["user"] = json!({"client-certificate-data": pem});
+        assert!(matches!(read(&config), Err(WebhookConfigError::Invalid(_))));
+        config["current-context"] = json!("third");
+        assert!(matches!(read(&config), Err(WebhookConfigError::Invalid(_))));
     }
 }

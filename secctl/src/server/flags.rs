@@ -7,9 +7,13 @@ use std::{
 
 use clap::Args;
 use ipnet::Ipv4Net;
-use martello_apiserver::registry::{
-    Registry,
-    versions::{RuntimeConfig, RuntimeConfigError},
+use jiff::SignedDuration;
+use martello_apiserver::{
+    authn::webhook::ReviewVersion,
+    registry::{
+        Registry,
+        versions::{RuntimeConfig, RuntimeConfigError},
+    },
 };
 
 /// Settings of the server. Each is a flag, a name in the file given by --config, and a variable `MARTELLO_…`.
@@ -55,6 +59,12 @@ pub struct Flags {
     /// A webhook that knows tokens, as a kubeconfig.
     #[arg(long, value_name = "FILE")]
     pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// The version of the TokenReviews that are sent to it: v1beta1 or v1.
+    #[arg(long, default_value = "v1beta1", value_name = "VERSION")]
+    pub authentication_token_webhook_version: ReviewVersion,
+    /// How long its answers are believed.
+    #[arg(long, default_value = "2m", value_name = "DURATION")]
+    pub authentication_token_webhook_cache_ttl: SignedDuration,
     /// Addresses of Services.
     #[arg(long, default_value = "10.96.0.0/16", value_name = "CIDR")]
     pub service_cidr: Ipv4Net,

@@ -96,6 +96,10 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let foreign = martello_apiserver::authn::foreign::Foreign::read(
         flags.authentication_config.as_deref(),
         flags.authentication_token_webhook_config_file.as_deref(),
+        martello_apiserver::authn::webhook::Settings {
+            version: flags.authentication_token_webhook_version,
+            believed: flags.authentication_token_webhook_cache_ttl.unsigned_abs(),
+        },
     );
     server.recognize(foreign.context("read who else knows users (--authentication-…)")?);
     let serving = tokio::spawn({
