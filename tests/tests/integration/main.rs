@@ -25,4 +25,5 @@ mod node_rules;
 mod operators;
 mod secrets;
 mod slow_clients;
+mod versions;
 mod webhooks;
