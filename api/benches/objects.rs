@@ -14,7 +14,14 @@ use serde_json::{Value, json};
 
 fn writer(second: i64) -> Writer<'static> {
     let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
-    Writer { manager: "bench", api_version: "apps/v1", subresource: "", reset_fields: &[&["status"]], now }
+    Writer {
+        manager: "bench",
+        api_version: "apps/v1",
+        subresource: "",
+        reset_fields: &[&["status"]],
+        now,
+        versions: None,
+    }
 }
 
 /// A ConfigMap of 1 KiB.
@@ -65,7 +72,7 @@ fn write(criterion: &mut Criterion, name: &str, schema: &Schema, body: &[u8]) {
         bencher.iter(|| {
             let mut object = decoded();
             apply_defaults(schema, &mut object);
-            track_update(schema, None, &mut object, &writer(0));
+            track_update(schema, None, &mut object, &writer(0)).unwrap();
             normalize(schema, &mut object);
             black_box(object)
         });
@@ -85,7 +92,7 @@ fn applies(criterion: &mut Criterion, schema: &Schema) {
     let before = live.clone();
     live["status"] = json!({"observedGeneration": 1, "replicas": 1});
     let controller = Writer { manager: "controller", subresource: "status", reset_fields: &[&["spec"]], ..writer(1) };
-    track_update(schema, Some(&before), &mut live, &controller);
+    track_update(schema, Some(&before), &mut live, &controller).unwrap();
     for (name, config) in ["nothing new", "one value"].into_iter().zip(&configs) {
         criterion.bench_function(&format!("apply/{name}"), |bencher| {
             bencher.iter(|| black_box(apply(schema, Some(&live), black_box(config), &writer(2), true).unwrap()));

@@ -12,6 +12,7 @@ mod last_applied;
 mod merge;
 mod set;
 mod shape;
+mod versions;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -22,9 +23,11 @@ use crate::status::{ApiError, Cause, Details};
 
 pub use apply::{apply, check as check_config, merged};
 pub use set::FieldSet;
+pub use versions::{Convert, Unconverted};
 
-use compare::{Changes, compare_objects};
+use compare::compare_objects;
 use entries::Managed;
+use versions::{Alike, Differences};
 
 /// Who writes, by what.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,8 @@ pub struct Writer<'a> {
     pub reset_fields: &'a [&'a [&'a str]],
     /// The time of the write.
     pub now: Timestamp,
+    /// The kind in its other versions; nothing where all have the same fields.
+    pub versions: Option<&'a dyn Convert>,
 }
 
 /// What an apply patch came to.
@@ -72,6 +77,9 @@ pub enum ApplyError {
         /// What is wrong.
         why: String,
     },
+    /// The object can't be seen, or can't be seen yet, in a version that owns fields of it.
+    #[error("{0}")]
+    Unconverted(#[from] Unconverted),
     /// Others own fields that the patch changes.
     #[error("{}", conflict_message(.conflicts))]
     Conflict {
@@ -109,7 +117,9 @@ impl ApplyError {
     pub fn to_api_error(&self) -> ApiError {
         match self {
             Self::ManagedFields => ApiError::bad_request(self.to_string()),
-            Self::Untyped { .. } | Self::Unfit { .. } => ApiError::new(500, "", self.to_string()),
+            Self::Untyped { .. } | Self::Unfit { .. } | Self::Unconverted(_) => {
+                ApiError::new(500, "", self.to_string())
+            }
             Self::Conflict { conflicts } => {
                 let cause = |one: &Conflict| {
                     Cause::new("FieldManagerConflict", one.path.clone(), format!("conflict with {}", one.manager))
@@ -124,28 +134,67 @@ impl ApplyError {
 }
 
 /// Notes in `new.metadata.managedFields` what `writer` changed from `live` (nothing: on create).
-pub fn track_update(schema: &Schema, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
+///
+/// # Errors
+/// [`Unconverted::Later`] where other versions have to be there first: `new` is then as it was. Where the object can't be
+/// converted, `new` is left without any `managedFields`, as upstream leaves it.
+pub fn track_update(
+    schema: &Schema,
+    live: Option<&Value>,
+    new: &mut Value,
+    writer: &Writer<'_>,
+) -> Result<(), Unconverted> {
     let given = take_managed(new);
-    let kept = live.and_then(|live| live.pointer("/metadata/managedFields"));
-    let given = given.filter(|given| writer.subresource.is_empty() && Some(given) != kept);
-    let changes = changes(schema, live, new, writer);
-    if let (true, None, Some(Value::Array(kept))) = (changes.is_empty(), &given, kept) {
-        return put_managed(new, kept.clone());
+    match tracked(schema, live, new, given.as_ref(), writer) {
+        Ok(managed) => {
+            put_managed(new, managed);
+            Ok(())
+        }
+        Err(error) => {
+            if let (Unconverted::Later, Some(given)) = (&error, given) {
+                set_managed(new, given);
+            }
+            Err(error)
+        }
     }
-    let kept = || kept.and_then(Managed::decode);
-    let managed = match &given {
+}
+
+fn tracked(
+    schema: &Schema,
+    live: Option<&Value>,
+    new: &Value,
+    given: Option<&Value>,
+    writer: &Writer<'_>,
+) -> Result<Vec<Value>, Unconverted> {
+    let kept = live.and_then(|live| live.pointer("/metadata/managedFields"));
+    let given = given.filter(|given| writer.subresource.is_empty() && Some(*given) != kept);
+    let blank = if live.is_none() { empty_object(schema, new) } else { Value::Null };
+    let live = live.unwrap_or(&blank);
+    let mut changes = compare_objects(schema, live, new);
+    changes.exclude(writer.reset_fields);
+    let found = kept.and_then(Managed::decode);
+    let alike = Alike(schema);
+    let versions = writer.versions.unwrap_or(&alike);
+    if let (true, None, Some(Value::Array(kept)), Some(found)) = (changes.is_empty(), given, kept, &found) {
+        let mut reconciled = found.clone();
+        reconciled.reconcile(versions, live)?;
+        if reconciled == *found {
+            return Ok(kept.clone());
+        }
+    }
+    let managed = match given {
         Some(given) if entries::is_reset(given) => Some(Managed::default()),
-        Some(given) => Managed::decode(given).filter(|found| !found.is_empty()).or_else(kept),
-        None => kept(),
+        Some(given) => Managed::decode(given).filter(|found| !found.is_empty()).or(found),
+        None => found,
     };
     let mut managed = managed.unwrap_or_default();
-    let uid = live.and_then(|live| live.pointer("/metadata/uid")).and_then(Value::as_str).unwrap_or_default();
+    let uid = live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
     if managed.is_empty() && !uid.is_empty() {
-        return;
+        return Ok(Vec::new());
     }
-    managed.forget_unknown(schema);
-    managed.update(changes, writer);
-    put_managed(new, managed.encode());
+    managed.reconcile(versions, live)?;
+    managed.update(changes, Differences::new(versions, (live, new)), writer)?;
+    Ok(managed.encode())
 }
 
 /// Whether `new` is `live`, but for the times in their `managedFields`: such a write is kept from the store.
@@ -171,25 +220,17 @@ pub fn same_but_for_times(live: &Value, new: &Value) -> bool {
     same(live, new, &["metadata", "managedFields", "time"])
 }
 
-/// What changed, without what has no owner.
-fn changes(schema: &Schema, live: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Changes {
-    let blank;
-    let live = match live {
-        Some(live) => live,
-        None => {
-            blank = empty_object(schema);
-            &blank
-        }
-    };
-    let mut changes = compare_objects(schema, live, new);
-    changes.exclude(writer.reset_fields);
-    changes
-}
-
-/// An object of the kind before anything is set, as a typed struct would be written.
-fn empty_object(schema: &Schema) -> Value {
+/// An object of the kind of `like` before anything is set, as a typed struct would be written.
+fn empty_object(schema: &Schema, like: &Value) -> Value {
     let mut value = Value::Object(serde_json::Map::new());
     crate::schema::normalize(schema, &mut value);
+    if let Value::Object(map) = &mut value {
+        for key in ["apiVersion", "kind"] {
+            if let Some(own) = like.get(key) {
+                map.insert(key.to_owned(), own.clone());
+            }
+        }
+    }
     value
 }
 
@@ -198,13 +239,16 @@ fn take_managed(object: &mut Value) -> Option<Value> {
 }
 
 fn put_managed(object: &mut Value, managed: Vec<Value>) {
-    if managed.is_empty() {
-        return;
+    if !managed.is_empty() {
+        set_managed(object, Value::Array(managed));
     }
+}
+
+fn set_managed(object: &mut Value, managed: Value) {
     if let Value::Object(map) = object {
         let metadata = map.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Value::Object(metadata) = metadata {
-            metadata.insert("managedFields".into(), Value::Array(managed));
+            metadata.insert("managedFields".into(), managed);
         }
     }
 }

@@ -172,6 +172,35 @@ async fn a_scale_is_applied_and_conflicts_as_its_object() {
 }
 
 #[tokio::test]
+async fn fields_that_another_version_calls_otherwise_have_their_owners_there() {
+    let rig = Rig::new().await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+    let first = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"maxReplicas": 3, "scaleTargetRef": target, "targetCPUUtilizationPercentage": 50}});
+    let metric = |share: i64| {
+        json!({"type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": share}}})
+    };
+    let second = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"maxReplicas": 3, "scaleTargetRef": target, "metrics": [metric(60)]}});
+    let apply = |version: &'static str, query: &'static str, config: &Value| {
+        let path = format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/h?{query}");
+        let (config, rig) = (config.to_string(), &rig);
+        async move { rig.raw(Method::PATCH, &path, &[("content-type", APPLY)], &config).await }
+    };
+    assert_eq!(apply("v1", "fieldManager=one", &first).await.status, 201);
+    let conflict = apply("v2", "fieldManager=two", &second).await;
+    let words = "Apply failed with 1 conflict: conflict with \"one\": .spec.targetCPUUtilizationPercentage";
+    assert_eq!((conflict.status, conflict.message().as_str()), (409, words));
+    let forced = apply("v2", "fieldManager=two&force=true", &second).await.json();
+    let owners = forced["metadata"]["managedFields"].as_array().unwrap();
+    let owned =
+        |manager: &str| owners.iter().find(|one| one["manager"] == manager).unwrap()["fieldsV1"]["f:spec"].clone();
+    assert_eq!(owned("one"), json!({"f:maxReplicas": {}, "f:scaleTargetRef": {}}));
+    assert_eq!(owned("two"), json!({"f:maxReplicas": {}, "f:scaleTargetRef": {}, "f:metrics": {}}));
+}
+
+#[tokio::test]
 async fn preconditions_of_a_delete_are_told_with_the_kind() {
     let rig = with_map().await;
     let path = format!("{MAPS}/a");

@@ -1,16 +1,19 @@
 //! Server-side apply.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::check::objections;
+use super::check::{listed, objections};
 use super::compare::{compare_objects, strip};
-use super::entries::{Managed, Operation};
+use super::entries::{Entry, Managed, Operation};
 use super::merge::{merge_objects, remove_items, set_of, with_named_fields};
 use super::set::FieldSet;
 use super::shape::Shape;
+use super::versions::{Alike, Convert, Differences, Unconverted, seen};
 use super::{
-    Applied, ApplyError, Conflict, Kind, Schema, Writer, changes, empty_object, last_applied, put_managed,
-    rfc3339_seconds, take_managed,
+    Applied, ApplyError, Conflict, Kind, Schema, Writer, empty_object, last_applied, put_managed, rfc3339_seconds,
+    take_managed,
 };
 use crate::schema::Field;
 
@@ -29,15 +32,20 @@ pub fn apply(
     force: bool,
 ) -> Result<Applied, ApplyError> {
     check(schema, config)?;
-    let mut base = live.cloned().unwrap_or_else(|| empty_object(schema));
+    let alike = Alike(schema);
+    let versions = writer.versions.unwrap_or(&alike);
+    let mut base = live.cloned().unwrap_or_else(|| empty_object(schema, config));
     let kept = take_managed(&mut base);
     let mut managed = kept.as_ref().and_then(Managed::decode).unwrap_or_default();
     if managed.is_empty() && live.is_some() {
         let first = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
-        managed.update(changes(schema, None, &base, &first), &first);
+        let blank = empty_object(schema, &base);
+        let mut changes = compare_objects(schema, &blank, &base);
+        changes.exclude(writer.reset_fields);
+        managed.update(changes, Differences::new(versions, (&blank, &base)), &first)?;
     }
-    managed.forget_unknown(schema);
-    let before = managed.applied_set(writer).cloned();
+    managed.reconcile(versions, &base)?;
+    let before = managed.applied(writer).cloned();
     let mut own = set_of(schema, config);
     writer.reset_fields.iter().for_each(|path| own.prune(path));
     strip(&mut own);
@@ -48,27 +56,22 @@ pub fn apply(
     }
     let merged = merge_objects(schema, &base, config);
     // What is applied again with all that was applied before takes nothing out.
-    let dropped = before.filter(|before| managed.applied_set(writer).is_none_or(|own| !own.holds(before)));
+    let dropped = before.filter(|before| {
+        let holds = |own: &Entry| own.api_version == before.api_version && own.set.holds(&before.set);
+        !before.set.is_empty() && !managed.applied(writer).is_some_and(holds)
+    });
     let mut value = match dropped {
-        Some(before) => prune(schema, merged, &managed, &before),
+        Some(before) => prune(versions, merged, &managed, (&before, writer.api_version))?,
         None => merged,
     };
     let mut changed = compare_objects(schema, &base, &value);
     let unchanged = changed.is_empty();
     changed.exclude(writer.reset_fields);
-    let touched = changed.modified.union(changed.added);
     let allowed = live.filter(|_| !force && writer.manager == last_applied::MANAGER);
     let allowed = allowed.and_then(|live| last_applied::owned(schema, live, writer.api_version)).unwrap_or_default();
-    let mut conflicts = Vec::new();
-    for entry in managed.others_mut(writer) {
-        let contested = entry.set.intersection(&touched);
-        let manager = entry.display();
-        let mut refused = contested.clone();
-        refused.subtract(&allowed);
-        conflicts.extend(refused.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
-        entry.set.subtract(&contested);
-        entry.set.subtract(&changed.removed);
-    }
+    let mut differences = Differences::new(versions, (&base, &value));
+    differences.know(writer.api_version, changed);
+    let conflicts = take_over(&mut managed, differences, &allowed, writer)?;
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflict { conflicts });
     }
@@ -84,6 +87,35 @@ pub fn apply(
     }
     put_managed(&mut value, managed.encode());
     Ok(Applied { value, unchanged })
+}
+
+/// Takes from others what changed, and what is gone, each in the version in which it owns it. Answers what they would
+/// have to be asked for.
+fn take_over(
+    managed: &mut Managed,
+    mut differences: Differences<'_>,
+    allowed: &FieldSet,
+    writer: &Writer<'_>,
+) -> Result<Vec<Conflict>, Unconverted> {
+    let mut conflicts = Vec::new();
+    for entry in managed.others_mut(writer) {
+        let changed = match differences.within(&entry.api_version) {
+            Ok(changed) => changed,
+            Err(Unconverted::Missing) => {
+                entry.set = FieldSet::default();
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let contested = entry.set.intersection(&changed.modified.clone().union(changed.added.clone()));
+        let manager = entry.display();
+        let mut refused = contested.clone();
+        refused.subtract(allowed);
+        conflicts.extend(refused.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
+        entry.set.subtract(&contested);
+        entry.set.subtract(&changed.removed);
+    }
+    Ok(conflicts)
 }
 
 /// `live` with `config` merged over it by the schema, without anyone becoming the owner of what it sets.
@@ -141,13 +173,8 @@ pub fn check(schema: &Schema, config: &Value) -> Result<(), ApplyError> {
     if config.pointer("/metadata/managedFields").is_some_and(|found| !found.is_null()) {
         return Err(ApplyError::ManagedFields);
     }
-    let found = objections(schema, config);
-    let why = match found.as_slice() {
-        [] => return Ok(()),
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
-    };
-    Err(ApplyError::Untyped { object: described(config), why })
+    let untyped = |why| Err(ApplyError::Untyped { object: described(config), why });
+    listed(schema, config).map_or(Ok(()), untyped)
 }
 
 /// An object as upstream names it: `namespace/name; group/version, Kind=kind`.
@@ -159,20 +186,73 @@ fn described(config: &Value) -> String {
 }
 
 /// Takes out what this applier set before and no longer does, unless someone else owns it.
-fn prune(schema: &Schema, merged: Value, managed: &Managed, before: &FieldSet) -> Value {
-    let named = |set: &FieldSet| with_named_fields(schema, set);
-    let before = named(before);
-    let pruned = remove_items(schema, &merged, &before);
-    let all = named(&set_of(schema, &merged));
-    let owned = managed.entries().iter().fold(FieldSet::default(), |owned, entry| owned.union(entry.set.clone()));
-    // Back comes what anyone owns …
-    let mut gone = all.clone();
-    gone.subtract(&named(&set_of(schema, &pruned)).union(named(&owned)));
-    let pruned = remove_items(schema, &merged, &gone);
+fn prune(
+    versions: &dyn Convert,
+    merged: Value,
+    managed: &Managed,
+    (before, own): (&Entry, &str),
+) -> Result<Value, Unconverted> {
+    let failed = |what: &str, error: Unconverted| match error {
+        Unconverted::Failed(why) => Unconverted::Failed(format!("failed to prune fields: {what}{why}")),
+        other => other,
+    };
+    let whole = match seen(versions, &merged, &before.api_version) {
+        Ok(whole) => whole,
+        Err(Unconverted::Missing) => return Ok(merged),
+        Err(error) => return Err(failed("failed to convert merged object to last applied version: ", error)),
+    };
+    let last = with_named_fields(whole.schema, &before.set);
+    let mut pruned = remove_items(whole.schema, &whole.value, &last);
+    // Back comes what anyone owns, in the version of what was pruned first …
+    let mut owned: BTreeMap<(bool, &str), FieldSet> = BTreeMap::new();
+    for entry in managed.entries() {
+        let version = entry.api_version.as_str();
+        let place = owned.entry((version != before.api_version, version)).or_default();
+        *place = std::mem::take(place).union(entry.set.clone());
+    }
+    for ((_, version), owned) in owned {
+        if let Some(kept) = with_owned(versions, &whole.value, &pruned, version, &owned)
+            .map_err(|error| failed("failed add back owned items: ", error))?
+        {
+            pruned = kept;
+        }
+    }
     // … and what was lost only because what held it was.
-    let mut gone = all;
-    gone.subtract(&named(&set_of(schema, &pruned)));
-    remove_items(schema, &merged, &gone.intersection(&before))
+    let pruned = match seen(versions, &pruned, &before.api_version) {
+        Ok(pruned) => set_of(pruned.schema, &pruned.value),
+        Err(Unconverted::Missing) => return Ok(merged),
+        Err(error) => {
+            let what = "failed add back dangling items: failed to convert pruned object to last applied version: ";
+            return Err(failed(what, error));
+        }
+    };
+    let mut gone = with_named_fields(whole.schema, &set_of(whole.schema, &whole.value));
+    gone.subtract(&with_named_fields(whole.schema, &pruned));
+    let left = remove_items(whole.schema, &whole.value, &gone.intersection(&last));
+    seen(versions, &left, own).map(|left| left.value.into_owned()).map_err(|error| failed("", error))
+}
+
+/// What of `whole` is left in `pruned` or `owned`, in a version; nothing where there is no such version.
+fn with_owned(
+    versions: &dyn Convert,
+    whole: &Value,
+    pruned: &Value,
+    version: &str,
+    owned: &FieldSet,
+) -> Result<Option<Value>, Unconverted> {
+    let within = |object, which: &str| match seen(versions, object, version) {
+        Ok(seen) => Ok(Some(seen)),
+        Err(Unconverted::Missing) => Ok(None),
+        Err(Unconverted::Failed(why)) => {
+            Err(Unconverted::Failed(format!("failed to convert {which} object at version {version}: {why}")))
+        }
+        Err(Unconverted::Later) => Err(Unconverted::Later),
+    };
+    let (Some(whole), Some(pruned)) = (within(whole, "merged")?, within(pruned, "pruned")?) else { return Ok(None) };
+    let named = |set: &FieldSet| with_named_fields(whole.schema, set);
+    let mut gone = named(&set_of(whole.schema, &whole.value));
+    gone.subtract(&named(&set_of(pruned.schema, &pruned.value)).union(named(owned)));
+    Ok(Some(remove_items(whole.schema, &whole.value, &gone)))
 }
 
 #[cfg(test)]
@@ -186,7 +266,8 @@ mod tests {
     use crate::schema::{Schemas, apply_defaults, decode_value};
 
     fn writer(manager: &str) -> Writer<'_> {
-        Writer { manager, api_version: "v1", subresource: "", reset_fields: &[], now: Timestamp::UNIX_EPOCH }
+        let (reset_fields, now) = (&[], Timestamp::UNIX_EPOCH);
+        Writer { manager, api_version: "v1", subresource: "", reset_fields, now, versions: None }
     }
 
     fn pod(labels: &[(String, bool)], ports: &[(u16, bool)]) -> Value {
@@ -224,17 +305,17 @@ mod tests {
             for (key, set) in foreign {
                 live["metadata"]["labels"][key] = json!(set.to_string());
             }
-            track_update(schema, Some(&before), &mut live, &writer("foreign"));
+            track_update(schema, Some(&before), &mut live, &writer("foreign")).unwrap();
 
             let kept = take_managed(&mut live).unwrap();
             let mut managed = Managed::decode(&kept).unwrap();
-            let before = managed.applied_set(&writer("own")).cloned().unwrap();
+            let before = managed.applied(&writer("own")).cloned().unwrap();
             let mut own = set_of(schema, &config);
             strip(&mut own);
-            prop_assume!(own.holds(&before));
+            prop_assume!(own.holds(&before.set));
             managed.entry(Operation::Apply, &writer("own")).set = own;
             let merged = merge_objects(schema, &live, &config);
-            prop_assert_eq!(prune(schema, merged.clone(), &managed, &before), merged);
+            prop_assert_eq!(prune(&Alike(schema), merged.clone(), &managed, (&before, "v1")).unwrap(), merged);
         }
     }
 }

@@ -15,6 +15,15 @@ pub(super) fn objections(schema: &Schema, value: &Value) -> Vec<String> {
     found
 }
 
+/// What does not fit, as upstream tells it; nothing where all fits.
+pub(super) fn listed(schema: &Schema, value: &Value) -> Option<String> {
+    match objections(schema, value).as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("errors:\n  {}", many.join("\n  "))),
+    }
+}
+
 fn message(schema: &Schema, value: &Value, path: &str, found: &mut Vec<String>) {
     let Value::Object(map) = value else {
         found.push(format!("{path}: expected map, got {}", plain(value)));

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::compare::Changes;
 use super::set::FieldSet;
+use super::versions::{Convert, Differences, Unconverted, reconciled, seen};
 use super::{Schema, Writer, element, rfc3339_seconds};
 use crate::resource::GroupVersionKind;
 use crate::schema::Schemas;
@@ -78,7 +79,7 @@ pub(super) struct Managed {
 }
 
 /// Whether the kind of `schema` exists in a version; of custom kinds that is not known here.
-fn has_version(schema: &Schema, api_version: &str) -> bool {
+pub(super) fn has_version(schema: &Schema, api_version: &str) -> bool {
     /// One kind, in two groups.
     const EVENTS: [&str; 2] = ["", "events.k8s.io"];
     let Some(own) = schema.kinds.first() else { return true };
@@ -145,27 +146,49 @@ impl Managed {
         self.entries.is_empty()
     }
 
-    /// Drops what was set in versions that the kind does not have: nobody could tell what of it is still there.
-    pub(super) fn forget_unknown(&mut self, schema: &Schema) {
-        self.entries.retain(|entry| has_version(schema, &entry.api_version));
+    /// Brings every set into the form in which the schema of its version owns fields, and drops what was set in versions
+    /// that the kind does not have: nobody could tell what of it is still there.
+    pub(super) fn reconcile(&mut self, versions: &dyn Convert, live: &Value) -> Result<(), Unconverted> {
+        for mut entry in std::mem::take(&mut self.entries) {
+            match seen(versions, live, &entry.api_version) {
+                Ok(seen) => {
+                    entry.set = reconciled(seen.schema, &entry.set);
+                    self.entries.push(entry);
+                }
+                Err(Unconverted::Missing) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Gives the writer what it changed, and takes that, and what is gone, from the others.
-    pub(super) fn update(&mut self, changes: Changes, writer: &Writer<'_>) {
-        if changes.is_empty() {
-            return;
-        }
+    /// Gives the writer what it changed, and takes that, and what is gone, from the others: from each in its own version.
+    pub(super) fn update(
+        &mut self,
+        changes: Changes,
+        mut differences: Differences<'_>,
+        writer: &Writer<'_>,
+    ) -> Result<(), Unconverted> {
+        let own = changes.added.clone().union(changes.modified.clone());
+        differences.know(writer.api_version, changes);
         for entry in &mut self.entries {
+            let changes = match differences.within(&entry.api_version) {
+                Ok(changes) => changes,
+                Err(Unconverted::Missing) => {
+                    entry.set = FieldSet::default();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             entry.set.subtract(&changes.modified);
             entry.set.subtract(&changes.added);
             entry.set.subtract(&changes.removed);
         }
         self.entries.retain(|entry| !entry.set.is_empty());
-        let own = changes.added.union(changes.modified);
         if !own.is_empty() {
             let now = rfc3339_seconds(writer.now);
             let entry = self.entry(Operation::Update, writer);
@@ -173,6 +196,7 @@ impl Managed {
             entry.time = Some(now);
         }
         self.cap();
+        Ok(())
     }
 
     /// The writer's entry, made where there is none.
@@ -196,11 +220,11 @@ impl Managed {
         &mut self.entries[at]
     }
 
-    /// The set of the writer's entry for apply.
-    pub(super) fn applied_set(&self, writer: &Writer<'_>) -> Option<&FieldSet> {
+    /// The writer's entry for apply.
+    pub(super) fn applied(&self, writer: &Writer<'_>) -> Option<&Entry> {
         let is_own =
             |entry: &&Entry| entry.is(Operation::Apply, writer.manager, writer.api_version, writer.subresource);
-        self.entries.iter().find(is_own).map(|entry| &entry.set)
+        self.entries.iter().find(is_own)
     }
 
     /// Entries of others than the applying writer, in the order in which conflicts are told.

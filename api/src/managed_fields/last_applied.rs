@@ -84,7 +84,14 @@ mod tests {
     use crate::schema::{Schemas, decode_value};
 
     fn writer(manager: &str) -> Writer<'_> {
-        Writer { manager, api_version: "v1", subresource: "", reset_fields: &[], now: Timestamp::UNIX_EPOCH }
+        Writer {
+            manager,
+            api_version: "v1",
+            subresource: "",
+            reset_fields: &[],
+            now: Timestamp::UNIX_EPOCH,
+            versions: None,
+        }
     }
 
     fn schema() -> &'static Schema {
@@ -100,11 +107,11 @@ mod tests {
         let mut own = config(&json!({"k": "1", "l": "1"}));
         own["metadata"]["annotations"] = json!({ANNOTATION: encoded(&config(&json!({"k": "1", "l": "1"})))});
         let mut live = decode_value(schema(), own).unwrap().value;
-        track_update(schema(), None, &mut live, &writer("kubectl-client-side-apply"));
+        track_update(schema(), None, &mut live, &writer("kubectl-client-side-apply")).unwrap();
         live["metadata"]["uid"] = json!("u");
         let mut changed = live.clone();
         changed["data"]["l"] = json!("2");
-        track_update(schema(), Some(&live), &mut changed, &writer("other"));
+        track_update(schema(), Some(&live), &mut changed, &writer("other")).unwrap();
         changed
     }
 

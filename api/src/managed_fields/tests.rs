@@ -13,7 +13,7 @@ const POD: &str = "io.k8s.api.core.v1.Pod";
 
 fn writer(manager: &str, second: i64) -> Writer<'_> {
     let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
-    Writer { manager, api_version: "v1", subresource: "", reset_fields: &[&["status"]], now }
+    Writer { manager, api_version: "v1", subresource: "", reset_fields: &[&["status"]], now, versions: None }
 }
 
 fn decoded(kind: &str, value: Value) -> Value {
@@ -24,7 +24,7 @@ fn decoded(kind: &str, value: Value) -> Value {
 
 fn created(kind: &str, value: Value, manager: &str) -> Value {
     let mut value = decoded(kind, value);
-    track_update(schema(kind), None, &mut value, &writer(manager, 0));
+    track_update(schema(kind), None, &mut value, &writer(manager, 0)).unwrap();
     value["metadata"]["uid"] = json!("u");
     value
 }
@@ -83,7 +83,7 @@ fn env_given_twice_is_owned_as_one() {
 fn an_update_takes_what_it_changes_from_its_owner() {
     let live = created(CONFIG_MAP, json!({"data": {"k": "v", "l": "v"}}), "m1");
     let mut new = decoded(CONFIG_MAP, json!({"data": {"k": "w", "n": "x"}}));
-    track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1));
+    track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1)).unwrap();
     assert_eq!(
         owners(&new),
         [
@@ -92,7 +92,7 @@ fn an_update_takes_what_it_changes_from_its_owner() {
         ]
     );
     let mut same = new.clone();
-    track_update(schema(CONFIG_MAP), Some(&new), &mut same, &writer("m3", 2));
+    track_update(schema(CONFIG_MAP), Some(&new), &mut same, &writer("m3", 2)).unwrap();
     assert_eq!(same, new, "an update that changes nothing leaves no trace");
 }
 
@@ -100,7 +100,7 @@ fn an_update_takes_what_it_changes_from_its_owner() {
 fn owners_are_forgotten_when_a_client_asks_and_then_no_longer_tracked() {
     let live = created(CONFIG_MAP, json!({"data": {"k": "v"}}), "m1");
     let mut cleared = decoded(CONFIG_MAP, json!({"metadata": {"managedFields": [{}]}, "data": {"k": "w"}}));
-    track_update(schema(CONFIG_MAP), Some(&live), &mut cleared, &writer("m2", 1));
+    track_update(schema(CONFIG_MAP), Some(&live), &mut cleared, &writer("m2", 1)).unwrap();
     assert_eq!(owners(&cleared), []);
 }
 
@@ -111,7 +111,7 @@ fn entries_that_are_none_change_no_owners() {
     let after = |entry: Value| {
         let mut new = live.clone();
         new["metadata"]["managedFields"] = json!([entry]);
-        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("second", 2));
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("second", 2)).unwrap();
         owners(&new).remove(0).0
     };
     let good = json!({"f:data": {"f:k": {}, "k:{\"a\":1}": {}, "v:\"x\"": {}, "i:1": {}, ".": {}}});
@@ -137,7 +137,7 @@ fn many_updates_are_joined() {
     for at in 1..14 {
         let mut new = live.clone();
         new["data"][format!("k{at}")] = json!("v");
-        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer(&format!("m{at:02}"), at));
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer(&format!("m{at:02}"), at)).unwrap();
         live = new;
     }
     let owners = owners(&live);
@@ -226,7 +226,7 @@ fn objects_as_deep_as_bodies_may_be_do_not_exhaust_the_stack_of_a_worker() {
     );
     let mut object = crate::schema::decode_json(schema(crd), body.as_bytes()).unwrap().value;
     crate::schema::normalize(schema(crd), &mut object);
-    track_update(schema(crd), None, &mut object, &writer("m", 0));
+    track_update(schema(crd), None, &mut object, &writer("m", 0)).unwrap();
     let again = apply(schema(crd), Some(&object), &object_without_owners(&object), &writer("n", 1), true).unwrap();
     assert!(again.unchanged);
 }
@@ -258,7 +258,7 @@ proptest! {
     fn every_field_that_is_set_has_an_owner(first in data(), second in data()) {
         let live = created(CONFIG_MAP, config(first), "m1");
         let mut new = decoded(CONFIG_MAP, config(second.clone()));
-        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1));
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &writer("m2", 1)).unwrap();
         let owned = owners(&new);
         for key in second.as_object().unwrap().keys() {
             let count = owned.iter().filter(|(_, _, fields)| fields["f:data"].get(format!("f:{key}")).is_some()).count();

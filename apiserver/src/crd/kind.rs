@@ -247,6 +247,24 @@ impl Strategy for Objects {
         })
     }
 
+    fn schema_in(&self, api_version: &str) -> Option<&Schema> {
+        let (group, version) = api_version.split_once('/')?;
+        self.definition.version(version).filter(|_| group == self.definition.group).map(|version| &version.table)
+    }
+
+    fn convert<'a>(&'a self, core: &'a Core, object: Value, to: &'a str) -> BoxFuture<'a, Result<Value, ApiError>> {
+        Box::pin(async move {
+            let to = to.rsplit('/').next().and_then(|to| self.definition.version(to));
+            let Some(to) = to else { return Ok(object) };
+            // As upstream does, by way of the version that the request is about.
+            let mut objects = vec![object];
+            for version in [self.version(), to] {
+                objects = convert::convert(core, &self.definition, objects, version).await?;
+            }
+            objects.pop().ok_or_else(|| ApiError::internal("a conversion lost its object"))
+        })
+    }
+
     fn write<'a>(&'a self, core: &'a Core, object: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
         Box::pin(async move {
             let Some(storage) = self.definition.version(&self.definition.storage) else { return Ok(object) };

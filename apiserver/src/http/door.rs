@@ -35,6 +35,7 @@ use crate::{
     metrics::Observed,
     registry::{
         call::{Call, Note, is_for_people},
+        codec,
         core::connect_options::ConnectOptions,
         kind::Kind,
         select::equalities,
@@ -349,6 +350,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         permit,
         warnings: Arc::clone(&warnings),
         notes,
+        conversions: codec::Conversions::default(),
         upgrade: Mutex::new(upgrade),
         address,
         connects: ConnectOptions::default(),

@@ -9,6 +9,7 @@ use martello_policy::Permit;
 use parking_lot::Mutex;
 
 use super::{
+    codec::Conversions,
     core::connect_options::ConnectOptions,
     options::{MAX_MANAGER_BYTES, is_printable},
 };
@@ -42,6 +43,8 @@ pub struct Call {
     pub warnings: Arc<Mutex<Vec<String>>>,
     /// What the audit trail is told besides.
     pub notes: Arc<Mutex<Vec<Note>>>,
+    /// What was converted to other versions on the way.
+    pub conversions: Conversions,
     /// The connection, for calls that take it over.
     pub upgrade: Mutex<Option<Takeover>>,
     /// What a call that connects asks for, as policies and webhooks let it pass.

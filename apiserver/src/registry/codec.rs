@@ -4,9 +4,10 @@ mod apply;
 mod foreign;
 mod former;
 mod patches;
+mod versions;
 
 use martello_api::{
-    managed_fields::{self, Writer},
+    managed_fields::{self, Convert, Unconverted, Writer},
     resource::GroupVersionKind,
     schema::{self, DecodeError, Decoded, Document, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
     status::{ApiError, Cause},
@@ -19,11 +20,14 @@ use super::{
     object,
     options::{FieldValidation, WriteOptions},
 };
-use crate::http::negotiate::PROTOBUF;
+use crate::{http::negotiate::PROTOBUF, server::Core};
 
 pub use apply::{apply_config, apply_through_scale};
 pub use foreign::Foreign;
 pub use patches::Patch;
+pub use versions::Conversions;
+
+use versions::Versions;
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
@@ -297,14 +301,37 @@ pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
 }
 
 /// Writes down whose fields were set.
-pub fn track(kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, subresource: &str) {
+pub async fn track(core: &Core, kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, subresource: &str) {
     if call.content_type == patches::APPLY {
         return;
     }
+    call.conversions.forget();
+    loop {
+        match track_once(kind, call, old, new, subresource) {
+            Ok(()) => return,
+            Err(Unconverted::Later) if call.conversions.settle(core, kind).await => {}
+            Err(error) => {
+                let (namespace, name) = (object::namespace(new), object::name(new));
+                tracing::warn!(namespace, name, kind = kind.name(), "forgot who owns the fields of an object: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn track_once(
+    kind: &Kind,
+    call: &Call,
+    old: Option<&Value>,
+    new: &mut Value,
+    subresource: &str,
+) -> Result<(), Unconverted> {
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
     let reset_fields = reset_fields(kind, subresource);
-    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
-    managed_fields::track_update(schema_of(kind), old, new, &writer);
+    let versions = Versions { kind, conversions: &call.conversions };
+    let (now, versions) = (call.now, Some(&versions as &dyn Convert));
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions };
+    managed_fields::track_update(schema_of(kind), old, new, &writer)
 }
 
 /// Writes down whose fields were set in an object of another kind, which is answered and not kept.
@@ -318,9 +345,12 @@ pub fn track_foreign(
     let gvk = GroupVersionKind::new(group, version, kind);
     let Some(schema) = Schemas::builtin().get(&gvk) else { return };
     let (manager, version) = (call.manager(), gvk.api_version());
-    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields: &[], now: call.now };
+    let (reset_fields, now) = (&[], call.now);
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions: None };
     let mut tracked = asked.clone();
-    managed_fields::track_update(schema, None, &mut tracked, &writer);
+    if managed_fields::track_update(schema, None, &mut tracked, &writer).is_err() {
+        return;
+    }
     if let Some(fields) = object::at(&tracked, &["metadata", "managedFields"]).cloned() {
         object::set(answered, &["metadata"], "managedFields", fields);
     }

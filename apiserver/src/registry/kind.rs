@@ -468,6 +468,16 @@ pub trait Strategy: Send + Sync + 'static {
         })
     }
 
+    /// The schema of another version of a kind that came at run time.
+    fn schema_in(&self, _api_version: &str) -> Option<&Schema> {
+        None
+    }
+
+    /// An object of a kind that came at run time as another of its versions has it.
+    fn convert<'a>(&'a self, _core: &'a Core, object: Value, _to: &'a str) -> BoxFuture<'a, Result<Value, ApiError>> {
+        Box::pin(async { Ok(object) })
+    }
+
     /// What is to be stored of an object.
     fn write<'a>(&'a self, _core: &'a Core, mut object: Value) -> BoxFuture<'a, Result<Value, ApiError>> {
         self.to_stored(&mut object);
@@ -615,6 +625,17 @@ impl Kind {
             object::set(&mut written, &[], "apiVersion", stored.as_str());
         }
         Ok(written)
+    }
+
+    /// See [`Strategy::schema_in`].
+    #[must_use]
+    pub fn schema_in(&self, api_version: &str) -> Option<&Schema> {
+        self.strategy.schema_in(api_version)
+    }
+
+    /// See [`Strategy::convert`].
+    pub async fn convert(&self, core: &Core, object: Value, to: &str) -> Result<Value, ApiError> {
+        self.strategy.convert(core, object, to).await
     }
 
     /// See [`Strategy::deprecation`].

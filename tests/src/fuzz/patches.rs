@@ -31,7 +31,7 @@ fn deployment() -> &'static Schema {
 }
 
 fn writer(manager: &'static str) -> Writer<'static> {
-    Writer { manager, api_version: "apps/v1", subresource: "", reset_fields: &[&["status"]], now: NOW }
+    Writer { manager, api_version: "apps/v1", subresource: "", reset_fields: &[&["status"]], now: NOW, versions: None }
 }
 
 fn used(patched: Result<patch::Patched, patch::PatchError>) {
@@ -77,6 +77,8 @@ pub fn managed_fields(bytes: &[u8]) {
     }
     let Ok(decoded) = decode_value(deployment(), new) else { return };
     let mut new = decoded.value;
-    track_update(deployment(), Some(&LIVE), &mut new, &writer("one"));
+    if track_update(deployment(), Some(&LIVE), &mut new, &writer("one")).is_err() {
+        return;
+    }
     drop(apply(deployment(), Some(&new), &LIVE, &writer("two"), false));
 }

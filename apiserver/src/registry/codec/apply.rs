@@ -1,14 +1,14 @@
 //! Server-side apply: the config in the body, and what it makes of the current object.
 
 use martello_api::{
-    managed_fields::{self, Writer},
+    managed_fields::{self, Convert, Writer},
     resource::GroupVersionKind,
     schema,
     status::ApiError,
 };
 use serde_json::Value;
 
-use super::{finish, reset_fields, schema_of};
+use super::{finish, reset_fields, schema_of, versions::Versions};
 use crate::registry::{call::Call, kind::Kind, object, options::FieldValidation};
 
 /// An apply patch, and the keys that it has twice.
@@ -94,7 +94,9 @@ fn apply_unfinished(
 ) -> Result<Value, ApiError> {
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
     let reset_fields = reset_fields(kind, subresource);
-    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now: call.now };
+    let versions = Versions { kind, conversions: &call.conversions };
+    let (now, versions) = (call.now, Some(&versions as &dyn Convert));
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions };
     let force = call.query.flag("force").unwrap_or(false);
     let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force);
     applied.map(|applied| applied.value).map_err(|error| error.to_api_error())

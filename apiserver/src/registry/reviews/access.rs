@@ -57,7 +57,7 @@ impl Review for Reviews {
         let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
         let status = decide(core, user, &review);
         if let Some(kind) = core.registry.find(GROUP, "v1", &self.resource().plural) {
-            codec::track(kind, call, None, &mut review, "");
+            codec::track(core, kind, call, None, &mut review, "").await;
         }
         object::set(&mut review, &[], "status", status);
         Ok(review)

@@ -86,9 +86,9 @@ pub async fn change(
             return make(core, kind, call, plan).await.map(|written| (written, true));
         };
         let current = core.value(kind, &entry).await?;
-        let mut new = (plan.transform)(Some(&current))?;
+        let mut new = transformed(core, kind, call, plan, &current).await?;
         let pinned = check_preconditions(kind, call, &new, &current, plan)?;
-        shape(kind, call, plan, &mut new, &current);
+        shape(core, kind, call, plan, &mut new, &current).await;
         if plan.part == Part::Main {
             admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
             meta::dedup_owners(call, &mut new, true);
@@ -122,6 +122,23 @@ pub async fn change(
         }
     }
     Err(kind.conflict(call.name(), MODIFIED))
+}
+
+/// What the plan makes of the object. Where it has to see it in other versions it says so, and is asked again.
+async fn transformed(
+    core: &Core,
+    kind: &Kind,
+    call: &Call,
+    plan: &Plan<'_>,
+    current: &Value,
+) -> Result<Value, ApiError> {
+    call.conversions.forget();
+    loop {
+        let made = (plan.transform)(Some(current));
+        if !call.conversions.settle(core, kind).await {
+            return made;
+        }
+    }
 }
 
 async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<Written, ApiError> {
@@ -224,7 +241,7 @@ pub fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
 }
 
 /// Restores what this part may not change, and writes down whose fields were set.
-fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &Value) {
+async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &Value) {
     if kind.resource.namespaced {
         object::set(new, &["metadata"], "namespace", call.namespace());
     } else {
@@ -249,7 +266,7 @@ fn shape(kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut Value, current: &V
     if call.verb != "patch" {
         meta::dedup_owners(call, new, false);
     }
-    codec::track(kind, call, Some(current), new, plan.part.subresource());
+    codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await;
     if plan.part == Part::Status {
         if kind.status_keeps_metadata() {
             for key in ["labels", "annotations", "finalizers", "ownerReferences"] {

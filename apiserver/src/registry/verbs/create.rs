@@ -68,7 +68,7 @@ async fn create_once(
     if call.verb != "patch" {
         meta::dedup_owners(call, &mut object, false);
     }
-    codec::track(kind, call, None, &mut object, "");
+    codec::track(core, kind, call, None, &mut object, "").await;
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;
     meta::dedup_owners(call, &mut object, true);
     meta::prepare_create(kind, &mut object, call.now);

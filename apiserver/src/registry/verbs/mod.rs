@@ -127,7 +127,7 @@ async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Resul
     let mut object = codec::decode(kind, call, "CreateOptions")?;
     meta::fit_namespace(kind, call, &mut object)?;
     meta::drop_system_fields(&mut object);
-    codec::track(kind, call, None, &mut object, "");
+    codec::track(core, kind, call, None, &mut object, "").await;
     match kind.answer(core, call, object) {
         Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
         None => Err(ApiError::method_not_allowed()),
