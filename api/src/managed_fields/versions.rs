@@ -221,7 +221,7 @@ mod tests {
 
     /// What `one` applied as version 1, with a uid.
     fn live() -> Value {
-        let config = object("e/v1", "data", json!({"k": "1", "l": "1"}));
+        let config = object("e/v1", "data", json!({"k": "MQ==", "l": "MQ=="}));
         let mut live =
             apply(schema(), None, &config, &writer("one", "e/v1", &Renaming::default()), false).unwrap().value;
         live["metadata"]["uid"] = json!("u");
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_conflict_is_found_and_told_in_the_version_of_the_owner() {
         let versions = Renaming::default();
-        let config = object("e/v2", "binaryData", json!({"k": "2"}));
+        let config = object("e/v2", "binaryData", json!({"k": "Mg=="}));
         let refused = apply(schema(), Some(&shown()), &config, &writer("two", "e/v2", &versions), false).unwrap_err();
         assert_eq!(refused.to_string(), "Apply failed with 1 conflict: conflict with \"one\": .data.k");
         let forced = apply(schema(), Some(&shown()), &config, &writer("two", "e/v2", &versions), true).unwrap().value;
@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn what_is_no_longer_applied_goes_although_it_was_applied_in_another_version() {
         let versions = Renaming::default();
-        let config = object("e/v2", "binaryData", json!({"k": "1"}));
+        let config = object("e/v2", "binaryData", json!({"k": "MQ=="}));
         let applied = apply(schema(), Some(&shown()), &config, &writer("one", "e/v2", &versions), false).unwrap().value;
-        assert_eq!(applied["binaryData"], json!({"k": "1"}));
+        assert_eq!(applied["binaryData"], json!({"k": "MQ=="}));
         assert_eq!(owners(&applied), [("one", "e/v2", json!({"f:binaryData": {"f:k": {}}}))]);
     }
 
@@ -270,7 +270,7 @@ mod tests {
     fn an_update_takes_from_owners_in_other_versions_what_it_changes() {
         let versions = Renaming::default();
         let (live, mut new) = (shown(), shown());
-        new["binaryData"] = json!({"k": "2"});
+        new["binaryData"] = json!({"k": "Mg=="});
         track_update(schema(), Some(&live), &mut new, &writer("two", "e/v2", &versions)).unwrap();
         assert_eq!(owners(&new), [("two", "e/v2", json!({"f:binaryData": {"f:k": {}}}))]);
     }
@@ -279,7 +279,7 @@ mod tests {
     fn what_has_to_wait_changes_nothing_and_goes_on_later() {
         let slow = Renaming { slow: Some(Mutex::default()) };
         let (live, mut new) = (shown(), shown());
-        new["binaryData"] = json!({"k": "2", "l": "1"});
+        new["binaryData"] = json!({"k": "Mg==", "l": "MQ=="});
         let before = new.clone();
         let mut rounds = 0;
         while let Err(error) = track_update(schema(), Some(&live), &mut new, &writer("two", "e/v2", &slow)) {
@@ -296,7 +296,7 @@ mod tests {
     fn a_version_that_is_gone_is_forgotten_and_one_that_fails_stops_an_apply() {
         let versions = Renaming::default();
         let mut live = live();
-        let config = object("e/v1", "data", json!({"k": "2"}));
+        let config = object("e/v1", "data", json!({"k": "Mg=="}));
         live["metadata"]["managedFields"][0]["apiVersion"] = json!("e/v4");
         let applied = apply(schema(), Some(&live), &config, &writer("two", "e/v1", &versions), false).unwrap().value;
         assert_eq!(owners(&applied), [("two", "e/v1", json!({"f:data": {"f:k": {}}}))]);
@@ -305,7 +305,7 @@ mod tests {
         let failed = apply(schema(), Some(&live), &config, &writer("two", "e/v1", &versions), true).unwrap_err();
         assert_eq!(failed, ApplyError::Unconverted(Unconverted::Failed("the webhook is out".into())));
         let mut new = live.clone();
-        new["data"]["k"] = json!("3");
+        new["data"]["k"] = json!("Mw==");
         assert!(track_update(schema(), Some(&live), &mut new, &writer("two", "e/v1", &versions)).is_err());
         assert_eq!(new["metadata"].get("managedFields"), None, "nothing is kept that may be wrong");
     }
