@@ -11,7 +11,7 @@ const PORT_NAME_LIMIT: usize = 15;
 const LABEL_1123: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const DOTS: &str = "must not contain dots";
 const SUBDOMAIN_1123: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const SUBDOMAIN_UNDERSCORE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const SUBDOMAIN_UNDERSCORE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const WILDCARD_1123: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
@@ -75,7 +75,7 @@ pub fn dns1123_subdomain(text: &str) -> Vec<String> {
 /// RFC 1123 subdomain in which `_` may stand: search domains.
 #[must_use]
 pub fn dns1123_subdomain_with_underscore(text: &str) -> Vec<String> {
-    let fits = text.split('.').all(|part| edged(part, is_lower, b"-_"));
+    let fits = text.split('.').all(|part| edged(part.strip_prefix('_').unwrap_or(part), is_lower, b"-_"));
     checked(text, SUBDOMAIN_LIMIT, fits, SUBDOMAIN_UNDERSCORE)
 }
 
@@ -155,7 +155,7 @@ fn not_a_path_step(text: &str) -> Option<String> {
 #[must_use]
 pub fn env_var_name(text: &str) -> Vec<String> {
     if text.is_empty() {
-        return vec!["environment variable name must not be empty".to_owned(), ENV_NAME.to_owned()];
+        return vec!["environment variable name must be non-empty".to_owned()];
     }
     let fits = text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'=');
     if fits { Vec::new() } else { vec![ENV_NAME.to_owned()] }
@@ -241,10 +241,21 @@ pub fn ipv6(text: &str) -> Vec<String> {
 /// Ranges of addresses.
 #[must_use]
 pub fn cidr(text: &str) -> Vec<String> {
-    match text.parse::<ipnet::IpNet>() {
-        Ok(_) => Vec::new(),
-        Err(_) => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()],
+    match range(text) {
+        Some(_) => Vec::new(),
+        None => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()],
     }
+}
+
+/// A range of addresses: an address, and a length without zeros in front.
+#[must_use]
+pub fn range(text: &str) -> Option<ipnet::IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let is_plain = length == "0" || (!length.starts_with('0') && length.bytes().all(|byte| byte.is_ascii_digit()));
+    if !is_plain {
+        return None;
+    }
+    ipnet::IpNet::new(address.parse().ok()?, length.parse().ok()?).ok()
 }
 
 /// Percentages such as `25%`.
@@ -282,6 +293,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_step_of_a_search_domain_may_begin_with_an_underscore() {
+        assert_eq!(dns1123_subdomain_with_underscore("_sip._tcp.abc_d.example.com"), [""; 0]);
+        for bad in ["__a", "a.", "a_", "_", "A"] {
+            assert_eq!(dns1123_subdomain_with_underscore(bad), [SUBDOMAIN_UNDERSCORE], "{bad}");
+        }
+        assert_eq!(env_var_name(""), ["environment variable name must be non-empty"]);
+    }
+
+    #[test]
+    fn a_range_has_no_more_groups_than_an_address() {
+        assert!(cidr("2001:db8::/64").is_empty() && cidr("10.0.0.0/8").is_empty());
+        for bad in ["::abcd:2001:db8:FE80:0:2001:fe80:abcd/96", "10.0.0.0/08", "10.0.0.0/+8", "10.0.0.0", "10.0.0.0/33"]
+        {
+            assert_eq!(cidr(bad).len(), 1, "{bad}");
+        }
+    }
 
     #[test]
     fn good_names_pass() {

@@ -13,6 +13,9 @@ pub enum QuantityError {
     /// A suffix that does not exist.
     #[error("unable to parse quantity's suffix")]
     Suffix,
+    /// No digits before a suffix that needs them.
+    #[error("unable to parse numeric part of quantity")]
+    Number,
 }
 
 /// An amount, exact to a billionth.
@@ -32,31 +35,53 @@ enum Format {
 }
 
 const NANO: i128 = 1_000_000_000;
-/// Upstream caps amounts at what 64 bits hold.
-const MAX_NANOS: i128 = i64::MAX as i128 * NANO;
+/// Upstream caps amounts with a binary suffix at what 64 bits hold.
+const MAX_BINARY: i128 = i64::MAX as i128 * NANO;
+/// Other amounts are as large as they are written; beyond this they are told apart no more.
+const MAX_NANOS: i128 = i128::MAX / 1024;
 /// Beyond this exponents make every amount that fits a body either nothing or too much.
-const MAX_POWER: i32 = 10_000_000;
+const MAX_POWER: i64 = 10_000_000;
+/// Digits that upstream reads without a large number: amounts that have no more may stay as they were written.
+const SMALL_DIGITS: usize = 18;
 
 impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let (negative, unsigned) = match text.as_bytes().first() {
-            Some(b'-') => (true, text.get(1..).unwrap_or_default()),
-            Some(b'+') => (false, text.get(1..).unwrap_or_default()),
-            _ => (false, text),
+        let parts = Parts::read(text)?;
+        let nanos = match parts.scale {
+            Scale::Ten(power) => scaled_by_ten(parts.whole, parts.fraction, power),
+            Scale::Two(power) => scaled_by_two(parts.whole, parts.fraction, 1 << power),
         };
-        let digits_end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
-        let (number, suffix) = unsigned.split_at_checked(digits_end).ok_or(QuantityError::Format)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
-            return Err(QuantityError::Format);
-        }
-        check_suffix(suffix)?;
-        let (format, scale) = scale_of(suffix)?;
-        let nanos = scaled(whole, fraction, scale);
-        Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
+        Ok(Self { nanos: if parts.negative { -nanos } else { nanos }, format: parts.format })
     }
+}
+
+/// The text as upstream writes a quantity that was read from it: amounts that are written plainly stay as they are, with
+/// their sign and zeros; others get the canonical form.
+///
+/// # Errors
+/// Text that is no quantity.
+pub fn written(text: &str) -> Result<String, QuantityError> {
+    let parts = Parts::read(text)?;
+    if parts.stays() {
+        return Ok(text.to_owned());
+    }
+    match parts.scale {
+        Scale::Ten(power) => Ok(parts.decimal(power)),
+        Scale::Two(_) => Ok(text.parse::<Quantity>()?.to_string()),
+    }
+}
+
+/// A quantity as it is written.
+struct Parts<'t> {
+    negative: bool,
+    /// Digits before the point, without zeros in front.
+    whole: &'t str,
+    /// Digits behind the point.
+    fraction: &'t str,
+    format: Format,
+    scale: Scale,
 }
 
 /// What a suffix multiplies by.
@@ -64,6 +89,105 @@ impl FromStr for Quantity {
 enum Scale {
     Ten(i32),
     Two(u32),
+}
+
+impl<'t> Parts<'t> {
+    fn read(text: &'t str) -> Result<Self, QuantityError> {
+        if text.is_empty() {
+            return Err(QuantityError::Format);
+        }
+        let negative = text.starts_with('-');
+        let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let (digits, rest) = leading_digits(unsigned);
+        let whole = digits.trim_start_matches('0');
+        let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), leading_digits);
+        check_suffix(suffix)?;
+        let (format, scale) = scale_of(suffix)?;
+        let parts = Self { negative, whole, fraction, format, scale };
+        if digits.is_empty() && fraction.is_empty() && !parts.is_small() {
+            return Err(QuantityError::Number);
+        }
+        Ok(parts)
+    }
+
+    /// Digits as upstream counts them: a whole number has at least one.
+    fn digits(&self) -> usize {
+        self.whole.len().max(1) + self.fraction.len()
+    }
+
+    /// Whether upstream reads it without a large number.
+    fn is_small(&self) -> bool {
+        match self.scale {
+            Scale::Ten(power) => {
+                let places = i64::from(power) - i64::try_from(self.fraction.len()).unwrap_or(i64::MAX);
+                self.digits() <= SMALL_DIGITS && places >= -9
+            }
+            Scale::Two(power) => {
+                // A factor of 2^10 has about three digits.
+                let room = 14_i64 - i64::from(power) * 3 / 10;
+                self.fraction.is_empty() && i64::try_from(self.digits()).is_ok_and(|digits| digits <= room)
+            }
+        }
+    }
+
+    /// Whether upstream keeps it as it is written.
+    fn stays(&self) -> bool {
+        if !self.is_small() || self.whole.is_empty() {
+            return false;
+        }
+        match self.scale {
+            Scale::Two(_) => self.whole.parse::<u64>().is_ok_and(|units| units & 7 != 0),
+            Scale::Ten(power) => {
+                let places = i64::from(power) - i64::try_from(self.fraction.len()).unwrap_or(i64::MAX);
+                places % 3 == 0 && !format!("{}{}", self.whole, self.fraction).ends_with("000")
+            }
+        }
+    }
+
+    /// The canonical form of a decimal amount, whatever its size.
+    fn decimal(&self, power: i32) -> String {
+        let mut power = i64::from(power) - i64::try_from(self.fraction.len()).unwrap_or(i64::MAX);
+        let mut digits = format!("{}{}", self.whole, self.fraction).trim_start_matches('0').as_bytes().to_vec();
+        if digits.is_empty() {
+            return "0".to_owned();
+        }
+        if power < -9 {
+            let dropped = usize::try_from(-9 - power).unwrap_or(usize::MAX).min(digits.len());
+            let lost = digits.split_off(digits.len() - dropped).iter().any(|digit| *digit != b'0');
+            power = -9;
+            if lost {
+                increment(&mut digits);
+            }
+        }
+        while digits.last() == Some(&b'0') {
+            digits.pop();
+            power += 1;
+        }
+        while power % 3 != 0 {
+            digits.push(b'0');
+            power -= 1;
+        }
+        let sign = if self.negative { "-" } else { "" };
+        format!("{sign}{}{}", String::from_utf8_lossy(&digits), suffix_of(self.format, power))
+    }
+}
+
+/// Adds one to a number of digits.
+fn increment(digits: &mut Vec<u8>) {
+    for digit in digits.iter_mut().rev() {
+        if *digit == b'9' {
+            *digit = b'0';
+        } else {
+            *digit += 1;
+            return;
+        }
+    }
+    digits.insert(0, b'1');
+}
+
+fn leading_digits(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
 }
 
 fn check_suffix(suffix: &str) -> Result<(), QuantityError> {
@@ -94,25 +218,39 @@ fn scale_of(suffix: &str) -> Result<(Format, Scale), QuantityError> {
         "Ei" => binary(60),
         _ => {
             let exponent = suffix.strip_prefix(['e', 'E']).ok_or(QuantityError::Suffix)?;
-            let power: i32 = exponent.parse().map_err(|_| QuantityError::Suffix)?;
-            Ok((Format::Exponent, Scale::Ten(power.clamp(-MAX_POWER, MAX_POWER))))
+            let power: i64 = exponent.parse().map_err(|_| QuantityError::Suffix)?;
+            let power = i32::try_from(power.clamp(-MAX_POWER, MAX_POWER)).map_err(|_| QuantityError::Suffix)?;
+            Ok((Format::Exponent, Scale::Ten(power)))
         }
     }
 }
 
-/// The amount in billionths, rounded up, capped.
-fn scaled(whole: &str, fraction: &str, scale: Scale) -> i128 {
-    match scale {
-        Scale::Ten(power) => scaled_by_ten(whole, fraction, power),
-        Scale::Two(power) => scaled_by_two(whole, fraction, 1 << power),
+/// The suffix of an amount in decimal form. Upstream has none beyond the largest, and writes nothing then.
+fn suffix_of(format: Format, power: i64) -> String {
+    if format == Format::Exponent && power != 0 {
+        return format!("e{power}");
     }
+    match power {
+        -9 => "n",
+        -6 => "u",
+        -3 => "m",
+        3 => "k",
+        6 => "M",
+        9 => "G",
+        12 => "T",
+        15 => "P",
+        18 => "E",
+        _ => "",
+    }
+    .to_owned()
 }
 
 fn number(digits: impl Iterator<Item = u8>) -> i128 {
     digits.fold(0, |amount: i128, digit| amount.saturating_mul(10).saturating_add(i128::from(digit - b'0')))
 }
 
-/// Moves the point before it counts, so that no digit is lost that matters, however many there are.
+/// In billionths, rounded up. Moves the point before it counts, so that no digit is lost that matters, however many there
+/// are.
 fn scaled_by_ten(whole: &str, fraction: &str, power: i32) -> i128 {
     let places = i64::from(power) + 9 - i64::try_from(fraction.len()).unwrap_or(i64::MAX);
     let length = whole.len() + fraction.len();
@@ -129,15 +267,16 @@ fn scaled_by_ten(whole: &str, fraction: &str, power: i32) -> i128 {
     (amount + i128::from(lost)).min(MAX_NANOS)
 }
 
-/// Multiplies the whole number first and the fraction by itself, so that nothing is lost early.
+/// In billionths, rounded up. The fraction is multiplied digit by digit, so that none is lost, however many there are.
 fn scaled_by_two(whole: &str, fraction: &str, factor: i128) -> i128 {
-    /// Digits of a fraction that leave room for the factor; what follows is less than a billionth of the least suffix.
-    const DIGITS: usize = 18;
-    let fraction = fraction.get(..DIGITS).unwrap_or(fraction);
-    let product = number(fraction.bytes()).saturating_mul(factor).checked_mul(NANO).unwrap_or(i128::MAX);
-    let parts = fraction.bytes().fold(1_i128, |parts, _| parts * 10);
-    let extra = product / parts + i128::from(product % parts != 0);
-    number(whole.bytes()).saturating_mul(factor).saturating_mul(NANO).saturating_add(extra).min(MAX_NANOS)
+    let (mut extra, mut lost) = (0_i128, false);
+    for digit in fraction.bytes().rev() {
+        extra += i128::from(digit - b'0') * factor * NANO;
+        lost |= extra % 10 != 0;
+        extra /= 10;
+    }
+    let units = number(whole.bytes()).saturating_mul(factor).saturating_mul(NANO);
+    units.saturating_add(extra + i128::from(lost)).min(MAX_BINARY)
 }
 
 impl Quantity {
@@ -261,28 +400,11 @@ impl fmt::Display for Quantity {
             return write!(f, "{units}{suffix}");
         }
         let (mut amount, mut power) = (self.nanos, -9);
-        while amount % 1000 == 0 && power < 18 {
+        while amount % 1000 == 0 && (power < 18 || self.format == Format::Exponent) {
             amount /= 1000;
             power += 3;
         }
-        match (self.format, power) {
-            (_, 0) => write!(f, "{amount}"),
-            (Format::Exponent, _) => write!(f, "{amount}e{power}"),
-            (_, _) => {
-                let suffix = match power {
-                    -9 => "n",
-                    -6 => "u",
-                    -3 => "m",
-                    3 => "k",
-                    6 => "M",
-                    9 => "G",
-                    12 => "T",
-                    15 => "P",
-                    _ => "E",
-                };
-                write!(f, "{amount}{suffix}")
-            }
-        }
+        write!(f, "{amount}{}", suffix_of(self.format, power))
     }
 }
 
@@ -293,12 +415,12 @@ mod tests {
     use super::*;
 
     fn canonical(text: &str) -> String {
-        text.parse::<Quantity>().map_or_else(|error| error.to_string(), |amount| amount.to_string())
+        written(text).unwrap_or_else(|error| error.to_string())
     }
 
     #[test]
     fn quantities_are_written_as_upstream_writes_them() {
-        for (given, written) in [
+        for (given, expected) in [
             ("1000m", "1"),
             ("0.5", "500m"),
             ("1024Mi", "1Gi"),
@@ -313,35 +435,67 @@ mod tests {
             ("0.5Ki", "512"),
             ("440128836.914Ki", "450691928999936m"),
             ("0.1Gi", "107374182400m"),
+            ("639.50244040032520112213Pi", "720015738072356850652720884n"),
             ("1n", "1n"),
             ("0.1n", "1n"),
+            ("-0.1n", "-1n"),
+            ("1e-12", "1e-9"),
             ("-1.5", "-1500m"),
-            ("+1", "1"),
+            ("-1.5Gi", "-1536Mi"),
             ("100000000000000000000000000000000000000000e-38", "1e3"),
-            ("036854779223372036854775720368547758078075807.0", "9223372036854775807"),
             ("0.00000000000000000000000000000000000000000025e42", "250e-3"),
             ("1E", "1E"),
-            ("99999999999999999999", "9223372036854775807"),
             (".5", "500m"),
-            ("5.", "5"),
-            ("010", "10"),
             ("1500Mi", "1500Mi"),
             ("1e-3", "1e-3"),
             ("128974848", "128974848"),
             ("129e6", "129e6"),
             ("129M", "129M"),
             ("123Mi", "123Mi"),
+            ("000", "0"),
+            ("0e5", "0"),
+            ("1e100", "10e99"),
         ] {
-            assert_eq!(canonical(given), written, "{given}");
+            assert_eq!(canonical(given), expected, "{given}");
         }
     }
 
     #[test]
+    fn what_is_written_plainly_stays_as_it_is() {
+        for plain in ["010", "+1", "1.500", "1.", "1.Gi", "010Ki", "2.100k", "1e+03", "1E3", "0500", "001.500", "1e0"] {
+            assert_eq!(canonical(plain), plain);
+        }
+        for (given, expected) in [("0.500", "500m"), (".500", "500m"), ("-1.50000", "-1500m"), ("0100000", "100k")] {
+            assert_eq!(canonical(given), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn only_binary_amounts_have_an_end() {
+        assert_eq!(canonical("99999999999999999999"), "99999999999999999999");
+        assert_eq!(canonical("1234567890123456789.5"), "1234567890123456789500m");
+        assert_eq!(canonical("99999999999999999999Ki"), "9223372036854775807");
+        assert_eq!(canonical("-9Ei"), "-9223372036854775807");
+        assert_eq!((canonical("10E"), canonical("1000E")), ("10E".to_owned(), "1".to_owned()));
+        let amount = |text: &str| text.parse::<Quantity>().unwrap();
+        assert!(amount("1E") < amount("99999999999999999999"));
+    }
+
+    #[test]
+    fn digits_may_be_missing_where_few_are_read() {
+        for nothing in ["m", ".", "-", "k", "+.Ki"] {
+            assert_eq!(canonical(nothing), "0", "{nothing}");
+        }
+        assert_eq!(canonical("Ei"), "unable to parse numeric part of quantity");
+        assert_eq!(canonical(".Ei"), "unable to parse numeric part of quantity");
+    }
+
+    #[test]
     fn what_is_no_quantity_is_refused_in_upstreams_words() {
-        for bad in ["", "x", "1x", "1..2", "-", "1 ", "0x1", "1.2.3"] {
+        for bad in ["", "x", "1x", "1..2", "1 ", "0x1", "1.2.3"] {
             assert_eq!(bad.parse::<Quantity>(), Err(QuantityError::Format), "{bad}");
         }
-        for bad in ["1km", "1mm", "1ki", "1e"] {
+        for bad in ["1km", "1mm", "1ki", "1e", "n2", "GE"] {
             assert_eq!(bad.parse::<Quantity>(), Err(QuantityError::Suffix), "{bad}");
         }
     }

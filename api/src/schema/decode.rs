@@ -18,7 +18,6 @@ use self::path::{Part, Path};
 use super::json::{Raw, number, parse};
 use super::normalize::{finish, zero};
 use super::{Kind, Schema, base64, time, yaml};
-use crate::quantity::Quantity;
 
 /// More issues than this are not collected, as upstream.
 const MAX_ISSUES: usize = 100;
@@ -274,8 +273,7 @@ impl Shaper {
 }
 
 pub(super) fn quantity(text: &str) -> Result<Value, Fault> {
-    let amount: Quantity = text.trim().parse().map_err(|error: crate::quantity::QuantityError| error.to_string())?;
-    Ok(Value::String(amount.to_string()))
+    crate::quantity::written(text.trim()).map(Value::String).map_err(|error| error.to_string())
 }
 
 fn int_or_string(raw: Raw<'_>) -> Result<Value, Fault> {

@@ -65,6 +65,10 @@ fn quoted(found: char) -> String {
     match found {
         '\'' => "'\\''".into(),
         '"' => "'\"'".into(),
+        '\u{7}' => "'\\a'".into(),
+        '\u{8}' => "'\\b'".into(),
+        '\u{b}' => "'\\v'".into(),
+        '\u{c}' => "'\\f'".into(),
         other if other.is_control() && u32::from(other) < 0x80 && !"\n\r\t".contains(other) => {
             format!("'\\x{:02x}'", u32::from(other))
         }
@@ -96,7 +100,8 @@ impl Raw<'_> {
     }
 
     /// What it is, as Go's decoding errors say it.
-    pub(crate) fn go_kind(&self) -> &'static str {
+    #[must_use]
+    pub fn go_kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "bool",

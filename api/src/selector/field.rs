@@ -26,7 +26,10 @@ impl FieldSelector {
     /// A term without an operator, or a badly escaped value.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();
-        for term in terms(text).into_iter().filter(|term| !term.is_empty()) {
+        let mut terms = terms(text);
+        // The first fault is that of the first in order.
+        terms.sort_unstable();
+        for term in terms.into_iter().filter(|term| !term.is_empty()) {
             let (field, equals, value) =
                 split(term).ok_or_else(|| SelectorError::Term { selector: text.into(), term: term.into() })?;
             requirements.push(FieldRequirement { field: field.into(), value: unescape(value)?, equals });
@@ -97,7 +100,10 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
                 Some(c) => return Err(SelectorError::Escape(format!("invalid escape sequence: \\{c}"))),
                 None => return Err(SelectorError::Escape("invalid escape sequence: \\".into())),
             },
-            ',' | '=' => return Err(SelectorError::Escape(format!("unescaped character in value: {c}"))),
+            // Upstream tells the character's number.
+            ',' | '=' => {
+                return Err(SelectorError::Escape(format!("unescaped character in value: {}", u32::from(c))));
+            }
             _ => text.push(c),
         }
     }
@@ -109,6 +115,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_first_fault_in_order_is_told() {
+        let fault = |text: &str| FieldSelector::parse(text).unwrap_err().to_string();
+        assert_eq!(fault(",x,a"), "invalid selector: ',x,a'; can't understand 'a'");
+        assert_eq!(fault("a==="), "invalid field selector: unescaped character in value: 61");
+    }
 
     #[test]
     fn fields_are_compared_as_text() {

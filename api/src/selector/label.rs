@@ -62,24 +62,24 @@ impl Requirement {
 
     fn check(self) -> Result<Self, SelectorError> {
         check_key(&self.key)?;
+        let (mut faults, key) = (Vec::new(), &self.key);
         if matches!(self.operator, Operator::GreaterThan | Operator::LessThan) {
-            for (at, value) in self.values.iter().enumerate() {
-                if value.parse::<i64>().is_err() {
-                    let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-                    return Err(SelectorError::Requirement(format!("values[{at}]: Invalid value: {value:?}: {why}")));
-                }
+            for (at, value) in self.values.iter().enumerate().filter(|(_, value)| value.parse::<i64>().is_err()) {
+                let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+                faults.push(format!("values[{at}]: Invalid value: {value:?}: {why}"));
             }
         }
         for (at, value) in self.values.iter().enumerate() {
             let objections = names::label_value(value);
             if !objections.is_empty() {
-                let (key, why) = (&self.key, objections.join("; "));
-                return Err(SelectorError::Requirement(format!(
-                    "values[{at}][{key}]: Invalid value: {value:?}: {why}"
-                )));
+                faults.push(format!("values[{at}][{key}]: Invalid value: {value:?}: {}", objections.join("; ")));
             }
         }
-        Ok(self)
+        match faults.as_slice() {
+            [] => Ok(self),
+            [one] => Err(SelectorError::Requirement(one.clone())),
+            many => Err(SelectorError::Requirement(format!("[{}]", many.join(", ")))),
+        }
     }
 }
 
@@ -321,6 +321,18 @@ mod tests {
     fn selects(text: &str, labels: &[(&str, &str)]) -> bool {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         LabelSelector::parse(text).unwrap().matches(&labels)
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_values_is_told() {
+        let fault = LabelSelector::parse("a>x/y").unwrap_err().to_string();
+        assert!(
+            fault.starts_with(
+                "unable to parse requirement: [values[0]: Invalid value: \"x/y\": for 'Gt', 'Lt' operators, the value must be an integer, values[0][a]: Invalid value: \"x/y\": a valid label must be"
+            ),
+            "{fault}"
+        );
+        assert!(fault.ends_with(")?')]"), "{fault}");
     }
 
     #[test]

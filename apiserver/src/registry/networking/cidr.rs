@@ -32,7 +32,7 @@ pub fn canonical_ip(value: &str) -> Faults {
 #[must_use]
 pub fn canonical_range(value: &str) -> Faults {
     let Some(parsed) = any_range(value) else { return text::cidr(value) };
-    if without_leading_zeros(value) != value {
+    if text::range(value).is_none() {
         return vec![LEADING_ZEROS_RANGE.to_owned()];
     }
     if is_mapped(parsed.addr()) {
@@ -68,29 +68,26 @@ pub fn any_ip(value: &str) -> Option<IpAddr> {
 /// A range of addresses, in any form that was ever taken.
 #[must_use]
 pub fn any_range(value: &str) -> Option<IpNet> {
-    value.parse().or_else(|_| without_leading_zeros(value).parse()).ok()
+    text::range(value).or_else(|| text::range(&without_leading_zeros(value)))
 }
 
 /// What a client is told about a range that is taken although it is not in its canonical form.
 #[must_use]
 pub fn range_warnings(path: &str, value: &str) -> Vec<String> {
     let Some(range) = any_range(value) else { return Vec::new() };
-    if without_leading_zeros(value) != value || is_mapped(range.addr()) {
-        return vec![format!(
-            "{path}: non-standard CIDR value {value:?} will be considered invalid in a future Kubernetes release: use {:?}",
-            unmapped(range)
-        )];
-    }
     let mut warnings = Vec::new();
     if range.addr() != range.network() {
-        let single = format!("{}/{}", range.addr(), range.max_prefix_len());
+        let single = format!("{}/{}", range.addr().to_canonical(), range.max_prefix_len());
         warnings.push(format!(
             "{path}: CIDR value {value:?} is ambiguous in this context (should be {:?} or {single:?}?)",
-            range.trunc().to_string()
+            unmapped(range)
         ));
     }
+    if text::range(value).is_none() || is_mapped(range.addr()) {
+        warnings.push(format!("{path}: non-standard CIDR value {value:?} is invalid: use {:?}", unmapped(range)));
+    }
     let canonical = range.to_string();
-    if canonical != value {
+    if warnings.is_empty() && canonical != value {
         warnings
             .push(format!("{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({canonical:?})"));
     }
@@ -124,14 +121,44 @@ fn without_leading_zeros(value: &str) -> String {
         }
     };
     let (address, length) = value.split_once('/').map_or((value, None), |(address, length)| (address, Some(length)));
-    let address: Vec<String> = address.split('.').map(part).collect();
-    let address = address.join(".");
+    // What stands before an IPv4 address at the end of an IPv6 address is not of it.
+    let (groups, last) = match address.rfind(':') {
+        Some(at) if address.contains('.') => address.split_at_checked(at + 1).unwrap_or(("", address)),
+        _ => ("", address),
+    };
+    let last: Vec<String> = last.split('.').map(part).collect();
+    let address = format!("{groups}{}", last.join("."));
     length.map_or_else(|| address.clone(), |length| format!("{address}/{}", part(length)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_in_front_are_found_behind_the_groups_of_an_ipv6_address() {
+        assert_eq!(canonical_ip("::ffff:01.10.255.0"), [LEADING_ZEROS_IP]);
+        assert_eq!(any_ip("::ffff:01.2.3.4").map(|ip| ip.to_canonical().to_string()).as_deref(), Some("1.2.3.4"));
+        assert_eq!(canonical_range("::ffff:01.255.0.0/100"), [LEADING_ZEROS_RANGE]);
+    }
+
+    #[test]
+    fn ranges_in_other_forms_are_told_of_as_upstream_tells_it() {
+        assert_eq!(
+            range_warnings("f", "1::abcd:0001/032"),
+            [
+                "f: CIDR value \"1::abcd:0001/032\" is ambiguous in this context (should be \"1::/32\" or \"1::abcd:1/128\"?)",
+                "f: non-standard CIDR value \"1::abcd:0001/032\" is invalid: use \"1::/32\""
+            ]
+        );
+        assert_eq!(
+            range_warnings("f", "::ffff:10.01.255.0/8"),
+            [
+                "f: CIDR value \"::ffff:10.01.255.0/8\" is ambiguous in this context (should be \"::/8\" or \"10.1.255.0/128\"?)",
+                "f: non-standard CIDR value \"::ffff:10.01.255.0/8\" is invalid: use \"::/8\""
+            ]
+        );
+    }
 
     #[test]
     fn only_canonical_forms_are_taken() {
@@ -160,9 +187,7 @@ mod tests {
         );
         assert_eq!(
             range_warnings("p", "010.0.0.0/8"),
-            [
-                "p: non-standard CIDR value \"010.0.0.0/8\" will be considered invalid in a future Kubernetes release: use \"10.0.0.0/8\""
-            ]
+            ["p: non-standard CIDR value \"010.0.0.0/8\" is invalid: use \"10.0.0.0/8\""]
         );
     }
 }

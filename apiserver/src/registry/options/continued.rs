@@ -1,7 +1,6 @@
 //! Where a list goes on: the token between two pages.
 
-use martello_api::status::ApiError;
-use serde_json::Value;
+use martello_api::{schema::Raw, status::ApiError};
 
 /// Where a list goes on: the state it is of, and the key that comes first.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -57,19 +56,11 @@ impl Continue {
     }
 
     pub(super) fn decode(token: &str) -> Result<Self, ApiError> {
-        use base64::Engine as _;
         let bad =
             |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
-        let json = engine.decode(token).map_err(|error| match error {
-            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
-                bad(format!("illegal base64 data at input byte {at}"))
-            }
-            // Go names the last whole group of four.
-            _ => bad(format!("illegal base64 data at input byte {}", token.len() / 4 * 4)),
-        })?;
+        let json = bytes_of(token).map_err(|at| bad(format!("illegal base64 data at input byte {at}")))?;
         let read = martello_api::schema::parse_json(&json).map_err(|error| bad(error.to_string()))?;
-        let decoded = Self::of_json(&read.into_value()).map_err(bad)?;
+        let decoded = Self::of_json(&read).map_err(bad)?;
         match &decoded {
             other if other.version != CONTINUE_VERSION => {
                 Err(bad(format!("server does not recognize this encoded version {}", other.version)))
@@ -85,37 +76,77 @@ impl Continue {
         }
     }
 
-    /// Of a token's JSON; what does not fit is told in Go's words.
-    fn of_json(value: &Value) -> Result<Self, String> {
-        let kind = |value: &Value| match value {
-            Value::Null => "null".to_owned(),
-            Value::Bool(_) => "bool".to_owned(),
-            Value::Number(_) => "number".to_owned(),
-            Value::String(_) => "string".to_owned(),
-            Value::Array(_) => "array".to_owned(),
-            Value::Object(_) => "object".to_owned(),
+    /// Of a token's JSON; what does not fit is told in Go's words. Case does not matter in names.
+    fn of_json(value: &Raw<'_>) -> Result<Self, String> {
+        let entries = match value {
+            Raw::Map(entries) => entries.as_slice(),
+            Raw::Null => &[],
+            other => {
+                let found = other.go_kind();
+                return Err(format!("json: cannot unmarshal {found} into Go value of type storage.continueToken"));
+            }
         };
-        let unlike = |found: &Value, name: &str, wanted: &str| {
-            let found = match found {
-                Value::Number(number) if wanted == "int64" => format!("number {number}"),
-                other => kind(other),
+        let mut read = Self { version: String::new(), revision: 0, start: String::new() };
+        let mut fault = None;
+        for (name, value) in entries {
+            let name = name.to_ascii_lowercase();
+            let wanted = match (name.as_str(), value) {
+                ("v" | "start" | "rv", Raw::Null) => continue,
+                ("v", Raw::String(text)) => {
+                    read.version = text.to_string();
+                    continue;
+                }
+                ("start", Raw::String(text)) => {
+                    read.start = text.to_string();
+                    continue;
+                }
+                ("rv", Raw::Number(text)) if text.parse::<i64>().is_ok() => {
+                    read.revision = text.parse().unwrap_or_default();
+                    continue;
+                }
+                ("v" | "start", _) => "string",
+                ("rv", _) => "int64",
+                _ => continue,
             };
-            format!("json: cannot unmarshal {found} into Go struct field continueToken.{name} of type {wanted}")
-        };
-        let text = |name: &str| match value.get(name) {
-            None | Some(Value::Null) => Ok(String::new()),
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => Err(unlike(other, name, "string")),
-        };
-        if !matches!(value, Value::Object(_) | Value::Null) {
-            return Err(format!("json: cannot unmarshal {} into Go value of type storage.continueToken", kind(value)));
+            let found = match value {
+                Raw::Number(text) if wanted == "int64" => format!("number {text}"),
+                other => other.go_kind().to_owned(),
+            };
+            fault.get_or_insert(format!(
+                "json: cannot unmarshal {found} into Go struct field continueToken.{name} of type {wanted}"
+            ));
         }
-        let revision = match value.get("rv") {
-            None | Some(Value::Null) => 0,
-            Some(found) => found.as_i64().ok_or_else(|| unlike(found, "rv", "int64"))?,
-        };
-        Ok(Self { version: text("v")?, revision, start: text("start")? })
+        fault.map_or(Ok(read), Err)
     }
+}
+
+/// What a token stands for, read as Go reads base64 for URLs without padding: line breaks are skipped, and bits beyond the
+/// last byte do not matter.
+///
+/// # Errors
+/// The place of the first byte that is wrong.
+fn bytes_of(token: &str) -> Result<Vec<u8>, usize> {
+    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(token.len()), 0_u32, 0);
+    for (at, byte) in token.bytes().enumerate() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            b'\n' | b'\r' => continue,
+            _ => return Err(at),
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            let [_, _, _, byte] = (bits >> held).to_be_bytes();
+            bytes.push(byte);
+        }
+    }
+    // A single character is no byte.
+    if held == 6 { Err(token.len() - 1) } else { Ok(bytes) }
 }
 
 /// Whether a place has steps that could lead out of what is listed.
@@ -135,6 +166,18 @@ mod tests {
         assert_eq!((read.revision(), read.after()), (Some(7), "shop/web"));
         let newest = Continue::decode(&token.in_newest().encode()).unwrap();
         assert_eq!((newest.revision(), newest.after()), (None, "shop/web"));
+    }
+
+    #[test]
+    fn tokens_are_read_as_go_reads_them() {
+        use base64::Engine as _;
+        let place = |token: &str| message(Continue::decode(token)).rsplit(' ').next().map(str::to_owned);
+        for (token, at) in [("bnVsbA=", "6"), ("MQ=", "2"), ("b_B=", "3"), ("a", "0"), ("abcde", "4")] {
+            assert_eq!(place(token).as_deref(), Some(at), "{token}");
+        }
+        let json = r#"{"V": "meta.k8s.io/v1", "RV": 3, "Start": "q"}"#;
+        let token = format!("{}\n", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json));
+        assert_eq!(Continue::decode(&token).unwrap().revision(), Some(3));
     }
 
     #[test]

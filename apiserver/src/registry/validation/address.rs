@@ -20,11 +20,7 @@ pub fn served(address: &Field<'_>, causes: &mut Vec<Cause>) {
 #[must_use]
 pub fn warning(address: &Field<'_>) -> Option<String> {
     let (path, text) = (&address.path, address.text());
-    let odd = |better: IpAddr| {
-        format!(
-            "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{better}\""
-        )
-    };
+    let odd = |better: IpAddr| format!("{path}: non-standard IP address {text:?} is invalid: use \"{better}\"");
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(ip)) => match ip.to_ipv4_mapped() {
             Some(inner) => Some(odd(inner.into())),
