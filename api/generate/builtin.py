@@ -152,8 +152,58 @@ def listed(table, name, field):
     return any(key in table for key in keys)
 
 
+# Fields whose Go tags and types say otherwise than the rules below would have it.
+EXACT = {
+    "n": """
+admissionregistration.v1.MutatingWebhook.sideEffects admissionregistration.v1.ValidatingWebhook.sideEffects
+authentication.v1.TokenRequestSpec.audiences authentication.v1.TokenRequestSpec.expirationSeconds
+certificates.v1beta1.PodCertificateRequestSpec.pkixPublicKey
+certificates.v1beta1.PodCertificateRequestSpec.proofOfPossession
+core.v1.AzureFilePersistentVolumeSource.secretNamespace core.v1.ContainerImage.names
+core.v1.ProjectedVolumeSource.sources flowcontrol.v1.LimitedPriorityLevelConfiguration.nominalConcurrencyShares
+flowcontrol.v1.ResourcePolicyRule.namespaces networking.v1.HTTPIngressPath.pathType
+networking.v1.IngressClassParametersReference.scope resource.v1.AllocatedDeviceStatus.conditions
+resource.v1.CapacityRequestPolicy.default resource.v1.DeviceClaim.requests
+resource.v1beta1.AllocatedDeviceStatus.conditions resource.v1beta1.CapacityRequestPolicy.default
+resource.v1beta1.DeviceClaim.requests resource.v1beta2.AllocatedDeviceStatus.conditions
+resource.v1beta2.CapacityRequestPolicy.default resource.v1beta2.DeviceClaim.requests
+scheduling.v1alpha2.PodGroupSpec.podGroupTemplateRef scheduling.v1alpha2.PodGroupTemplate.schedulingConstraints
+scheduling.v1alpha2.PodGroupTemplateReference.workload
+    """.split(),
+    "o": """
+apiserverinternal.v1alpha1.ServerStorageVersion.decodableVersions core.v1.ConfigMapEnvSource.name
+core.v1.ConfigMapKeySelector.name core.v1.ConfigMapProjection.name core.v1.ConfigMapVolumeSource.name
+core.v1.LocalObjectReference.name core.v1.SecretEnvSource.name core.v1.SecretKeySelector.name
+core.v1.SecretProjection.name resource.v1.CounterSet.counters resource.v1.DeviceCounterConsumption.counters
+resource.v1beta1.CounterSet.counters resource.v1beta1.DeviceCounterConsumption.counters
+resource.v1beta2.CounterSet.counters resource.v1beta2.DeviceCounterConsumption.counters
+    """.split(),
+    "p": """
+core.v1.GlusterfsPersistentVolumeSource.endpointsNamespace core.v1.ResourceHealth.message
+    """.split(),
+    "v": """
+admissionregistration.v1.MutatingWebhook.name admissionregistration.v1.ValidatingWebhook.name
+autoscaling.v1.HorizontalPodAutoscalerSpec.maxReplicas autoscaling.v2.HorizontalPodAutoscalerSpec.maxReplicas
+core.v1.TopologySpreadConstraint.maxSkew core.v1.TopologySpreadConstraint.topologyKey
+core.v1.TopologySpreadConstraint.whenUnsatisfiable networking.v1.IngressClassParametersReference.name
+resource.v1.DeviceRequestAllocationResult.device resource.v1.DeviceRequestAllocationResult.driver
+resource.v1.DeviceRequestAllocationResult.pool resource.v1.DeviceRequestAllocationResult.request
+resource.v1.ResourceSliceSpec.driver resource.v1beta1.DeviceRequestAllocationResult.device
+resource.v1beta1.DeviceRequestAllocationResult.driver resource.v1beta1.DeviceRequestAllocationResult.pool
+resource.v1beta1.DeviceRequestAllocationResult.request resource.v1beta1.ResourceSliceSpec.driver
+resource.v1beta2.DeviceRequestAllocationResult.device resource.v1beta2.DeviceRequestAllocationResult.driver
+resource.v1beta2.DeviceRequestAllocationResult.pool resource.v1beta2.DeviceRequestAllocationResult.request
+resource.v1beta2.ResourceSliceSpec.driver storage.v1.StorageClass.provisioner
+    """.split(),
+}
+
+
 def presence(name, field, node, required, kind):
     short = f"{name.rsplit('.', 1)[-1]}.{field}"
+    own = name.removeprefix("io.k8s.api.") + "." + field
+    for exact, fields in EXACT.items():
+        if own in fields:
+            return exact
     if listed(NULLS, name, field) or (kind == "t" and field in NULL_TIMES):
         return "n"
     if short in OMITTED:
@@ -193,6 +243,9 @@ def main():
     swagger, third, proto = load(sys.argv[1])
     names = [n for n in sorted(third) if "properties" in third[n] or n not in SCALARS]
     ids = {n: i for i, n in enumerate(names)}
+    # What Go calls a type that has a name of its own, and what structs a field is embedded with: decoding errors tell it.
+    with open(os.path.join(os.path.dirname(__file__), "go_types.txt"), encoding="utf-8") as lines:
+        types = {field: flags for field, *flags in (line.rstrip("\n").split("\t") for line in lines)}
     for name in names:
         node, old = third[name], swagger.get(name, {})
         kinds = ["/".join((g["group"], g["version"], g["kind"])) for g in node.get("x-kubernetes-group-version-kind", [])]
@@ -206,7 +259,8 @@ def main():
             kind, required = code(value, ids), field in node.get("required", [])
             row = [field, number(proto, name, field, fields), kind, presence(name, field, value, required, kind) + ("!" if required else "")]
             default = value.get("default")
-            if default not in (None, "", 0, False, {}):
+            omitted = default == "" and row[3].startswith("o")
+            if default not in (None, "", 0, False, {}) or omitted:
                 row.append("d=" + json.dumps(default))
             if "x-kubernetes-map-type" in value:
                 row.append("m=" + value["x-kubernetes-map-type"])
@@ -218,6 +272,7 @@ def main():
                 row.append("p=" + value["x-kubernetes-patch-strategy"])
             if "x-kubernetes-patch-merge-key" in value:
                 row.append("k=" + value["x-kubernetes-patch-merge-key"])
+            row += types.get(f"{name}.{field}", [])
             print("\t".join(row))
 
 

@@ -18,6 +18,22 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
+/// As `%s`, which is made for text: what else it meets it marks. Keys of maps are sorted.
+#[must_use]
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "%!s(<nil>)".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => format!("%!s({}={value})", type_name(value)),
+        Value::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", text(value))).collect();
+            entries.sort();
+            format!("map[{}]", entries.join(" "))
+        }
+    }
+}
+
 /// As `%#v`; keys of maps are sorted.
 #[must_use]
 pub fn syntax(value: &Value) -> String {
@@ -57,6 +73,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_text_is_marked() {
+        assert_eq!((text(&json!(null)), text(&json!(1))), ("%!s(<nil>)".to_owned(), "%!s(int64=1)".to_owned()));
+        assert_eq!(text(&json!({"a": [true, "x"]})), "map[a:[%!s(bool=true) x]]");
+    }
 
     #[test]
     fn maps_are_printed_by_sorted_keys() {

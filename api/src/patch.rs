@@ -165,7 +165,7 @@ pub fn strategic_merge_patch(schema: &Schema, target: &Value, patch: &[u8]) -> R
     let Value::Object(original) = target.clone() else {
         return Err(PatchError::Malformed("only objects can be patched".into()));
     };
-    let shown = crate::go::plain(&Value::Object(patch.clone()));
+    let shown = crate::go::plain(&strategic::carried_out(Value::Object(patch.clone())));
     let merged = strategic::merge_map(Some(schema), original, patch)?;
     if let Some(why) = strategic::misfit_in(schema, &merged) {
         return Err(PatchError::Shape { patch: shown, why });

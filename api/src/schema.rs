@@ -85,6 +85,10 @@ pub struct Field {
     pub map_type: Option<Text>,
     /// How strategic merge patches treat it.
     pub patch: PatchStrategy,
+    /// What Go calls its type, where that has a name of its own.
+    pub go_type: Option<Text>,
+    /// The Go structs that it is embedded with, as decoding errors name them on the way to it.
+    pub go_embedded: Option<Text>,
 }
 
 /// What a field, list item or map value holds.
@@ -283,7 +287,19 @@ impl Field {
             atomic: false,
             map_type: None,
             patch: PatchStrategy::default(),
+            go_type: None,
+            go_embedded: None,
         }
+    }
+
+    /// The name of the Go type that holds it, as decoding errors show it; of `kind`, which is `depth` lists and maps below.
+    #[must_use]
+    pub fn go_type_below(&self, kind: &Kind, depth: usize) -> String {
+        let mut name = self.go_type.as_deref();
+        for _ in 0..depth {
+            name = name.and_then(|name| name.strip_prefix("[]").or_else(|| name.strip_prefix("map[string]")));
+        }
+        name.map_or_else(|| kind.go_type(), |name| name.trim_start_matches('*').to_owned())
     }
 }
 

@@ -45,14 +45,53 @@ pub(super) fn misfit(kind: &Kind, value: &Value) -> Option<String> {
         Kind::Int32 | Kind::Int64 => scalar(value.as_f64().is_some_and(|number| number.fract() == 0.0), true),
         Kind::Double => scalar(value.is_number(), true),
         // These read themselves, and say what is wrong.
-        Kind::Bytes | Kind::Quantity | Kind::IntOrString | Kind::Time | Kind::MicroTime | Kind::Any | Kind::Raw => None,
+        Kind::IntOrString => match value {
+            Value::String(_) => None,
+            Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => None,
+            Value::Number(number) => {
+                Some(format!("json: cannot unmarshal number {} into Go value of type int32", written(number)))
+            }
+            other => Some(unread(other, "int32")),
+        },
+        Kind::Time | Kind::MicroTime if !value.is_string() => Some(unread(value, "string")),
+        Kind::Bytes | Kind::Quantity | Kind::Time | Kind::MicroTime | Kind::Any | Kind::Raw => None,
+    }
+}
+
+fn unread(value: &Value, wanted: &str) -> String {
+    let found = match value {
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Null => "null",
+    };
+    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
+}
+
+/// A number as Go writes it in JSON: without an exponent where it is not very large.
+fn written(number: &serde_json::Number) -> String {
+    /// From here on Go writes an exponent.
+    const LARGE: f64 = 1e21;
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.abs() < LARGE && float.fract() == 0.0 => format!("{float:.0}"),
+        _ => number.to_string(),
     }
 }
 
 /// Like [`misfit`], of an object.
 pub(super) fn misfit_in(schema: &Schema, map: &Object) -> Option<String> {
-    let given = |field: &Field| map.get(&*field.name).and_then(|value| misfit(&field.kind, value));
-    schema.fields().iter().find_map(given)
+    // Upstream looks at the fields as they are declared, which their numbers tell best.
+    let place = |field: &Field| field.outer.into_iter().find(|outer| *outer != 0).unwrap_or(field.number);
+    let misfits = schema.fields().iter().filter_map(|field| {
+        let value = map.get(&*field.name)?;
+        let why = misfit(&field.kind, value)?;
+        let is_named = matches!(field.kind, Kind::String) && value.is_number();
+        let named = || format!("cannot convert {} to {}", go_kind(value), field.go_type_below(&field.kind, 0));
+        Some((place(field), if is_named { named() } else { why }))
+    });
+    misfits.min_by_key(|(place, _)| *place).map(|(_, why)| why)
 }
 
 fn go_kind(value: &Value) -> &'static str {
@@ -69,6 +108,27 @@ fn go_kind(value: &Value) -> &'static str {
 /// Go's name of the type that an untyped value has, as a message about strings shows it.
 fn go_type(value: &Value) -> &'static str {
     if value.is_null() { "%!s(<nil>)" } else { go::type_name(value) }
+}
+
+/// A patch without the directives that are taken out of it as they are carried out: so upstream shows it afterwards.
+pub(super) fn carried_out(patch: Value) -> Value {
+    match patch {
+        Value::Object(mut map) => {
+            let ordered: Vec<String> =
+                map.keys().filter_map(|name| name.strip_prefix(ORDER).map(str::to_owned)).collect();
+            map.remove(RETAIN);
+            for name in ordered {
+                map.remove(&format!("{ORDER}{name}"));
+                map.remove(&name);
+            }
+            if map.get(DIRECTIVE).and_then(Value::as_str) == Some("replace") {
+                map.remove(DIRECTIVE);
+            }
+            Value::Object(map.into_iter().map(|(name, value)| (name, carried_out(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(carried_out).collect()),
+        other => other,
+    }
 }
 
 /// `original` with `patch` merged into it.
@@ -202,7 +262,7 @@ fn holds(kind: &Kind) -> Option<&Schema> {
 fn unknown_directive(directive: &Value, mut patch: Object) -> PatchError {
     patch.insert(DIRECTIVE.into(), directive.clone());
     let shown = go::plain(&Value::Object(patch));
-    PatchError::Strategy(format!("unknown patch type: {} in map: {shown}", go::plain(directive)))
+    PatchError::Strategy(format!("unknown patch type: {} in map: {shown}", go::text(directive)))
 }
 
 fn take_prefixed(patch: &mut Object, prefix: &str) -> Vec<(String, Vec<Value>)> {

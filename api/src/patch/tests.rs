@@ -150,6 +150,27 @@ fn results_that_do_not_fit_are_refused_at_every_depth() {
 }
 
 #[test]
+fn what_does_not_fit_is_told_of_the_first_field_and_the_patch_as_it_was_carried_out() {
+    let refused = |kind: &str, target: Value, patch: Value| {
+        let Err(PatchError::Shape { patch, why }) = strategic(kind, &target, &patch) else { panic!("does not fit") };
+        (patch, why)
+    };
+    let (shown, why) = refused(
+        "io.k8s.api.core.v1.Secret",
+        json!({"metadata": {"name": "s"}, "data": {}}),
+        json!({"type": 5, "metadata": {"$patch": "replace"}, "$retainKeys": ["type", "metadata"]}),
+    );
+    assert_eq!(shown, "map[metadata:map[] type:5]");
+    assert_eq!(why, "cannot convert int64 to v1.SecretType");
+    let policy = "io.k8s.api.policy.v1.PodDisruptionBudget";
+    let (_, why) = refused(policy, json!({"spec": {}}), json!({"spec": {"minAvailable": 1e19}}));
+    assert_eq!(why, "json: cannot unmarshal number 10000000000000000000 into Go value of type int32");
+    let role = "io.k8s.api.rbac.v1.ClusterRole";
+    let (_, why) = refused(role, json!({"metadata": {}}), json!({"aggregationRule": " ", "metadata": true}));
+    assert_eq!(why, "cannot restore struct from: bool");
+}
+
+#[test]
 fn json_patches_are_read_as_upstreams_library_reads_them() {
     let apply = |patch: &str| json_patch(&json!({"data": {"a": "1"}, "list": [1, 2]}), patch.as_bytes());
     let value = |patch: &str| apply(patch).unwrap().value;

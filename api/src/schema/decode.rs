@@ -230,12 +230,20 @@ impl Shaper {
             (Kind::Int32, Raw::Number(text)) if text.parse::<i32>().is_ok() => return Ok(Some(number(&text))),
             (Kind::Int64, Raw::Number(text)) if text.parse::<i64>().is_ok() => return Ok(Some(number(&text))),
             (Kind::Double, Raw::Number(text)) => return Ok(Some(number(&text))),
-            (Kind::Bytes, Raw::String(text)) => return base64::canonical(text).map(|text| Some(Value::String(text))),
+            (Kind::Bytes, Raw::String(text)) => {
+                let read = base64::canonical(text);
+                return Ok(read.map_err(|why| self.wrong.get_or_insert(why).clone()).ok().map(Value::String));
+            }
             (Kind::Quantity, Raw::String(text) | Raw::Number(text)) => return quantity(&text).map(Some),
             (Kind::Quantity, _) => return Err(crate::quantity::QuantityError::Format.to_string()),
-            (Kind::IntOrString, raw) => return int_or_string(raw).map(Some),
-            (Kind::Time, raw) => return timed(raw, false).map(Some),
-            (Kind::MicroTime, raw) => return timed(raw, true).map(Some),
+            (Kind::IntOrString, Raw::String(text)) => return Ok(Some(Value::String(text.into_owned()))),
+            (Kind::IntOrString, Raw::Number(text)) if text.parse::<i32>().is_ok() => return Ok(Some(number(&text))),
+            (Kind::IntOrString, Raw::Number(text)) => return Err(path.refusal(&format!("number {text}"), "int32")),
+            (Kind::IntOrString, raw) => return Err(path.refusal(raw.go_kind(), "int32")),
+            (Kind::Time | Kind::MicroTime, Raw::String(text)) => {
+                return time::canonical(&text, matches!(kind, Kind::MicroTime)).map(|text| Some(Value::String(text)));
+            }
+            (Kind::Time | Kind::MicroTime, raw) => return Err(path.refusal(raw.go_kind(), "string")),
             (Kind::Message(link), Raw::Map(entries)) => return self.message(link.get(), entries, path).map(Some),
             (Kind::List(list), Raw::List(items)) => {
                 let mut values = Vec::with_capacity(items.len());
@@ -252,7 +260,7 @@ impl Shaper {
                 (Raw::Number(text), Kind::Int32 | Kind::Int64) => format!("number {text}"),
                 _ => raw.go_kind().to_owned(),
             };
-            self.wrong = Some(format!("json: cannot unmarshal {found} into {}", path.go_target(kind)));
+            self.wrong = Some(path.refusal(&found, &path.go_type(kind)));
         }
         Ok(None)
     }
@@ -274,20 +282,4 @@ impl Shaper {
 
 pub(super) fn quantity(text: &str) -> Result<Value, Fault> {
     crate::quantity::written(text.trim()).map(Value::String).map_err(|error| error.to_string())
-}
-
-fn int_or_string(raw: Raw<'_>) -> Result<Value, Fault> {
-    match raw {
-        Raw::String(text) => Ok(Value::String(text.into_owned())),
-        Raw::Number(text) if text.parse::<i32>().is_ok() => Ok(number(&text)),
-        Raw::Number(text) => Err(format!("json: cannot unmarshal number {text} into Go value of type int32")),
-        other => Err(format!("json: cannot unmarshal {} into Go value of type int32", other.go_kind())),
-    }
-}
-
-fn timed(raw: Raw<'_>, micro: bool) -> Result<Value, Fault> {
-    match raw {
-        Raw::String(text) => time::canonical(&text, micro).map(Value::String),
-        other => Err(format!("json: cannot unmarshal {} into Go value of type string", other.go_kind())),
-    }
 }

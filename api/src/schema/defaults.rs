@@ -14,6 +14,8 @@ pub fn apply_defaults(schema: &Schema, value: &mut Value) {
         let given = map.get(&*field.name);
         let unset = match field.presence {
             Presence::Always => matches!(given, None | Some(Value::Null)) || given.and_then(Value::as_str) == Some(""),
+            // A zero that is never written is told to clients only.
+            Presence::OmitZero if field.default.as_ref().and_then(Value::as_str) == Some("") => false,
             Presence::OmitZero | Presence::Optional | Presence::Null => matches!(given, None | Some(Value::Null)),
         };
         if let (true, Some(default)) = (unset, &field.default) {

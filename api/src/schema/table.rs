@@ -7,7 +7,8 @@
 //! Types: `b` bool, `i` int32, `l` int64, `d` double, `s` string, `y` bytes, `q` quantity, `o` int or string, `t` time,
 //! `u` micro time, `j` any JSON, `x` any JSON object, `@N` the N-th type of the table, `[T` list of T, `{T` map of T.
 //! Presence: `v` always, `o` omit zero, `p` optional, `n` null; `!` after it: required.
-//! Flags: `d=` default, `l=` list type and keys, `m=` map type, `p=` patch strategy, `k=` merge key, `u=` unions.
+//! Flags: `d=` default, `l=` list type and keys, `m=` map type, `p=` patch strategy, `k=` merge key, `u=` unions,
+//! `g=` name of the Go type, `e=` Go structs that the field is embedded with.
 
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
     let (outer, number) = number.rsplit_once('.').unwrap_or(("0", number));
     let (first, second) = outer.split_once('.').unwrap_or((outer, "0"));
     let (mut default, mut merge, mut map_type, mut patch) = (None, None, None, PatchStrategy::default());
+    let (mut go_type, mut go_embedded) = (None, None);
     for flag in columns {
         match flag.split_once('=')? {
             ("d", json) => default = Some(serde_json::from_str(json).ok()?),
@@ -69,6 +71,8 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
                 patch.replace = strategies.split(',').any(|one| one == "replace");
             }
             ("k", key) => patch.key = Some(Text::Borrowed(key)),
+            ("g", name) => go_type = Some(Text::Borrowed(name)),
+            ("e", names) => go_embedded = Some(Text::Borrowed(names)),
             _ => return None,
         }
     }
@@ -91,6 +95,8 @@ fn field(line: &'static str, links: &[Link]) -> Option<Field> {
         atomic,
         map_type,
         patch,
+        go_type,
+        go_embedded,
     })
 }
 

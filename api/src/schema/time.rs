@@ -38,8 +38,13 @@ pub(super) fn canonical(text: &str, micro: bool) -> Result<String, String> {
     } else if fraction > 0 {
         rest = rest.get(1 + fraction..).unwrap_or_default();
     }
-    if !zone(rest) {
+    let length = if rest.starts_with('Z') { 1 } else { rest.len().min("+00:00".len()) };
+    let (offset, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
+    if !zone(offset) {
         return fail(rest, "Z07:00");
+    }
+    if !behind.is_empty() {
+        return Err(format!("parsing time {text:?}: extra text: {behind:?}"));
     }
     let time: Timestamp = text.replacen(',', ".", 1).parse().map_err(|_| out_of_range(text))?;
     Ok(if micro { rfc3339_micros(time) } else { rfc3339_seconds(time) })
@@ -87,6 +92,10 @@ mod tests {
         assert_eq!(
             error("2026-01-01T00:00:00.5Z", true),
             "parsing time \"2026-01-01T00:00:00.5Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \".5Z\" as \".000000\""
+        );
+        assert_eq!(
+            error("2026-01-02T03:04:05.123456ZZ", true),
+            "parsing time \"2026-01-02T03:04:05.123456ZZ\": extra text: \"Z\""
         );
         assert_eq!(error("2026-13-01T00:00:00Z", false), "parsing time \"2026-13-01T00:00:00Z\": month out of range");
     }

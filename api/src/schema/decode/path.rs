@@ -54,15 +54,32 @@ impl<'p> Path<'p> {
         parts
     }
 
-    /// ` Go struct field Container.spec.containers.name of type string`
-    pub(super) fn go_target(&self, kind: &Kind) -> String {
+    /// `json: cannot unmarshal number into Go struct field Container.spec.containers.name of type string`
+    pub(super) fn refusal(&self, found: &str, wanted: &str) -> String {
         let (mut holder, mut names) = ("", Vec::new());
         for part in self.parts() {
             if let Part::Field(schema, name) = part {
                 holder = schema.short_name();
+                names.extend(schema.field(name).and_then(|field| field.go_embedded.as_deref()));
                 names.push(*name);
             }
         }
-        format!("Go struct field {holder}.{} of type {}", names.join("."), kind.go_type())
+        format!("json: cannot unmarshal {found} into Go struct field {holder}.{} of type {wanted}", names.join("."))
+    }
+
+    /// What Go calls the type of what should stand here.
+    pub(super) fn go_type(&self, kind: &Kind) -> String {
+        let mut depth = 0;
+        for part in self.parts().into_iter().rev() {
+            match part {
+                Part::Key(_) | Part::Index(_) => depth += 1,
+                Part::Field(schema, name) => {
+                    let field = schema.field(name);
+                    return field.map_or_else(|| kind.go_type(), |field| field.go_type_below(kind, depth));
+                }
+                Part::Root => {}
+            }
+        }
+        kind.go_type()
     }
 }

@@ -122,3 +122,60 @@ fn what_comes_out_is_what_a_typed_client_would_send() {
         })
     );
 }
+
+#[test]
+fn refusals_name_types_as_go_does() {
+    let port = |port: Value| error("", "Service", &json!({"spec": {"ports": [port]}}));
+    assert_eq!(
+        port(json!({"protocol": 1})),
+        "json: cannot unmarshal number into Go struct field ServicePort.spec.ports.protocol of type v1.Protocol"
+    );
+    assert_eq!(
+        port(json!({"targetPort": 1.5})),
+        "json: cannot unmarshal number 1.5 into Go struct field ServicePort.spec.ports.targetPort of type int32"
+    );
+    let volume = |spec: Value| error("", "PersistentVolume", &json!({"spec": spec}));
+    assert_eq!(
+        volume(json!({"accessModes": [true]})),
+        "json: cannot unmarshal bool into Go struct field PersistentVolumeSpec.spec.accessModes of type v1.PersistentVolumeAccessMode"
+    );
+    assert_eq!(
+        volume(json!({"accessModes": "x"})),
+        "json: cannot unmarshal string into Go struct field PersistentVolumeSpec.spec.accessModes of type []v1.PersistentVolumeAccessMode"
+    );
+    assert_eq!(
+        volume(json!({"capacity": []})),
+        "json: cannot unmarshal array into Go struct field PersistentVolumeSpec.spec.capacity of type v1.ResourceList"
+    );
+    assert_eq!(
+        volume(json!({"hostPath": 5})),
+        "json: cannot unmarshal number into Go struct field PersistentVolumeSpec.spec.PersistentVolumeSource.hostPath of type v1.HostPathVolumeSource"
+    );
+    let lease = json!({"spec": {"renewTime": {}}});
+    assert_eq!(
+        error("coordination.k8s.io", "Lease", &lease),
+        "json: cannot unmarshal object into Go struct field LeaseSpec.spec.renewTime of type string"
+    );
+}
+
+#[test]
+fn the_first_refusal_is_told_whatever_it_is_about() {
+    let body = json!({"metadata": {"namespace": [1]}, "data": {"a": "?"}});
+    assert_eq!(
+        error("", "Secret", &body),
+        "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.namespace of type string"
+    );
+    assert_eq!(error("", "Secret", &json!({"data": {"a": "?"}, "type": 5})), "illegal base64 data at input byte 0");
+}
+
+#[test]
+fn what_is_left_out_is_written_as_go_writes_it() {
+    let decoded = |kind: &'static str, body: Value| {
+        let mut value = decode_json(schema("", kind), body.to_string().as_bytes()).unwrap().value;
+        crate::schema::apply_defaults(schema("", kind), &mut value);
+        value
+    };
+    assert_eq!(decoded("ServiceAccount", json!({"imagePullSecrets": [{}]}))["imagePullSecrets"], json!([{}]));
+    let node = decoded("Node", json!({"status": {"images": [{"sizeBytes": 5}]}}));
+    assert_eq!(node["status"]["images"], json!([{"names": null, "sizeBytes": 5}]));
+}
