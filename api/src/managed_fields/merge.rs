@@ -204,9 +204,8 @@ fn remove_fields(here: Shape<'_>, value: &Value, gone: &FieldSet) -> JsonMap<Str
             Some(below) if below.is_member() => {}
             Some(below) => {
                 let (kind, field) = here.below(name);
-                if let Some(value) = remove_below(kind, field, value, below) {
-                    kept.insert(name.clone(), value);
-                }
+                // What is emptied stays as null, so that who owns it, and nothing in it, goes on owning it.
+                kept.insert(name.clone(), remove_below(kind, field, value, below).unwrap_or(Value::Null));
             }
         }
     }

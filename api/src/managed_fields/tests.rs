@@ -40,6 +40,23 @@ fn owner(manager: &str, operation: &str, fields: Value) -> (String, String, Valu
 }
 
 #[test]
+fn who_owns_a_map_goes_on_owning_it_when_it_is_emptied() {
+    let apply_as = |live: Option<&Value>, data: Option<Value>, manager: &str, second: i64| {
+        let mut config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        if let Some(data) = data {
+            config["data"] = data;
+        }
+        let mut value = apply(schema(CONFIG_MAP), live, &config, &writer(manager, second), false).unwrap().value;
+        value["metadata"]["uid"] = json!("u");
+        value
+    };
+    let first = apply_as(None, Some(json!({"k": "1"})), "one", 0);
+    let second = apply_as(Some(&first), Some(json!({})), "two", 1);
+    let emptied = apply_as(Some(&second), None, "one", 2);
+    assert_eq!(owners(&emptied), [owner("two", "Apply", json!({"f:data": {}}))]);
+}
+
+#[test]
 fn a_create_owns_what_it_set_and_what_was_defaulted() {
     let object = created(CONFIG_MAP, json!({"metadata": {"name": "a", "labels": {"x": "1"}}, "data": {"k": "v"}}), "m");
     assert_eq!(
