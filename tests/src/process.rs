@@ -83,6 +83,12 @@ pub fn children(parent: u32) -> Result<Vec<u32>> {
     Ok(parents()?.into_iter().filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect())
 }
 
+/// What a process is called; its number where it has gone.
+#[must_use]
+pub fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| pid.to_string(), |name| name.trim().to_owned())
+}
+
 /// The words of a process's command line; none where it has gone.
 #[must_use]
 pub fn arguments(pid: u32) -> Vec<String> {

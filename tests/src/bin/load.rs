@@ -34,16 +34,23 @@ struct Arguments {
     /// Process of the second server on this machine; may be repeated.
     #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against")]
     against_pid: Vec<u32>,
+    /// The kubeconfig of the server that has the second one's namespaces, where that one serves custom kinds only.
+    #[arg(long, value_name = "FILE", requires = "against")]
+    against_namespaces: Option<PathBuf>,
+    /// What requests, lists and watches are about. Of custom objects everything is measured by itself: there is no figure
+    /// beside another kind.
+    #[arg(long, value_enum, default_value = "configmap")]
+    kind: Kind,
     /// How long each rate is measured.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// How many clients there are at the same time, each with a connection of its own.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     concurrency: Vec<usize>,
-    /// How many ConfigMaps are listed; each number is measured by itself.
+    /// How many objects are listed; each number is measured by itself.
     #[arg(long, value_delimiter = ',', default_values_t = [5000, 50000])]
     objects: Vec<usize>,
-    /// How many objects of a custom kind are listed.
+    /// How many objects of a custom kind are listed beside the others.
     #[arg(long, default_value_t = 5000)]
     custom_objects: usize,
     /// How many watch while updates are made; each number is measured by itself.
@@ -185,29 +192,40 @@ async fn of_kubeconfig(arguments: &Arguments, path: &Path, pids: Vec<u32>) -> Re
 
 fn target(arguments: &Arguments, name: &str, kubeconfig: PathBuf, endpoint: Endpoint, pids: Vec<u32>) -> Target {
     let prefix = format!("load-{}", std::process::id());
-    Target { name: name.to_owned(), kubeconfig, endpoint, http: arguments.http(), pids, prefix }
+    Target { name: name.to_owned(), kubeconfig, endpoint, namespaces: None, http: arguments.http(), pids, prefix }
 }
 
 async fn measure(arguments: &Arguments, first: Target) -> Result<()> {
     let mut targets = vec![first];
     if let Some(path) = &arguments.against {
-        targets.push(of_kubeconfig(arguments, path, arguments.against_pid.clone()).await?);
+        let mut second = of_kubeconfig(arguments, path, arguments.against_pid.clone()).await?;
+        if let Some(path) = &arguments.against_namespaces {
+            second.namespaces = Some(of_kubeconfig(arguments, path, Vec::new()).await?.endpoint);
+        }
+        targets.push(second);
     }
     let run = Run::over(targets);
     let duration = Duration::from_secs_f64(arguments.seconds);
     if arguments.wants("idle") {
         run.each(async |target| Ok(target.memory().map(|bytes| idle(target, bytes)).into_iter().collect())).await?;
     }
+    let kind = arguments.kind;
+    if kind == Kind::Custom {
+        run.each(async |target| load::define(target).await.map(|()| Vec::new())).await?;
+    }
     rates(arguments, &run, duration).await?;
     if arguments.wants("list") {
         for objects in arguments.objects.iter().copied() {
-            run.each(async |target| lists(target, Kind::ConfigMap, objects, duration).await).await?;
+            run.each(async |target| lists(target, kind, kind, objects, duration).await).await?;
         }
     }
-    if arguments.wants("custom") {
+    if arguments.wants("custom") && kind != Kind::Custom {
         run.each(async |target| custom(arguments, target, duration).await).await?;
     }
     watches(arguments, &run).await?;
+    if kind == Kind::Custom {
+        return run.each(async |target| load::undefine(target).await.map(|()| Vec::new())).await;
+    }
     if arguments.wants("pods") {
         let pods = PodLoad { kubectl: arguments.kubectl.clone(), image: arguments.image.clone(), rounds: PODS };
         run.each(async |target| {
@@ -224,30 +242,32 @@ fn idle(target: &Target, bytes: u64) -> Figure {
 }
 
 async fn rates(arguments: &Arguments, run: &Run, duration: Duration) -> Result<()> {
+    let kind = arguments.kind;
     for workers in arguments.concurrency.iter().copied() {
         if arguments.wants("get") {
-            run.each(async |target| Ok(vec![load::gets(target, Kind::ConfigMap, workers, duration).await?])).await?;
+            run.each(async |target| Ok(vec![load::gets(target, kind, workers, duration).await?])).await?;
         }
         if arguments.wants("create") {
-            run.each(async |target| Ok(vec![load::creates(target, Kind::ConfigMap, workers, duration).await?])).await?;
+            run.each(async |target| Ok(vec![load::creates(target, kind, workers, duration).await?])).await?;
         }
         if arguments.wants("patch") {
-            run.each(async |target| Ok(vec![load::patches(target, Kind::ConfigMap, workers, duration).await?])).await?;
+            run.each(async |target| Ok(vec![load::patches(target, kind, workers, duration).await?])).await?;
         }
         if arguments.wants("apply") {
-            run.each(async |target| Ok(vec![load::applies(target, workers, duration).await?])).await?;
+            run.each(async |target| Ok(vec![load::applies(target, kind, workers, duration).await?])).await?;
         }
     }
     Ok(())
 }
 
-/// Everything that is measured on a server with many objects of a kind.
-async fn lists(target: &Target, kind: Kind, objects: usize, duration: Duration) -> Result<Vec<Figure>> {
+/// Everything that is measured on a server with many objects of a kind; of another kind then there are few.
+async fn lists(target: &Target, kind: Kind, other: Kind, objects: usize, duration: Duration) -> Result<Vec<Figure>> {
     let (filled, mut figures) = load::fill(target, kind, objects).await?;
     figures.extend(filled.lists(target).await?);
     figures.push(filled.pages(target).await?);
+    figures.push(filled.streamed(target).await?);
     let beside = format!("{objects} {}", kind.name());
-    figures.extend(beside_many(target, Kind::ConfigMap, &beside, duration).await?);
+    figures.extend(beside_many(target, other, &beside, duration).await?);
     filled.remove(target).await?;
     Ok(figures)
 }
@@ -272,7 +292,7 @@ async fn custom(arguments: &Arguments, target: &Target, duration: Duration) -> R
         figures.push(load::creates(target, Kind::Custom, workers, duration).await?);
         figures.push(load::patches(target, Kind::Custom, workers, duration).await?);
     }
-    figures.extend(lists(target, Kind::Custom, arguments.custom_objects, duration).await?);
+    figures.extend(lists(target, Kind::Custom, Kind::ConfigMap, arguments.custom_objects, duration).await?);
     if let Some(objects) = arguments.objects.iter().copied().max() {
         let (filled, _) = load::fill(target, Kind::ConfigMap, objects).await?;
         let beside = format!("{objects} {}", Kind::ConfigMap.name());
@@ -286,14 +306,14 @@ async fn custom(arguments: &Arguments, target: &Target, duration: Duration) -> R
 async fn watches(arguments: &Arguments, run: &Run) -> Result<()> {
     for watchers in arguments.watchers.iter().copied().filter(|_| arguments.wants("watch")) {
         let size = FanOut { watchers, updates: arguments.updates, writers: WRITERS };
-        run.each(async |target| Ok(vec![load::fan_out(target, size).await?])).await?;
+        run.each(async |target| Ok(vec![load::fan_out(target, arguments.kind, size).await?])).await?;
     }
     // HTTP/1.1 can't share a connection.
     let on_each = arguments.idle_on_each.iter().copied();
     for on_each in on_each.filter(|on_each| *on_each == 1 || !arguments.http1) {
         if arguments.wants("watchers") {
             run.each(async |target| {
-                Ok(load::idle(target, arguments.idle_watchers, on_each).await?.into_iter().collect())
+                Ok(load::idle(target, arguments.kind, arguments.idle_watchers, on_each).await?.into_iter().collect())
             })
             .await?;
         }

@@ -51,7 +51,7 @@ impl Figure {
     /// The same with a number of three decimals.
     #[must_use]
     pub fn with_number(self, name: &str, value: f64) -> Self {
-        self.with(name, (value * 1000.0).round() / 1000.0)
+        self.with(name, rounded(value))
     }
 
     /// The same with a duration in milliseconds.
@@ -63,9 +63,7 @@ impl Figure {
     /// The same with an amount of memory in mebibytes.
     #[must_use]
     pub fn with_mebibytes(self, name: &str, bytes: u64) -> Self {
-        #[allow(clippy::cast_precision_loss, reason = "a server's memory is far below 2^52 bytes")]
-        let mebibytes = bytes as f64 / (1024.0 * 1024.0);
-        self.with_number(name, mebibytes)
+        self.with(name, mebibytes(bytes))
     }
 
     /// The same with how many operations were done in a time, and the server's processor time for each.
@@ -89,6 +87,18 @@ impl Figure {
         writeln!(out, "{}", Value::Object(values.collect())).context("print a figure")?;
         out.flush().context("print a figure")
     }
+}
+
+/// A number with three decimals.
+pub(super) fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// Bytes in mebibytes, with three decimals.
+pub(super) fn mebibytes(bytes: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "a server's memory is far below 2^52 bytes")]
+    let bytes = bytes as f64;
+    rounded(bytes / (1024.0 * 1024.0))
 }
 
 /// How long each of many operations took.

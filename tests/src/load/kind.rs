@@ -17,9 +17,10 @@ const GROUP: &str = "load.martello.dev";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// A kind of object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Built in.
+    #[value(name = "configmap")]
     ConfigMap,
     /// Of a definition: its schema has defaults, and a status of its own.
     Custom,
@@ -69,6 +70,15 @@ impl Kind {
         };
         let missing = OBJECT_BYTES.saturating_sub(with("").len());
         Bytes::from(with(&"x".repeat(missing)))
+    }
+
+    /// Method, type and body of a request that changes one, whatever its revision: custom objects are replaced only by who
+    /// names the revision, so they are patched.
+    pub(super) fn update(self, name: &str, round: u64) -> (&'static str, &'static str, Bytes) {
+        match self {
+            Self::ConfigMap => ("PUT", "application/json", self.object(name, round)),
+            Self::Custom => ("PATCH", "application/merge-patch+json", self.patch(round)),
+        }
     }
 
     /// A merge patch that changes one field of one.

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
-use hyper::body::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Incoming};
 use serde_json::Value;
 
 use super::{
@@ -24,6 +25,8 @@ const PAGE: usize = 500;
 /// Protobuf, and nothing else.
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const JSON: &str = "application/json";
+/// How the event that ends a streamed list begins.
+const BOOKMARK: &[u8] = br#"{"type":"BOOKMARK""#;
 /// As `kubectl get` asks.
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
@@ -86,6 +89,27 @@ impl Filled {
         Ok(latencies.describe(figure))
     }
 
+    /// Lists all of it by a watch that begins with what there is, as client-go's informers do, until the bookmark that ends
+    /// what there was.
+    pub async fn streamed(&self, target: &Target) -> Result<Figure> {
+        let mut connection = target.connect().await?;
+        let mut latencies = Latencies::default();
+        let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+        let path = format!("{}?{query}", self.path);
+        let meter = Meter::start(target);
+        for _ in 0..(LISTED / self.objects).clamp(3, 30) {
+            let request = connection.request("GET", &path, &[("accept", JSON)], Bytes::new())?;
+            let sent = Instant::now();
+            let answer = connection.send(request).await?;
+            ensure!(answer.status() == 200, "a streamed list was answered with {}", answer.status());
+            let found = until_bookmark(answer.into_body()).await?;
+            latencies.push(sent.elapsed());
+            self.check(found)?;
+        }
+        let figure = meter.finish(self.figure("list_streamed"), latencies.count());
+        Ok(latencies.describe(figure))
+    }
+
     /// Lists all of it page by page.
     pub async fn pages(&self, target: &Target) -> Result<Figure> {
         let mut connection = target.connect().await?;
@@ -133,6 +157,27 @@ impl Filled {
     pub async fn remove(self, target: &Target) -> Result<()> {
         target.remove(&self.namespace, self.kind).await
     }
+}
+
+/// Reads a watch until its first bookmark; answers how many events came before.
+async fn until_bookmark(mut body: Incoming) -> Result<usize> {
+    let (mut events, mut line) = (0, Vec::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.context("read a streamed list")?.into_data() else { continue };
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if !part.ends_with(b"\n") {
+                continue;
+            }
+            // Told by its beginning, so that reading does not cost more than serving.
+            if line.starts_with(BOOKMARK) {
+                return Ok(events);
+            }
+            events += 1;
+            line.clear();
+        }
+    }
+    bail!("a streamed list ended without a bookmark")
 }
 
 fn count(list: &Value) -> usize {

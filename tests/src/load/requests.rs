@@ -74,15 +74,24 @@ pub async fn patches(target: &Target, kind: Kind, workers: usize, duration: Dura
     Ok(figure)
 }
 
-/// Applies a Deployment server-side, a changed one each time, each worker one of its own. The Deployments are paused,
-/// so that controllers have nothing to do.
-pub async fn applies(target: &Target, workers: usize, duration: Duration) -> Result<Figure> {
+/// Applies an object server-side, a changed one each time, each worker one of its own: a custom object of 1 KiB, or else a
+/// Deployment. The Deployments are paused, so that controllers have nothing to do.
+pub async fn applies(target: &Target, kind: Kind, workers: usize, duration: Duration) -> Result<Figure> {
     let namespace = target.namespace(&format!("apply-{workers}")).await?;
-    let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments");
+    let (figure, path) = match kind {
+        Kind::Custom => (of(kind, "apply"), kind.path(&namespace)),
+        Kind::ConfigMap => {
+            (Figure::named("apply_deployment"), format!("/apis/apps/v1/namespaces/{namespace}/deployments"))
+        }
+    };
     let make = |connection: &Connection, worker: usize, count: u64| {
         let name = format!("d{worker}");
         let query = "fieldManager=load&force=true";
-        connection.request("PATCH", &format!("{path}/{name}?{query}"), &[APPLY], deployment(&name, count))
+        let body = match kind {
+            Kind::Custom => kind.object(&name, count),
+            Kind::ConfigMap => deployment(&name, count),
+        };
+        connection.request("PATCH", &format!("{path}/{name}?{query}"), &[APPLY], body)
     };
     let mut connection = target.connect().await?;
     for worker in 0..workers {
@@ -90,9 +99,9 @@ pub async fn applies(target: &Target, workers: usize, duration: Duration) -> Res
         expect(&mut connection, request, 201).await?;
     }
     let next = |connection: &Connection, worker: usize, count: u64| make(connection, worker, count + 1);
-    let figure = measure(target, &Figure::named("apply_deployment"), workers, duration, 200, next).await?;
+    let figure = measure(target, &figure, workers, duration, 200, next).await?;
     connection.send(connection.request("DELETE", &path, &[JSON], Bytes::new())?).await?;
-    target.remove(&namespace, Kind::ConfigMap).await?;
+    target.remove(&namespace, kind).await?;
     Ok(figure)
 }
 

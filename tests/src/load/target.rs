@@ -30,6 +30,8 @@ pub struct Target {
     pub kubeconfig: PathBuf,
     /// Where and as whom.
     pub endpoint: Endpoint,
+    /// Who has the namespaces of a server that has none itself, because it serves custom kinds only.
+    pub namespaces: Option<Endpoint>,
     /// What the server speaks with each worker.
     pub http: Http,
     /// The server's processes on this machine; empty where they are not known.
@@ -39,16 +41,22 @@ pub struct Target {
 }
 
 impl Target {
-    /// Processor time that the server has used so far.
+    /// Processor time that each of the server's processes has used so far.
     #[must_use]
-    pub fn cpu(&self) -> Option<Duration> {
-        if self.pids.is_empty() { None } else { process::cpu_time(&self.pids).ok() }
+    pub fn cpu(&self) -> Vec<Duration> {
+        self.pids.iter().map(|pid| process::cpu_time(&[*pid]).unwrap_or_default()).collect()
     }
 
-    /// Processor time since an earlier look.
+    /// What the server's processes are called.
     #[must_use]
-    pub fn cpu_since(&self, before: Option<Duration>) -> Option<Duration> {
-        Some(self.cpu()?.saturating_sub(before?))
+    pub fn process_names(&self) -> Vec<String> {
+        self.pids.iter().map(|pid| process::name(*pid)).collect()
+    }
+
+    /// The most resident memory that each of the server's processes had, in bytes.
+    #[must_use]
+    pub fn peaks(&self) -> Vec<u64> {
+        self.pids.iter().map(|pid| process::peak_bytes(&[*pid]).unwrap_or_default()).collect()
     }
 
     /// Resident memory of the server, in bytes.
@@ -64,19 +72,13 @@ impl Target {
         !self.pids.is_empty() && process::forget_peak(&self.pids).is_ok()
     }
 
-    /// The most resident memory that the server had, in bytes.
-    #[must_use]
-    pub fn peak(&self) -> Option<u64> {
-        if self.pids.is_empty() { None } else { process::peak_bytes(&self.pids).ok() }
-    }
-
     /// A new, empty namespace.
     pub async fn namespace(&self, purpose: &str) -> Result<String> {
         // One that was removed may still be going when the next of its purpose is made.
         static MADE: AtomicU64 = AtomicU64::new(0);
         let name = format!("{}-{purpose}-{}", self.prefix, MADE.fetch_add(1, Ordering::Relaxed));
         let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).to_string();
-        let answer = self.endpoint.ask("POST", "/api/v1/namespaces", body).await?;
+        let answer = self.namespaces().ask("POST", "/api/v1/namespaces", body).await?;
         ensure!(answer.status == 201, "making the namespace {name} was answered with {}", answer.text());
         Ok(name)
     }
@@ -93,8 +95,12 @@ impl Target {
                 break;
             }
         }
-        self.endpoint.ask("DELETE", &format!("/api/v1/namespaces/{namespace}"), "").await?;
+        self.namespaces().ask("DELETE", &format!("/api/v1/namespaces/{namespace}"), "").await?;
         Ok(())
+    }
+
+    fn namespaces(&self) -> &Endpoint {
+        self.namespaces.as_ref().unwrap_or(&self.endpoint)
     }
 
     /// A connection of one worker.

@@ -33,13 +33,13 @@ pub struct FanOut {
     pub writers: usize,
 }
 
-/// Updates ConfigMaps while many watch them, until every watcher has seen every update.
-pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
+/// Updates objects while many watch them, until every watcher has seen every update.
+pub async fn fan_out(target: &Target, kind: Kind, size: FanOut) -> Result<Figure> {
     let namespace = target.namespace(&format!("watch-{}", size.watchers)).await?;
-    let path = Kind::ConfigMap.path(&namespace);
+    let path = kind.path(&namespace);
     let mut connection = target.connect().await?;
     for writer in 0..size.writers {
-        let body = Kind::ConfigMap.object(&format!("o{writer}"), 0);
+        let body = kind.object(&format!("o{writer}"), 0);
         let request = connection.request("POST", &path, &[("content-type", "application/json")], body)?;
         expect(&mut connection, request, 201).await?;
     }
@@ -48,7 +48,7 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
 
     let meter = Meter::start(target);
     let watchers: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(see(stream, size.updates))).collect();
-    let writers = (0..size.writers).map(|writer| write(target, &path, writer, size));
+    let writers = (0..size.writers).map(|writer| write(target, kind, &path, writer, size));
     let writing = async { try_join_all(writers).await.map(|_| meter.elapsed()) };
     let (written, seen) = tokio::join!(writing, try_join_all(watchers));
     let elapsed = meter.elapsed();
@@ -58,17 +58,18 @@ pub async fn fan_out(target: &Target, size: FanOut) -> Result<Figure> {
         bytes += watcher?;
     }
     let events = u64::try_from(size.watchers * size.updates).unwrap_or(u64::MAX);
-    let figure = Figure::named("watch").of("watchers", size.watchers).of("updates", size.updates);
+    let figure =
+        Figure::named("watch").of("kind", kind.name()).of("watchers", size.watchers).of("updates", size.updates);
     let figure = meter.finish(figure, events);
-    target.remove(&namespace, Kind::ConfigMap).await?;
+    target.remove(&namespace, kind).await?;
     Ok(figure.with("bytes", bytes).with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
 }
 
 /// Opens watches that see nothing, so many on each connection, and measures the memory that they take.
-pub async fn idle(target: &Target, watchers: usize, on_each: usize) -> Result<Option<Figure>> {
+pub async fn idle(target: &Target, kind: Kind, watchers: usize, on_each: usize) -> Result<Option<Figure>> {
     let Some(before) = target.memory() else { return Ok(None) };
     let namespace = target.namespace(&format!("idle-{watchers}-{on_each}")).await?;
-    let path = Kind::ConfigMap.path(&namespace);
+    let path = kind.path(&namespace);
     let mut connection = target.connect().await?;
     let watch = from_now(&mut connection, &path).await?;
     let meter = Meter::start(target);
@@ -77,12 +78,13 @@ pub async fn idle(target: &Target, watchers: usize, on_each: usize) -> Result<Op
     let streams: Vec<Incoming> = streams.into_iter().flatten().collect();
     let after = target.memory().unwrap_or(before);
     let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
-    let figure = Figure::named("watch_idle").of("watchers", opened).of("on_each_connection", on_each);
+    let figure =
+        Figure::named("watch_idle").of("kind", kind.name()).of("watchers", opened).of("on_each_connection", on_each);
     let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
     let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
     let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
     drop(streams);
-    target.remove(&namespace, Kind::ConfigMap).await?;
+    target.remove(&namespace, kind).await?;
     Ok(Some(figure))
 }
 
@@ -134,13 +136,12 @@ async fn see(mut stream: Incoming, events: usize) -> Result<usize> {
     Ok(bytes)
 }
 
-async fn write(target: &Target, path: &str, writer: usize, size: FanOut) -> Result<()> {
+async fn write(target: &Target, kind: Kind, path: &str, writer: usize, size: FanOut) -> Result<()> {
     let mut connection = target.connect().await?;
     let name = format!("o{writer}");
     for round in (writer..size.updates).step_by(size.writers) {
-        let body = Kind::ConfigMap.object(&name, u64::try_from(round).unwrap_or_default() + 1);
-        let headers = [("content-type", "application/json")];
-        let request = connection.request("PUT", &format!("{path}/{name}"), &headers, body)?;
+        let (method, content_type, body) = kind.update(&name, u64::try_from(round).unwrap_or_default() + 1);
+        let request = connection.request(method, &format!("{path}/{name}"), &[("content-type", content_type)], body)?;
         expect(&mut connection, request, 200).await?;
     }
     Ok(())
