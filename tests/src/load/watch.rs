@@ -1,11 +1,12 @@
 //! Watch fan-out: few writers, many watchers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
@@ -43,26 +44,31 @@ pub async fn fan_out(target: &Target, kind: Kind, size: FanOut) -> Result<Figure
         let request = connection.request("POST", &path, &[("content-type", "application/json")], body)?;
         expect(&mut connection, request, 201).await?;
     }
-    let watch = from_now(&mut connection, &path).await?;
-    let streams = open_many(target, &watch, size.watchers).await?;
+    let begin: Arc<str> = from_now(&mut connection, &path).await?.into();
+    let streams = open_many(target, &begin, size.watchers).await?;
 
     let meter = Meter::start(target);
-    let watchers: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(see(stream, size.updates))).collect();
+    let who = Arc::new(target.clone());
+    let watcher = |stream| Watcher::new(Arc::clone(&who), Arc::clone(&begin), stream);
+    let watchers: Vec<_> = streams.into_iter().map(|stream| tokio::spawn(watcher(stream).see(size.updates))).collect();
     let writers = (0..size.writers).map(|writer| write(target, kind, &path, writer, size));
     let writing = async { try_join_all(writers).await.map(|_| meter.elapsed()) };
     let (written, seen) = tokio::join!(writing, try_join_all(watchers));
     let elapsed = meter.elapsed();
     let written = written?;
-    let mut bytes = 0;
+    let (mut bytes, mut reopened) = (0, 0);
     for watcher in seen.context("a watcher panicked")? {
-        bytes += watcher?;
+        let watcher = watcher?;
+        bytes += watcher.bytes;
+        reopened += watcher.reopened;
     }
     let events = u64::try_from(size.watchers * size.updates).unwrap_or(u64::MAX);
     let figure =
         Figure::named("watch").of("kind", kind.name()).of("watchers", size.watchers).of("updates", size.updates);
     let figure = meter.finish(figure, events);
     target.remove(&namespace, kind).await?;
-    Ok(figure.with("bytes", bytes).with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
+    let figure = figure.with("bytes", bytes).with("reopened", reopened);
+    Ok(figure.with_millis("written_ms", written).with_millis("last_seen_ms", elapsed))
 }
 
 /// Opens watches that see nothing, so many on each connection, and measures the memory that they take.
@@ -121,19 +127,57 @@ async fn open_on(connection: &mut Connection, path: &str) -> Result<Incoming> {
     Ok(answer.into_body())
 }
 
-/// Reads until this many events have come; returns how many bytes they were.
-async fn see(mut stream: Incoming, events: usize) -> Result<usize> {
-    let mut seen = 0;
-    let mut bytes = 0;
-    while seen < events {
-        let frame = timeout(SILENCE, stream.frame()).await.context("a watcher saw nothing for too long")?;
-        let frame = frame.context("a watch ended early")?.context("read a watch")?;
-        if let Ok(data) = frame.into_data() {
-            bytes += data.len();
-            seen += data.iter().filter(|byte| **byte == b'\n').count();
-        }
+/// One who watches, and comes back where it was when the server closes its watch, as servers do to who reads too slowly.
+struct Watcher {
+    target: Arc<Target>,
+    begin: Arc<str>,
+    stream: Incoming,
+    line: Vec<u8>,
+    last: Vec<u8>,
+    bytes: usize,
+    reopened: usize,
+}
+
+impl Watcher {
+    fn new(target: Arc<Target>, begin: Arc<str>, stream: Incoming) -> Self {
+        Self { target, begin, stream, line: Vec::new(), last: Vec::new(), bytes: 0, reopened: 0 }
     }
-    Ok(bytes)
+
+    /// Reads until this many events have come.
+    async fn see(mut self, events: usize) -> Result<Self> {
+        let mut seen = 0;
+        while seen < events {
+            let frame = timeout(SILENCE, self.stream.frame()).await.context("a watcher saw nothing for too long")?;
+            let Some(frame) = frame else {
+                self.stream = open(&self.target, &self.here()?).await.context("come back to a watch")?;
+                self.reopened += 1;
+                continue;
+            };
+            let Ok(data) = frame.context("read a watch")?.into_data() else { continue };
+            self.bytes += data.len();
+            for part in data.split_inclusive(|byte| *byte == b'\n') {
+                self.line.extend_from_slice(part);
+                if part.ends_with(b"\n") {
+                    std::mem::swap(&mut self.last, &mut self.line);
+                    self.line.clear();
+                    seen += 1;
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// The watch that begins behind the last event.
+    fn here(&self) -> Result<String> {
+        if self.last.is_empty() {
+            return Ok(self.begin.to_string());
+        }
+        let event: Value = serde_json::from_slice(&self.last).context("read an event")?;
+        ensure!(event.get("type").is_some_and(|kind| kind != "ERROR"), "a watch ended with {event}");
+        let revision = event.pointer("/object/metadata/resourceVersion").and_then(Value::as_str);
+        let (path, _) = self.begin.rsplit_once('=').context("read the path of a watch")?;
+        Ok(format!("{path}={}", revision.context("an event has no resourceVersion")?))
+    }
 }
 
 async fn write(target: &Target, kind: Kind, path: &str, writer: usize, size: FanOut) -> Result<()> {
