@@ -228,10 +228,14 @@ def proto_name(name):
     return name
 
 
-def number(proto, name, field, known):
-    """The field's number; of a field of an embedded message: the embedded message's number, a dot, its own."""
+def number(proto, name, field, known, listing):
+    """The field's number; of a field of an embedded message, and of a list that is a message of its own
+    (`APIResource.verbs`): the embedded message's number, a dot, its own."""
     message = proto.get(proto_name(name), {})
     if field in message:
+        inner = proto.get(message[field].get("type", ""), {})
+        if listing and list(inner) == ["items"]:
+            return "%d.%d" % (message[field]["number"], inner["items"]["number"])
         return str(message[field]["number"])
     for outer, entry in message.items():
         if outer not in known and field in proto.get(entry.get("type", ""), {}):
@@ -257,7 +261,7 @@ def main():
         fields = node.get("properties", {})
         for field, value in sorted(fields.items()):
             kind, required = code(value, ids), field in node.get("required", [])
-            row = [field, number(proto, name, field, fields), kind, presence(name, field, value, required, kind) + ("!" if required else "")]
+            row = [field, number(proto, name, field, fields, kind[0] == "["), kind, presence(name, field, value, required, kind) + ("!" if required else "")]
             default = value.get("default")
             omitted = default == "" and row[3].startswith("o")
             if default not in (None, "", 0, False, {}) or omitted:

@@ -2,7 +2,7 @@
 //!
 //! What is understood, and the words for what isn't, are those of the parser that upstream uses.
 
-mod duration;
+pub mod duration;
 
 use jiff::{
     SignedDuration, Timestamp, ToSpan as _,

@@ -1,6 +1,94 @@
 //! Values as Go prints them: upstream's messages show some so.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
+
+/// As a message about a bad value shows it: text in quotes, numbers plain, the rest as JSON.
+#[must_use]
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted(text),
+        Value::Number(number) if number.is_f64() => float(number.as_f64().unwrap_or_default()),
+        other => json(other),
+    }
+}
+
+/// A text as `%q` prints it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        let code = u32::from(letter);
+        let _infallible = match letter {
+            '"' | '\\' => write!(out, "\\{letter}"),
+            '\u{7}' => out.write_str("\\a"),
+            '\u{8}' => out.write_str("\\b"),
+            '\u{b}' => out.write_str("\\v"),
+            '\u{c}' => out.write_str("\\f"),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            '\t' => out.write_str("\\t"),
+            '\0'..='\x1f' | '\x7f' => write!(out, "\\x{code:02x}"),
+            _ if is_printed(letter) => write!(out, "{letter}"),
+            '\0'..='\u{ffff}' => write!(out, "\\u{code:04x}"),
+            _ => write!(out, "\\U{code:08x}"),
+        };
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a letter stands for itself. Marks do, also where they stand alone.
+fn is_printed(letter: char) -> bool {
+    letter.is_ascii() || ['a', letter].iter().collect::<String>().escape_debug().count() == 2
+}
+
+/// A float as `%v` prints it: with an exponent from seven digits on, or below four places.
+#[must_use]
+pub fn float(number: f64) -> String {
+    exponent(number, -4, 6).unwrap_or_else(|| number.to_string())
+}
+
+/// A float in `digits e power`, where its power of ten is below `least` or at least `most`.
+fn exponent(number: f64, least: i32, most: i32) -> Option<String> {
+    let text = format!("{number:e}");
+    let (digits, power) = text.split_once('e')?;
+    let power: i32 = power.parse().ok()?;
+    let sign = if power < 0 { '-' } else { '+' };
+    (power < least || power >= most).then(|| format!("{digits}e{sign}{:02}", power.abs()))
+}
+
+/// A value as Go encodes it as JSON: `<`, `>` and `&` are escaped in every text. Keys stay in the order that they have.
+#[must_use]
+pub fn json(value: &Value) -> String {
+    match value {
+        Value::String(_) => escaped(value),
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            // The exponent of a small number is not filled up here.
+            exponent(number, -6, 21).map_or_else(|| number.to_string(), |text| text.replace("e-0", "e-"))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(",")),
+        Value::Object(map) => {
+            let entries =
+                map.iter().map(|(key, value)| format!("{}:{}", escaped(&Value::from(key.as_str())), json(value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+fn escaped(text: &Value) -> String {
+    let escapes =
+        [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    let text = text.to_string();
+    if !text.contains(escapes.map(|(letter, _)| letter)) {
+        return text;
+    }
+    escapes.iter().fold(text, |text, (letter, escape)| text.replace(*letter, escape))
+}
 
 /// As `%v`; keys of maps are sorted.
 #[must_use]
@@ -78,6 +166,25 @@ mod tests {
     fn what_is_no_text_is_marked() {
         assert_eq!((text(&json!(null)), text(&json!(1))), ("%!s(<nil>)".to_owned(), "%!s(int64=1)".to_owned()));
         assert_eq!(text(&json!({"a": [true, "x"]})), "map[a:[%!s(bool=true) x]]");
+    }
+
+    #[test]
+    fn messages_show_text_in_quotes_and_escape_it_in_json() {
+        let cases = [
+            (
+                json!("<a>\"\u{1}\u{7f}\u{200b}e\u{301}"),
+                r#""<a>\"\x01\x7f\u200be\u{301}""#.replace("\\u{301}", "\u{301}"),
+            ),
+            (json!({"b": ["<&>"], "a": 1.5}), r#"{"b":["\u003c\u0026\u003e"],"a":1.5}"#.to_owned()),
+            (json!(null), "null".to_owned()),
+            (json!(1e20), "1e+20".to_owned()),
+            (json!(1_234_567.5), "1.2345675e+06".to_owned()),
+            (json!([1e20, 1e21, 1e-7, 1e-6]), "[100000000000000000000,1e+21,1e-7,0.000001]".to_owned()),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(shown(&value), expected);
+        }
+        assert_eq!([1.5, 100_000.0, 1e6, 1e-5, 0.0].map(float), ["1.5", "100000", "1e+06", "1e-05", "0"]);
     }
 
     #[test]

@@ -103,7 +103,12 @@ pub fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 objections.push("prefix part must be non-empty".to_owned());
             } else {
-                objections.extend(dns1123_subdomain(prefix).iter().map(|one| format!("prefix part {one}")));
+                if prefix.len() > SUBDOMAIN_LIMIT {
+                    objections.push(format!("prefix part {}", too_long(SUBDOMAIN_LIMIT, "bytes")));
+                }
+                if !is_subdomain(prefix) {
+                    objections.push(format!("prefix part {SUBDOMAIN_1123}"));
+                }
             }
             *name
         }
@@ -334,6 +339,7 @@ mod tests {
         assert_eq!(dns1123_label(&"n".repeat(64)), ["must be no more than 63 characters"]);
         assert_eq!(label_value(&"v".repeat(64)), ["must be no more than 63 bytes"]);
         assert_eq!(qualified_name("a/b/c"), [LABEL_KEY]);
+        assert_eq!(qualified_name(&format!("{}/b", "a".repeat(254))), ["prefix part must be no more than 253 bytes"]);
         assert_eq!(qualified_name("bad finalizer"), [NAME_PART]);
         assert_eq!(qualified_name(""), ["name part must be non-empty", NAME_PART]);
         assert_eq!(config_map_key("bad key"), [CONFIG_KEY]);

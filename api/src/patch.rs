@@ -20,7 +20,7 @@ pub enum PatchError {
     #[error("{0}")]
     Malformed(String),
     /// More operations than [`MAX_OPERATIONS`].
-    #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
+    #[error("Request entity too large: The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooMany(usize),
     /// An operation of a JSON patch failed; says which and why, though clients of upstream are not told.
     #[error("operation {at} ({op}) of the patch failed: {why}")]

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::go;
+
 /// A failed call: everything that goes into a `Status` object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -85,7 +87,7 @@ impl ApiError {
     /// 404: `pods "x" not found`.
     #[must_use]
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} not found", qualified(group, resource));
+        let message = format!("{} {} not found", qualified(group, resource), go::quoted(name));
         Self::about(404, "NotFound", message, group, resource, name)
     }
 
@@ -109,14 +111,15 @@ impl ApiError {
     /// 409: `pods "x" already exists`.
     #[must_use]
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        let message = format!("{} {name:?} already exists", qualified(group, resource));
+        let message = format!("{} {} already exists", qualified(group, resource), go::quoted(name));
         Self::about(409, "AlreadyExists", message, group, resource, name)
     }
 
     /// 409: `Operation cannot be fulfilled on pods "x": why`.
     #[must_use]
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        let (qualified, quoted) = (qualified(group, resource), go::quoted(name));
+        let message = format!("Operation cannot be fulfilled on {qualified} {quoted}: {why}");
         Self::about(409, "Conflict", message, group, resource, name)
     }
 
@@ -127,7 +130,7 @@ impl ApiError {
         let message = match (qualified.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{qualified} is forbidden: {why}"),
-            (false, false) => format!("{qualified} {name:?} is forbidden: {why}"),
+            (false, false) => format!("{qualified} {} is forbidden: {why}", go::quoted(name)),
         };
         Self::about(403, "Forbidden", message, group, resource, name)
     }
@@ -147,7 +150,7 @@ impl ApiError {
             [one] => format!(": {one}"),
             many => format!(": [{}]", many.join(", ")),
         };
-        let message = format!("{} {name:?} is invalid{listed}", qualified(group, kind));
+        let message = format!("{} {} is invalid{listed}", qualified(group, kind), go::quoted(name));
         let mut error = Self::about(422, "Invalid", message, group, kind, name);
         if let Some(details) = &mut error.details {
             details.causes = causes;
@@ -225,7 +228,6 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "code": self.code,
         });
         if let Some(map) = status.as_object_mut() {
             if let Some(token) = &self.resume {
@@ -237,6 +239,8 @@ impl ApiError {
             if let Some(details) = &self.details {
                 map.insert("details".into(), serde_json::json!(details));
             }
+            // Upstream's order, to the last.
+            map.insert("code".into(), self.code.into());
         }
         status
     }
@@ -256,17 +260,17 @@ impl Cause {
         Self::new("FieldValueRequired", field, message)
     }
 
-    /// `Invalid value: <value>: why`; `value` is written as JSON, as upstream does for strings and numbers.
+    /// `Invalid value: <value>: why`.
     #[must_use]
     pub fn invalid(field: impl Into<String>, value: &serde_json::Value, why: &str) -> Self {
-        Self::new("FieldValueInvalid", field, format!("Invalid value: {value}: {why}"))
+        Self::new("FieldValueInvalid", field, format!("Invalid value: {}: {why}", go::shown(value)))
     }
 
     /// `Unsupported value: "x": supported values: "a", "b"`.
     #[must_use]
     pub fn not_supported(field: impl Into<String>, value: &serde_json::Value, supported: &[&str]) -> Self {
-        let listed: Vec<String> = supported.iter().map(|one| format!("{one:?}")).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", listed.join(", "));
+        let listed: Vec<String> = supported.iter().map(|one| go::quoted(one)).collect();
+        let message = format!("Unsupported value: {}: supported values: {}", go::shown(value), listed.join(", "));
         Self::new("FieldValueNotSupported", field, message)
     }
 
@@ -279,13 +283,14 @@ impl Cause {
     /// `Duplicate value: "x"`.
     #[must_use]
     pub fn duplicate(field: impl Into<String>, value: &serde_json::Value) -> Self {
-        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {value}"))
+        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {}", go::shown(value)))
     }
 
     /// `Too long: may not be more than N bytes`.
     #[must_use]
     pub fn too_long(field: impl Into<String>, limit: usize) -> Self {
-        Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"))
+        let bytes = if limit == 1 { "byte" } else { "bytes" };
+        Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {bytes}"))
     }
 }
 
@@ -297,6 +302,9 @@ mod tests {
     fn messages_have_upstreams_form() {
         assert_eq!(ApiError::not_found("apps", "deployments", "web").message, "deployments.apps \"web\" not found");
         assert_eq!(ApiError::forbidden("", "pods", "", "no").message, "pods is forbidden: no");
+        let selector = serde_json::json!({"a": "<&>"});
+        assert_eq!(Cause::invalid("f", &selector, "no").message, r#"Invalid value: {"a":"\u003c\u0026\u003e"}: no"#);
+        assert_eq!(Cause::too_long("f", 1).message, "Too long: may not be more than 1 byte");
         let causes = vec![Cause::required("a", ""), Cause::required("b.c", "give one")];
         assert_eq!(
             ApiError::invalid("", "Pod", "x", causes).message,

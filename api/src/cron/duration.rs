@@ -5,8 +5,11 @@ use jiff::SignedDuration;
 const UNITS: [(&str, f64); 8] =
     [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
-/// Reads a duration; in Go's words for what is wrong.
-pub(super) fn parse(text: &str) -> Result<SignedDuration, String> {
+/// Reads a duration.
+///
+/// # Errors
+/// What is wrong, in Go's words.
+pub fn parse(text: &str) -> Result<SignedDuration, String> {
     let invalid = || format!("time: invalid duration {text:?}");
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -48,6 +48,7 @@ pub fn apply(
     let before = managed.applied(writer).cloned();
     let mut own = set_of(schema, config);
     writer.reset_fields.iter().for_each(|path| own.prune(path));
+    let whole = own.clone();
     strip(&mut own);
     {
         let entry = managed.entry(Operation::Apply, writer);
@@ -61,7 +62,7 @@ pub fn apply(
         !before.set.is_empty() && !managed.applied(writer).is_some_and(holds)
     });
     let mut value = match dropped {
-        Some(before) => prune(versions, merged, &managed, (&before, writer.api_version))?,
+        Some(before) => prune(versions, merged, &managed, whole, (&before, writer.api_version))?,
         None => merged,
     };
     let mut changed = compare_objects(schema, &base, &value);
@@ -185,11 +186,13 @@ fn described(config: &Value) -> String {
     format!("{}/{}; {version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"))
 }
 
-/// Takes out what this applier set before and no longer does, unless someone else owns it.
+/// Takes out what this applier set before and no longer does, unless someone else owns it. `config` is all that it sets now:
+/// the name, too, which nobody is told to own, and which keeps the metadata.
 fn prune(
     versions: &dyn Convert,
     merged: Value,
     managed: &Managed,
+    config: FieldSet,
     (before, own): (&Entry, &str),
 ) -> Result<Value, Unconverted> {
     let failed = |what: &str, error: Unconverted| match error {
@@ -204,7 +207,7 @@ fn prune(
     let last = with_named_fields(whole.schema, &before.set);
     let mut pruned = remove_items(whole.schema, &whole.value, &last);
     // Back comes what anyone owns, in the version of what was pruned first …
-    let mut owned: BTreeMap<(bool, &str), FieldSet> = BTreeMap::new();
+    let mut owned = BTreeMap::from([((own != before.api_version, own), config)]);
     for entry in managed.entries() {
         let version = entry.api_version.as_str();
         let place = owned.entry((version != before.api_version, version)).or_default();
@@ -290,6 +293,20 @@ mod tests {
         proptest::collection::btree_map(of, any::<bool>(), 0..4).prop_map(|map| map.into_iter().collect())
     }
 
+    #[test]
+    fn the_last_label_goes_and_the_metadata_stay() {
+        let schema = Schemas::builtin().named("io.k8s.api.core.v1.ConfigMap").unwrap();
+        let config = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        let labelled = config(json!({"name": "a", "labels": {"x": "y"}}));
+        let mut live = apply(schema, None, &labelled, &writer("own"), false).unwrap().value;
+        live["metadata"]["uid"] = json!("u");
+        let bare = config(json!({"name": "a"}));
+        let applied = apply(schema, Some(&live), &bare, &writer("own"), false).unwrap().value;
+        assert_eq!(applied["metadata"]["name"], "a");
+        assert_eq!(applied["metadata"]["uid"], "u");
+        assert_eq!(applied["metadata"].get("labels"), None);
+    }
+
     proptest! {
         #[test]
         fn whoever_applies_all_of_the_last_time_again_takes_nothing_out(
@@ -310,12 +327,13 @@ mod tests {
             let kept = take_managed(&mut live).unwrap();
             let mut managed = Managed::decode(&kept).unwrap();
             let before = managed.applied(&writer("own")).cloned().unwrap();
-            let mut own = set_of(schema, &config);
+            let whole = set_of(schema, &config);
+            let mut own = whole.clone();
             strip(&mut own);
             prop_assume!(own.holds(&before.set));
             managed.entry(Operation::Apply, &writer("own")).set = own;
             let merged = merge_objects(schema, &live, &config);
-            prop_assert_eq!(prune(&Alike(schema), merged.clone(), &managed, (&before, "v1")).unwrap(), merged);
+            prop_assert_eq!(prune(&Alike(schema), merged.clone(), &managed, whole, (&before, "v1")).unwrap(), merged);
         }
     }
 }

@@ -122,7 +122,9 @@ impl Pruner {
 
     fn wrong(&mut self, value: &Value, why: &str) {
         if self.fault.is_none() {
-            let cause = Cause::invalid(self.path.clone(), value, why);
+            let mut shown = value.clone();
+            shown.sort_all_objects();
+            let cause = Cause::invalid(self.path.clone(), &shown, why);
             self.fault = Some(format!("{}: {}", cause.field, cause.message));
         }
     }
@@ -130,7 +132,8 @@ impl Pruner {
     fn value(&mut self, kind: &Kind, value: &mut Value) {
         let here = self.path.len();
         match (kind, value) {
-            (Kind::Message(link), value) if link.get().loose => self.message(link.get(), value),
+            (Kind::Message(link), value @ Value::Object(_)) if link.get().loose => self.message(link.get(), value),
+            (Kind::Message(link), value) if link.get().loose && !link.get().preserve_unknown => self.closed(value),
             (Kind::List(list), Value::Array(items)) => {
                 for (at, item) in items.iter_mut().enumerate() {
                     let _infallible = write!(self.path, "[{at}]");
@@ -143,6 +146,30 @@ impl Pruner {
                     self.path.push('.');
                     self.path.push_str(name);
                     self.value(&map.value, value);
+                    self.path.truncate(here);
+                }
+            }
+            (Kind::Any | Kind::Raw | Kind::Message(_), _) => {}
+            (Kind::Map(map), _) if matches!(map.value, Kind::Any) => {}
+            (_, value) => self.closed(value),
+        }
+    }
+
+    /// What stands where nothing of the kind has a place: objects lose every field, whatever the schema says of the type.
+    fn closed(&mut self, value: &mut Value) {
+        let here = self.path.len();
+        match value {
+            Value::Object(map) => {
+                for name in map.keys() {
+                    let point = if here > 0 { "." } else { "" };
+                    self.unknown.push(format!("{}{point}{name}", self.path));
+                }
+                map.clear();
+            }
+            Value::Array(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    let _infallible = write!(self.path, "[{at}]");
+                    self.closed(item);
                     self.path.truncate(here);
                 }
             }
@@ -242,6 +269,17 @@ mod tests {
                 "unknown field \"metadata.frob\"",
                 "unknown field \"spec.b\""
             ]
+        );
+    }
+
+    #[test]
+    fn objects_where_the_schema_has_something_else_lose_their_fields() {
+        let decoded = decode_json(&widget(), br#"{"spec":{"a":{"x":1},"l":[{"y":2},[{"z":3}]],"n":[4]}}"#).unwrap();
+        assert_eq!(decoded.value, json!({"spec": {"a": {}, "l": [{}, [{}]], "n": [4]}}));
+        let issues: Vec<String> = decoded.issues.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            issues,
+            ["unknown field \"spec.a.x\"", "unknown field \"spec.l[0].y\"", "unknown field \"spec.l[1][0].z\""]
         );
     }
 

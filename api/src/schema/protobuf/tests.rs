@@ -65,6 +65,17 @@ fn messages_inside_messages_that_json_does_not_know_are_two_deep_at_most() {
     assert_eq!(decoded(&encode_protobuf(&binding).unwrap()), binding);
 }
 
+/// `Verbs` is a message on the wire and a list in JSON.
+#[test]
+fn verbs_of_discovery_are_a_message_of_their_own() {
+    let list = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources":
+        [{"name": "pods", "singularName": "pod", "namespaced": true, "kind": "Pod", "verbs": ["get", "list"]}]});
+    let bytes = encode_protobuf(&list).unwrap();
+    let verbs = b"\x22\x0b\x0a\x03get\x0a\x04list";
+    assert!(bytes.windows(verbs.len()).any(|part| part == verbs), "{bytes:x?}");
+    assert_eq!(decoded(&bytes), list);
+}
+
 #[test]
 fn schemas_of_custom_kinds_keep_their_choices() {
     let mut definition = json!({"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
