@@ -1,19 +1,17 @@
 //! Whether a value meets its [`Rules`], with upstream's words and order for what does not.
 
-use std::fmt::Write as _;
+use std::{cmp::Ordering, fmt::Write as _};
 
-use martello_api::status::Cause;
+use martello_api::{go, status::Cause};
 use serde_json::{Map, Value, json};
 
 use super::{
-    correlate::Former,
+    correlate::{Former, unchanged},
     format::Format,
+    number::{Pair, is_whole, whole_part},
     rules::{ListKind, ListRules, Number, ObjectRules, Rules, Text},
     shape::sorted,
 };
-
-/// Up to here a float tells whole numbers apart.
-const EXACT: f64 = 9_007_199_254_740_991.0;
 
 /// Something that does not meet the rules.
 #[derive(Debug)]
@@ -67,11 +65,28 @@ struct Checker {
 }
 
 impl Checker {
+    /// What is wrong with a value; nothing of a value that did not change.
     fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
+        let mut found = self.judged(rules, value, old);
+        if !found.faults.is_empty() && old.is_some_and(|old| unchanged(rules, old, value)) {
+            found.faults.clear();
+        }
+        found
+    }
+
+    /// Upstream's validators one by one: each that applies to the value counts, and what it found fit counts besides.
+    fn judged(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
         let mut found = Found::default();
-        found.merge(self.typed(rules, value));
-        if !value.is_null() {
-            found.merge(self.logic(rules, value));
+        let typed = self.typed(rules, value);
+        if value.is_null() {
+            found.merge(typed);
+            self.allowed(&rules.values, value, &mut found);
+        } else {
+            if !rules.types.is_empty() || rules.format.is_some() {
+                found.merge(typed);
+                found.matches += 1;
+            }
+            found.merge(self.logic(rules, value, old));
             match value {
                 Value::String(text) => {
                     self.text(&rules.text, text, &mut found);
@@ -81,21 +96,17 @@ impl Checker {
                 Value::Array(items) => self.list(&rules.list, items, old, &mut found),
                 _ => {}
             }
-        }
-        self.allowed(&rules.values, value, &mut found);
-        if let Value::Object(map) = value {
-            self.object(&rules.object, map, old, &mut found);
-        }
-        found.matches += 1;
-        if !found.faults.is_empty() && old == Some(value) {
-            // What is wrong with a value that did not change is tolerated.
-            found.faults.clear();
+            self.allowed(&rules.values, value, &mut found);
+            if let Value::Object(map) = value {
+                self.object(&rules.object, map, old, &mut found);
+            }
+            found.matches += 1;
         }
         found
     }
 
     fn fault(&self, reason: &'static str, shown: &Value, why: &str, found: &mut Found) {
-        let message = format!("Invalid value: {shown}: {} in body {why}", self.path);
+        let message = format!("Invalid value: {}: {} in body {why}", go::shown(shown), self.path);
         found.faults.push(Fault { path: Some(self.path.clone()), reason, message });
     }
 
@@ -122,35 +133,30 @@ impl Checker {
             }
             return counted(found);
         }
-        if rules.types.is_empty() {
-            return counted(found);
-        }
-        let whole_float =
-            own == "number" && value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() <= EXACT);
-        let fits = rules.types.contains(&own)
-            || whole_float && rules.types.contains(&"integer")
-            || own == "integer" && rules.types.contains(&"number");
+        let format = rules.format.as_ref().map_or("", Format::name);
+        let whole_float = own == "number" && value.as_f64().is_some_and(is_whole) && rules.types.contains(&"integer");
+        let fits = rules.types.contains(&own) || whole_float || own == "integer" && rules.types.contains(&"number");
         let numeric = rules.types.iter().any(|name| matches!(*name, "number" | "integer"));
         let countless = matches!(value, Value::String(_) | Value::Array(_));
-        match &rules.format {
-            Some(format) if !countless && !fits && own_format != format.name() => {
-                wrong(format.name(), own_format, &mut found);
-            }
-            Some(_) if !numeric && countless => {}
-            _ if !fits => wrong(&names, own, &mut found),
-            _ => {}
+        if !format.is_empty() && !countless && !fits && own_format != format {
+            wrong(format, own_format, &mut found);
+        } else if !format.is_empty() && !numeric && countless {
+            // What the format demands is asked elsewhere.
+        } else if !fits {
+            wrong(&names, own, &mut found);
         }
         counted(found)
     }
 
-    fn logic(&mut self, rules: &Rules, value: &Value) -> Found {
+    /// An alternative is judged as a whole; what is below it may stay as it was.
+    fn logic(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
         let mut main = Found::default();
-        self.any_of(&rules.any_of, value, &mut main);
-        self.one_of(&rules.one_of, value, &mut main);
+        self.any_of(&rules.any_of, value, old, &mut main);
+        self.one_of(&rules.one_of, value, old, &mut main);
         if !rules.all_of.is_empty() {
             let mut validated = 0;
             for rules in &rules.all_of {
-                let found = self.value(rules, value, None);
+                let found = self.judged(rules, value, old);
                 validated += usize::from(found.faults.is_empty());
                 main.merge(found);
             }
@@ -160,7 +166,7 @@ impl Checker {
             }
         }
         if let Some(not) = &rules.not
-            && self.value(not, value, None).faults.is_empty()
+            && self.judged(not, value, old).faults.is_empty()
         {
             self.pathless(format!("{:?} must not validate the schema (not)", self.path), &mut main);
         }
@@ -168,10 +174,10 @@ impl Checker {
         main
     }
 
-    fn any_of(&mut self, alternatives: &[Rules], value: &Value, main: &mut Found) {
+    fn any_of(&mut self, alternatives: &[Rules], value: &Value, old: Option<&Value>, main: &mut Found) {
         let mut best: Option<Found> = None;
         for rules in alternatives {
-            let found = self.value(rules, value, None);
+            let found = self.judged(rules, value, old);
             if found.faults.is_empty() {
                 main.merge(found);
                 return;
@@ -186,13 +192,13 @@ impl Checker {
         }
     }
 
-    fn one_of(&mut self, alternatives: &[Rules], value: &Value, main: &mut Found) {
+    fn one_of(&mut self, alternatives: &[Rules], value: &Value, old: Option<&Value>, main: &mut Found) {
         if alternatives.is_empty() {
             return;
         }
         let (mut best, mut first, mut validated): (Option<Found>, Option<Found>, usize) = (None, None, 0);
         for rules in alternatives {
-            let found = self.value(rules, value, None);
+            let found = self.judged(rules, value, old);
             if found.faults.is_empty() {
                 validated += 1;
                 first.get_or_insert(found);
@@ -216,9 +222,14 @@ impl Checker {
     }
 
     fn text(&self, rules: &Text, text: &str, found: &mut Found) {
-        let count = text.chars().count() as u64;
+        let count = length(text.chars().count());
+        found.matches += 1;
         if let Some(max) = rules.max.filter(|max| count > *max) {
-            let message = format!("Too long: may not be more than {max} bytes");
+            let message = match max {
+                _ if max < 0 => "Too long: value is too long".to_owned(),
+                1 => "Too long: may not be more than 1 byte".to_owned(),
+                _ => format!("Too long: may not be more than {max} bytes"),
+            };
             found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooLong", message });
         } else if let Some(min) = rules.min.filter(|min| count < *min) {
             self.invalid(&json!(text), &format!("should be at least {min} chars long"), found);
@@ -230,54 +241,85 @@ impl Checker {
     }
 
     fn format(&self, rules: &Rules, text: &str, found: &mut Found) {
-        if let Some(format) = &rules.format
-            && !format.accepts(text)
-        {
+        let Some(format) = &rules.format else { return };
+        found.matches += 1;
+        if !format.accepts(text) {
             let shown = json!(text);
-            let why = format!("must be of type {}: {shown}", format.name());
+            let why = format!("must be of type {}: {}", format.name(), go::shown(&shown));
             self.fault("FieldValueTypeInvalid", &shown, &why, found);
         }
     }
 
+    /// Limits count as whole numbers for whole numbers, whatever is cut off, unless they are none of the declared type.
     fn number(&self, rules: &Rules, value: &Value, found: &mut Found) {
-        self.range(rules, value, found);
+        self.range(rules, value, "Checked", found);
         let Number { min, max, multiple_of } = &rules.number;
-        let number = value.as_f64().unwrap_or_default();
-        let shown = |limit: f64| if value.is_i64() { format!("{}", limit as i64) } else { go_float(limit) };
-        if let Some(divisor) = multiple_of.filter(|divisor| !is_multiple(number, *divisor)) {
-            self.invalid(value, &format!("should be a multiple of {}", shown(divisor)), found);
+        let limit = |limit: f64, name: &str, found: &mut Found| {
+            if !self.range(rules, &json!(limit), name, found) {
+                return Pair::Float(value.as_f64().unwrap_or_default(), limit);
+            }
+            value.as_i64().map_or(Pair::Float(value.as_f64().unwrap_or_default(), limit), |own| {
+                Pair::Whole(own, whole_part(limit))
+            })
+        };
+        if let Some(divisor) = *multiple_of {
+            let pair = limit(divisor, "MultipleOf", found);
+            if !pair.is_positive() {
+                let message = format!(
+                    "Invalid value: {0}: factor MultipleOf declared for {1} must be positive: {0}",
+                    pair.shown(),
+                    self.path
+                );
+                found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueInvalid", message });
+            } else if !pair.is_multiple() {
+                self.beyond(value, &pair, "a multiple of", found);
+            }
         }
-        if let Some((max, excluded)) = *max
-            && (number > max || excluded && number >= max)
-        {
-            let than = if excluded { "less than" } else { "less than or equal to" };
-            self.invalid(value, &format!("should be {than} {}", shown(max)), found);
+        if let Some((min, excluded)) = *min {
+            let pair = limit(min, "Minimum boundary", found);
+            let order = pair.order();
+            if order == Some(Ordering::Less) || excluded && order == Some(Ordering::Equal) {
+                let than = if excluded { "greater than" } else { "greater than or equal to" };
+                self.beyond(value, &pair, than, found);
+            }
         }
-        if let Some((min, excluded)) = *min
-            && (number < min || excluded && number <= min)
-        {
-            let than = if excluded { "greater than" } else { "greater than or equal to" };
-            self.invalid(value, &format!("should be {than} {}", shown(min)), found);
+        if let Some((max, excluded)) = *max {
+            let pair = limit(max, "Maximum boundary", found);
+            let order = pair.order();
+            if order == Some(Ordering::Greater) || excluded && order == Some(Ordering::Equal) {
+                let than = if excluded { "less than" } else { "less than or equal to" };
+                self.beyond(value, &pair, than, found);
+            }
         }
-        found.matches += 1;
+        found.matches += 2;
     }
 
-    /// Whether the number fits the one type that is declared, in its format.
-    fn range(&self, rules: &Rules, value: &Value, found: &mut Found) {
-        let [of] = rules.types.as_slice() else { return };
+    /// Complains that a number is not what a limit says.
+    fn beyond(&self, value: &Value, pair: &Pair, than: &str, found: &mut Found) {
+        let shown = match pair {
+            Pair::Whole(..) => value.clone(),
+            Pair::Float(own, _) => json!(own),
+        };
+        self.invalid(&shown, &format!("should be {than} {}", pair.shown()), found);
+    }
+
+    /// Whether the number fits the one type that is declared, in its format; complains where it does not.
+    fn range(&self, rules: &Rules, value: &Value, what: &str, found: &mut Found) -> bool {
+        let [of] = rules.types.as_slice() else { return true };
         let format = rules.format.as_ref().map_or("", Format::name);
+        let whole =
+            value.as_i64().map_or_else(|| value.as_f64().unwrap_or_default().to_string(), |own| own.to_string());
         let fits = match (*of, format) {
-            ("integer", "int32") => whole(value).is_some_and(|number| i32::try_from(number).is_ok()),
-            ("integer", "uint32") => whole(value).is_some_and(|number| u32::try_from(number).is_ok()),
-            ("integer", "uint64") => whole(value).is_some_and(|number| u64::try_from(number).is_ok()),
-            ("integer", _) => whole(value).is_some_and(|number| i64::try_from(number).is_ok()),
+            ("integer", "int32") => whole.parse::<i32>().is_ok(),
+            ("integer", _) => whole.parse::<i64>().is_ok(),
             ("number", "float") => value.as_f64().is_some_and(|number| number.abs() <= f64::from(f32::MAX)),
             _ => true,
         };
         if !fits {
             let form = if format.is_empty() { "(default format)".to_owned() } else { format!("with format {format}") };
-            self.pathless(format!("Checked value must be of type {of} {form} in {}", self.path), found);
+            self.pathless(format!("{what} value must be of type {of} {form} in {}", self.path), found);
         }
+        fits
     }
 
     fn list(&mut self, rules: &ListRules, items: &[Value], old: Option<&Value>, found: &mut Found) {
@@ -295,7 +337,7 @@ impl Checker {
                 found.merge(below);
             }
         }
-        let count = items.len() as u64;
+        let count = length(items.len());
         if let Some(min) = rules.min.filter(|min| count < *min) {
             self.invalid(&json!(count), &format!("should have at least {min} items"), found);
         }
@@ -305,35 +347,40 @@ impl Checker {
         if rules.unique && items.iter().enumerate().any(|(at, item)| items.iter().skip(at + 1).any(|it| it == item)) {
             self.invalid(&json!(""), "shouldn't contain duplicates", found);
         }
-        found.matches += 1;
+        found.matches += 2;
     }
 
-    fn too_many(&self, count: u64, max: u64, found: &mut Found) {
-        let message = format!("Too many: {count}: must have at most {max} items");
+    fn too_many(&self, count: i64, max: i64, found: &mut Found) {
+        let message = match max {
+            _ if max < 0 => format!("Too many: {count}: has too many items"),
+            1 => format!("Too many: {count}: must have at most 1 item"),
+            _ => format!("Too many: {count}: must have at most {max} items"),
+        };
         found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooMany", message });
     }
 
     fn allowed(&self, values: &[Value], value: &Value, found: &mut Found) {
+        found.matches += 1;
         if values.is_empty() || values.iter().any(|one| same(one, value)) {
             return;
         }
         let quoted = |one: &Value| match one {
-            Value::String(text) => format!("{text:?}"),
-            other => format!("{:?}", sorted(other).to_string()),
+            Value::String(text) => go::quoted(text),
+            other => go::quoted(&go::json(&sorted(other))),
         };
         let listed: Vec<String> = values.iter().map(quoted).collect();
-        let shown = sorted(value);
+        let shown = go::shown(&sorted(value));
         let message = format!("Unsupported value: {shown}: supported values: {}", listed.join(", "));
         found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueNotSupported", message });
     }
 
     fn object(&mut self, rules: &ObjectRules, map: &Map<String, Value>, old: Option<&Value>, found: &mut Found) {
-        let count = map.len() as u64;
+        let count = length(map.len());
         if let Some(min) = rules.min.filter(|min| count < *min) {
-            return self.invalid(&json!(count), &format!("should have at least {min} properties"), found);
+            self.invalid(&json!(count), &format!("should have at least {min} properties"), found);
         }
         if let Some(max) = rules.max.filter(|max| count > *max) {
-            return self.too_many(count, max, found);
+            self.too_many(count, max, found);
         }
         let here = self.path.len();
         for (name, value) in map {
@@ -369,7 +416,7 @@ fn type_of(value: &Value) -> (&'static str, &'static str) {
     match value {
         Value::Null => ("null", ""),
         Value::Bool(_) => ("boolean", ""),
-        Value::Number(number) if number.is_f64() => ("number", "double"),
+        Value::Number(number) if number.is_f64() => ("number", "float64"),
         Value::Number(_) => ("integer", "int64"),
         Value::String(_) => ("string", ""),
         Value::Array(_) => ("array", ""),
@@ -377,45 +424,26 @@ fn type_of(value: &Value) -> (&'static str, &'static str) {
     }
 }
 
-fn whole(value: &Value) -> Option<i128> {
-    if let Some(number) = value.as_i64() {
-        return Some(i128::from(number));
-    }
-    if let Some(number) = value.as_u64() {
-        return Some(i128::from(number));
-    }
-    value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i128)
+/// How many there are of something.
+fn length(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Numbers are equal whatever their form.
-fn same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(_), Value::Number(_)) => one.as_f64() == other.as_f64(),
-        _ => one == other,
-    }
-}
-
-fn is_multiple(number: f64, divisor: f64) -> bool {
-    if divisor < 1.0 {
-        let inverse = (1.0 / divisor) * number;
-        return inverse.fract() == 0.0;
-    }
-    (number / divisor).fract() == 0.0
-}
-
-/// A float as Go prints it: with an exponent from seven digits on, or below four places.
-fn go_float(number: f64) -> String {
-    let exponent = if number == 0.0 { 0 } else { number.abs().log10().floor() as i32 };
-    if (-4..6).contains(&exponent) {
-        return format!("{number}");
-    }
-    let text = format!("{number:e}");
-    match text.split_once('e') {
-        Some((digits, power)) => {
-            let power: i32 = power.parse().unwrap_or_default();
-            format!("{digits}e{}{:02}", if power < 0 { '-' } else { '+' }, power.abs())
-        }
-        None => text,
+/// Whether a value is one of an `enum`. It is brought into the form of the other as Go does: a fraction is cut off, and a whole
+/// number is the letter that it stands for. Nothing is null, not even null.
+fn same(one: &Value, value: &Value) -> bool {
+    match (one, value) {
+        (_, Value::Null) => false,
+        (Value::Number(one), Value::Number(own)) => match (one.as_i64(), own.as_i64()) {
+            (Some(one), Some(own)) => one == own,
+            (Some(one), None) => own.as_f64().is_some_and(|own| whole_part(own) == one),
+            (None, _) => one.as_f64() == own.as_f64(),
+        },
+        (Value::String(text), Value::Number(own)) => own.as_i64().is_some_and(|code| {
+            let letter = u32::try_from(code).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+            text.chars().eq([letter])
+        }),
+        _ => one == value,
     }
 }
 
@@ -467,7 +495,7 @@ mod tests {
                 json!(2),
                 "spec.a: Invalid value: 2: spec.a in body should be greater than 2",
             ),
-            (json!({"type": "array", "maxItems": 1}), json!([1, 2]), "spec.a: Too many: 2: must have at most 1 items"),
+            (json!({"type": "array", "maxItems": 1}), json!([1, 2]), "spec.a: Too many: 2: must have at most 1 item"),
             (
                 json!({"type": "object", "minProperties": 1}),
                 json!({}),
@@ -530,7 +558,54 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_printed_as_go_prints_them() {
-        assert_eq!([1.5, 100_000.0, 1e6, 1e-5].map(go_float), ["1.5", "100000", "1e+06", "1e-05"]);
+    fn numbers_are_compared_as_go_compares_them() {
+        let cases: [(Value, Value, &[&str]); 8] = [
+            (json!({"type": "number", "minimum": 1.5}), json!(1), &[]),
+            (
+                json!({"type": "number", "minimum": 1.5}),
+                json!(1.25),
+                &["spec.a: Invalid value: 1.25: spec.a in body should be greater than or equal to 1.5"],
+            ),
+            (
+                json!({"type": "number", "minimum": 1e20, "maximum": 1e21}),
+                json!(0),
+                &["spec.a: Invalid value: 0: spec.a in body should be less than or equal to -9223372036854775808"],
+            ),
+            (
+                json!({"type": "integer", "multipleOf": 3}),
+                json!(i64::MAX),
+                &["spec.a: Invalid value: 9223372036854775807: spec.a in body should be a multiple of 3"],
+            ),
+            (
+                json!({"type": "integer", "minimum": 1.5}),
+                json!(1),
+                &[
+                    "<nil>: Invalid value: \"\": Minimum boundary value must be of type integer (default format) in spec.a",
+                    "spec.a: Invalid value: 1: spec.a in body should be greater than or equal to 1.5",
+                ],
+            ),
+            (
+                json!({"type": "number", "maximum": 2e6}),
+                json!(2_000_000.5),
+                &["spec.a: Invalid value: 2.0000005e+06: spec.a in body should be less than or equal to 2e+06"],
+            ),
+            (json!({"type": "number", "enum": [1, 2.5]}), json!(1.5), &[]),
+            (json!({"type": "number", "multipleOf": 0.1}), json!(0.7), &[]),
+        ];
+        for (schema, value, expected) in cases {
+            assert_eq!(faults(&in_spec(schema), &json!({"spec": {"a": value}}), None), expected);
+        }
+    }
+
+    #[test]
+    fn too_many_properties_do_not_hide_what_is_wrong_with_them() {
+        let schema = json!({"type": "object", "maxProperties": 1, "additionalProperties": {"type": "string"}});
+        assert_eq!(
+            faults(&in_spec(schema), &json!({"spec": {"a": {"x": 1, "y": "<"}}}), None),
+            [
+                "spec.a: Too many: 2: must have at most 1 item",
+                r#"spec.a.x: Invalid value: "integer": spec.a.x in body must be of type string: "integer""#
+            ]
+        );
     }
 }

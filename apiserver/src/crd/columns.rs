@@ -1,9 +1,10 @@
 //! Tables of custom objects: columns by JSON path.
 
 use jiff::Timestamp;
+use martello_api::go;
 use serde_json::{Value, json};
 
-use super::jsonpath::JsonPath;
+use super::{jsonpath::JsonPath, number::whole_part, shape::sorted};
 use crate::registry::{
     kind::{AGE_DESCRIPTION, Cell, Column},
     object,
@@ -15,7 +16,7 @@ pub struct Columns {
     /// As a Table tells them.
     pub told: Vec<Value>,
     /// Type and path of each but the name.
-    cells: Vec<(String, Option<JsonPath>)>,
+    cells: Vec<(String, JsonPath)>,
 }
 
 impl Columns {
@@ -31,12 +32,15 @@ impl Columns {
             told.push(
                 json!({"name": "Age", "type": "date", "format": "", "description": AGE_DESCRIPTION, "priority": 0}),
             );
-            return Self { told, cells: vec![("date".into(), JsonPath::parse(".metadata.creationTimestamp").ok())] };
+            let age = JsonPath::parse(".metadata.creationTimestamp").map(|path| ("date".to_owned(), path));
+            return Self { told, cells: age.into_iter().collect() };
         }
         let mut cells = Vec::with_capacity(columns.len());
         for column in columns {
             let text = |key: &str| object::text(column, &[key]);
             let path = text("jsonPath");
+            // What comes after a path that can't be read is not shown.
+            let Ok(parsed) = JsonPath::parse(path) else { break };
             let description = match text("description") {
                 "" => format!("Custom resource definition column (in JSONPath format): {path}"),
                 own => own.to_owned(),
@@ -48,7 +52,7 @@ impl Columns {
                 "description": description,
                 "priority": object::int(column, &["priority"]).unwrap_or(0),
             }));
-            cells.push((text("type").to_owned(), JsonPath::parse(path).ok()));
+            cells.push((text("type").to_owned(), parsed));
         }
         Self { told, cells }
     }
@@ -56,8 +60,8 @@ impl Columns {
     /// The cells of an object.
     #[must_use]
     pub fn row(&self, value: &Value) -> Vec<Cell> {
-        let cell = |(kind, path): &(String, Option<JsonPath>)| {
-            let found = path.as_ref().and_then(|path| path.find(value).first().copied());
+        let cell = |(kind, path): &(String, JsonPath)| {
+            let found = path.find(value).first().copied();
             found.map_or(Value::Null.into(), |found| cell(kind, found))
         };
         std::iter::once(object::name(value).into()).chain(self.cells.iter().map(cell)).collect()
@@ -66,12 +70,17 @@ impl Columns {
 
 fn cell(kind: &str, value: &Value) -> Cell {
     match (kind, value) {
+        ("string", Value::Null) => "<no value>".into(),
         (_, Value::Null) => Value::Null.into(),
         ("string", Value::String(text)) => text.clone().into(),
-        ("string", other) => other.to_string().into(),
+        ("string", lists @ (Value::Array(_) | Value::Object(_))) => go::json(&sorted(lists)).into(),
+        ("string", plain) => go::shown(plain).into(),
         ("integer", Value::Number(number)) if number.is_i64() => value.clone().into(),
-        ("integer", Value::Number(number)) => number.as_f64().map_or(Value::Null, |number| json!(number as i64)).into(),
+        ("integer", Value::Number(number)) => {
+            number.as_f64().map_or(Value::Null, |number| json!(whole_part(number))).into()
+        }
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone().into(),
+        ("date", Value::String(text)) if matches!(text.as_str(), "" | "null") => "<unknown>".into(),
         ("date", Value::String(text)) if text.parse::<Timestamp>().is_err() => "<invalid>".into(),
         ("date", Value::String(text)) => Cell::since(text),
         _ => Value::Null.into(),
@@ -81,6 +90,33 @@ fn cell(kind: &str, value: &Value) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_shown_as_go_prints_them() {
+        for (kind, value, shown) in [
+            ("string", json!(null), json!("<no value>")),
+            ("string", json!(1e-7), json!("1e-07")),
+            ("string", json!({"z": "<", "a": [1]}), json!(r#"{"a":[1],"z":"\u003c"}"#)),
+            ("integer", json!(1e21), json!(i64::MIN)),
+            ("date", json!(""), json!("<unknown>")),
+            ("date", json!("soon"), json!("<invalid>")),
+        ] {
+            assert_eq!(cell(kind, &value), Cell::from(shown));
+        }
+    }
+
+    #[test]
+    fn columns_end_before_a_path_that_cant_be_read() {
+        for path in
+            [".spec.l[", ".spec.l[a]", ".spec.l[0", ".spec[\"s\"]", ".spec.s,.spec.i", ".spec.l[?(@.n in [\"a\"])]"]
+        {
+            let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
+            let columns = [column("A", ".spec.a"), column("B", path), column("C", ".spec.c")];
+            let told = Columns::of(&json!({"additionalPrinterColumns": columns})).told;
+            let names: Vec<&str> = told.iter().map(|column| object::text(column, &["name"])).collect();
+            assert_eq!(names, ["Name", "A"], "{path}");
+        }
+    }
 
     #[test]
     fn cells_have_the_type_of_their_column() {

@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
-use martello_api::{schema::parse_json, status::ApiError};
+use martello_api::{go, schema::parse_json, status::ApiError};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, Version};
-use crate::{registry::object, server::Core};
+use crate::{
+    registry::{object, validation::metadata},
+    server::Core,
+};
 
 /// How long a webhook may take, as upstream's.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Versions of reviews that this server speaks, the best first.
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+const GROUP: &str = "apiextensions.k8s.io";
+const OLD_REVIEW: &str = "apiextensions.k8s.io/v1beta1";
+const REVIEW: &str = "ConversionReview";
 
 /// The objects as version `to`.
 pub async fn convert(
@@ -59,32 +65,69 @@ async fn ask(core: &Core, definition: &Definition, objects: &[&Value], wanted: &
     });
     let Some(caller) = &definition.webhook else { return Err(failed("failed: no webhook is configured")) };
     let answer = caller.call(core, &review, TIMEOUT).await.map_err(|why| failed(&format!("failed: {why}")))?;
-    let answer = parse_json(&answer)
-        .map_err(|why| failed(&format!("failed: couldn't get version/kind; json parse error: {why}")))?;
-    let converted = answered(&answer.into_value(), &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
+    if answer.is_empty() {
+        return Err(failed("failed: 0-length response with status code: 200 and content type: application/json"));
+    }
+    // What is no JSON is a text in YAML.
+    let answer = parse_json(&answer).map_or_else(|_| Value::from(""), |answer| answer.into_value());
+    let converted = answered(&answer, &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
     if converted.len() != objects.len() {
         return Err(failed(&format!("returned {} objects, expected {}", converted.len(), objects.len())));
     }
-    let pairs = objects.iter().zip(converted);
+    let pairs = objects.iter().zip(converted).enumerate();
     pairs
-        .map(|(old, new)| {
-            let checked = checked(old, new, wanted, objects.len() > 1);
-            checked.map_err(|why| failed(&why))
+        .map(|(at, (old, new))| {
+            let index = (objects.len() > 1).then_some(at);
+            checked(old, new, wanted).map_err(|why| match why {
+                Wrong::Unreadable(why) if index.is_none() => ApiError::new(500, "", why),
+                why => failed(&why.told(index)),
+            })
         })
         .collect()
 }
 
+/// What is wrong with a converted object.
+#[derive(Debug, PartialEq, Eq)]
+enum Wrong {
+    /// It is no object.
+    Unreadable(String),
+    /// It is of another type than was asked for.
+    Type(String),
+    /// It is another object.
+    Identity(String),
+    /// What may be said about it is malformed.
+    Metadata(String),
+}
+
+impl Wrong {
+    /// In upstream's words, which are others for the objects of a list.
+    fn told(&self, index: Option<usize>) -> String {
+        match (self, index) {
+            (Self::Metadata(why), Some(at)) => format!("returned invalid metadata in object at index {at}: {why}"),
+            (Self::Metadata(why), None) => format!("returned invalid metadata: {why}"),
+            (Self::Unreadable(why) | Self::Type(why) | Self::Identity(why), Some(at)) => {
+                format!("returned invalid converted object at index {at}: {why}")
+            }
+            (Self::Identity(why), None) => format!("returned invalid object: {why}"),
+            (Self::Unreadable(why) | Self::Type(why), None) => format!("returned invalid object at index 0: {why}"),
+        }
+    }
+}
+
 /// What a review answers.
 fn answered(review: &Value, version: &str, uid: &str) -> Result<Vec<Value>, String> {
-    let shown = |version: &str, kind: &str| format!("{version}, Kind={kind}");
+    readable(review, version)?;
     let (own_version, own_kind) = (object::text(review, &["apiVersion"]), object::text(review, &["kind"]));
-    if own_version != version || own_kind != "ConversionReview" {
-        let (wanted, got) = (shown(version, "ConversionReview"), shown(own_version, own_kind));
-        return Err(format!("expected webhook response of {wanted}, got {got}"));
+    // Reviews of the older version were never held against what was asked.
+    let is_exact = version != OLD_REVIEW;
+    if is_exact && (own_version != version || own_kind != REVIEW) {
+        return Err(format!(
+            "expected webhook response of {version}, Kind={REVIEW}, got {own_version}, Kind={own_kind}"
+        ));
     }
     let response = review.get("response").filter(|response| !response.is_null()).ok_or("no response provided")?;
     let own = object::text(response, &["uid"]);
-    if own != uid {
+    if is_exact && own != uid {
         return Err(format!("expected response.uid={uid:?}, got {own:?}"));
     }
     let (status, message) =
@@ -96,33 +139,83 @@ fn answered(review: &Value, version: &str, uid: &str) -> Result<Vec<Value>, Stri
     }
 }
 
-/// A converted object is still the same object: of its metadata, labels and annotations alone may differ.
-fn checked(old: &Value, mut new: Value, wanted: &str, in_list: bool) -> Result<Value, String> {
-    let place = if in_list { " at index 0" } else { "" };
-    let version = object::text(&new, &["apiVersion"]);
-    if version != wanted {
+/// Whether an answer can be read as a review of this version at all.
+fn readable(review: &Value, version: &str) -> Result<(), String> {
+    if !review.is_object() {
         return Err(format!(
-            "returned invalid converted object{place}: invalid groupVersion (expected {wanted}, received {version})"
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            json_kind(review)
         ));
     }
-    let same: [(&str, &[&str]); 4] = [
-        ("kind", &["kind"]),
-        ("name", &["metadata", "name"]),
-        ("namespace", &["metadata", "namespace"]),
-        ("UID", &["metadata", "uid"]),
-    ];
-    for (what, path) in same {
-        let (before, after) = (object::text(old, path), object::text(&new, path));
+    let (own_version, own_kind) = (object::text(review, &["apiVersion"]), object::text(review, &["kind"]));
+    if own_version.matches('/').count() > 1 {
+        return Err(format!("unexpected GroupVersion string: {own_version}"));
+    }
+    let of_version = if own_version.is_empty() { version } else { own_version };
+    let of_kind = if own_kind.is_empty() { REVIEW } else { own_kind };
+    let short = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_known = REVIEWS.iter().any(|known| of_version == format!("{GROUP}/{known}"));
+    if of_kind != REVIEW || !is_known {
+        return Err(format!(
+            "no kind {} is registered for version {} in scheme \"pkg/util/webhook/client.go:71\"",
+            go::quoted(of_kind),
+            go::quoted(of_version)
+        ));
+    }
+    if of_version != version {
+        let (from, to) = (short(of_version), short(version));
+        return Err(format!("converting ({from}.{REVIEW}) to ({to}.{REVIEW}): unknown conversion"));
+    }
+    Ok(())
+}
+
+/// As Go's decoding names what JSON holds.
+fn json_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// A converted object is still the same object: of its metadata, labels and annotations alone may differ.
+fn checked(old: &Value, mut new: Value, wanted: &str) -> Result<Value, Wrong> {
+    match &new {
+        Value::Object(_) if object::text(&new, &["kind"]).is_empty() => {
+            return Err(Wrong::Unreadable(format!("Object 'Kind' is missing in '{new}'")));
+        }
+        Value::Object(_) => {}
+        Value::Null => return Err(Wrong::Unreadable("unexpected end of JSON input".to_owned())),
+        other => {
+            let what = json_kind(other);
+            let why = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+            return Err(Wrong::Unreadable(why));
+        }
+    }
+    let version = object::text(&new, &["apiVersion"]);
+    if version != wanted {
+        return Err(Wrong::Type(format!("invalid groupVersion (expected {wanted}, received {version})")));
+    }
+    let (kind, own_kind) = (object::text(old, &["kind"]), object::text(&new, &["kind"]));
+    if kind != own_kind {
+        return Err(Wrong::Type(format!("invalid kind (expected {kind}, received {own_kind})")));
+    }
+    for (what, key) in [("name", "name"), ("namespace", "namespace"), ("UID", "uid")] {
+        let (before, after) = (object::text(old, &["metadata", key]), object::text(&new, &["metadata", key]));
         if before != after {
-            return Err(format!(
-                "returned invalid converted object{place}: must have the same {what}: {before} != {after}"
-            ));
+            return Err(Wrong::Identity(format!("must have the same {what}: {before} != {after}")));
         }
     }
     let mut metadata = old.get("metadata").cloned().unwrap_or_else(|| json!({}));
     for key in ["labels", "annotations"] {
-        match object::at(&new, &["metadata", key]) {
-            Some(given) => object::set(&mut metadata, &[], key, given.clone()),
+        match object::at(&new, &["metadata", key]).filter(|given| !given.is_null()) {
+            Some(given) => {
+                words(key, given, metadata.get(key)).map_err(Wrong::Metadata)?;
+                object::set(&mut metadata, &[], key, given.clone());
+            }
             None => {
                 object::remove(&mut metadata, &[], key);
             }
@@ -130,6 +223,38 @@ fn checked(old: &Value, mut new: Value, wanted: &str, in_list: bool) -> Result<V
     }
     object::set(&mut new, &[], "metadata", metadata);
     Ok(new)
+}
+
+/// Whether labels or annotations that came back are such; what did not change is taken.
+fn words(key: &str, given: &Value, before: Option<&Value>) -> Result<(), String> {
+    let Some(map) = given.as_object() else {
+        return Err(format!("invalid metadata.{key} of type {} in converted object", go::type_name(given)));
+    };
+    if let Some((name, value)) = map.iter().find(|(_, value)| !value.is_string()) {
+        let found = go::type_name(value);
+        return Err(format!("metadata.{key}[{name}] must be a string, but is {found} in converted object"));
+    }
+    if before == Some(given) {
+        return Ok(());
+    }
+    let mut causes = Vec::new();
+    if key == "labels" {
+        metadata::labels(Some(given), "metadata.labels", &mut causes);
+    } else {
+        metadata::annotations(Some(given), "metadata.annotation", &mut causes);
+    }
+    let mut told: Vec<String> = Vec::new();
+    for cause in causes {
+        let fault = format!("{}: {}", cause.field, cause.message);
+        if !told.contains(&fault) {
+            told.push(fault);
+        }
+    }
+    match told.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        several => Err(format!("[{}]", several.join(", "))),
+    }
 }
 
 #[cfg(test)]
@@ -150,15 +275,57 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_no_review_is_told_as_decoding_tells_it() {
+        let read = |review: Value| answered(&review, "apiextensions.k8s.io/v1", "u").unwrap_err();
+        let kind = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind});
+        assert!(
+            read(json!([]))
+                .starts_with("couldn't get version/kind; json parse error: json: cannot unmarshal array into")
+        );
+        assert_eq!(
+            read(kind("apiextensions.k8s.io/v1", "Zz")),
+            "no kind \"Zz\" is registered for version \"apiextensions.k8s.io/v1\" in scheme \"pkg/util/webhook/client.go:71\""
+        );
+        assert_eq!(
+            read(kind("apiextensions.k8s.io/v1beta1", "ConversionReview")),
+            "converting (v1beta1.ConversionReview) to (v1.ConversionReview): unknown conversion"
+        );
+        assert_eq!(read(kind("x/y/z", "ConversionReview")), "unexpected GroupVersion string: x/y/z");
+        let old = json!({"kind": "ConversionReview", "apiVersion": OLD_REVIEW, "response": {"uid": "other",
+            "result": {"status": "Success"}, "convertedObjects": []}});
+        assert_eq!(answered(&old, OLD_REVIEW, "u"), Ok(Vec::new()));
+    }
+
+    #[test]
     fn a_converted_object_keeps_its_metadata_but_labels_and_annotations() {
         let old = json!({"apiVersion": "g/v1", "kind": "W", "metadata": {"name": "a", "uid": "u", "generation": 1, "labels": {"l": "1"}}});
         let new = json!({"apiVersion": "g/v2", "kind": "W", "metadata": {"name": "a", "uid": "u", "generation": 9, "annotations": {"n": "2"}}, "spec": {}});
         assert_eq!(
-            checked(&old, new.clone(), "g/v2", false).unwrap()["metadata"],
+            checked(&old, new.clone(), "g/v2").unwrap()["metadata"],
             json!({"name": "a", "uid": "u", "generation": 1, "annotations": {"n": "2"}})
         );
-        let mut other = new;
-        other["metadata"]["name"] = json!("b");
-        assert!(checked(&old, other, "g/v2", false).unwrap_err().ends_with("must have the same name: a != b"));
+        let told = |change: &dyn Fn(&mut Value)| {
+            let mut other = new.clone();
+            change(&mut other);
+            checked(&old, other, "g/v2").unwrap_err().told(None)
+        };
+        assert_eq!(
+            told(&|new| new["metadata"]["name"] = json!("b")),
+            "returned invalid object: must have the same name: a != b"
+        );
+        assert_eq!(
+            told(&|new| new["kind"] = json!("Z")),
+            "returned invalid object at index 0: invalid kind (expected W, received Z)"
+        );
+        assert_eq!(
+            told(&|new| new["metadata"]["labels"] = json!({"a": 1})),
+            "returned invalid metadata: metadata.labels[a] must be a string, but is int64 in converted object"
+        );
+        let bad = told(&|new| new["metadata"]["labels"] = json!({"a b": "c"}));
+        assert!(bad.starts_with("returned invalid metadata: metadata.labels: Invalid value: \"a b\": "), "{bad}");
+        assert_eq!(
+            checked(&old, json!("x"), "g/v2").unwrap_err(),
+            Wrong::Unreadable("json: cannot unmarshal string into Go value of type map[string]interface {}".to_owned())
+        );
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     admission::dynamic::call_webhook::Caller,
     discovery::by_rank,
     registry::{
-        kind::{ALL_VERBS, STATUS_VERBS},
+        kind::{CUSTOM_VERBS, STATUS_VERBS},
         object,
         verbs::scale::ScalePaths,
     },
@@ -134,12 +134,12 @@ impl Definition {
         let verbs = |verbs: &[&'static str]| verbs.iter().map(|verb| Text::from(*verb)).collect::<Vec<_>>();
         let gvk = self.kind_of(version);
         let mut subresources = Vec::new();
+        if version.has_status {
+            subresources.push(Subresource { name: "status".into(), gvk: gvk.clone(), verbs: verbs(STATUS_VERBS) });
+        }
         if version.scale.is_some() {
             let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
             subresources.push(Subresource { name: "scale".into(), gvk, verbs: verbs(STATUS_VERBS) });
-        }
-        if version.has_status {
-            subresources.push(Subresource { name: "status".into(), gvk: gvk.clone(), verbs: verbs(STATUS_VERBS) });
         }
         Resource {
             gvk,
@@ -148,7 +148,7 @@ impl Definition {
             short_names: text(&self.names.short),
             categories: text(&self.names.categories),
             namespaced: self.namespaced,
-            verbs: verbs(ALL_VERBS),
+            verbs: verbs(CUSTOM_VERBS),
             subresources,
         }
     }

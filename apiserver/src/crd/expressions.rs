@@ -175,12 +175,18 @@ impl Expressions {
         run.outcome
     }
 
-    /// Evaluates the rules on a default, which stands for its own old value and is told as `path`.
+    /// Evaluates the rules on a default, told as `path`: as one that was there before, and as a new one.
     #[must_use]
     pub fn evaluate_default(&self, value: &Value, path: &str) -> Vec<Cause> {
-        let mut run = Run::new();
-        run.value(self, value, Before { old: Some(value), known: None, unchanged: false }, path);
-        run.outcome.causes
+        let mut causes = Vec::new();
+        for old in [Some(value), None] {
+            if causes.is_empty() {
+                let mut run = Run::new();
+                run.value(self, value, Before { old, known: None, unchanged: false }, path);
+                causes = run.outcome.causes;
+            }
+        }
+        causes
     }
 }
 

@@ -115,6 +115,7 @@ impl Parser<'_> {
                 Some('@' | '$') if steps.is_empty() => self.at += 1,
                 None => return Ok(steps),
                 Some(_) if in_filter => return Ok(steps),
+                Some(' ') => self.at += 1,
                 Some(other) => return Err(PathError::Character(other)),
             }
         }
@@ -167,8 +168,8 @@ impl Parser<'_> {
     }
 
     fn part(&mut self) -> Result<Step, PathError> {
-        if let Some(quote @ ('\'' | '"')) = self.peek() {
-            return self.quoted(quote).map(Step::Field);
+        if self.peek() == Some('\'') {
+            return self.quoted('\'').map(Step::Field);
         }
         if self.eat('*') {
             return Ok(Step::Wildcard);

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use martello_api::{
     resource::{Resource, Text},
     schema::{self, Schema},
-    status::{ApiError, Cause, Details},
+    status::{ApiError, Cause},
 };
 use serde_json::Value;
 
@@ -19,7 +19,8 @@ use super::{
 use crate::{
     registry::{
         Kind,
-        kind::{Cell, Generation, Strategy, plain_field},
+        call::Call,
+        kind::{Cell, Change, Generation, Strategy, plain_field},
         object,
         select::FieldReader,
         validation::metadata,
@@ -205,15 +206,29 @@ impl Strategy for Objects {
         self.version().scale.as_ref()
     }
 
-    fn refuses(&self, verb: &str) -> Option<ApiError> {
-        if verb != "create" || !self.definition.terminating {
-            return None;
-        }
-        let why = format!("{verb} not allowed while custom resource definition is terminating");
-        let mut error = ApiError::new(405, "MethodNotAllowed", why);
-        let (group, kind) = (self.definition.group.clone(), self.definition.names.plural.clone());
-        error.details = Some(Box::new(Details { group, kind, ..Details::default() }));
-        Some(error)
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        _call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        let refused = change.old.is_none() && self.definition.terminating;
+        let refusal = refused.then(|| {
+            let why = "create not allowed while custom resource definition is terminating";
+            let Definition { group, names, .. } = &*self.definition;
+            ApiError::forbidden(group, &names.plural, object::name(change.object), why)
+        });
+        Box::pin(async move {
+            if let Some(refusal) = refusal {
+                return Err(refusal);
+            }
+            if change.dry_run && !self.is_storage() {
+                // What would have been stored is what is answered.
+                let stored = self.write(core, change.object.clone()).await?;
+                *change.object = self.read(core, stored).await?;
+            }
+            Ok(())
+        })
     }
 
     fn deprecation(&self) -> Option<&str> {

@@ -20,6 +20,7 @@ pub mod format;
 pub mod jsonpath;
 pub mod kind;
 pub mod naming;
+mod number;
 pub mod rules;
 pub mod shape;
 pub mod table;

@@ -41,9 +41,9 @@ pub struct Rules {
 #[derive(Debug, Default)]
 pub struct Text {
     /// Fewest characters.
-    pub min: Option<u64>,
+    pub min: Option<i64>,
     /// Most characters.
-    pub max: Option<u64>,
+    pub max: Option<i64>,
     /// As it was written, and compiled; one that can't be compiled matches nothing.
     pub pattern: Option<(String, Option<Regex>)>,
 }
@@ -65,9 +65,9 @@ pub struct ListRules {
     /// Of each item.
     pub items: Option<Box<Rules>>,
     /// Fewest items.
-    pub min: Option<u64>,
+    pub min: Option<i64>,
     /// Most items.
-    pub max: Option<u64>,
+    pub max: Option<i64>,
     /// No item twice.
     pub unique: bool,
     /// How items are told apart.
@@ -96,9 +96,9 @@ pub struct ObjectRules {
     /// Fields that must be there.
     pub required: Vec<String>,
     /// Fewest fields.
-    pub min: Option<u64>,
+    pub min: Option<i64>,
     /// Most fields.
-    pub max: Option<u64>,
+    pub max: Option<i64>,
     /// A whole object stands here.
     pub embedded: bool,
 }
@@ -134,6 +134,26 @@ impl Rules {
             one_of: list(schema, "oneOf").iter().map(Self::of).collect(),
             not: schema.get("not").map(|not| Box::new(Self::of(not))),
         }
+    }
+}
+
+impl Rules {
+    /// The same, where a choice of two types demands none: so upstream checks defaults.
+    #[must_use]
+    pub fn of_default(mut self) -> Self {
+        if self.types.len() > 1 {
+            self.types.clear();
+        }
+        let all = |rules: Vec<Self>| -> Vec<Self> { rules.into_iter().map(Self::of_default).collect() };
+        let one = |rules: Option<Box<Self>>| -> Option<Box<Self>> { rules.map(|rules| Box::new(rules.of_default())) };
+        self.all_of = all(self.all_of);
+        self.any_of = all(self.any_of);
+        self.one_of = all(self.one_of);
+        self.not = one(self.not);
+        self.list.items = one(self.list.items);
+        self.object.others = one(self.object.others);
+        self.object.fields = self.object.fields.into_iter().map(|(name, rules)| (name, rules.of_default())).collect();
+        self
     }
 }
 
@@ -181,8 +201,8 @@ fn flag(schema: &Value, key: &str) -> bool {
     schema.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn count(schema: &Value, key: &str) -> Option<u64> {
-    schema.get(key).and_then(Value::as_u64)
+fn count(schema: &Value, key: &str) -> Option<i64> {
+    schema.get(key).and_then(Value::as_i64)
 }
 
 fn list<'v>(schema: &'v Value, key: &str) -> &'v [Value] {

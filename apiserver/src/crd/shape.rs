@@ -129,7 +129,9 @@ fn embedded_object(map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>
         let here = format!("{path}.{key}");
         match map.get(key) {
             None => {}
-            Some(Value::String(text)) if text.is_empty() => causes.push(Cause::required(here, "")),
+            Some(text @ Value::String(own)) if own.is_empty() => {
+                causes.push(Cause::invalid(here, text, "must not be empty"));
+            }
             Some(Value::String(version)) if key == "apiVersion" && version.matches('/').count() > 1 => {
                 let why = format!("unexpected GroupVersion string: {version}");
                 causes.push(Cause::invalid(here, &json!(version), &why));
@@ -142,7 +144,7 @@ fn embedded_object(map: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>
                 }
             }
             Some(Value::String(_)) => {}
-            Some(other) => causes.push(Cause::invalid(here, other, "must be a string")),
+            Some(other) => causes.push(Cause::invalid(here, &sorted(other), "must be a string")),
         }
     }
     let Some(meta) = map.get("metadata").filter(|meta| !meta.is_null()) else { return };
@@ -266,7 +268,7 @@ mod tests {
         let object = json!({"t": {"kind": "", "metadata": {"name": "a/b", "labels": {"-": "x"}}}});
         embedded(&rules, &object, &mut causes);
         let found = told(causes);
-        assert_eq!(found[..2], ["t.apiVersion: Required value", "t.kind: Required value"]);
+        assert_eq!(found[..2], ["t.apiVersion: Required value", "t.kind: Invalid value: \"\": must not be empty"]);
         assert!(found.iter().any(|fault| fault.starts_with("t.metadata.labels: Invalid value: \"-\"")), "{found:?}");
         assert!(found.iter().any(|fault| fault.starts_with("t.metadata.name: Invalid value: \"a/b\"")), "{found:?}");
     }

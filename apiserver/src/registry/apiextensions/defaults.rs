@@ -1,7 +1,7 @@
 //! Whether the defaults of a schema fit it.
 
 use martello_api::{schema::prune, status::Cause};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     crd::{check::check as check_value, expressions::Expressions, rules::Rules, shape, table::table},
@@ -12,32 +12,66 @@ const META_FIELDS: [&str; 3] = ["metadata", "kind", "apiVersion"];
 
 /// Checks every default of a whole object's schema.
 pub fn check(root: &Field<'_>, causes: &mut Vec<Cause>) {
-    below(root, true, false, causes);
+    below(root, true, &Place { root: root.value, steps: Vec::new(), in_meta: false }, causes);
+}
+
+/// Where a schema stands within the whole object that it belongs to.
+struct Place<'v> {
+    /// The schema of that object.
+    root: &'v Value,
+    /// The way there from it; an item of a list has no name.
+    steps: Vec<Option<&'v str>>,
+    /// Within what every object has.
+    in_meta: bool,
+}
+
+impl<'v> Place<'v> {
+    fn step(&self, step: Option<&'v str>, in_meta: bool) -> Self {
+        let steps = self.steps.iter().copied().chain([step]).collect();
+        Self { root: self.root, steps, in_meta }
+    }
+
+    /// The least object that has a value here.
+    fn object_around(&self, value: &Value) -> Value {
+        let mut object = self.steps.iter().rev().fold(value.clone(), |inner, step| match step {
+            Some(name) => json!({ *name: inner }),
+            None => json!([inner]),
+        });
+        if let Some(map) = object.as_object_mut() {
+            map.entry("kind").or_insert_with(|| json!("Validation"));
+            map.entry("apiVersion").or_insert_with(|| json!("validation/v1"));
+        }
+        object
+    }
 }
 
 /// Checks the defaults below `schema`. What would stand beyond the values of a map is not followed: upstream doesn't.
-fn below(schema: &Field<'_>, is_root: bool, in_meta: bool, causes: &mut Vec<Cause>) {
+fn below<'v>(schema: &Field<'v>, is_root: bool, place: &Place<'v>, causes: &mut Vec<Cause>) {
     let embedded = schema.flag("x-kubernetes-embedded-resource");
-    let in_meta = in_meta && !embedded;
+    let own = Place { root: schema.value, steps: Vec::new(), in_meta: false };
+    let place = if embedded { &own } else { place };
     if let (false, Some(default)) = (is_root, schema.get("default")) {
-        one(schema, &default, in_meta, causes);
+        one(schema, &default, place, causes);
     }
     let items = schema.at("items");
     if items.value.is_object() {
-        below(&items, false, in_meta, causes);
+        below(&items, false, &place.step(None, place.in_meta), causes);
     }
     for (name, property) in schema.entries("properties") {
-        let is_meta = META_FIELDS.contains(&name);
-        if !(is_root && is_meta) {
-            below(&property, false, in_meta || embedded && is_meta, causes);
-        }
+        let in_meta = place.in_meta || (embedded || is_root) && META_FIELDS.contains(&name);
+        below(&property, false, &place.step(Some(name), in_meta), causes);
     }
 }
 
-fn one(schema: &Field<'_>, default: &Field<'_>, in_meta: bool, causes: &mut Vec<Cause>) {
-    let rules = Rules::of(schema.value);
-    let before = causes.len();
-    if !in_meta {
+fn one(schema: &Field<'_>, default: &Field<'_>, place: &Place<'_>, causes: &mut Vec<Cause>) {
+    let rules = Rules::of(schema.value).of_default();
+    if place.in_meta {
+        if let Some(why) = bad_metadata(place, default.value) {
+            let why = format!("must result in valid metadata: {why}");
+            causes.push(Cause::invalid(default.path.as_str(), &shape::sorted(default.value), &why));
+            return;
+        }
+    } else {
         let holder = table(&json!({"type": "object", "properties": {"default": schema.value}}), String::new());
         let mut pruned = json!({"default": default.value});
         prune(&holder, &mut pruned);
@@ -53,10 +87,63 @@ fn one(schema: &Field<'_>, default: &Field<'_>, in_meta: bool, causes: &mut Vec<
     }
     let checked = causes.len();
     check_value(&rules, default.value, None, &default.path, causes);
-    if causes.len() > checked || causes.len() > before && in_meta {
+    if causes.len() > checked {
         return;
     }
     if let Some(expressions) = Expressions::of_part(schema.value) {
         causes.extend(expressions.evaluate_default(default.value, &default.path));
+    }
+}
+
+/// What is wrong with the metadata of the least object that has this default.
+fn bad_metadata(place: &Place<'_>, default: &Value) -> Option<String> {
+    let mut rules = Rules::of(place.root);
+    rules.object.embedded = true;
+    let mut causes = Vec::new();
+    shape::embedded_at(&rules, &place.object_around(default), "", &mut causes);
+    let told: Vec<String> =
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field.trim_start_matches('.'), cause.message)).collect();
+    match told.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(format!("[{}]", several.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(schema: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check(&Field::new(schema, ""), &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn a_default_has_no_unknown_fields_whatever_its_type() {
+        assert_eq!(
+            faults(&json!({"type": "object", "properties": {"a": {"type": "string", "default": {"x": 1}}}})),
+            [
+                "properties[a].default: Invalid value: {\"x\":1}: must not have unknown fields",
+                "properties[a].default: Invalid value: \"object\":  in body must be of type string: \"object\"",
+            ]
+        );
+        let either = json!({"type": "object", "properties": {
+            "a": {"x-kubernetes-int-or-string": true, "default": 1.5}}});
+        assert_eq!(faults(&either), Vec::<String>::new());
+    }
+
+    #[test]
+    fn defaults_within_metadata_result_in_metadata() {
+        let named = |name: Value| {
+            json!({"type": "object", "properties": {"metadata": {"type": "object", "properties": {
+                "name": {"type": "string", "default": name}}}}})
+        };
+        assert_eq!(faults(&named(json!("a"))), Vec::<String>::new());
+        let found = faults(&named(json!("a/b")));
+        let start = "properties[metadata].properties[name].default: Invalid value: \"a/b\": must result in valid metadata: \
+                     metadata.name: Invalid value: \"a/b\": ";
+        assert!(found.len() == 1 && found[0].starts_with(start), "{found:?}");
     }
 }

@@ -65,9 +65,15 @@ impl Strategy for CustomResourceDefinitions {
         store_version(object);
     }
 
-    // Upstream means to keep the metadata, and keeps only their ownership.
+    fn prepare_status(&self, object: &mut Value, _old: &Value) {
+        if object::list(object, &["status", "storedVersions"]).is_empty() {
+            store_version(object);
+        }
+    }
+
+    // The metadata that comes with a status is taken, and owned like it.
     fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
-        (subresource == "status").then_some(&[&["metadata"], &["spec"]])
+        (subresource == "status").then_some(&[&["spec"]])
     }
 
     fn generation(&self) -> Generation {
@@ -126,6 +132,12 @@ fn store_version(object: &mut Value) {
 /// Where a schema stands in a place that may also hold something else, it is read there, too.
 fn shape_below(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else { return };
+    // What is neither a schema nor schemas is read as nothing.
+    map.retain(|key, value| match (key.as_str(), value) {
+        ("items", Value::Array(schemas)) => !schemas.is_empty(),
+        ("items", value) => value.is_object(),
+        _ => true,
+    });
     for (key, value) in map.iter_mut() {
         match (key.as_str(), value) {
             ("items" | "additionalProperties" | "additionalItems", value @ Value::Object(_)) => {
