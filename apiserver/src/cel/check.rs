@@ -29,6 +29,33 @@ pub(crate) struct Checked {
     pub types: Vec<Type>,
     /// What each node refers to.
     pub references: Vec<Reference>,
+    /// What is worked out once, for each node.
+    pub fixed: Vec<Fixed>,
+}
+
+impl Checked {
+    /// What a node refers to.
+    pub(super) fn reference(&self, expr: &Expr) -> &Reference {
+        const NONE: &Reference = &Reference::None;
+        usize::try_from(expr.id).ok().and_then(|at| self.references.get(at)).unwrap_or(NONE)
+    }
+
+    /// What is worked out once of a node.
+    pub(super) fn fixed(&self, expr: &Expr) -> Fixed {
+        usize::try_from(expr.id).ok().and_then(|at| self.fixed.get(at)).copied().unwrap_or_default()
+    }
+}
+
+/// What of a node is worked out once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fixed {
+    /// Nothing.
+    #[default]
+    No,
+    /// All of it: it is a constant.
+    Constant,
+    /// The call, though not its arguments.
+    Call,
 }
 
 /// What a node refers to.
@@ -56,7 +83,7 @@ impl std::fmt::Debug for Reference {
 }
 
 /// Types that expressions can name.
-const TYPE_NAMES: [(&str, Type); 12] = [
+const TYPE_NAMES: [(&str, Type); 11] = [
     ("bool", Type::Bool),
     ("int", Type::Int),
     ("uint", Type::Uint),
@@ -64,7 +91,6 @@ const TYPE_NAMES: [(&str, Type); 12] = [
     ("string", Type::String),
     ("bytes", Type::Bytes),
     ("null_type", Type::Null),
-    ("dyn", Type::Dyn),
     ("google.protobuf.Timestamp", Type::Timestamp),
     ("google.protobuf.Duration", Type::Duration),
     ("type", Type::Type(None)),
@@ -88,7 +114,8 @@ pub(crate) fn check(source: &str, parsed: Parsed, names: &Names) -> Result<Check
     }
     let Checker { bound, types, references, .. } = checker;
     let types = types.iter().map(|ty| bound.resolve(ty, true)).collect();
-    Ok(Checked { root: parsed.root, types, references })
+    let fixed = vec![Fixed::No; count];
+    Ok(Checked { root: parsed.root, types, references, fixed })
 }
 
 struct Checker<'a> {
@@ -112,7 +139,7 @@ impl Checker<'_> {
                 for item in items {
                     let ty = self.check(&item.value);
                     let ty = if item.optional { self.unwrapped(&item.value, &ty) } else { ty };
-                    element = Some(self.join(item.value.at, element, ty));
+                    element = Some(self.join(element, ty));
                 }
                 Type::list(element.unwrap_or_else(|| self.bound.fresh()))
             }
@@ -120,10 +147,10 @@ impl Checker<'_> {
                 let (mut key, mut value) = (None, None);
                 for entry in entries {
                     let ty = self.check(&entry.key);
-                    key = Some(self.join(entry.key.at, key, ty));
+                    key = Some(self.join(key, ty));
                     let ty = self.check(&entry.value);
                     let ty = if entry.optional { self.unwrapped(&entry.value, &ty) } else { ty };
-                    value = Some(self.join(entry.value.at, value, ty));
+                    value = Some(self.join(value, ty));
                 }
                 let key = key.unwrap_or_else(|| self.bound.fresh());
                 Type::map(key, value.unwrap_or_else(|| self.bound.fresh()))
@@ -211,8 +238,7 @@ impl Checker<'_> {
     fn selected(&mut self, expr: &Expr, of: &Type, field: &str) -> Type {
         let of = self.bound.resolve(of, false);
         if let Some(inner) = of.optional_of().cloned() {
-            let field = self.selected(expr, &inner, field);
-            return if field == Type::Error { field } else { Type::optional(field) };
+            return Type::optional(self.selected(expr, &inner, field));
         }
         match &of {
             Type::Dyn | Type::Error => Type::Dyn,
@@ -228,9 +254,13 @@ impl Checker<'_> {
                 self.bound.fit(&[of], &[Type::Dyn]);
                 Type::Dyn
             }
+            Type::Opaque(name, _) if name.starts_with("kubernetes.") => {
+                self.issues.add(expr.at, format!("unexpected failed resolution of '{name}'"));
+                Type::Error
+            }
             _ => {
                 self.issues.add(expr.at, format!("type '{of}' does not support field selection"));
-                Type::Error
+                Type::Dyn
             }
         }
     }
@@ -242,6 +272,7 @@ impl Checker<'_> {
         let Some(target) = target else {
             let types = args.iter().map(|arg| self.check(arg)).collect();
             return match functions::find(name).filter(|own| self.offered(own.name)) {
+                Some(function) if matches!(name, "_&&_" | "_||_") => self.logical(expr, function, args, types),
                 Some(function) => self.resolve(expr, function, types, false),
                 None => self.undeclared(expr, name),
             };
@@ -257,10 +288,25 @@ impl Checker<'_> {
         for arg in args {
             types.push(self.check(arg));
         }
-        match functions::find(name).filter(|own| own.overloads.iter().any(|overload| overload.member)) {
+        match functions::find(name).filter(|own| self.offered(own.name)) {
             Some(function) => self.resolve(expr, function, types, true),
             None => self.undeclared(expr, name),
         }
+    }
+
+    /// Each operand of `&&` and `||` is told by itself where it is no truth value.
+    fn logical(&mut self, expr: &Expr, function: &'static Function, args: &[Expr], types: Vec<Type>) -> Type {
+        let before = self.issues.len();
+        for (arg, ty) in args.iter().zip(types) {
+            if !self.bound.fit(from_ref(&ty), from_ref(&Type::Bool)) {
+                self.issues.add(arg.at, format!("expected type 'bool' but found '{ty}'"));
+            }
+        }
+        if self.issues.len() > before {
+            return Type::Error;
+        }
+        self.refer(expr, Reference::Function(function, function.overloads.iter().map(|own| own.id).collect()));
+        Type::Bool
     }
 
     /// Some functions are there for mutations only.
@@ -324,7 +370,7 @@ impl Checker<'_> {
         let ty = self.bound.resolve(ty, false);
         match ty.optional_of() {
             Some(inner) => inner.clone(),
-            None if ty.is_dyn() => Type::Dyn,
+            None if matches!(ty, Type::Dyn) => Type::Dyn,
             None => {
                 self.mismatch(expr.at, &Type::optional(ty.clone()), &ty);
                 ty
@@ -337,12 +383,11 @@ impl Checker<'_> {
         self.issues.add(at, format!("expected type '{wanted}' but found '{found}'"));
     }
 
-    /// All elements of a list, keys or values of a map have one type.
-    fn join(&mut self, at: u32, known: Option<Type>, found: Type) -> Type {
+    /// The type of all elements of a list, keys or values of a map; whether it should be one is looked at later.
+    fn join(&mut self, known: Option<Type>, found: Type) -> Type {
         let Some(known) = known else { return found };
         if !self.bound.fit(from_ref(&known), from_ref(&found)) {
-            self.mismatch(at, &known, &found);
-            return known;
+            return Type::Dyn;
         }
         if less_specific(&known, &found) { known } else { found }
     }

@@ -317,13 +317,13 @@ impl<'a> Estimator<'a> {
         let all = costs.iter().fold(Cost::default(), |sum, cost| sum.plus(*cost));
         let at = usize::try_from(expr.id).ok();
         let Some(Reference::Function(function, overloads)) = at.and_then(|at| self.checked.references.get(at)) else {
-            return if name == "_?._" { self.optional_select(expr, args) } else { Cost::default() };
+            return if name == "_?._" { self.optional_select(expr, args).plus(all) } else { Cost::default() };
         };
         let mut sum = Cost::default();
         let mut on = None;
         if let Some(target) = target {
-            sum = self.cost(target);
             on = Some(target).filter(|_| !function.name.contains('.'));
+            sum = on.map_or(Cost::default(), |target| self.cost(target));
         }
         let mut own = Cost { min: u64::MAX, max: 0 };
         let mut result: Option<Cost> = None;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{
     ast::{ACCUMULATOR, Expr, ExprKind, FieldInit, Fold, ListItem, Literal, MapEntry},
     charge,
-    check::{Checked, Reference},
+    check::{Checked, Fixed, Reference},
     functions::{self, Fault, Function},
     limits,
-    meter::{EvalError, Meter},
+    meter::{Budget, EvalError, Meter},
+    unfit,
     value::{Entries, List, Map, Object, Text, Value},
 };
 
@@ -47,6 +48,12 @@ pub(super) fn run<'a>(checked: &'a Checked, bindings: &Bindings<'a>, meter: &Met
     Evaluator { checked, bindings, meter, scopes: Vec::new() }.eval(&checked.root)
 }
 
+/// Evaluates a part that needs no variable.
+pub(super) fn constant<'a>(checked: &'a Checked, part: &'a Expr) -> Outcome<'a> {
+    let meter = Meter::new(Budget::of(super::PER_CALL_LIMIT));
+    Evaluator { checked, bindings: &Bindings::new(), meter: &meter, scopes: Vec::new() }.eval(part)
+}
+
 struct Evaluator<'e, 'a> {
     checked: &'a Checked,
     bindings: &'e Bindings<'a>,
@@ -61,14 +68,18 @@ impl<'a> Evaluator<'_, 'a> {
             return Err(limits::too_large("expressions and variables within one another are nested too deeply"));
         }
         self.meter.depth.set(depth + 1);
-        let result = self.node(expr);
+        let meter = self.meter;
+        let result = match self.checked.fixed(expr) {
+            Fixed::Constant => meter.freely(|| self.node(expr)),
+            _ => self.node(expr),
+        };
         self.meter.depth.set(depth);
         result
     }
 
     fn node(&mut self, expr: &'a Expr) -> Outcome<'a> {
         match &expr.kind {
-            ExprKind::Literal(literal) => Ok(constant(literal)),
+            ExprKind::Literal(value) => Ok(literal(value)),
             ExprKind::Ident(name) => self.ident(expr, name),
             ExprKind::Select { operand, field, test } => self.select(expr, operand, field, *test),
             ExprKind::Call { function, target, args } => self.call(expr, function, target.as_deref(), args),
@@ -80,8 +91,7 @@ impl<'a> Evaluator<'_, 'a> {
     }
 
     fn reference(&self, expr: &Expr) -> &'a Reference {
-        const NONE: &Reference = &Reference::None;
-        usize::try_from(expr.id).ok().and_then(|at| self.checked.references.get(at)).unwrap_or(NONE)
+        self.checked.reference(expr)
     }
 
     fn ident(&mut self, expr: &'a Expr, name: &str) -> Outcome<'a> {
@@ -116,7 +126,7 @@ impl<'a> Evaluator<'_, 'a> {
                 found => found.is_some(),
             }));
         }
-        self.meter.charge(if is_attribute(operand) { 1 } else { 2 })?;
+        self.meter.charge(if self.is_attribute(operand) { 1 } else { 2 })?;
         match self.field(&of, field)? {
             Some(value) => sound(value),
             None => Err(EvalError::runtime(format!("no such key: {field}"))),
@@ -133,6 +143,7 @@ impl<'a> Evaluator<'_, 'a> {
             }
             Value::Optional(None) => Ok(Some(Value::Optional(None))),
             Value::Optional(Some(inner)) => Ok(Some(Value::optional(self.field(inner, name)?))),
+            Value::List(_) => Err(EvalError::runtime("unsupported index type 'string' in list")),
             _ => Ok(None),
         }
     }
@@ -142,12 +153,23 @@ impl<'a> Evaluator<'_, 'a> {
             ("_&&_", _, [left, right]) => self.logical(left, right, false),
             ("_||_", _, [left, right]) => self.logical(left, right, true),
             ("_?:_" | "_?_:_", _, [condition, truthy, falsy]) => match self.eval(condition)? {
-                Value::Bool(true) => self.eval(truthy),
-                Value::Bool(false) => self.eval(falsy),
+                Value::Bool(true) => self.part(truthy),
+                Value::Bool(false) => self.part(falsy),
                 _ => Err(EvalError::runtime("no such overload")),
             },
             ("@not_strictly_false", _, [arg]) => self.not_strictly_false(arg),
+            ("_[_]" | "_[?_]", None, [operand, at]) => {
+                let of = self.eval(operand)?;
+                let at = self.part(at)?;
+                self.meter.charge(u64::from(!self.is_attribute(operand)))?;
+                let Reference::Function(function, _) = self.reference(expr) else {
+                    return Err(EvalError::runtime("no such overload"));
+                };
+                self.apply(function, None, &[of, at])
+            }
             ("_?._", _, [operand, field]) => self.optional_select(operand, field),
+            // In nothing: whatever it is, it is not looked at.
+            ("@in", _, _) if self.checked.fixed(expr) == Fixed::Constant => Ok(Value::Bool(false)),
             ("or" | "orValue", Some(target), [other]) => self.or_else(expr, target, other),
             ("_+_" | "cel.@mapInsert", None, [accu, ..]) if accu.ident().is_some_and(|own| **own == *ACCUMULATOR) => {
                 self.accumulate(expr, accu, args)
@@ -156,10 +178,25 @@ impl<'a> Evaluator<'_, 'a> {
         }
     }
 
+    /// Evaluates what becomes a part of a path: where it is a path itself, its name costs nothing.
+    fn part(&mut self, expr: &'a Expr) -> Outcome<'a> {
+        let value = self.eval(expr)?;
+        let is_named = !matches!(&expr.kind, ExprKind::Call { function, .. } if **function == *"_?_:_");
+        if is_named && self.is_attribute(expr) {
+            self.meter.refund(1);
+        }
+        Ok(value)
+    }
+
+    fn is_attribute(&self, expr: &Expr) -> bool {
+        is_attribute(expr) && self.checked.fixed(expr) != Fixed::Constant
+    }
+
     fn strict(&mut self, expr: &'a Expr, target: Option<&'a Expr>, args: &'a [Expr]) -> Outcome<'a> {
-        let Reference::Function(function, _) = self.reference(expr) else {
+        let Reference::Function(function, meant) = self.reference(expr) else {
             return Err(EvalError::runtime("no such overload"));
         };
+        let meant = if let [one] = meant.as_slice() { Some(*one) } else { None };
         let member = function.overloads.iter().any(|own| own.member) && target.is_some();
         let mut values = Vec::with_capacity(args.len() + 1);
         if let Some(target) = target.filter(|_| member && !function.name.contains('.')) {
@@ -168,11 +205,23 @@ impl<'a> Evaluator<'_, 'a> {
         for arg in args {
             values.push(self.eval(arg)?);
         }
-        self.apply(function, &values)
+        let pattern = if target.is_some() { args.first() } else { args.get(1) };
+        if matches!(function.name, "matches" | "find" | "findAll")
+            && matches!(pattern.map(|pattern| &pattern.kind), Some(ExprKind::Literal(Literal::String(_))))
+            && !matches!(values.first(), Some(Value::String(_)))
+        {
+            // The pattern is compiled beforehand, and the function replaced by one that says less.
+            return Err(EvalError::runtime("no such overload"));
+        }
+        let meter = self.meter;
+        match self.checked.fixed(expr) {
+            Fixed::Call => meter.freely(|| self.apply(function, meant, &values)),
+            _ => self.apply(function, meant, &values),
+        }
     }
 
-    fn apply(&mut self, function: &'static Function, values: &[Value<'a>]) -> Outcome<'a> {
-        let cost = charge::before(function.name, values);
+    fn apply(&mut self, function: &'static Function, meant: Option<&str>, values: &[Value<'a>]) -> Outcome<'a> {
+        let cost = charge::before(function.name, meant, values);
         self.meter.step(cost)?;
         self.meter.charge(cost)?;
         self.meter.build(limits::measure(function.name, values)?)?;
@@ -202,9 +251,8 @@ impl<'a> Evaluator<'_, 'a> {
         match (&first, &second) {
             (_, Ok(Value::Bool(flag))) if *flag == decisive => second,
             (_, Err(error)) if error.is_final() => second,
-            (Ok(Value::Bool(_)), Ok(Value::Bool(_))) => second,
             (Err(_), _) => first,
-            (_, Err(_)) => second,
+            (Ok(Value::Bool(_)), Ok(Value::Bool(_)) | Err(_)) => second,
             _ => Err(EvalError::runtime("no such overload")),
         }
     }
@@ -235,14 +283,10 @@ impl<'a> Evaluator<'_, 'a> {
         let Reference::Function(function, _) = self.reference(expr) else {
             return Err(EvalError::runtime("no such overload"));
         };
-        let own = self.eval(target)?;
-        match own {
-            Value::Optional(Some(value)) => {
-                self.meter.charge(1)?;
-                Ok(if function.name == "or" { Value::Optional(Some(value)) } else { (*value).clone() })
-            }
+        match self.eval(target)? {
+            Value::Optional(Some(value)) if function.name == "orValue" => Ok((*value).clone()),
             Value::Optional(None) => self.eval(other),
-            other => Err(error(function, &[other], Fault::NoOverload)),
+            own => Ok(own),
         }
     }
 
@@ -252,6 +296,9 @@ impl<'a> Evaluator<'_, 'a> {
             return Err(EvalError::runtime("no such overload"));
         };
         self.meter.charge(1)?;
+        if let Some((_, Err(error))) = self.scopes.iter().rev().find(|(own, _)| *own == ACCUMULATOR) {
+            return Err(error.clone());
+        }
         let mut added = Vec::with_capacity(args.len());
         for arg in args.iter().skip(1) {
             added.push(self.eval(arg)?);
@@ -263,7 +310,7 @@ impl<'a> Evaluator<'_, 'a> {
         };
         if !matches!(carried, Value::List(_) | Value::Map(_)) {
             added.insert(0, carried);
-            return self.apply(function, &added);
+            return self.apply(function, None, &added);
         }
         self.meter.step(1)?;
         self.meter.charge(1)?;
@@ -274,10 +321,9 @@ impl<'a> Evaluator<'_, 'a> {
         };
         self.meter.build(limits::items_bytes(more))?;
         match functions::grow(carried, added) {
-            Ok(grown) => grown,
-            Err(all) => (function.run)(&all),
+            Ok(grown) => grown.map_err(|fault| error(function, &[], fault)),
+            Err(all) => (function.run)(&all).map_err(|fault| error(function, &all, fault)),
         }
-        .map_err(|fault| error(function, &[], fault))
     }
 
     fn list(&mut self, items: &'a [ListItem]) -> Outcome<'a> {
@@ -306,7 +352,7 @@ impl<'a> Evaluator<'_, 'a> {
                 Value::Optional(Some(value)) if entry.optional => (*value).clone(),
                 value => value,
             };
-            if !made.insert(key, value) {
+            if !made.put(key, value) {
                 return Err(EvalError::runtime("unsupported or repeated key in a map"));
             }
         }
@@ -340,7 +386,10 @@ impl<'a> Evaluator<'_, 'a> {
         let walked = match &range {
             Value::List(list) => self.walk_list(fold, list),
             Value::Map(map) => self.walk_map(fold, map),
-            _ => Err(EvalError::runtime(format!("got '{}', expected iterable type", range.type_name()))),
+            _ if fold.iter2.is_some() => {
+                Err(EvalError::runtime(format!("unsupported comprehension range type: {}", unfit::go_name(&range))))
+            }
+            _ => Err(EvalError::runtime(format!("got '{}', expected iterable type", unfit::go_name(&range)))),
         };
         self.scopes.truncate(floor + 1);
         let result = walked.and_then(|()| self.eval(&fold.result));
@@ -389,20 +438,19 @@ impl<'a> Evaluator<'_, 'a> {
             self.scopes.push((name, sound(value)));
         }
         let going = matches!(self.eval(&fold.condition)?, Value::Bool(true));
-        let mut ended = !going;
         if going {
             let step = self.eval(&fold.step);
-            match &step {
-                Err(error) if error.is_final() => return Err(error.clone()),
-                Err(_) => ended = matches!(fold.condition.kind, ExprKind::Literal(_)),
-                Ok(_) => {}
+            if let Err(error) = &step
+                && error.is_final()
+            {
+                return Err(error.clone());
             }
             if let Some((_, accu)) = floor.checked_sub(1).and_then(|at| self.scopes.get_mut(at)) {
                 *accu = step;
             }
         }
         self.scopes.truncate(floor);
-        Ok(!ended)
+        Ok(going)
     }
 }
 
@@ -410,12 +458,13 @@ impl<'a> Evaluator<'_, 'a> {
 fn is_attribute(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Ident(_) | ExprKind::Select { test: false, .. } => true,
-        ExprKind::Call { function, .. } => **function == *"_[_]",
+        ExprKind::Call { function, .. } => matches!(&**function, "_[_]" | "_?_:_"),
         _ => false,
     }
 }
 
-fn constant(literal: &Literal) -> Value<'_> {
+/// The value of a literal.
+pub(super) fn literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Null => Value::Null,
         Literal::Bool(flag) => Value::Bool(*flag),
@@ -437,9 +486,6 @@ fn sound(value: Value<'_>) -> Outcome<'_> {
 fn error(function: &Function, values: &[Value<'_>], fault: Fault) -> EvalError {
     EvalError::runtime(match fault {
         Fault::Message(message) => message,
-        Fault::NoOverload => {
-            let types: Vec<&str> = values.iter().map(Value::type_name).collect();
-            format!("no such overload: {}({})", function.name, types.join(", "))
-        }
+        Fault::NoOverload => unfit::unfit(function.name, values),
     })
 }

@@ -64,6 +64,7 @@ fn misfit(clause: char, item: &Expr, types: &[Type]) -> Option<(u32, String)> {
         let given = match ty {
             Type::List(_) => "list".to_owned(),
             Type::Map(..) => "map".to_owned(),
+            Type::Type(_) => "type".to_owned(),
             Type::Opaque(name, _) => (*name).to_owned(),
             other => other.runtime_name(),
         };

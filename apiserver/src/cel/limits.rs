@@ -52,6 +52,9 @@ pub(super) fn measure(function: &str, args: &[Value<'_>]) -> Result<usize, EvalE
             let each = list.iter().map(|item| item.as_str().map_or(0, str::len).saturating_add(between));
             (each.fold(0, usize::saturating_add), 0)
         }
+        ("lists.range", [Value::Int(end)]) => (0, usize::try_from(*end).unwrap_or(0)),
+        ("slice" | "sort" | "reverse" | "distinct", [Value::List(list), ..]) => (0, list.len()),
+        ("flatten", [own, depth @ ..]) => (0, flat(own, limit(depth.first().or(Some(&Value::Int(1)))))),
         ("format", [Value::String(pattern), Value::List(values)]) => {
             let mut left = MAX_TEXT_BYTES;
             let fits = values.iter().all(|value| written(&value, &mut left));
@@ -93,6 +96,15 @@ fn limit(times: Option<&Value<'_>>) -> usize {
     match times {
         Some(Value::Int(times)) => usize::try_from(*times).unwrap_or(usize::MAX),
         _ => usize::MAX,
+    }
+}
+
+/// How many items a list has once those within it are laid in it so many levels deep.
+fn flat(of: &Value<'_>, depth: usize) -> usize {
+    match of {
+        Value::List(list) if depth == 0 => list.len(),
+        Value::List(list) => list.iter().fold(0, |all, item| all.saturating_add(flat(&item, depth - 1))),
+        _ => 1,
     }
 }
 

@@ -10,6 +10,9 @@ use super::{
 /// The optional that `optMap` looks at: evaluated once, whatever it is.
 const KEPT: &str = "@optional";
 
+/// The list that `sortBy` sorts.
+const SORTED: &str = "@__sortBy_input__";
+
 /// `f(args)` as a macro; the arguments come back if it is none.
 pub(super) fn expand_global(parser: &mut Parser, at: u32, name: &str, args: Vec<Expr>) -> Result<Expr, Vec<Expr>> {
     if name != "has" {
@@ -33,13 +36,12 @@ pub(super) fn expand_member(
 ) -> Result<Expr, (Expr, Vec<Expr>)> {
     let mut maker = Maker { parser, at };
     match (name, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne" | "filter", 2) | ("map", 2 | 3) => {
-            Ok(maker.walk(name, target, args, 1))
-        }
+        ("all" | "exists" | "exists_one" | "filter", 2) | ("map", 2 | 3) => Ok(maker.walk(name, target, args, 1)),
         ("all" | "exists" | "exists_one" | "existsOne" | "transformMapEntry", 3)
         | ("transformList" | "transformMap", 3 | 4)
         | ("transformMapEntry", 4) => Ok(maker.walk(name, target, args, 2)),
         ("bind", 3) if target.ident().is_some_and(|own| **own == *"cel") => Ok(maker.bind(args)),
+        ("sortBy", 2) => Ok(maker.sort_by(target, args)),
         ("optMap" | "optFlatMap", 2) => Ok(maker.optional(name, target, args)),
         _ => Err((target, args)),
     }
@@ -79,11 +81,15 @@ impl Maker<'_> {
 
     /// The simple name that an argument must be.
     fn variable(&mut self, arg: Option<Expr>) -> Arc<str> {
+        self.variable_or(arg, "argument must be a simple name")
+    }
+
+    fn variable_or(&mut self, arg: Option<Expr>, why: &str) -> Arc<str> {
         let at = arg.as_ref().map_or(self.at, |arg| arg.at);
         match arg.as_ref().and_then(Expr::ident) {
             Some(name) if !name.starts_with('.') => Arc::clone(name),
             _ => {
-                self.parser.issue(at, "argument must be a simple name");
+                self.parser.issue(at, why);
                 UNUSED.into()
             }
         }
@@ -194,9 +200,23 @@ impl Maker<'_> {
         self.node(ExprKind::Fold(Box::new(Fold { range, iter, iter2: None, accu, init, condition, step, result })))
     }
 
+    /// `list.sortBy(item, key)`: the list and its keys are sorted together.
+    fn sort_by(&mut self, target: Expr, args: Vec<Expr>) -> Expr {
+        if matches!(target.kind, ExprKind::Literal(_) | ExprKind::Map(_) | ExprKind::Struct { .. }) {
+            let why = "sortBy can only be applied to a list, identifier, comprehension, call or select expression";
+            self.parser.issue(target.at, why);
+        }
+        let list = self.name(SORTED);
+        let keys = self.walk("map", list, args, 1);
+        let list = Some(Box::new(self.name(SORTED)));
+        let sorted =
+            self.node(ExprKind::Call { function: "@sortByAssociatedKeys".into(), target: list, args: vec![keys] });
+        self.binding(SORTED.into(), target, sorted)
+    }
+
     fn optional(&mut self, name: &str, target: Expr, args: Vec<Expr>) -> Expr {
         let mut args = args.into_iter();
-        let variable = self.variable(args.next());
+        let variable = self.variable_or(args.next(), &format!("{name}() variable name must be a simple identifier"));
         let Some(body) = args.next() else { return target };
         let member = |maker: &mut Self, function: &str| {
             let kept = Box::new(maker.name(KEPT));

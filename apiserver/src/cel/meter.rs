@@ -65,6 +65,10 @@ pub struct Meter {
     cost: Cell<u64>,
     steps: Cell<u64>,
     built: Cell<usize>,
+    /// What was spent on what has a limit of its own.
+    aside: Cell<u64>,
+    /// How many constants, one within the other, are being worked out.
+    constants: Cell<u32>,
     pub(super) depth: Cell<u32>,
 }
 
@@ -72,13 +76,36 @@ impl Meter {
     /// Nothing spent yet.
     #[must_use]
     pub fn new(budget: Budget) -> Self {
-        Self { budget, cost: Cell::new(0), steps: Cell::new(0), built: Cell::new(0), depth: Cell::new(0) }
+        Self {
+            budget,
+            cost: Cell::new(0),
+            steps: Cell::new(0),
+            built: Cell::new(0),
+            aside: Cell::new(0),
+            constants: Cell::new(0),
+            depth: Cell::new(0),
+        }
     }
 
     /// What was spent.
     #[must_use]
     pub fn cost(&self) -> u64 {
-        self.cost.get()
+        self.cost.get().saturating_add(self.aside.get())
+    }
+
+    /// For a part that has a limit of its own: depth, memory and time are still counted together.
+    #[must_use]
+    pub fn apart(&self, limit: u64) -> Self {
+        let own = Self::new(Budget { limit, deadline: self.budget.deadline });
+        own.depth.set(self.depth.get());
+        own.built.set(self.built.get());
+        own
+    }
+
+    /// Takes over what such a part has spent.
+    pub fn settle(&self, part: &Self) {
+        self.built.set(part.built.get());
+        self.aside.set(self.aside.get().saturating_add(part.cost()));
     }
 
     /// What is left.
@@ -87,8 +114,19 @@ impl Meter {
         Budget { limit: self.budget.limit.saturating_sub(self.cost.get()), deadline: self.budget.deadline }
     }
 
+    /// Works out a constant: that costs nothing.
+    pub(super) fn freely<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.constants.set(self.constants.get().saturating_add(1));
+        let done = work();
+        self.constants.set(self.constants.get().saturating_sub(1));
+        done
+    }
+
     /// Spends.
     pub fn charge(&self, cost: u64) -> Result<(), EvalError> {
+        if self.constants.get() > 0 {
+            return Ok(());
+        }
         let cost = self.cost.get().saturating_add(cost);
         self.cost.set(cost);
         if cost > self.budget.limit {
@@ -96,6 +134,13 @@ impl Meter {
             return Err(EvalError { kind: ErrorKind::CostExceeded, message });
         }
         Ok(())
+    }
+
+    /// Gives back what was spent on a name that is a part of a longer path: upstream counts the path once.
+    pub(super) fn refund(&self, cost: u64) {
+        if self.constants.get() == 0 {
+            self.cost.set(self.cost.get().saturating_sub(cost));
+        }
     }
 
     /// Counts bytes that are about to be made.

@@ -12,8 +12,10 @@ mod compare;
 mod declared;
 mod estimate;
 mod eval;
+mod fixed;
 mod format_check;
 pub mod functions;
+mod homogeneous;
 mod json;
 mod lexer;
 mod limits;
@@ -28,7 +30,10 @@ mod schema;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_words;
 mod types;
+mod unfit;
 mod value;
 mod words;
 

@@ -52,6 +52,15 @@ impl Opaque {
         }
     }
 
+    /// Whether it can be held against another.
+    #[must_use]
+    pub fn is_comparable(&self) -> bool {
+        !matches!(
+            self,
+            Self::Authorizer(_) | Self::PathCheck(_) | Self::GroupCheck(_) | Self::ResourceCheck(_) | Self::Decision(_)
+        )
+    }
+
     /// Whether two are the same.
     #[must_use]
     pub fn equal(&self, other: &Self) -> bool {

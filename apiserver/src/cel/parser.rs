@@ -6,7 +6,7 @@ use super::{
     ast::{Expr, ExprKind, FieldInit, ListItem, Literal, MAX_DEPTH, MAX_NESTING, MapEntry},
     lexer::{self, Token, TokenKind},
     macros,
-    recovery::{IN_CALL, IN_LIST, IN_MAP, Step, Stopped},
+    recovery::{IN_CALL, IN_INDEX, IN_LIST, IN_MAP, Step, Stopped},
     source::{Issues, MAX_SOURCE_CHARS},
     words,
 };
@@ -174,8 +174,26 @@ impl Parser {
             {
                 return self.members(literal);
             }
-            let operand = self.member()?;
+            if sign == "!" {
+                self.negated();
+            }
+            let operand = if sign == "!" { self.signed()? } else { self.member()? };
             return Ok(if times % 2 == 1 { self.call(at, function, vec![operand]) } else { operand });
+        }
+        self.member()
+    }
+
+    /// What may have a sign of its own, as a number has.
+    fn signed(&mut self) -> Step<Expr> {
+        let start = self.at;
+        let at = self.place();
+        if self.eat("-") {
+            if let Some(literal) = self.negative(at) {
+                return self.members(literal);
+            }
+            let what = self.written(start, self.at);
+            self.syntax(&format!("no viable alternative at input '{what}'"));
+            self.at = start;
         }
         self.member()
     }
@@ -207,6 +225,7 @@ impl Parser {
             if self.eat(".") {
                 operand = self.dotted(at, operand)?;
             } else if self.eat("[") {
+                self.starts(&["?"], IN_INDEX)?;
                 let optional = self.eat("?");
                 let index = self.within(&["]"])?;
                 self.close("]")?;
@@ -224,15 +243,12 @@ impl Parser {
             TokenKind::Ident(name) => (name, false),
             TokenKind::Escaped(name) => (name, true),
             _ if optional => return self.mismatch("{IDENTIFIER, ESC_IDENTIFIER}"),
-            _ => {
-                let dot = self.at.saturating_sub(1);
-                let last = if *self.peek() == TokenKind::End { self.tokens.len() } else { self.at };
-                let what = self.written(dot, last);
-                self.syntax(&format!("no viable alternative at input '{what}'"));
-                return Err(Stopped);
-            }
+            _ => return self.no_name(),
         };
         self.advance();
+        if escaped {
+            self.issues.add(name_at, "unsupported syntax: '`'");
+        }
         if optional {
             let field = self.node(name_at, ExprKind::Literal(Literal::String(field)));
             return Ok(self.call(at, "_?._", vec![operand, field]));
@@ -249,6 +265,15 @@ impl Parser {
             });
         }
         Ok(self.node(at, ExprKind::Select { operand: Box::new(operand), field, test: false }))
+    }
+
+    /// Behind a dot stands no name.
+    fn no_name<T>(&mut self) -> Step<T> {
+        let dot = self.at.saturating_sub(1);
+        let last = if *self.peek() == TokenKind::End { self.tokens.len() } else { self.at };
+        let what = self.written(dot, last);
+        self.syntax(&format!("no viable alternative at input '{what}'"));
+        Err(Stopped)
     }
 
     /// Expressions up to the closing bracket, which is eaten; a trailing comma is not allowed.
@@ -282,7 +307,7 @@ impl Parser {
                 self.advance();
                 match self.peek().clone() {
                     TokenKind::Ident(name) => self.named(at, format!(".{name}").into()),
-                    _ => self.mismatch("IDENTIFIER"),
+                    _ => self.no_name(),
                 }
             }
             TokenKind::Ident(name) => self.named(at, name),

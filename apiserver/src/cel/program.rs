@@ -8,9 +8,9 @@ use super::{
     declared,
     estimate::{self, Cost},
     eval::{self, Bindings},
-    format_check,
+    fixed, format_check, functions, homogeneous,
     meter::{Budget, EvalError, Meter},
-    parser, read,
+    parser,
     schema::{Fields, Schema},
     source::Issues,
     types::Type,
@@ -60,6 +60,7 @@ pub struct Program {
     checked: Checked,
     output: Type,
     root: Option<Arc<Schema>>,
+    unready: Option<String>,
 }
 
 /// What an evaluation came to.
@@ -152,16 +153,18 @@ impl Environment {
 
     /// Compiles an expression.
     pub fn compile(&self, source: &str) -> Result<Program, Issues> {
-        let checked = check::check(source, parser::parse(source)?, &self.names)?;
+        let mut checked = check::check(source, parser::parse(source)?, &self.names)?;
         let mut issues = Issues::of(source);
         check_literals(&checked.root, &mut issues);
+        homogeneous::check(&checked.root, &checked, &mut issues);
         format_check::check(&checked.root, &checked.types, &mut issues);
         if !issues.is_empty() {
             return Err(issues);
         }
         let output = usize::try_from(checked.root.id).ok().and_then(|at| checked.types.get(at));
         let output = output.cloned().unwrap_or(Type::Dyn);
-        Ok(Program { source: source.into(), checked, output, root: self.root.clone() })
+        let unready = fixed::mark(&mut checked).err();
+        Ok(Program { source: source.into(), checked, output, root: self.root.clone(), unready })
     }
 
     /// Compiles an expression whose result must be of one of these types.
@@ -205,7 +208,7 @@ impl Program {
     /// Why it can't be made ready to run, if so: upstream reads constant patterns and numbers once, when it does that.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
-        unready(&self.checked.root)
+        self.unready.clone()
     }
 
     /// What it costs at least and at most.
@@ -234,45 +237,16 @@ impl fmt::Display for Program {
     }
 }
 
-fn unready(expr: &Expr) -> Option<String> {
-    let constant = |arg: Option<&Expr>| match arg.map(|arg| &arg.kind) {
-        Some(ExprKind::Literal(Literal::String(text))) => Some(Arc::clone(text)),
-        _ => None,
-    };
-    let own = match &expr.kind {
-        ExprKind::Call { function, target, args } => match (&**function, target, constant(args.first())) {
-            ("find" | "findAll", Some(_), Some(text)) => crate::pattern::compile(&text).err(),
-            (to @ ("bool" | "double" | "int" | "uint"), None, Some(text)) if !is_read(to, &text) => {
-                Some(format!("type conversion error from 'string' to '{to}'"))
-            }
-            _ => None,
-        },
-        _ => None,
-    };
-    own.or_else(|| expr.children().into_iter().find_map(unready))
-}
-
-/// Whether a constant can be read as another type.
-fn is_read(to: &str, text: &str) -> bool {
-    match to {
-        "bool" => {
-            matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False")
-        }
-        "double" => text.parse::<f64>().is_ok(),
-        "int" => text.parse::<i64>().is_ok(),
-        _ => text.parse::<u64>().is_ok(),
-    }
-}
-
 /// Constants that can't be read as the functions they are given to do.
 fn check_literals(expr: &Expr, issues: &mut Issues) {
     if let ExprKind::Call { function, args, .. } = &expr.kind
-        && let Some(Expr { at, kind: ExprKind::Literal(Literal::String(text)), .. }) = args.first()
+        && let Some(Expr { at, kind: ExprKind::Literal(literal), .. }) = args.first()
     {
-        let readable = match &**function {
-            "matches" => crate::pattern::compile(text).is_ok(),
-            "duration" => read::duration(text).is_some(),
-            "timestamp" => read::timestamp(text).is_some(),
+        let readable = match (&**function, literal) {
+            ("matches", Literal::String(text)) => crate::pattern::compile(text).is_ok(),
+            (name @ ("duration" | "timestamp"), _) => {
+                functions::find(name).is_none_or(|own| (own.run)(&[eval::literal(literal)]).is_ok())
+            }
             _ => true,
         };
         if !readable {

@@ -11,6 +11,8 @@ use super::{
 };
 
 const SECOND: i128 = 1_000_000_000;
+/// Start of the year 1: there is no instant before it.
+pub(crate) const FIRST_SECOND: i64 = -62_135_596_800;
 
 /// Text as its schema reads it.
 pub(crate) fn text<'a>(text: &'a str, shape: &Shape) -> Value<'a> {
@@ -40,7 +42,35 @@ pub(crate) fn whole(number: &serde_json::Number) -> Option<i64> {
 /// An instant in RFC 3339.
 pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
     let shaped = text.len() >= 20 && text.is_ascii() && matches!(text.as_bytes().get(10), Some(b'T' | b't'));
-    if shaped { text.parse().ok() } else { None }
+    if !shaped {
+        return None;
+    }
+    // Digits of a fraction behind the ninth say nothing.
+    let fraction = text.get(19..).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
+    let digits = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
+    match (text.get(..29), text.get(20 + digits..)) {
+        (Some(kept), Some(zone)) if digits > 9 => [kept, zone].concat().parse().ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+/// An instant as `timestamp(text)` reads it: with large letters only, and without a second that leaps.
+pub(crate) fn instant(text: &str) -> Option<Timestamp> {
+    let plain = !text.contains(['t', 'z']) && text.get(17..19) != Some("60");
+    timestamp(text).filter(|_| plain)
+}
+
+/// A number as `double(text)` reads it: digits may be set apart by `_`, and it may not be too large.
+pub(crate) fn double(text: &str) -> Option<f64> {
+    let bytes = text.as_bytes();
+    let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let mut places = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'_').map(|(at, _)| at);
+    if !places.all(|at| is_digit(at.checked_sub(1)) && is_digit(at.checked_add(1))) {
+        return None;
+    }
+    let number: f64 = text.replace('_', "").parse().ok()?;
+    let fits = number.is_finite() || !bytes.iter().any(u8::is_ascii_digit);
+    fits.then_some(number)
 }
 
 /// A span as `1h2m3.5s`, in nanoseconds.
@@ -90,13 +120,23 @@ fn scaled(number: &str, unit: i128) -> Option<i128> {
 
 /// A span in seconds, as `string(duration)` writes it.
 pub(crate) fn seconds(nanos: i64) -> Arc<str> {
-    let (whole, fraction) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
-    let sign = if nanos < 0 { "-" } else { "" };
-    if fraction == 0 {
-        return format!("{sign}{whole}s").into();
+    #[expect(clippy::cast_precision_loss, reason = "upstream writes the seconds as a floating number")]
+    let seconds = (nanos / 1_000_000_000) as f64 + (nanos % 1_000_000_000) as f64 / 1e9;
+    format!("{seconds}s").into()
+}
+
+/// A number as `string(double)` writes it: with an exponent below four zeros and from seven digits on.
+pub(crate) fn shortest(number: f64) -> String {
+    let text = format!("{number:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    match exponent.parse::<i32>() {
+        Ok(-4..=5) => number.to_string(),
+        _ if !number.is_finite() => self::number(number),
+        _ => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
     }
-    let digits = format!("{fraction:09}");
-    format!("{sign}{whole}.{}s", digits.trim_end_matches('0')).into()
 }
 
 /// A number as `string(double)` writes it.
@@ -133,6 +173,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_go_does() {
+        for (number, written) in
+            [(1e6, "1e+06"), (123_456.0, "123456"), (1_234_567.5, "1.2345675e+06"), (1e-5, "1e-05")]
+        {
+            assert_eq!(shortest(number), written);
+        }
         assert_eq!(number(1.0), "1");
         assert_eq!(number(0.25), "0.25");
         assert_eq!(number(1e21), "1e+21");

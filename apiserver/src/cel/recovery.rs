@@ -13,6 +13,9 @@ pub(super) const TERM: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', '
 /// As [`TERM`], with what else may stand first among arguments.
 pub(super) const IN_CALL: &str = "{'[', '{', '(', ')', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, \
                                   NUM_UINT, STRING, BYTES, IDENTIFIER}";
+/// As [`TERM`], with what else may stand first in an index.
+pub(super) const IN_INDEX: &str = "{'[', '{', '(', '.', '-', '!', '?', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, \
+                                   NUM_UINT, STRING, BYTES, IDENTIFIER}";
 /// As [`TERM`], with what else may stand first in a list.
 pub(super) const IN_LIST: &str = "{'[', ']', '{', '(', '.', ',', '-', '!', '?', 'true', 'false', 'null', NUM_FLOAT, \
                                   NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
@@ -88,7 +91,26 @@ impl Parser {
             self.extraneous(expecting);
         }
         let at = self.place();
-        if self.eat(sign) { Ok(at) } else { self.mismatch(expecting) }
+        if self.eat(sign) {
+            return Ok(at);
+        }
+        if sign == ":" && Self::begins_term(Some(self.peek())) {
+            // What follows the sign is there: only the sign is missing.
+            let what = self.written(self.at, self.at);
+            self.syntax(&format!("missing {expecting} at '{what}'"));
+            return Ok(at);
+        }
+        self.mismatch(expecting)
+    }
+
+    /// Looks whether a term stands behind a negation, which may be repeated.
+    pub(super) fn negated(&mut self) {
+        if Self::begins_term(Some(self.peek())) || Self::begins_term(self.tokens.get(self.at + 1).map(|own| &own.kind))
+        {
+            return;
+        }
+        let what = self.written(self.at, self.at);
+        self.syntax(&format!("extraneous input '{what}' expecting {TERM}"));
     }
 
     /// As [`Self::expect`] for what ends a part: where what is there may follow it, only that it is missing is told.

@@ -38,6 +38,12 @@ impl Issues {
         }
     }
 
+    /// How many there are.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -99,6 +99,7 @@ impl Type {
             Self::Duration => "google.protobuf.Duration".to_owned(),
             Self::List(of) => format!("list({})", of.runtime_name()),
             Self::Map(key, value) => format!("map({}, {})", key.runtime_name(), value.runtime_name()),
+            Self::Type(Some(of)) => format!("type({})", of.runtime_name()),
             Self::Opaque(name, parts) if !parts.is_empty() => {
                 let parts: Vec<String> = parts.iter().map(Self::runtime_name).collect();
                 format!("{name}({})", parts.join(", "))
@@ -162,13 +163,12 @@ pub(crate) struct Bound {
 impl Bound {
     /// A type yet unknown.
     pub(crate) fn fresh(&mut self) -> Type {
-        self.next += 1;
-        Type::Param(self.next)
+        Type::Param(self.fresh_base(1))
     }
 
     /// A number for the parameters of a signature, of which there are `count`.
     pub(crate) fn fresh_base(&mut self, count: u32) -> u32 {
-        let base = self.next + 1;
+        let base = self.next;
         self.next += count;
         base
     }
@@ -197,8 +197,8 @@ impl Bound {
             return true;
         }
         match (a, b) {
-            (Type::Null, _) => {
-                matches!(b, Type::Null | Type::Object(_) | Type::Opaque(..) | Type::Timestamp | Type::Duration)
+            (Type::Null, other) | (other, Type::Null) => {
+                matches!(other, Type::Null | Type::Object(_) | Type::Opaque(..) | Type::Timestamp | Type::Duration)
             }
             (Type::List(a), Type::List(b)) => self.assignable(a, b),
             (Type::Map(a, b), Type::Map(c, d)) => self.assignable(a, c) && self.assignable(b, d),
@@ -212,21 +212,22 @@ impl Bound {
 
     /// Whether a type may stand for an unknown one, and whether that was known already.
     fn substitutes(&mut self, candidate: &Type, number: u32) -> (bool, bool) {
+        if *candidate == Type::Param(number) {
+            return (true, true);
+        }
         if let Some(known) = self.known.get(&number).cloned() {
             if *candidate == known {
                 return (true, true);
             }
             if self.assignable(candidate, &known) {
                 let general = if less_specific(candidate, &known) { candidate.clone() } else { known };
-                if general != Type::Param(number) {
+                // A type that holds itself would have no end.
+                if !self.occurs(number, &general) {
                     self.known.insert(number, general);
                 }
                 return (true, true);
             }
             return (false, true);
-        }
-        if *candidate == Type::Param(number) {
-            return (true, false);
         }
         if self.occurs(number, candidate) {
             return (false, false);
@@ -242,6 +243,7 @@ impl Bound {
             Type::List(of) => self.occurs(number, of),
             Type::Map(key, value) => self.occurs(number, key) || self.occurs(number, value),
             Type::Opaque(_, parts) => parts.iter().any(|part| self.occurs(number, part)),
+            Type::Type(Some(of)) => self.occurs(number, of),
             _ => false,
         }
     }

@@ -107,6 +107,10 @@ pub(crate) enum Key {
     Bool(bool),
     /// A number.
     Number(i128),
+    /// A number with a fraction, or none at all.
+    Double(u64),
+    /// `null`
+    Null,
     /// Text.
     Text(Arc<str>),
 }
@@ -124,6 +128,8 @@ impl Key {
                 let whole = *number as i128;
                 Some(Self::Number(whole))
             }
+            Value::Double(number) => Some(Self::Double(number.to_bits())),
+            Value::Null => Some(Self::Null),
             Value::String(text) => Some(Self::Text(text.share())),
             _ => None,
         }
@@ -139,6 +145,16 @@ impl<'a> Entries<'a> {
         }
         self.index.insert(index, self.list.len());
         self.list.push((key, value));
+        true
+    }
+
+    /// Adds an entry, or gives the one that is there another value; false if the key can't be one.
+    pub fn put(&mut self, key: Value<'a>, value: Value<'a>) -> bool {
+        let own = Key::of(&key).and_then(|index| self.index.get(&index)).copied();
+        match own.and_then(|at| self.list.get_mut(at)) {
+            Some((_, own)) => *own = value,
+            None => return self.insert(key, value),
+        }
         true
     }
 

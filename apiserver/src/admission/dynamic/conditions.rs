@@ -38,25 +38,28 @@ impl Condition {
     }
 }
 
-/// Whether a request meets all conditions: one that is false decides, whatever the others fail with.
+/// Whether a request meets all conditions: one that is false decides, whatever the others fail with. All are evaluated, and
+/// none sees the namespace.
 pub(super) fn met(conditions: &[Condition], variables: &[(String, Result<Program, String>)], input: &Input<'_>) -> Met {
     if conditions.is_empty() {
         return Met::Yes;
     }
+    let input = input.without_namespace();
     let bindings = input.bindings(variables);
+    let mut refused = false;
     let mut purse = Purse::new(MATCH_CONDITIONS_BUDGET);
     let mut errors: Vec<String> = Vec::new();
     for condition in conditions {
         match purse.evaluate(&condition.program, &condition.source, &bindings) {
             Ok(Cel::Bool(true)) => {}
-            Ok(_) => return Met::No,
+            Ok(_) => refused = true,
             Err(Trouble::Failed(why)) if !errors.contains(&why) => errors.push(why),
             Err(Trouble::Failed(_)) => {}
-            Err(Trouble::Spent) => {
-                errors.push(SPENT.to_owned());
-                break;
-            }
+            Err(Trouble::Spent) => return Met::Unclear(SPENT.to_owned()),
         }
+    }
+    if refused {
+        return Met::No;
     }
     match errors.as_slice() {
         [] => Met::Yes,

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::request::Request;
 use crate::cel::{
-    Authority, Authorizer, Bindings, Budget, Decision, EvalError, Lazy, Map, Meter, PER_CALL_LIMIT, Program,
+    Authority, Authorizer, Bindings, Budget, Decision, ErrorKind, EvalError, Lazy, Map, Meter, PER_CALL_LIMIT, Program,
     Value as Cel,
 };
 
@@ -50,6 +50,19 @@ impl Authority for Decider {
 }
 
 impl<'a> Input<'a> {
+    /// The same without the namespace, which conditions don't see.
+    pub(super) fn without_namespace(&self) -> Self {
+        Self {
+            object: self.object,
+            old: self.old,
+            request: self.request,
+            namespace: NOTHING,
+            params: self.params,
+            authorizer: self.authorizer.clone(),
+            target: self.target.clone(),
+        }
+    }
+
     /// Values of all variables; those of the policy are worked out when they are looked at, once.
     pub(super) fn bindings(&self, variables: &'a [(String, Result<Program, String>)]) -> Bindings<'a> {
         let mut bindings = Bindings::new();
@@ -93,10 +106,14 @@ impl<'a> Lazy<'a> for Variables<'a> {
                 if let Some(own) = self.own.upgrade() {
                     bindings.set("variables", Cel::Map(Map::Lazy(own)));
                 }
-                program.evaluate_on(&bindings, meter).map_err(|error| EvalError {
-                    kind: error.kind,
+                let own = meter.apart(PER_CALL_LIMIT);
+                let result = program.evaluate_on(&bindings, &own).map_err(|error| EvalError {
+                    // To the expression that looks at it, what the variable fails with is an error like others.
+                    kind: if error.kind == ErrorKind::CostExceeded { ErrorKind::Runtime } else { error.kind },
                     message: format!("composited variable {name:?} fails to evaluate: {error}").into(),
-                })
+                });
+                meter.settle(&own);
+                result
             }
             Err(why) => Err(EvalError::runtime(format!("composited variable {name:?} fails to compile: {why}"))),
         };
@@ -139,10 +156,10 @@ impl Purse {
         let evaluation = program.evaluate(bindings, Budget { limit: PER_CALL_LIMIT, deadline: self.deadline });
         let spent = evaluation.cost > self.left;
         self.left = self.left.saturating_sub(evaluation.cost);
-        match evaluation.result {
-            Err(error) => Err(Trouble::Failed(format!("expression '{source}' resulted in error: {error}"))),
-            Ok(_) if spent => Err(Trouble::Spent),
-            Ok(value) => Ok(value),
+        if spent {
+            return Err(Trouble::Spent);
         }
+        let failed = |error| Trouble::Failed(format!("expression '{source}' resulted in error: {error}"));
+        evaluation.result.map_err(failed)
     }
 }

@@ -66,6 +66,12 @@ fn operations(current: &Value, made: &Cel<'_>) -> Result<Value, String> {
             })?;
             written.insert(unescape(name), json);
         }
+        for key in ["op", "path"] {
+            written.entry(key).or_insert_with(|| json!(""));
+        }
+        if written.get("from").is_some_and(|from| from == "") {
+            written.remove("from");
+        }
         operations.push(Value::Object(written));
     }
     if operations.is_empty() {
@@ -76,7 +82,7 @@ fn operations(current: &Value, made: &Cel<'_>) -> Result<Value, String> {
         Ok(patched) => Ok(patched.value),
         // A test that fails means that nothing is to be changed.
         Err(patch::PatchError::Operation { op, .. }) if op == "test" => Ok(current.clone()),
-        Err(error) => Err(format!("JSONPath: {}", failure(current, body.as_bytes(), &error))),
+        Err(error) => Err(format!("JSON Patch: {}", failure(current, body.as_bytes(), &error))),
     }
 }
 

@@ -39,6 +39,9 @@ struct Judgement {
     broken_annotations: Vec<String>,
 }
 
+/// What one policy tells the audit trail: the values of each key that its bindings and parameters make.
+type Annotations = Vec<(String, Vec<String>)>;
+
 /// Asks all policies that are meant.
 pub(super) async fn dispatch(
     request: &Request<'_>,
@@ -57,8 +60,12 @@ pub(super) async fn dispatch(
             }
         };
         let Some(matched) = matched else { continue };
+        let mut annotations = Annotations::new();
         for binding in &bound.bindings {
-            ask(request, policy, binding, &matched, (object, old), &mut denials).await?;
+            ask(request, policy, binding, &matched, (object, old), (&mut annotations, &mut denials)).await?;
+        }
+        for (key, values) in annotations {
+            request.call.annotate(format!("{}/{key}", policy.name), values.join(", "));
         }
     }
     match denials.into_iter().next() {
@@ -87,7 +94,7 @@ async fn ask(
     binding: &Binding,
     matched: &Matched,
     (object, old): (Option<&Value>, Option<&Value>),
-    denials: &mut Vec<Denial>,
+    (annotations, denials): (&mut Annotations, &mut Vec<Denial>),
 ) -> Result<(), ApiError> {
     match &binding.resources {
         None => {}
@@ -125,76 +132,118 @@ async fn ask(
             authorizer: input::authorizer(request),
             target: request.call.target.clone(),
         };
-        act(request, policy, binding, judge(policy, &input), denials);
+        act(request, policy, binding, judge(policy, &input), (&mut *annotations, &mut *denials));
     }
     Ok(())
 }
 
+impl Judgement {
+    /// Of a policy that can't be evaluated.
+    fn failed(policy: &Policy, why: String) -> Self {
+        let mut judgement = Self::default();
+        if !policy.ignores_failure {
+            judgement.failures.push((0, why, String::new()));
+        }
+        judgement
+    }
+}
+
 /// Evaluates a policy.
 fn judge(policy: &Policy, input: &Input<'_>) -> Judgement {
-    let mut judgement = Judgement::default();
-    let fail = |failures: &mut Vec<_>, at: usize, message: String| {
-        if !policy.ignores_failure {
-            failures.push((at, message, String::new()));
-        }
-    };
     match conditions::met(&policy.conditions, &policy.variables, input) {
         Met::Yes => {}
-        Met::No => return judgement,
-        Met::Unclear(why) => {
-            fail(&mut judgement.failures, 0, why);
-            return judgement;
-        }
+        Met::No => return Judgement::default(),
+        Met::Unclear(why) => return Judgement::failed(policy, why),
     }
     let bindings = input.bindings(&policy.variables);
     let mut purse = Purse::new(RUNTIME_BUDGET);
-    for (at, validation) in policy.validations.iter().enumerate() {
+    let mut outcomes = Vec::with_capacity(policy.validations.len());
+    for validation in &policy.validations {
         match purse.evaluate(&validation.program, &validation.expression, &bindings) {
-            Ok(Cel::Bool(true)) => {}
-            Ok(_) => {
-                let message = message(validation, &bindings, &mut purse);
-                let reason = if validation.reason.is_empty() { "Invalid" } else { &validation.reason };
-                judgement.failures.push((at, message, reason.to_owned()));
-            }
-            Err(Trouble::Failed(why)) => fail(&mut judgement.failures, at, why),
-            Err(Trouble::Spent) => {
-                fail(&mut judgement.failures, at, SPENT.to_owned());
-                return judgement;
-            }
+            Ok(value) => outcomes.push(Ok(matches!(value, Cel::Bool(true)))),
+            Err(Trouble::Failed(why)) => outcomes.push(Err(why)),
+            Err(Trouble::Spent) => return Judgement::failed(policy, SPENT.to_owned()),
         }
     }
+    let made = messages(policy, &input.bindings(&policy.variables), &mut purse);
+    let mut judgement = Judgement::default();
+    for (at, (validation, outcome)) in policy.validations.iter().zip(outcomes).enumerate() {
+        let error = match (outcome, &made) {
+            (Err(why), _) => why,
+            // Whether it holds or not: what it would say can't be known.
+            (Ok(_), None) => format!("failed messageExpression: {SPENT}"),
+            (Ok(true), Some(_)) => continue,
+            (Ok(false), Some(made)) => {
+                let message = message(validation, made.get(at).and_then(Option::as_deref));
+                let reason = if validation.reason.is_empty() { "Invalid" } else { &validation.reason };
+                judgement.failures.push((at, message, reason.to_owned()));
+                continue;
+            }
+        };
+        if !policy.ignores_failure {
+            judgement.failures.push((at, error, String::new()));
+        }
+    }
+    annotate(policy, &input.bindings(&policy.variables), judgement)
+}
+
+/// Works out what the audit trail is to tell besides.
+fn annotate<'a>(policy: &'a Policy, bindings: &crate::cel::Bindings<'a>, mut judgement: Judgement) -> Judgement {
     let mut purse = Purse::new(RUNTIME_BUDGET);
     for annotation in &policy.annotations {
-        match purse.evaluate(&annotation.program, &annotation.expression, &bindings) {
+        match purse.evaluate(&annotation.program, &annotation.expression, bindings) {
             Ok(Cel::String(text)) if !text.trim().is_empty() => {
                 judgement.annotations.push((annotation.key.clone(), text.trim().to_owned()));
             }
             Ok(_) => {}
-            Err(_) if policy.ignores_failure => {}
+            Err(Trouble::Spent) => return Judgement::failed(policy, SPENT.to_owned()),
+            Err(Trouble::Failed(_)) if policy.ignores_failure => {}
             Err(Trouble::Failed(why)) => judgement.broken_annotations.push(why),
-            Err(Trouble::Spent) => judgement.broken_annotations.push(SPENT.to_owned()),
         }
     }
     judgement
 }
 
-/// What a failed validation says: its expression's text, its text, or the expression.
-fn message<'a>(validation: &'a Validation, bindings: &crate::cel::Bindings<'a>, purse: &mut Purse) -> String {
-    let made = validation.message_program.as_ref().and_then(|(source, program)| {
+/// What the validations' own expressions say, whether that is needed or not; none where it costs too much.
+fn messages<'a>(
+    policy: &'a Policy,
+    bindings: &crate::cel::Bindings<'a>,
+    purse: &mut Purse,
+) -> Option<Vec<Option<String>>> {
+    let mut made = Vec::with_capacity(policy.validations.len());
+    for validation in &policy.validations {
+        let Some((source, program)) = &validation.message_program else {
+            made.push(None);
+            continue;
+        };
         match purse.evaluate(program, source, bindings) {
-            Ok(Cel::String(text)) => Some(text.trim().to_owned()),
-            _ => None,
+            Ok(Cel::String(text)) => made.push(Some(text.trim().to_owned())),
+            Ok(_) | Err(Trouble::Failed(_)) => made.push(None),
+            Err(Trouble::Spent) => return None,
         }
-    });
+    }
+    Some(made)
+}
+
+/// What a failed validation says: its expression's text, its text, or the expression.
+fn message(validation: &Validation, made: Option<&str>) -> String {
     let made = made.filter(|text| !text.is_empty() && text.len() <= MAX_MESSAGE_BYTES && !text.contains('\n'));
     let own = validation.message.trim();
-    made.unwrap_or_else(|| {
-        if own.is_empty() { format!("failed expression: {}", validation.expression.trim()) } else { own.to_owned() }
-    })
+    match made {
+        Some(made) => made.to_owned(),
+        None if own.is_empty() => format!("failed expression: {}", validation.expression.trim()),
+        None => own.to_owned(),
+    }
 }
 
 /// Does what the binding says about failures.
-fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, judgement: Judgement, denials: &mut Vec<Denial>) {
+fn act(
+    request: &Request<'_>,
+    policy: &Policy,
+    binding: &Binding,
+    judgement: Judgement,
+    (annotations, denials): (&mut Annotations, &mut Vec<Denial>),
+) {
     let denial = |message: String, reason: String| Denial {
         policy: policy.name.clone(),
         binding: Some(binding.name.clone()),
@@ -231,7 +280,11 @@ fn act(request: &Request<'_>, policy: &Policy, binding: &Binding, judgement: Jud
             end -= 1;
         }
         value.truncate(end);
-        request.call.annotate(format!("{}/{key}", policy.name), value);
+        match annotations.iter_mut().find(|(own, _)| *own == key) {
+            Some((_, values)) if values.contains(&value) => {}
+            Some((_, values)) => values.push(value),
+            None => annotations.push((key, vec![value])),
+        }
     }
     denials.extend(judgement.broken_annotations.into_iter().map(|why| denial(why, String::new())));
 }

@@ -19,6 +19,9 @@ pub(super) struct Call<'c, 'a> {
 
 type Estimate = (Cost, Option<Cost>);
 
+/// How long the patterns of formats are taken to be.
+const FORMAT_PATTERN: f64 = 128.0;
+
 impl<'a> Estimator<'a> {
     pub(super) fn function(&mut self, expr: &Expr, call: &Call<'_, 'a>) -> Estimate {
         if let Some((cost, size)) = self.library(call) {
@@ -84,7 +87,10 @@ impl<'a> Estimator<'a> {
                 let cost = pattern_cost(size, self.arg(call, 0));
                 Some((cost, Some(Cost { min: 0, max: size.max })))
             }
-            "ip" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" if call.target.is_none() => None,
+            "ip" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" if call.target.is_none() => {
+                read(self.arg(call, 0))
+            }
+            "ip.isCanonical" => Some((self.arg(call, 0).scaled(2.0 * PER_CHAR), None)),
             "ip" => Some((Cost::fixed(1), None)),
             "containsIP" | "containsCIDR" => {
                 let bytes = Cost { min: 4, max: 16 };
@@ -103,15 +109,60 @@ impl<'a> Estimator<'a> {
                 Some((cost.times(Cost::fixed(twice)).plus(Cost::fixed(1)), None))
             }
             "validate" if call.target.is_some() => {
-                let mut cost = self.arg(call, 0).scaled(PER_CHAR);
-                cost.min = cost.min.max(1);
-                Some((cost, Some(Cost { min: 0, max: 1024 })))
+                let text = self.arg(call, 0).scaled(PER_CHAR);
+                Some((text.scaled(FORMAT_PATTERN * charge::PER_PATTERN_CHAR), None))
             }
             "format" if call.target.is_some() => {
                 let size = self.target(call)?;
                 Some((size.scaled(PER_CHAR), None))
             }
+            "slice" | "flatten" | "sort" | "@sortByAssociatedKeys" | "lists.range" | "reverse" | "distinct" => {
+                self.arranged(call)
+            }
             "semver" | "isSemver" => read(self.arg(call, 0)),
+            _ => None,
+        }
+    }
+
+    /// What makes a list of another.
+    fn arranged(&mut self, call: &Call<'_, 'a>) -> Option<Estimate> {
+        let number = |at: usize, unknown: u64| match call.args.get(at).map(|arg| &arg.kind) {
+            Some(ExprKind::Literal(Literal::Int(number))) => u64::try_from(*number).unwrap_or(0),
+            _ => unknown,
+        };
+        let made = |factor: f64, size: Cost| {
+            let cost = size.scaled(factor).plus(Cost::fixed(charge::LIST_CALL));
+            Some((cost, Some(size)))
+        };
+        let pairs = |overload: &str, size: Cost| {
+            let text = overload.starts_with("list_string_") || overload.starts_with("list_bytes_");
+            made(if text { 2.0 + PER_CHAR } else { 2.0 }, size.times(size))
+        };
+        match call.overload {
+            "list_slice" => {
+                let size = self.target(call)?;
+                made(1.0, Cost::fixed(number(1, size.max).wrapping_sub(number(0, 0))))
+            }
+            "lists_range" => made(1.0, Cost::fixed(number(0, u64::MAX))),
+            "list_reverse" => made(1.0, self.target(call)?),
+            "list_flatten" => made(1.0, self.target(call)?),
+            "list_flatten_int" => {
+                #[expect(clippy::cast_precision_loss, reason = "a factor of an estimate")]
+                let depth = number(0, u64::MAX) as f64;
+                made(depth, self.target(call)?)
+            }
+            "list_distinct" => {
+                let size = self.target(call)?;
+                made(2.0, size.times(size))
+            }
+            overload if overload.ends_with("_sort") => {
+                let size = self.target(call)?;
+                pairs(overload, size)
+            }
+            overload if overload.ends_with("_sortByAssociatedKeys") => {
+                let size = self.arg(call, 0);
+                pairs(overload, size)
+            }
             _ => None,
         }
     }

@@ -117,7 +117,7 @@ fn to_bool<'a>(args: &[Value<'a>]) -> Outcome<'a> {
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
             _ => mismatch(args, "bool"),
         },
-        _ => mismatch(args, "bool"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -125,7 +125,7 @@ fn to_bytes<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::Bytes(data)] => Ok(Value::Bytes(data.clone())),
         [Value::String(text)] => Ok(Value::Bytes(text.as_bytes().into())),
-        _ => mismatch(args, "bytes"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -135,22 +135,23 @@ fn to_double<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Double(number)] => Ok(Value::Double(*number)),
         [Value::Int(number)] => Ok(Value::Double(*number as f64)),
         [Value::Uint(number)] => Ok(Value::Double(*number as f64)),
-        [Value::String(text)] => match text.parse() {
-            Ok(number) => Ok(Value::Double(number)),
-            Err(_) => mismatch(args, "double"),
+        [Value::String(text)] => match read::double(text) {
+            Some(number) => Ok(Value::Double(number)),
+            None => mismatch(args, "double"),
         },
-        _ => mismatch(args, "double"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
 fn to_duration<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     match args {
-        [Value::Duration(nanos)] | [Value::Int(nanos)] => Ok(Value::Duration(*nanos)),
+        [Value::Duration(nanos)] => Ok(Value::Duration(*nanos)),
+        [Value::Int(_)] => mismatch(args, "google.protobuf.Duration"),
         [Value::String(text)] => match read::duration(text) {
             Some(nanos) => Ok(Value::Duration(nanos)),
             None => mismatch(args, "google.protobuf.Duration"),
         },
-        _ => mismatch(args, "google.protobuf.Duration"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -171,7 +172,7 @@ fn to_int<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::String(text)] => {
             text.parse::<i64>().map_or_else(|_| mismatch(args, "int"), |number| Ok(Value::Int(number)))
         }
-        _ => mismatch(args, "int"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -188,9 +189,10 @@ fn to_uint<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         }
         [Value::Double(_)] => fail("unsigned integer overflow"),
         [Value::String(text)] => {
-            text.parse::<u64>().map_or_else(|_| mismatch(args, "uint"), |number| Ok(Value::Uint(number)))
+            let number = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+            number.map_or_else(|| mismatch(args, "uint"), |number| Ok(Value::Uint(number)))
         }
-        _ => mismatch(args, "uint"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -201,7 +203,7 @@ fn to_string<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Bool(flag)] => Ok(text(flag.to_string())),
         [Value::Int(number)] => Ok(text(number.to_string())),
         [Value::Uint(number)] => Ok(text(number.to_string())),
-        [Value::Double(number)] => Ok(text(read::number(*number))),
+        [Value::Double(number)] => Ok(text(read::shortest(*number))),
         [Value::Duration(nanos)] => Ok(Value::String(Text::Shared(read::seconds(*nanos)))),
         [Value::Timestamp(time)] => Ok(text(time.to_string())),
         [Value::Bytes(data)] => match std::str::from_utf8(data) {
@@ -210,7 +212,7 @@ fn to_string<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         },
         [Value::Opaque(Opaque::Ip(address))] => Ok(text(address.to_string())),
         [Value::Opaque(Opaque::Cidr(network))] => Ok(text(network.to_string())),
-        _ => mismatch(args, "string"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -218,14 +220,15 @@ fn to_timestamp<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     match args {
         [Value::Timestamp(time)] => Ok(Value::Timestamp(*time)),
         [Value::Int(seconds)] => match jiff::Timestamp::from_second(*seconds) {
-            Ok(time) => Ok(Value::Timestamp(time)),
-            Err(_) => fail("timestamp overflow"),
+            Ok(time) if *seconds >= read::FIRST_SECOND => Ok(Value::Timestamp(time)),
+            _ => fail("timestamp overflow"),
         },
-        [Value::String(text)] => match read::timestamp(text) {
+        [Value::String(text)] => match read::instant(text) {
+            Some(time) if time.as_second() < read::FIRST_SECOND => fail("timestamp overflow"),
             Some(time) => Ok(Value::Timestamp(time)),
             None => mismatch(args, "google.protobuf.Timestamp"),
         },
-        _ => mismatch(args, "google.protobuf.Timestamp"),
+        _ => Err(Fault::NoOverload),
     }
 }
 

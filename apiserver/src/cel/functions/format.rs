@@ -66,6 +66,19 @@ fn named<'a>(name: &'static str) -> Outcome<'a> {
 }
 
 impl Format {
+    /// How long the pattern is that upstream takes a text to be held against, when it counts the cost.
+    pub(in crate::cel) fn pattern_size(self) -> u64 {
+        match self.0 {
+            "dns1123Label" | "dns1035Label" | "dns1123LabelPrefix" | "dns1035LabelPrefix" => 30,
+            "dns1123Subdomain" | "qualifiedName" | "dns1123SubdomainPrefix" => 60,
+            "labelValue" => 40,
+            "uri" => 1103,
+            "uuid" => 70,
+            "byte" => 84,
+            _ => 71,
+        }
+    }
+
     fn check(self, own: &str) -> Vec<String> {
         if own.len() > MAX_CHARS {
             return vec!["too long".to_owned()];
@@ -81,7 +94,9 @@ impl Format {
             "dns1123SubdomainPrefix" => names::dns1123_subdomain(&prefix()),
             "dns1035LabelPrefix" => names::dns1035_label(&prefix()),
             "labelValue" => names::label_value(own),
-            "uri" => wrong(own.contains(':') || own.starts_with('/'), "invalid URI for request"),
+            "uri" => {
+                wrong(own.contains(':') || own.starts_with('/'), &format!("parse {own:?}: invalid URI for request"))
+            }
             "uuid" => wrong(is_uuid(own), "does not match the UUID format"),
             "byte" => {
                 use base64::Engine;

@@ -7,7 +7,7 @@ use crate::cel::{
 };
 
 /// Most digits behind the point.
-const MAX_PRECISION: usize = 100;
+const MAX_PRECISION: usize = 1000;
 
 /// Writes the values of the list where the text says.
 pub(super) fn run<'a>(args: &[Value<'a>]) -> Outcome<'a> {
@@ -43,7 +43,11 @@ pub(in crate::cel) fn clause(
     let precision = precision(chars).map_err(|why| format!("{UNREAD}error while parsing precision: {why}"))?;
     match chars.next() {
         Some(clause @ ('s' | 'd' | 'f' | 'e' | 'b' | 'o' | 'x' | 'X')) => Ok((clause, precision)),
-        Some(other) => Err(format!("{UNREAD}unrecognized formatting clause \"{other}\"")),
+        Some(other) => {
+            // Upstream looks at the first byte only.
+            let byte = other.to_string().bytes().next().map_or(other, char::from);
+            Err(format!("{UNREAD}unrecognized formatting clause \"{byte}\""))
+        }
         None => Err(format!("{UNREAD}error while parsing precision: could not find end of precision specifier")),
     }
 }
@@ -77,7 +81,8 @@ fn precision(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Opt
         Ok(precision) if precision <= MAX_PRECISION => Ok(Some(precision)),
         Ok(precision) => Err(format!("precision {precision} is too large")),
         Err(_) => {
-            Err("error while converting precision to integer: strconv.Atoi: parsing \"\": invalid syntax".to_owned())
+            let why = if digits.is_empty() { "invalid syntax" } else { "value out of range" };
+            Err(format!("error while converting precision to integer: strconv.Atoi: parsing {digits:?}: {why}"))
         }
     }
 }
@@ -160,7 +165,13 @@ fn plain(value: &Value<'_>) -> Result<String, Fault> {
         Value::Uint(number) => number.to_string(),
         Value::Double(number) => read::number(*number),
         Value::String(own) | Value::Type(own) => own.to_string(),
-        Value::Bytes(data) => String::from_utf8_lossy(data).into_owned(),
+        Value::Bytes(data) => match std::str::from_utf8(data) {
+            Ok(valid) => valid.to_owned(),
+            Err(_) => {
+                let why = "invalid UTF-8 in bytes, cannot convert to string";
+                return fail(format!("error during formatting: could not convert argument \"{why}\" to string"));
+            }
+        },
         Value::Timestamp(time) => time.to_string(),
         Value::Duration(nanos) => read::seconds(*nanos).to_string(),
         Value::List(list) => {
@@ -190,6 +201,9 @@ fn nested(value: &Value<'_>) -> Result<String, Fault> {
         Value::Double(number) if number.is_nan() => "\"NaN\"".to_owned(),
         Value::Double(number) if number.is_infinite() => if *number > 0.0 { "\"+Inf\"" } else { "\"-Inf\"" }.to_owned(),
         Value::Double(number) => format!("{number:.6}"),
+        Value::Optional(_) | Value::Opaque(_) | Value::Object(_) => {
+            return fail(format!("error during formatting: no formatting function for {}", value.type_name()));
+        }
         other => plain(other)?,
     })
 }

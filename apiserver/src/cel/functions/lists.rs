@@ -90,15 +90,29 @@ pub(super) fn index_of<'a>(list: &List<'a>, wanted: &Value<'a>, last: bool) -> V
     Value::Int(found.and_then(|at| i64::try_from(at).ok()).unwrap_or(-1))
 }
 
+/// Upstream looks at the first item to see whether a list is of the right kind.
+fn of_kind(list: &List<'_>, add: bool) -> bool {
+    list.get(0).is_none_or(|first| match first {
+        Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_) => true,
+        Value::Bool(_) | Value::String(_) | Value::Bytes(_) | Value::Timestamp(_) => !add,
+        _ => false,
+    })
+}
+
+const UNLIKE: &str = "no such overload";
+
 fn is_sorted<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list)] = args else { return Err(Fault::NoOverload) };
+    if !of_kind(list, false) {
+        return Err(Fault::NoOverload);
+    }
     let mut last: Option<Value<'a>> = None;
     for item in list.iter() {
         if let Some(last) = &last {
             match compare::order(last, &item) {
                 Some(Some(Ordering::Greater)) => return Ok(Value::Bool(false)),
                 Some(_) => {}
-                None => return Err(Fault::NoOverload),
+                None => return fail(UNLIKE),
             }
         }
         last = Some(item);
@@ -108,21 +122,29 @@ fn is_sorted<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 
 fn sum<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let [Value::List(list)] = args else { return Err(Fault::NoOverload) };
-    let Some(add) = find("_+_") else { return Err(Fault::NoOverload) };
+    let Some(add) = find("_+_").filter(|_| of_kind(list, true)) else { return Err(Fault::NoOverload) };
     let mut items = list.iter();
     let Some(first) = items.next() else { return Ok(Value::Int(0)) };
-    items.try_fold(first, |total, item| (add.run)(&[total, item]))
+    items.try_fold(first, |total, item| {
+        (add.run)(&[total, item]).map_err(|fault| match fault {
+            Fault::NoOverload => Fault::Message(UNLIKE.to_owned()),
+            other => other,
+        })
+    })
 }
 
 fn extreme<'a>(args: &[Value<'a>], name: &str, wanted: Ordering) -> Outcome<'a> {
     let [Value::List(list)] = args else { return Err(Fault::NoOverload) };
+    if !of_kind(list, false) {
+        return Err(Fault::NoOverload);
+    }
     let mut items = list.iter();
     let Some(mut best) = items.next() else { return fail(format!("{name} called on empty list")) };
     for item in items {
         match compare::order(&item, &best) {
             Some(order) if order == Some(wanted) => best = item,
             Some(_) => {}
-            None => return Err(Fault::NoOverload),
+            None => return fail(UNLIKE),
         }
     }
     Ok(best)

@@ -7,6 +7,7 @@ use std::{
 
 use super::{types::Type, value::Value};
 
+mod arranging;
 pub mod authorizer;
 mod convert;
 pub mod format;
@@ -67,12 +68,13 @@ pub type Run = for<'a> fn(&[Value<'a>]) -> Outcome<'a>;
 /// A library: names, signatures in short, and what they do.
 type Library = &'static [(&'static str, &'static [&'static str], Run)];
 
-const LIBRARIES: [Library; 13] = [
+const LIBRARIES: [Library; 14] = [
     operators::LIBRARY,
     convert::LIBRARY,
     strings::LIBRARY,
     time::LIBRARY,
     lists::LIBRARY,
+    arranging::LIBRARY,
     optional::LIBRARY,
     patterns::LIBRARY,
     quantity::LIBRARY,

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Fault, Library, Outcome, fail, text};
 use crate::cel::{
-    compare,
+    compare, read,
     value::{Entries, List, Map, Value},
 };
 
@@ -16,8 +16,10 @@ pub(super) const LIBRARY: Library = &[
     ("_||_", &["logical_or: (bool, bool) -> bool"], lazily),
     ("@not_strictly_false", &["not_strictly_false: (bool) -> bool"], lazily),
     ("!_", &["logical_not: (bool) -> bool"], not),
-    ("_==_", &["equals: (A, A) -> bool"], |args| with_two(args, |a, b| Ok(Value::Bool(compare::equal(a, b))))),
-    ("_!=_", &["not_equals: (A, A) -> bool"], |args| with_two(args, |a, b| Ok(Value::Bool(!compare::equal(a, b))))),
+    ("_==_", &["equals: (A, A) -> bool"], |args| with_two(args, |a, b| equal(a, b).map(Value::Bool))),
+    ("_!=_", &["not_equals: (A, A) -> bool"], |args| {
+        with_two(args, |a, b| Ok(Value::Bool(!equal(a, b).unwrap_or(false))))
+    }),
     (
         "_<_",
         &[
@@ -183,6 +185,15 @@ fn with_two<'a>(args: &[Value<'a>], run: impl Fn(&Value<'a>, &Value<'a>) -> Outc
     }
 }
 
+/// Whether two values are equal. Things of a library can't be held against anything else.
+fn equal(a: &Value<'_>, b: &Value<'_>) -> Result<bool, Fault> {
+    match a {
+        Value::Opaque(_) if matches!(b, Value::Null) => Ok(false),
+        Value::Opaque(own) if own.type_name() != b.type_name() || !own.is_comparable() => Err(Fault::NoOverload),
+        _ => Ok(compare::equal(a, b)),
+    }
+}
+
 /// Whose arguments are not all looked at: the evaluator does it.
 fn lazily<'a>(_: &[Value<'a>]) -> Outcome<'a> {
     Err(Fault::NoOverload)
@@ -198,13 +209,12 @@ fn not<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 fn ordered<'a>(args: &[Value<'a>], wanted: fn(Ordering) -> bool) -> Outcome<'a> {
     with_two(args, |a, b| match compare::order(a, b) {
         Some(order) => Ok(Value::Bool(order.is_some_and(wanted))),
-        None => fail("no such overload"),
+        None => Err(Fault::NoOverload),
     })
 }
 
 const OVERFLOW: &str = "integer overflow";
 const UINT_OVERFLOW: &str = "unsigned integer overflow";
-const DURATION_OVERFLOW: &str = "duration overflow";
 const TIMESTAMP_OVERFLOW: &str = "timestamp overflow";
 
 fn int<'a>(value: Option<i64>) -> Outcome<'a> {
@@ -216,11 +226,12 @@ fn uint<'a>(value: Option<u64>) -> Outcome<'a> {
 }
 
 fn span<'a>(value: Option<i64>) -> Outcome<'a> {
-    value.map_or_else(|| fail(DURATION_OVERFLOW), |value| Ok(Value::Duration(value)))
+    value.map_or_else(|| fail(OVERFLOW), |value| Ok(Value::Duration(value)))
 }
 
 fn shifted<'a>(time: Timestamp, nanos: Option<i64>) -> Outcome<'a> {
     let shifted = nanos.and_then(|nanos| time.checked_add(SignedDuration::from_nanos(nanos)).ok());
+    let shifted = shifted.filter(|time| time.as_second() >= read::FIRST_SECOND);
     shifted.map_or_else(|| fail(TIMESTAMP_OVERFLOW), |time| Ok(Value::Timestamp(time)))
 }
 
@@ -236,7 +247,7 @@ fn add<'a>(a: &Value<'a>, b: &Value<'a>) -> Outcome<'a> {
         (Value::Timestamp(time), Value::Duration(span)) | (Value::Duration(span), Value::Timestamp(time)) => {
             shifted(*time, Some(*span))
         }
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -247,8 +258,11 @@ fn subtract<'a>(a: &Value<'a>, b: &Value<'a>) -> Outcome<'a> {
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a - b)),
         (Value::Duration(a), Value::Duration(b)) => span(a.checked_sub(*b)),
         (Value::Timestamp(time), Value::Duration(span)) => shifted(*time, span.checked_neg()),
-        (Value::Timestamp(a), Value::Timestamp(b)) => span(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok()),
-        _ => fail("no such overload"),
+        (Value::Timestamp(a), Value::Timestamp(b)) => match i64::try_from(a.as_nanosecond() - b.as_nanosecond()) {
+            Ok(nanos) => Ok(Value::Duration(nanos)),
+            Err(_) => fail(OVERFLOW),
+        },
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -257,7 +271,7 @@ fn multiply<'a>(a: &Value<'a>, b: &Value<'a>) -> Outcome<'a> {
         (Value::Int(a), Value::Int(b)) => int(a.checked_mul(*b)),
         (Value::Uint(a), Value::Uint(b)) => uint(a.checked_mul(*b)),
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a * b)),
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -267,7 +281,7 @@ fn divide<'a>(a: &Value<'a>, b: &Value<'a>) -> Outcome<'a> {
         (Value::Int(a), Value::Int(b)) => int(a.checked_div(*b)),
         (Value::Uint(a), Value::Uint(b)) => uint(a.checked_div(*b)),
         (Value::Double(a), Value::Double(b)) => Ok(Value::Double(a / b)),
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -276,7 +290,7 @@ fn modulo<'a>(a: &Value<'a>, b: &Value<'a>) -> Outcome<'a> {
         (Value::Int(_), Value::Int(0)) | (Value::Uint(_), Value::Uint(0)) => fail("modulus by zero"),
         (Value::Int(a), Value::Int(b)) => int(a.checked_rem(*b)),
         (Value::Uint(a), Value::Uint(b)) => uint(a.checked_rem(*b)),
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -285,7 +299,7 @@ fn negate<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Int(value)] => int(value.checked_neg()),
         [Value::Double(value)] => Ok(Value::Double(-value)),
         [Value::Duration(value)] => span(value.checked_neg()),
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -293,7 +307,7 @@ fn contains<'a>(item: &Value<'a>, within: &Value<'a>) -> Outcome<'a> {
     match within {
         Value::List(list) => Ok(Value::Bool(list.iter().any(|own| compare::equal(&own, item)))),
         Value::Map(map) => Ok(Value::Bool(map.get(item).is_some())),
-        _ => fail("no such overload"),
+        _ => Err(Fault::NoOverload),
     }
 }
 
@@ -331,6 +345,9 @@ fn found<'a>(operand: &Value<'a>, at: &Value<'a>) -> Result<Option<Value<'a>>, F
                 _ => None,
             };
             match place {
+                None if matches!(at, Value::Double(_)) => {
+                    fail(format!("unsupported index value {} in list", plain(at)))
+                }
                 Some(place) => Ok(usize::try_from(place).ok().and_then(|place| list.get(place))),
                 None => fail(format!("unsupported index type '{}' in list", at.type_name())),
             }
@@ -345,7 +362,7 @@ fn plain(value: &Value<'_>) -> String {
         Value::String(text) => text.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Uint(number) => number.to_string(),
-        Value::Double(number) => crate::cel::read::number(*number),
+        Value::Double(number) => read::number(*number),
         Value::Bool(flag) => flag.to_string(),
         Value::Null => "null".to_owned(),
         other => other.type_name().to_owned(),

@@ -22,6 +22,16 @@ pub(super) const LIBRARY: Library = &[
         [Value::Optional(value)] => Ok(Value::Bool(value.is_some())),
         _ => Err(Fault::NoOverload),
     }),
+    ("first", &["list_first: list(A).() -> optional(A)"], |args| match args {
+        [Value::List(list)] => Ok(Value::optional(list.get(0))),
+        _ => Err(Fault::NoOverload),
+    }),
+    ("last", &["list_last: list(A).() -> optional(A)"], |args| match args {
+        [Value::List(list)] => Ok(Value::optional(list.len().checked_sub(1).and_then(|at| list.get(at)))),
+        _ => Err(Fault::NoOverload),
+    }),
+    ("optional.unwrap", &["optional_unwrap: (list(optional(A))) -> list(A)"], unwrapped),
+    ("unwrapOpt", &["optional_unwrapOpt: list(optional(A)).() -> list(A)"], unwrapped),
     ("or", &["optional_or_optional: optional(A).(optional(A)) -> optional(A)"], chosen),
     ("orValue", &["optional_orValue_value: optional(A).(A) -> A"], chosen),
 ];
@@ -34,6 +44,19 @@ fn chosen<'a>(args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Optional(Some(own)), _] => Ok((**own).clone()),
         _ => Err(Fault::NoOverload),
     }
+}
+
+/// What the optionals of a list hold.
+fn unwrapped<'a>(args: &[Value<'a>]) -> Outcome<'a> {
+    let [Value::List(list)] = args else { return Err(Fault::NoOverload) };
+    let mut held = Vec::new();
+    for item in list.iter() {
+        match item {
+            Value::Optional(value) => held.extend(value.map(|value| (*value).clone())),
+            _ => return Err(Fault::NoOverload),
+        }
+    }
+    Ok(held.into())
 }
 
 fn is_zero(value: &Value<'_>) -> bool {

@@ -17,7 +17,7 @@ pub(super) const LIBRARY: Library = &[
         [Value::String(text)] => Ok(Value::Bool(text.parse::<Quantity>().is_ok())),
         _ => Err(Fault::NoOverload),
     }),
-    ("sign", &["quantity_sign: Quantity.() -> int"], |args| {
+    ("sign", &["quantity_sign: (Quantity) -> int"], |args| {
         let own = one(args)?;
         Ok(Value::Int(if own.is_zero() {
             0

@@ -49,7 +49,6 @@ fn parse(args: &[Value<'_>]) -> Result<Result<Semver, String>, Fault> {
 
 /// Without a leading `v` and leading zeros, with three numbers.
 fn normalized(text: &str) -> String {
-    let text = text.trim();
     let text = text.strip_prefix('v').unwrap_or(text);
     let end = text.find(['-', '+']).unwrap_or(text.len());
     let (numbers, rest) = text.split_at_checked(end).unwrap_or((text, ""));
@@ -57,7 +56,8 @@ fn normalized(text: &str) -> String {
         .splitn(3, '.')
         .map(|part| {
             let plain = part.trim_start_matches('0');
-            if plain.starts_with(|c: char| c.is_ascii_digit()) || part.is_empty() { plain } else { "0" }.to_owned()
+            let is_number = plain.starts_with(|c: char| c.is_ascii_digit()) || part.is_empty();
+            if is_number { plain.to_owned() } else { format!("0{plain}") }
         })
         .collect();
     while parts.len() < 3 {
@@ -71,12 +71,12 @@ impl Semver {
         if text.is_empty() {
             return Err("Version string empty".to_owned());
         }
-        let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
-        let (numbers, before) = rest.split_once('-').map_or((rest, None), |(rest, before)| (rest, Some(before)));
-        let parts: Vec<&str> = numbers.split('.').collect();
-        let [major, minor, patch] = parts.as_slice() else {
+        let parts: Vec<&str> = text.splitn(3, '.').collect();
+        let [major, minor, rest] = parts.as_slice() else {
             return Err("No Major.Minor.Patch elements found".to_owned());
         };
+        let (rest, build) = rest.split_once('+').map_or((*rest, None), |(rest, build)| (rest, Some(build)));
+        let (patch, before) = rest.split_once('-').map_or((rest, None), |(rest, before)| (rest, Some(before)));
         let numbers = [Self::number(major, "major")?, Self::number(minor, "minor")?, Self::number(patch, "patch")?];
         let before = before.map_or(Ok(Vec::new()), |before| identifiers(before, "Prerelease", true))?;
         build.map_or(Ok(Vec::new()), |build| identifiers(build, "Build meta data", false))?;
@@ -84,7 +84,10 @@ impl Semver {
     }
 
     fn number(text: &str, which: &str) -> Result<u64, String> {
-        if !text.bytes().all(|b| b.is_ascii_digit()) || text.is_empty() {
+        if text.is_empty() {
+            return Err("strconv.ParseUint: parsing \"\": invalid syntax".to_owned());
+        }
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("Invalid character(s) found in {which} number {text:?}"));
         }
         if text.len() > 1 && text.starts_with('0') {

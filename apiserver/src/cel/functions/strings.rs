@@ -165,6 +165,7 @@ fn split<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let parts: Vec<Value<'a>> = match (limit, separator.is_empty()) {
         (0, _) => Vec::new(),
+        (_, true) if own.is_empty() => Vec::new(),
         (1, _) => vec![Value::String(own.clone())],
         (_, true) => {
             let ends = own.char_indices().map(|(at, _)| at).skip(1).take(limit.saturating_sub(1)).chain([own.len()]);

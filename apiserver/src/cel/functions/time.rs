@@ -99,7 +99,7 @@ fn part<'a>(args: &[Value<'a>], of: impl Fn(&Zoned) -> i64, unit: Option<i64>) -
 /// The instant in a zone of this name or offset.
 fn within(time: Timestamp, zone: &str) -> Result<Zoned, Fault> {
     let Some((hours, minutes)) = zone.split_once(':') else {
-        let known = if zone.is_empty() { Ok(TimeZone::UTC) } else { TimeZone::get(zone) };
+        let known = if matches!(zone, "" | "Local") { Ok(TimeZone::UTC) } else { TimeZone::get(zone) };
         return match known {
             Ok(known) => Ok(time.to_zoned(known)),
             Err(_) => fail(format!("unknown time zone {zone}")),

@@ -22,7 +22,8 @@ pub struct Url {
 
 pub(super) const LIBRARY: Library = &[
     ("url", &["string_to_url: (string) -> URL"], |args| match args {
-        [Value::String(text)] => match Url::requested(text) {
+        // Upstream reads it twice: what stands in a request has no fragment.
+        [Value::String(text)] => match Url::requested(text).and_then(|_| Url::parse(text)) {
             Ok(url) => Ok(Value::Opaque(Opaque::Url(Arc::new(url)))),
             Err(why) => fail(format!("URL parse error during conversion from string: {why}")),
         },
@@ -267,6 +268,7 @@ mod tests {
         for bad in ["", "a", "https://a:b/", "/%zz", "//\n"] {
             assert!(Url::requested(bad).is_err(), "{bad}");
         }
+        assert_eq!(Url::parse("/p?x=1#f").unwrap().path, "/p");
         assert!(Url::requested("/path").is_ok() && Url::requested("mailto:").is_ok());
         let url = Url::parse("HTTPS://h/p#f").unwrap();
         assert_eq!((url.scheme(), url.fragment(), url.text()), ("https", "f", "HTTPS://h/p#f"));
