@@ -1,9 +1,10 @@
 //! Connections: who may keep how many, and for how long.
 //!
 //! Whoever showed a trusted certificate or token on a connection may keep it, up to a number for each user. The rest, those of
-//! a user beyond that number included, share a few places, some for each network: when one comes too many, the oldest goes.
-//! So a stranger who opens connections without end pushes out their own connections and nobody else's, and who has something
-//! to show does so within milliseconds, long before they are pushed; and no user takes all the places.
+//! a user beyond that number included, share a few places: when one comes too many, the oldest of the network that has most
+//! of them goes. Of those whose handshake is done a network has fewer places still. So a stranger who opens connections
+//! without end pushes out their own connections and nobody else's; a hundred clients behind one address, who all come back at
+//! once, are not cut off while they shake hands; and no user takes all the places.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-/// Connections of one network that have proved nothing: more than health checks and clients that just begin ever need.
+/// Connections of one network that have proved nothing by the end of their handshake: more than health checks and clients
+/// whose token is on the way ever need.
 const MOST_OF_A_NETWORK: usize = 200;
 /// The same, of all networks: at some 60 KiB each, 120 MiB.
 const MOST_OF_ALL: usize = 2_000;
@@ -97,6 +99,11 @@ impl Visit {
         }
     }
 
+    /// The handshake is done, whatever it proved.
+    pub(super) fn settle(&self) {
+        self.callers.strangers.lock().settle(self.number);
+    }
+
     /// A request has come; it ends when what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.activity.lock().running += 1;
@@ -167,14 +174,31 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Who has proved nothing, in the order in which they came.
+/// Who has proved nothing.
 #[derive(Debug, Default)]
 struct Strangers {
     of_network: usize,
     of_all: usize,
     next: u64,
-    all: BTreeMap<u64, (IpAddr, CancellationToken)>,
-    by_network: HashMap<IpAddr, BTreeSet<u64>>,
+    all: HashMap<u64, (IpAddr, CancellationToken)>,
+    networks: BTreeMap<IpAddr, Network>,
+}
+
+/// The strangers of one network, by the numbers that say in which order they came.
+#[derive(Debug, Default)]
+struct Network {
+    shaking_hands: BTreeSet<u64>,
+    settled: BTreeSet<u64>,
+}
+
+impl Network {
+    fn len(&self) -> usize {
+        self.shaking_hands.len() + self.settled.len()
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.shaking_hands.first().into_iter().chain(self.settled.first()).min().copied()
+    }
 }
 
 impl Strangers {
@@ -182,31 +206,44 @@ impl Strangers {
         let number = self.next;
         self.next += 1;
         self.all.insert(number, (network, end));
-        let own = self.by_network.entry(network).or_default();
-        own.insert(number);
-        let too_many = if own.len() > self.of_network { own.first().copied() } else { None };
-        let too_many = too_many.or_else(|| {
-            let oldest = self.all.first_key_value().map(|(number, _)| *number);
-            oldest.filter(|_| self.all.len() > self.of_all)
-        });
-        if let Some(oldest) = too_many
-            && let Some(end) = self.leave(oldest)
-        {
-            tracing::debug!(%network, "too many connections without an identity; the oldest is closed");
-            end.cancel();
+        self.networks.entry(network).or_default().shaking_hands.insert(number);
+        if self.all.len() > self.of_all {
+            let crowded = self.networks.values().max_by_key(|network| network.len());
+            self.dismiss(crowded.and_then(Network::oldest));
         }
         number
     }
 
-    fn leave(&mut self, number: u64) -> Option<CancellationToken> {
-        let (network, end) = self.all.remove(&number)?;
-        if let Some(own) = self.by_network.get_mut(&network) {
-            own.remove(&number);
-            if own.is_empty() {
-                self.by_network.remove(&network);
+    /// The handshake is done.
+    fn settle(&mut self, number: u64) {
+        let Some((address, _)) = self.all.get(&number) else { return };
+        let Some(network) = self.networks.get_mut(address) else { return };
+        if network.shaking_hands.remove(&number) {
+            network.settled.insert(number);
+        }
+        if network.settled.len() > self.of_network {
+            let oldest = network.settled.first().copied();
+            self.dismiss(oldest);
+        }
+    }
+
+    fn dismiss(&mut self, number: Option<u64>) {
+        if let Some((network, end)) = number.and_then(|number| self.leave(number)) {
+            tracing::debug!(%network, "too many connections without an identity; the oldest is closed");
+            end.cancel();
+        }
+    }
+
+    fn leave(&mut self, number: u64) -> Option<(IpAddr, CancellationToken)> {
+        let (address, end) = self.all.remove(&number)?;
+        if let Some(network) = self.networks.get_mut(&address) {
+            network.shaking_hands.remove(&number);
+            network.settled.remove(&number);
+            if network.len() == 0 {
+                self.networks.remove(&address);
             }
         }
-        Some(end)
+        Some((address, end))
     }
 }
 
@@ -227,11 +264,22 @@ mod tests {
         let known = callers.enter(address(2), None);
         known.prove("jane");
         let flood: Vec<_> = (0..1_000).map(|_| callers.enter(address(2), None)).collect();
+        flood.iter().for_each(|visit| visit.settle());
         let open = flood.iter().filter(|visit| !visit.end.is_cancelled()).count();
         assert_eq!(open, MOST_OF_A_NETWORK);
         assert!(flood.iter().rev().take(open).all(|visit| !visit.end.is_cancelled()), "the newest stay");
         assert!(!other.end.is_cancelled() && !known.end.is_cancelled());
         flood[0].over().await;
+    }
+
+    #[test]
+    fn who_still_shakes_hands_is_cut_off_only_where_all_places_are_taken() {
+        let callers = Callers::new(20_000);
+        let other = callers.enter(address(1), None);
+        let herd: Vec<_> = (0..MOST_OF_ALL + 500).map(|_| callers.enter(address(2), None)).collect();
+        let cut = herd.iter().take_while(|visit| visit.end.is_cancelled()).count();
+        assert_eq!(cut, 501, "one place is another network's");
+        assert!(herd[cut..].iter().all(|visit| !visit.end.is_cancelled()) && !other.end.is_cancelled());
     }
 
     #[test]
@@ -276,23 +324,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_limit_is_ever_passed_and_nothing_is_forgotten(steps in proptest::collection::vec((0_u8..4, any::<bool>()), 0..80)) {
+        fn no_limit_is_ever_passed_and_nothing_is_forgotten(steps in proptest::collection::vec((0_u8..4, any::<bool>(), any::<bool>()), 0..80)) {
             let mut strangers = Strangers { of_network: 3, of_all: 8, ..Strangers::default() };
             let mut inside = Vec::new();
-            for (host, leaves) in steps {
+            for (host, leaves, settles) in steps {
                 if leaves && !inside.is_empty() {
                     strangers.leave(inside.remove(usize::from(host) % inside.len()));
                 } else {
                     inside.push(strangers.enter(address(host), CancellationToken::new()));
                 }
+                if settles && !inside.is_empty() {
+                    strangers.settle(inside[usize::from(host) % inside.len()]);
+                }
                 prop_assert!(strangers.all.len() <= 8);
-                prop_assert!(strangers.by_network.values().all(|own| (1..=3).contains(&own.len())));
-                prop_assert_eq!(strangers.by_network.values().map(BTreeSet::len).sum::<usize>(), strangers.all.len());
+                prop_assert!(strangers.networks.values().all(|own| own.len() > 0 && own.settled.len() <= 3));
+                prop_assert_eq!(strangers.networks.values().map(Network::len).sum::<usize>(), strangers.all.len());
             }
             for number in inside {
                 strangers.leave(number);
             }
-            prop_assert!(strangers.all.is_empty() && strangers.by_network.is_empty());
+            prop_assert!(strangers.all.is_empty() && strangers.networks.is_empty());
         }
     }
 }

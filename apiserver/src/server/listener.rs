@@ -194,6 +194,7 @@ async fn handshake(
     if let Peer::Certificate(user, ..) = &peer_of {
         visit.prove(&user.name);
     }
+    visit.settle();
     if let Peer::Refused(why) = &peer_of {
         tracing::info!(why = &**why, %peer, "a client certificate was refused; each request will be answered with 401");
     }
