@@ -2,17 +2,27 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use kube::{Api, Client, ResourceExt, api::Patch, core::SelectorExt};
+use k8s_openapi::{
+    Resource,
+    api::rbac::v1::{ClusterRole, PolicyRule},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    core::SelectorExt,
+};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Caches,
-    runtime::{Attempt, Key, Queue, RequestError, patch, revision, work},
+    runtime::{Attempt, Key, Queue, RequestError, revision, work},
     workloads::selector,
 };
+
+/// Under this name upstream's controller applies the rules.
+const MANAGER: &str = "clusterrole-aggregation-controller";
 
 /// The rules that `role` should have, or `None` if it does not aggregate. Selected roles come in the order of
 /// their names; a rule that several of them hold stands once.
@@ -53,8 +63,10 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<(), R
         return Ok(());
     }
     let api: Api<ClusterRole> = Api::all(client.clone());
-    let body = json!({"metadata": {"resourceVersion": role.resource_version()}, "rules": rules});
-    let patched = api.patch(name, &patch(), &Patch::Merge(body)).await;
+    // The uid keeps a role that was deleted meanwhile from being made anew.
+    let body = json!({"apiVersion": ClusterRole::API_VERSION, "kind": ClusterRole::KIND,
+        "metadata": {"name": name, "uid": role.uid()}, "rules": rules});
+    let patched = api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await;
     let patched = patched.attempt(|| format!("write the aggregated rules of ClusterRole {name}"))?;
     caches.cluster_roles.caught_up(revision(&patched)).await;
     Ok(())

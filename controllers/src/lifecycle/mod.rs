@@ -7,7 +7,7 @@ pub mod orphaned_pods;
 
 use kube::{
     Client, Discovery,
-    core::ApiResource,
+    core::{ApiResource, discovery::v2::APIGroupDiscoveryList},
     discovery::{Scope, verbs},
 };
 
@@ -72,9 +72,29 @@ pub(crate) async fn deletable(client: &Client) -> Result<Vec<Deletable>, Discove
     }
 }
 
+/// The versions of which the server has an old document only, since the extension server that serves them is away: what it
+/// holds can neither be listed nor deleted now.
+pub(crate) async fn stale(client: &Client) -> Result<Vec<String>, RequestError> {
+    let groups = client.list_api_groups_aggregated().await.attempt(|| "discover the served versions".to_owned())?;
+    Ok(stale_of(&groups))
+}
+
+fn stale_of(groups: &APIGroupDiscoveryList) -> Vec<String> {
+    let mut stale = Vec::new();
+    for group in &groups.items {
+        let name = group.metadata.as_ref().and_then(|metadata| metadata.name.as_deref()).unwrap_or_default();
+        for version in group.versions.iter().filter(|version| version.freshness.as_deref() == Some("Stale")) {
+            stale.push(format!("{name}/{}", version.version.as_deref().unwrap_or_default()));
+        }
+    }
+    stale.sort();
+    stale
+}
+
 #[cfg(test)]
 mod tests {
     use kube::core::GroupVersionKind;
+    use serde_json::json;
 
     use super::*;
 
@@ -91,5 +111,16 @@ mod tests {
         found.remove(1);
         assert_eq!(missing(&found), Some("secrets"));
         assert_eq!(missing(&[]), Some("pods"));
+    }
+
+    #[test]
+    fn versions_of_absent_extension_servers_are_told() {
+        let version =
+            |version: &str, freshness: &str| json!({"version": version, "freshness": freshness, "resources": []});
+        let groups = json!({"items": [
+            {"metadata": {"name": "b.example.com"}, "versions": [version("v1", "Stale"), version("v2", "Current")]},
+            {"metadata": {"name": "a.example.com"}, "versions": [version("v1", "Stale")]},
+        ]});
+        assert_eq!(stale_of(&serde_json::from_value(groups).unwrap()), ["a.example.com/v1", "b.example.com/v1"]);
     }
 }

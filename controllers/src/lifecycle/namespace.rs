@@ -16,15 +16,19 @@ use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deletable, deletable};
+use super::{Deletable, deletable, stale};
 use crate::{
     Caches,
     runtime::{Attempt, Chain, Key, Queue, RequestError, post, work},
 };
 
 const FINALIZER: &str = "kubernetes";
+const DISCOVERY_FAILURE: &str = "NamespaceDeletionDiscoveryFailure";
+const CONTENT_FAILURE: &str = "NamespaceDeletionContentFailure";
 /// Pods take their grace period to go: how often to look whether something is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The same where an extension server is away, which may take long.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue: Queue<String> = Queue::new();
@@ -36,8 +40,8 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
     });
     let state = (client.clone(), Arc::clone(caches), queue.clone());
     work(tasks, "namespace", &queue, 4, shutdown, state, |(client, caches, again), name| async move {
-        if !reconcile(&client, &caches, &name).await? {
-            again.add_after(name, LOOK_AGAIN);
+        if let Some(later) = reconcile(&client, &caches, &name).await? {
+            again.add_after(name, later);
         }
         Ok(())
     });
@@ -50,16 +54,27 @@ struct Remaining {
     content: Vec<(String, usize)>,
     /// Finalizers that hold objects back, with the number of objects.
     finalizers: std::collections::BTreeMap<String, usize>,
+    /// Versions whose extension server is away: what they hold is not known.
+    stale: Vec<String>,
+    /// What could not be listed or deleted, and why.
+    failures: Vec<String>,
 }
 
-/// Whether the namespace is done with.
-async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool, RequestError> {
-    let Some(namespace) = caches.namespaces.get(&Key::new("", name)) else { return Ok(true) };
+impl Remaining {
+    fn is_nothing(&self) -> bool {
+        self.content.is_empty() && self.stale.is_empty() && self.failures.is_empty()
+    }
+}
+
+/// When the namespace is to be looked at again, if it is not done with.
+async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Option<Duration>, RequestError> {
+    let Some(namespace) = caches.namespaces.get(&Key::new("", name)) else { return Ok(None) };
     let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
     if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
-        return Ok(true);
+        return Ok(None);
     }
     let api: Api<Namespace> = Api::all(client.clone());
+    let stale = stale(client).await?;
     let resources = match deletable(client).await {
         Ok(resources) => resources,
         Err(error) => {
@@ -71,25 +86,37 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<bool,
                 "a namespace stays, since it is not known what could be in it"
             );
             write_conditions(&api, &namespace, vec![discovery_failed(why, clock::now())]).await?;
-            return Ok(false);
+            return Ok(Some(LOOK_AGAIN));
         }
     };
-    let mut remaining = Remaining::default();
+    let mut remaining = Remaining { stale, ..Remaining::default() };
+    let mut failed = None;
+    // One kind that can't be emptied keeps the namespace, and nothing else.
     for resource in resources.iter().filter(|resource| resource.namespaced) {
-        empty(client, name, resource, &mut remaining).await?;
+        if remaining.stale.contains(&resource.resource.api_version) {
+            continue;
+        }
+        if let Err(error) = empty(client, name, resource, &mut remaining).await {
+            remaining.failures.push(Chain(&error).to_string());
+            failed = failed.or(Some(error));
+        }
     }
     remaining.content.sort();
+    remaining.failures.sort();
     write_conditions(&api, &namespace, conditions(&remaining, clock::now())).await?;
-    if remaining.content.is_empty() {
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if remaining.is_nothing() {
         let mut finalized = namespace.as_ref().clone();
         finalized.metadata.resource_version = None;
         finalized.spec.get_or_insert_default().finalizers =
             Some(finalizers.into_iter().filter(|own| own != FINALIZER).collect());
         let done = api.replace_subresource("finalize", name, &post(), &finalized).await;
         done.attempt_unless_gone(|| format!("finalize namespace {name}"))?;
-        return Ok(true);
+        return Ok(None);
     }
-    Ok(false)
+    Ok(Some(if remaining.content.is_empty() { ASK_AGAIN } else { LOOK_AGAIN }))
 }
 
 async fn write_conditions(
@@ -108,9 +135,19 @@ async fn write_conditions(
     Ok(())
 }
 
+/// Upstream's words for versions whose documents are old.
+fn stale_groups(versions: &[String]) -> String {
+    let each: Vec<String> =
+        versions.iter().map(|version| format!("{version}: stale GroupVersion discovery: {version}")).collect();
+    let (number, each) = (versions.len(), each.join(", "));
+    format!(
+        "Discovery failed for some groups, {number} failing: unable to retrieve the complete list of server APIs: {each}"
+    )
+}
+
 fn discovery_failed(message: String, now: Timestamp) -> NamespaceCondition {
     NamespaceCondition {
-        type_: "NamespaceDeletionDiscoveryFailure".to_owned(),
+        type_: DISCOVERY_FAILURE.to_owned(),
         status: "True".to_owned(),
         reason: Some("DiscoveryFailed".to_owned()),
         message: Some(message),
@@ -164,24 +201,26 @@ fn conditions(remaining: &Remaining, now: Timestamp) -> Vec<NamespaceCondition> 
         .map(|(resource, count)| format!("{resource} has {count} resource instances"))
         .collect();
     let mut all = vec![
-        condition(
-            "NamespaceDeletionDiscoveryFailure",
-            false,
-            "ResourcesDiscovered",
-            "All resources successfully discovered".into(),
-        ),
+        if remaining.stale.is_empty() {
+            let message = "All resources successfully discovered".to_owned();
+            condition(DISCOVERY_FAILURE, false, "ResourcesDiscovered", message)
+        } else {
+            discovery_failed(stale_groups(&remaining.stale), now)
+        },
         condition(
             "NamespaceDeletionGroupVersionParsingFailure",
             false,
             "ParsedGroupVersions",
             "All legacy kube types successfully parsed".into(),
         ),
-        condition(
-            "NamespaceDeletionContentFailure",
-            false,
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization".into(),
-        ),
+        if remaining.failures.is_empty() {
+            let message = "All content successfully deleted, may be waiting on finalization".to_owned();
+            condition(CONTENT_FAILURE, false, "ContentDeleted", message)
+        } else {
+            let (number, why) = (remaining.failures.len(), remaining.failures.join(", "));
+            let message = format!("Failed to delete all resource types, {number} remaining: {why}");
+            condition(CONTENT_FAILURE, true, "ContentDeletionFailed", message)
+        },
         if content.is_empty() {
             let message = "All content successfully removed".to_owned();
             condition("NamespaceContentRemaining", false, "ContentRemoved", message)
@@ -229,8 +268,11 @@ mod tests {
 
     #[test]
     fn what_remains_is_named() {
-        let remaining =
-            Remaining { content: vec![("pods.".into(), 2)], finalizers: [("example.com/hold".to_owned(), 1)].into() };
+        let remaining = Remaining {
+            content: vec![("pods.".into(), 2)],
+            finalizers: [("example.com/hold".to_owned(), 1)].into(),
+            ..Remaining::default()
+        };
         let conditions = super::conditions(&remaining, Timestamp::UNIX_EPOCH);
         assert_eq!(
             conditions[3].message.as_deref(),
@@ -242,5 +284,27 @@ mod tests {
         assert_eq!(done[3].message.as_deref(), Some("All content successfully removed"));
         let since = |at: usize| done[at].last_transition_time.as_ref().unwrap().0.as_second();
         assert_eq!((since(0), since(3)), (0, 9));
+    }
+
+    #[test]
+    fn what_is_not_known_or_failed_is_named_and_keeps_the_namespace() {
+        let remaining = Remaining {
+            stale: vec!["a.example.com/v1".into(), "b.example.com/v1".into()],
+            failures: vec!["list widgets: 503".into()],
+            ..Remaining::default()
+        };
+        assert!(!remaining.is_nothing() && Remaining::default().is_nothing());
+        let conditions = super::conditions(&remaining, Timestamp::UNIX_EPOCH);
+        let told = |at: usize| (conditions[at].status.as_str(), conditions[at].message.as_deref().unwrap_or_default());
+        assert_eq!(
+            told(0),
+            (
+                "True",
+                "Discovery failed for some groups, 2 failing: unable to retrieve the complete list of server APIs: \
+                 a.example.com/v1: stale GroupVersion discovery: a.example.com/v1, \
+                 b.example.com/v1: stale GroupVersion discovery: b.example.com/v1"
+            )
+        );
+        assert_eq!(told(2), ("True", "Failed to delete all resource types, 1 remaining: list widgets: 503"));
     }
 }

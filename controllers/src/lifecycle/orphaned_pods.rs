@@ -1,4 +1,4 @@
-//! Pods on nodes that are no more: nobody else would end them.
+//! Pods on nodes that are no more, and pods that are deleted before they have a node: nobody else would end them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, Patch},
 };
 use martello_api::clock;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +21,16 @@ use crate::{
 
 /// How long a node must be gone: a node that registers anew keeps its pods. As upstream.
 const QUARANTINE: Duration = Duration::from_secs(40);
+/// How long a deleted pod without a node may wait for those that hold it: upstream looks every twenty seconds.
+const UNPLACED: Duration = Duration::from_secs(20);
 
 fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+/// Whether the pod is deleted, has no node that would end it, and is only kept by finalizers.
+fn ends_unplaced(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some() && node_of(pod).is_none() && !pods::is_finished(pod)
 }
 
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
@@ -43,9 +50,22 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             on_pod.add_after(node, QUARANTINE);
         }
     });
+    let unplaced: Queue<Key> = Queue::new();
+    let on_end = unplaced.clone();
+    caches.pods.on_change(move |_, after| {
+        if let Some(pod) = after.filter(|pod| ends_unplaced(pod)) {
+            on_end.add_after(Key::of(pod.as_ref()), UNPLACED);
+        }
+    });
     let state = (client.clone(), Arc::clone(caches));
-    work(tasks, "orphaned-pods", &queue, 1, shutdown, state, |(client, caches), node| async move {
+    work(tasks, "orphaned-pods", &queue, 1, shutdown, state.clone(), |(client, caches), node| async move {
         reconcile(&client, &caches, &node).await
+    });
+    work(tasks, "unplaced-pods", &unplaced, 1, shutdown, state, |(client, caches), key| async move {
+        match caches.pods.get(&key).filter(|pod| ends_unplaced(pod)) {
+            Some(pod) => end(&client, &pod, json!({"phase": "Failed"})).await,
+            None => Ok(()),
+        }
     });
 }
 
@@ -55,17 +75,44 @@ async fn reconcile(client: &Client, caches: &Caches, node: &str) -> Result<(), R
         return Ok(());
     }
     for pod in caches.pods.all().iter().filter(|pod| node_of(pod) == Some(node)) {
-        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-        if !pods::is_finished(pod) {
-            let why = ("DeletionByPodGC", "PodGC: node no longer exists");
-            let status = json!({"phase": "Failed", "conditions": [disrupted(pod, why, clock::now())]});
-            let body = json!({"metadata": {"uid": pod.uid()}, "status": status});
-            let written = api.patch_status(&name, &patch(), &Patch::Strategic(body)).await;
-            written.attempt_unless_gone(|| format!("mark pod {namespace}/{name} as failed"))?;
-        }
-        let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
-        deleted.attempt_unless_gone(|| format!("delete pod {namespace}/{name}, whose node {node} is gone"))?;
+        let why = ("DeletionByPodGC", "PodGC: node no longer exists");
+        let failed = json!({"phase": "Failed", "conditions": [disrupted(pod, why, clock::now())]});
+        end(client, pod, failed).await?;
     }
     Ok(())
+}
+
+/// Gives the pod its last status, unless it has one, and deletes it at once.
+async fn end(client: &Client, pod: &Pod, failed: Value) -> Result<(), RequestError> {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    if !pods::is_finished(pod) {
+        let body = json!({"metadata": {"uid": pod.uid()}, "status": failed});
+        let written = api.patch_status(&name, &patch(), &Patch::Strategic(body)).await;
+        written.attempt_unless_gone(|| format!("mark pod {namespace}/{name} as failed"))?;
+    }
+    let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+    deleted.attempt_unless_gone(|| format!("delete pod {namespace}/{name}, which no node ends"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deleted_pod_without_a_node_is_ended_once() {
+        let pod = |deleted: bool, node: &str, phase: &str| -> Pod {
+            let mut metadata = json!({"name": "p", "namespace": "n", "finalizers": ["example.com/hold"]});
+            if deleted {
+                metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            let spec = json!({"nodeName": node, "containers": []});
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": {"phase": phase}})).unwrap()
+        };
+        assert!(ends_unplaced(&pod(true, "", "Pending")));
+        assert!(!ends_unplaced(&pod(false, "", "Pending")));
+        assert!(!ends_unplaced(&pod(true, "node", "Pending")));
+        assert!(!ends_unplaced(&pod(true, "", "Failed")));
+    }
 }

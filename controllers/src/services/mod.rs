@@ -125,6 +125,7 @@ impl Controller {
         let now = clock::rfc3339_seconds(clock::now());
         let mut wanted = slices::of_service(&service, &pods, &now);
         slices::locate(&mut wanted, |node| self.caches.nodes.get(&Key::new("", node)));
+        slices::prefer(&service, &mut wanted);
         self.write_slices(&key, slices::CONTROLLER, &present, wanted).await?;
         self.write_endpoints(&key, by_hand.as_deref(), &endpoints::of_service(&service, &pods, &now)).await
     }

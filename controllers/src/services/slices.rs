@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use k8s_openapi::{
     api::{
         core::v1::{EndpointAddress, Endpoints, Node, Pod, Service},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -95,6 +95,26 @@ pub fn locate(slices: &mut [EndpointSlice], node: impl Fn(&str) -> Option<Arc<No
     for endpoint in slices.iter_mut().flat_map(|slice| slice.endpoints.iter_mut().flatten()) {
         let node = endpoint.node_name.as_deref().and_then(&node);
         endpoint.zone = node.and_then(|node| node.labels().get(ZONE).cloned()).filter(|zone| !zone.is_empty());
+    }
+}
+
+/// Tells of each ready endpoint whom it is for, where the Service prefers what is near: its zone, and its node if that is
+/// asked for.
+pub fn prefer(service: &Service, slices: &mut [EndpointSlice]) {
+    let by_node = match service.spec.as_ref().and_then(|spec| spec.traffic_distribution.as_deref()) {
+        Some("PreferClose" | "PreferSameZone") => false,
+        Some("PreferSameNode") => true,
+        _ => return,
+    };
+    for endpoint in slices.iter_mut().flat_map(|slice| slice.endpoints.iter_mut().flatten()) {
+        if endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(true) {
+            continue;
+        }
+        let for_zones = endpoint.zone.clone().map(|name| vec![ForZone { name }]);
+        let for_nodes = endpoint.node_name.clone().filter(|_| by_node).map(|name| vec![ForNode { name }]);
+        if for_zones.is_some() || for_nodes.is_some() {
+            endpoint.hints = Some(EndpointHints { for_nodes, for_zones });
+        }
     }
 }
 
@@ -304,6 +324,28 @@ mod tests {
         assert_eq!(slices.iter().map(count).collect::<Vec<_>>(), [("IPv4".to_owned(), 2), ("IPv6".to_owned(), 1)]);
         assert_eq!(slices[0].annotations().keys().collect::<Vec<_>>(), ["own"]);
         assert_eq!(slices[0].labels().get("a").map(String::as_str), Some("b"));
+    }
+
+    #[test]
+    fn ready_endpoints_are_for_their_zone_and_node_where_a_service_prefers_that() {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": "node", "labels": {ZONE: "z"}}})).unwrap();
+        let node = Arc::new(node);
+        let hints = |preferred: Option<&str>| -> Vec<serde_json::Value> {
+            let mut service = service();
+            service.spec.as_mut().unwrap().traffic_distribution = preferred.map(str::to_owned);
+            let pods = [pod("a", "10.0.0.1", 3000, true), pod("b", "10.0.0.2", 3000, false)];
+            let mut slices = of_service(&service, &pods, "t");
+            locate(&mut slices, |_| Some(Arc::clone(&node)));
+            prefer(&service, &mut slices);
+            let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
+            endpoints.map(|endpoint| serde_json::to_value(&endpoint.hints).unwrap()).collect()
+        };
+        let none = serde_json::Value::Null;
+        assert_eq!(hints(None), [none.clone(), none.clone()]);
+        let zone = json!({"forZones": [{"name": "z"}]});
+        assert_eq!(hints(Some("PreferClose")), [zone, none.clone()]);
+        let both = json!({"forNodes": [{"name": "node"}], "forZones": [{"name": "z"}]});
+        assert_eq!(hints(Some("PreferSameNode")), [both, none]);
     }
 
     #[test]

@@ -47,13 +47,14 @@ pub struct Bounds {
 
 impl Bounds {
     /// The bounds of `deployment`; percentages are resolved as upstream does (surge up, unavailable down, and never both zero).
+    /// With strategy Recreate there are none: it is available once all of its replicas are.
     #[must_use]
     pub fn of(deployment: &Deployment) -> Self {
         let spec = deployment.spec.as_ref();
         let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
         let strategy = spec.and_then(|spec| spec.strategy.as_ref());
         if is_recreate(deployment) {
-            return Self { replicas, max_surge: 0, max_unavailable: replicas };
+            return Self { replicas, max_surge: 0, max_unavailable: 0 };
         }
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".to_owned());

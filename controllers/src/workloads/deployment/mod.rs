@@ -179,7 +179,8 @@ impl Controller {
         let number = plan.revision.as_ref().filter(|_| step.failed.is_none());
         if let Some(number) = number.filter(|number| deployment.annotations().get(REVISION) != Some(number)) {
             let body = json!({"metadata": {"annotations": {REVISION: number}}});
-            let annotated = api.patch(&name, &patch(), &Patch::Merge(body)).await;
+            // Through the status, as upstream's controller does: so the annotation is told of as the controller's.
+            let annotated = api.patch_status(&name, &patch(), &Patch::Merge(body)).await;
             match annotated.attempt_unless_gone(|| format!("annotate Deployment {namespace}/{name}"))? {
                 Some(annotated) => current = annotated,
                 None => return Ok(()),

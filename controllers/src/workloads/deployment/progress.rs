@@ -309,6 +309,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_anew_at_once_is_available_when_all_of_it_is() {
+        let mut recreated = deployment(&DeploymentStatus::default(), false);
+        recreated.spec.as_mut().unwrap().strategy = serde_json::from_value(json!({"type": "Recreate"})).unwrap();
+        let none = status(&recreated, &set(json!({"replicas": 1})), &Step::default(), at(1));
+        assert!(reasons(&none).contains(&"MinimumReplicasUnavailable"), "{:?}", reasons(&none));
+        let ready = json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 1});
+        let all = status(&recreated, &set(ready), &Step::default(), at(2));
+        assert!(reasons(&all).contains(&"MinimumReplicasAvailable"), "{:?}", reasons(&all));
+    }
+
+    #[test]
     fn a_rollout_that_stands_still_is_late_after_its_time() {
         let none = DeploymentStatus::default();
         let step = Step { made: Some("d-1".to_owned()), ..Step::default() };
