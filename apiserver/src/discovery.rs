@@ -202,16 +202,19 @@ fn resource_list(group: &str, version: &str, resources: &[&Resource]) -> Bytes {
         entries.push(resource_entry(resource));
         entries.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
     }
-    entries.sort_by(|a, b| {
-        let name = |entry: &Value| entry.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        name(a).cmp(&name(b))
+    // The subresources stay as they are: by name those of built-in kinds, the status first of custom ones.
+    entries.sort_by_cached_key(|entry| {
+        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
+        name.split('/').next().unwrap_or_default().to_owned()
     });
-    let mut list =
-        json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": entries});
-    if let (Value::Object(map), false) = (&mut list, group.is_empty()) {
-        map.insert("apiVersion".into(), "v1".into());
+    let mut list = Map::new();
+    list.insert("kind".into(), "APIResourceList".into());
+    if !group.is_empty() {
+        list.insert("apiVersion".into(), "v1".into());
     }
-    bytes(&list)
+    list.insert("groupVersion".into(), group_version(group, version).into());
+    list.insert("resources".into(), entries.into());
+    bytes(&list.into())
 }
 
 fn resource_entry(resource: &Resource) -> Value {
@@ -317,11 +320,9 @@ fn aggregated_resource(resource: &Resource) -> Value {
     });
     if let Value::Object(map) = &mut entry {
         put_names(map, resource);
-        let mut subresources: Vec<&Subresource> = resource.subresources.iter().collect();
-        subresources.sort_by(|a, b| a.name.cmp(&b.name));
-        if !subresources.is_empty() {
-            let entry = |sub: &&Subresource| json!({"subresource": sub.name, "responseKind": kind(&sub.gvk), "verbs": sub.verbs});
-            map.insert("subresources".into(), subresources.iter().map(entry).collect());
+        if !resource.subresources.is_empty() {
+            let entry = |sub: &Subresource| json!({"subresource": sub.name, "responseKind": kind(&sub.gvk), "verbs": sub.verbs});
+            map.insert("subresources".into(), resource.subresources.iter().map(entry).collect());
         }
     }
     entry
@@ -344,13 +345,13 @@ mod tests {
             verbs: all.map(Into::into).to_vec(),
             subresources: vec![
                 Subresource {
-                    name: "status".into(),
-                    gvk: GroupVersionKind::new("apps", "v1", "Deployment"),
+                    name: "scale".into(),
+                    gvk: GroupVersionKind::new("autoscaling", "v1", "Scale"),
                     verbs: three.map(Into::into).to_vec(),
                 },
                 Subresource {
-                    name: "scale".into(),
-                    gvk: GroupVersionKind::new("autoscaling", "v1", "Scale"),
+                    name: "status".into(),
+                    gvk: GroupVersionKind::new("apps", "v1", "Deployment"),
                     verbs: three.map(Into::into).to_vec(),
                 },
             ],

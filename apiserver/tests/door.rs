@@ -196,8 +196,8 @@ async fn refuse_all(rig: &Rig, rule: Value, message: &str) {
 async fn a_policy_sees_the_options_of_a_delete_wherever_they_were_given() {
     let rig = Rig::new().await;
     rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;
-    let shown = "[string(request.dryRun), request.options.kind, string(has(request.options.dryRun)), \
-        has(request.options.propagationPolicy) ? request.options.propagationPolicy : '-'].join(' ')";
+    let shown = "[string(request.dryRun), string(request.options.kind), string(has(request.options.dryRun)), \
+        has(request.options.propagationPolicy) ? string(request.options.propagationPolicy) : '-'].join(' ')";
     let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]});
     refuse_all(&rig, rule, shown).await;
     let path = format!("{CONFIG_MAPS}/a");

@@ -7,7 +7,10 @@ use martello_api::{
     status::ApiError,
 };
 
-use crate::rbac::{Grant, RoleKey};
+use crate::{
+    node::refusal,
+    rbac::{Grant, RoleKey},
+};
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -157,16 +160,26 @@ impl Denial {
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.cause {
-            DenialCause::NothingAllows { missing_roles } => match not_found(missing_roles.iter()) {
-                nothing if nothing.is_empty() => nothing,
-                told => format!("RBAC: {told}"),
-            },
-            DenialCause::NotRelated => {
-                let node = self.attributes.user.node_name().unwrap_or_default();
-                format!("no relationship found between node '{node}' and this object")
+            DenialCause::NothingAllows { missing_roles } => {
+                let of_roles = match not_found(missing_roles.iter()) {
+                    nothing if nothing.is_empty() => nothing,
+                    told => format!("RBAC: {told}"),
+                };
+                let told: Vec<String> =
+                    [self.of_node(), of_roles].into_iter().filter(|told| !told.is_empty()).collect();
+                told.join("\n")
             }
+            DenialCause::NotRelated => self.of_node(),
             DenialCause::Forbidden { .. } => String::new(),
             DenialCause::Broken { what } => format!("a policy could not be evaluated, which denies: {what}"),
+        }
+    }
+
+    /// What a node is told; nobody else is told anything by it.
+    fn of_node(&self) -> String {
+        match (self.attributes.user.node_name(), &self.attributes.target) {
+            (Some(node), Target::Resource(target)) => refusal::said(node, &self.attributes.verb, target),
+            _ => String::new(),
         }
     }
 

@@ -52,6 +52,12 @@ impl ReplyBody {
         if bytes.is_empty() { Self::empty() } else { Self::Ready(VecDeque::from([bytes])) }
     }
 
+    /// A frame, and the end of its line.
+    #[must_use]
+    pub fn line(bytes: impl Into<Bytes>) -> Self {
+        Self::Ready(VecDeque::from([bytes.into(), Bytes::from_static(b"\n")]))
+    }
+
     /// What these frames make; all at once where that is little.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ mod tests {
         // What hardly compresses takes many frames.
         let noise: Vec<u8> =
             (0..3 * MIN_BYTES as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u8).collect();
-        assert_eq!(unpacked(compress(true, reply::json(200, noise.clone()))), noise);
+        assert_eq!(unpacked(compress(true, reply::bare_json(200, noise.clone()))), noise);
         let pieces: Vec<Bytes> = noise.chunks(50_000).map(Bytes::copy_from_slice).collect();
         let made = ReplyBody::made(pieces.into_iter().map(Ok)).unwrap();
         assert_eq!(unpacked(compress(true, reply::json_body(200, made))), noise);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_small_answer_is_left_alone() {
-        let reply = compress(true, reply::json(200, vec![b' '; MIN_BYTES]));
+        let reply = compress(true, reply::bare_json(200, vec![b' '; MIN_BYTES]));
         assert!(!reply.headers().contains_key(header::CONTENT_ENCODING));
         assert_eq!(reply.body().ready_len(), Some(MIN_BYTES));
     }

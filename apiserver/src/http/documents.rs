@@ -19,7 +19,7 @@ use super::{
 use crate::{
     discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents},
     openapi::{CustomSchema, Described, Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_OLD, PROTOBUF_V3, PROTOBUF_V3_OLD},
-    registry::{Custom, Registry, kind::Deleted},
+    registry::{Custom, Registry, call::is_for_people, kind::Deleted},
     server::Core,
 };
 
@@ -83,20 +83,29 @@ pub fn described(registry: &Registry) -> Vec<Described> {
         .collect()
 }
 
+/// What a request says of the form of a document.
+struct Asked<'h> {
+    headers: &'h HeaderMap,
+    /// Whether people read the answer as it comes.
+    for_people: bool,
+}
+
 /// Serves a document.
 pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -> Reply {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let published = &core.published;
     let openapi = || published.openapi(core);
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let asked = Asked { headers, for_people: is_for_people(query, agent) };
     match segments.as_slice() {
-        ["api"] => groups(core, headers, true),
-        ["apis"] => groups(core, headers, false),
+        ["api"] => groups(core, &asked, true),
+        ["apis"] => groups(core, &asked, false),
         ["apis", group] => match published.discovery(core).group(group).or_else(|| extension::group(core, group)) {
-            Some(document) => told(headers, document),
+            Some(document) => told_anyhow(&asked, document),
             None => reply::nothing_here(core),
         },
-        ["apis", group, version] => versioned(core, headers, group, version),
-        ["api", version] => versioned(core, headers, "", version),
+        ["apis", group, version] => versioned(core, &asked, group, version),
+        ["api", version] => versioned(core, &asked, "", version),
         ["openapi", "v2"] => {
             let openapi = openapi();
             match asked_form(headers, PROTOBUF_V2, PROTOBUF_V2_OLD) {
@@ -116,9 +125,10 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
 }
 
 /// The resources of a version. A group that is served answers for versions that are not with an object.
-fn versioned(core: &Core, headers: &HeaderMap, group: &str, version: &str) -> Reply {
+fn versioned(core: &Core, asked: &Asked<'_>, group: &str, version: &str) -> Reply {
     match core.published.discovery(core).resources(group, version) {
-        Some(document) => told(headers, document),
+        Some(document) if !core.registry.has_group(group) => told_anyhow(asked, document),
+        Some(document) => told(asked, document),
         None if core.registry.has_group(group) => reply::failure(&ApiError::no_such_route()),
         None => reply::nothing_here(core),
     }
@@ -155,17 +165,17 @@ fn not_acceptable() -> Reply {
 }
 
 /// `/api` and `/apis`: plain, or aggregated in the first of its versions that the client asks for.
-fn groups(core: &Core, headers: &HeaderMap, core_group: bool) -> Reply {
+fn groups(core: &Core, asked: &Asked<'_>, core_group: bool) -> Reply {
     let documents = core.published.discovery(core);
-    let (beta, encoding) = match negotiate::discovery(accept(headers)) {
-        Discovery::Plain if core_group => return told(headers, documents.api.clone()),
-        Discovery::Plain => return told(headers, extension::with_groups(core, documents.apis.clone())),
+    let (beta, encoding) = match negotiate::discovery(accept(asked.headers)) {
+        Discovery::Plain if core_group => return told(asked, documents.api.clone()),
+        Discovery::Plain => return told(asked, extension::with_groups(core, documents.apis.clone())),
         Discovery::Aggregated { beta, encoding } => (beta, encoding),
     };
     let own = documents.aggregated(core_group, beta);
     let (body, hash) = if core_group { own } else { extension::with_aggregated(core, own) };
-    let mut answer = tagged(headers, &hash, || {
-        let mut answer = encoded(encoding, body);
+    let mut answer = tagged(asked.headers, &hash, || {
+        let mut answer = encoded(encoding, asked.for_people, body);
         let plain = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let version = if beta { AGGREGATED_V2BETA1 } else { AGGREGATED_V2 };
         let media_type = format!("{}{version}", plain.unwrap_or_default());
@@ -183,24 +193,35 @@ fn accept(headers: &HeaderMap) -> &str {
 }
 
 /// A document of discovery in the encoding that is wanted most.
-fn told(headers: &HeaderMap, document: Bytes) -> Reply {
-    match negotiate::accept_document(accept(headers)) {
-        Ok(accepted) => encoded(accepted.encoding, document),
+fn told(asked: &Asked<'_>, document: Bytes) -> Reply {
+    match negotiate::accept_document(accept(asked.headers)) {
+        Ok(accepted) => encoded(accepted.encoding, accepted.pretty || asked.for_people, document),
+        Err(why) => reply::failure(&super::door::not_acceptable(why, "get", true)),
+    }
+}
+
+/// The same of what upstream serves without its router: documents on groups, and on versions of custom kinds.
+fn told_anyhow(asked: &Asked<'_>, document: Bytes) -> Reply {
+    match negotiate::accept_unrouted_document(accept(asked.headers)) {
+        Ok(accepted) => encoded(accepted.encoding, accepted.pretty || asked.for_people, document),
         Err(why) => reply::failure(&super::door::not_acceptable(why, "get", true)),
     }
 }
 
 /// A document, which is JSON, in another encoding.
-fn encoded(encoding: Encoding, document: Bytes) -> Reply {
-    if encoding == Encoding::Json {
+fn encoded(encoding: Encoding, in_lines: bool, document: Bytes) -> Reply {
+    if encoding == Encoding::Json && !in_lines {
         return reply::json(200, document);
     }
     let mut value: Value = serde_json::from_slice(&document).unwrap_or_default();
+    if encoding == Encoding::Json {
+        return reply::json_in_lines(200, &value);
+    }
     if let (Value::Object(map), Encoding::Protobuf) = (&mut value, encoding) {
         // Some documents do not say the version of their own kind in JSON.
         map.entry("apiVersion").or_insert_with(|| "v1".into());
     }
-    reply::value(200, &negotiate::Accepted { encoding, form: negotiate::Form::Objects }, &value)
+    reply::value(200, &negotiate::Accepted::plain(encoding, negotiate::Form::Objects), &value)
 }
 
 /// How long a document may be kept whose address names its content, in seconds: a year.

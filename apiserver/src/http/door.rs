@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::BodyExt as _;
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
-    clock,
+    clock, go,
     identity::{ANONYMOUS, User},
+    names::path_segment,
     schema::has_protobuf,
     status::ApiError,
 };
@@ -21,7 +22,7 @@ use super::{
     compress::{compress, takes_gzip},
     extension,
     info::RequestInfo,
-    negotiate::{Accepted, NotAcceptable, accept, accept_without_tables, content_type},
+    negotiate::{Accepted, NotAcceptable, accept, accept_unrouted, accept_without_tables, content_type, media_type},
     outbound::Takeover,
     query::Query,
     reply::{self, Reply},
@@ -102,6 +103,13 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     take_token(request.headers_mut());
     observed.about(&info, &query, &core.registry);
     let now = clock::now();
+    let limit = match deadline(&info, &query) {
+        Ok(limit) => limit,
+        Err(error) => {
+            let record = core.audit.open(&origin, &Arc::new(User::anonymous()), &info, &request, now);
+            return observed.done(record.refused(&error, "asks for a time that is none"));
+        }
+    };
     let authenticated = authn::authenticate(core, &origin.peer, request.headers(), now).await;
     core.metrics.authenticated(authenticated.is_ok());
     let user = match authenticated {
@@ -122,7 +130,9 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         Ok(user) => user,
         Err(error) => {
             let record = core.audit.open(&origin, &authenticated, &info, &request, now);
-            return observed.done(record.refused(&error, "may not act as another"));
+            let mut reply = record.refused(&error, "may not act as another");
+            reply::never_sniffed(&mut reply);
+            return observed.done(reply);
         }
     };
     let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
@@ -160,6 +170,10 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
         Err(denied) => {
             let (error, hint) = *denied;
             let mut reply = record.refused(&error, &hint);
+            reply::never_sniffed(&mut reply);
+            if let Some(flow) = &flow {
+                reply::belongs(&mut reply, flow);
+            }
             if is_interactive(&headers) {
                 reply::warn(&mut reply, &[hint]);
             }
@@ -172,7 +186,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
     };
     let notes = Arc::default();
     let address = origin.address;
-    let passed = Passed { user, info, query, headers, permit, upgrade, now, notes: Arc::clone(&notes), address };
+    let passed = Passed { user, info, query, limit, headers, permit, upgrade, now, notes: Arc::clone(&notes), address };
     let served = handle(core, passed, request).await;
     drop(seat);
     let mut reply = served.unwrap_or_else(|(error, warnings)| {
@@ -211,9 +225,17 @@ async fn seated(
     }
 }
 
-/// Whether a segment of a path could lead elsewhere: nothing is ever called so.
-fn is_no_name(segment: &str) -> bool {
-    matches!(segment, "." | "..") || segment.contains(['/', '%'])
+/// Names that could lead elsewhere: nothing is ever called so. Of a namespace upstream says so in other words, and after it
+/// has tried.
+fn refuse_odd_names(target: &ResourceTarget) -> Result<(), ApiError> {
+    for (what, name) in [("Namespace", &target.namespace), ("Name", &target.name)] {
+        let faults = path_segment(name);
+        if !faults.is_empty() {
+            let quoted = go::quoted(name);
+            return Err(ApiError::bad_request(format!("{what} parameter invalid: {quoted}: {}", faults.join(";"))));
+        }
+    }
+    Ok(())
 }
 
 /// What got through identity and authorization.
@@ -221,6 +243,7 @@ struct Passed {
     user: Arc<User>,
     info: RequestInfo,
     query: Query,
+    limit: Option<Duration>,
     headers: HeaderMap,
     permit: Permit,
     upgrade: Option<Takeover>,
@@ -284,7 +307,7 @@ fn authorize(
 
 async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
     let plain = |error: ApiError| (error, Vec::new());
-    let Passed { user, info, query, headers, permit, upgrade, now, notes, address } = passed;
+    let Passed { user, info, query, limit, headers, permit, upgrade, now, notes, address } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
@@ -301,7 +324,7 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
         };
         let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };
         let serve = extension::serve(core, &extension, asked);
-        let served = within(deadline(&info), serve).await;
+        let served = within(limit, serve).await;
         return served.map_err(plain);
     }
     let Target::Resource(target) = info.target.clone() else {
@@ -322,18 +345,13 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     if is_odd && !kind.is_custom() {
         return Err(plain(ApiError::method_not_allowed()));
     }
-    if let Some(segment) = [&target.namespace, &target.name].into_iter().find(|segment| is_no_name(segment)) {
-        return Err(plain(ApiError::bad_request(format!("{segment:?} can't be the name of anything"))));
-    }
+    refuse_odd_names(&target).map_err(plain)?;
     let accepted = accepted(text(header::ACCEPT), info.verb, &target, &kind).map_err(plain)?;
-    let limit = deadline(&info);
-    let content_type = content_type(text(header::CONTENT_TYPE)).to_owned();
+    let sent_as = text(header::CONTENT_TYPE);
+    let content_type = if method == Method::PATCH { media_type(sent_as) } else { content_type(sent_as) }.to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
-    let body = if method == Method::GET || upgrade_wanted(&headers) {
-        Bytes::new()
-    } else {
-        read_body(request, BODY_TIMEOUT).await.map_err(plain)?
-    };
+    let has_none = method == Method::GET || (upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH));
+    let body = if has_none { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
     let (spoken, upgrade) = Spoken::of(&headers, info.verb, &target, upgrade);
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let call = Call {
@@ -398,9 +416,7 @@ async fn within(
     work: impl Future<Output = Result<Reply, ApiError>>,
 ) -> Result<Reply, ApiError> {
     let Some(limit) = limit else { return work.await };
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
-    })
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Ok(reply::late()))
 }
 
 fn upgrade_wanted(headers: &HeaderMap) -> bool {
@@ -413,13 +429,13 @@ fn accepted(header: &str, verb: &str, target: &ResourceTarget, kind: &Kind) -> R
         return Ok(accept(header, false).unwrap_or_default());
     }
     // Reviews and requests are answered, and not kept.
+    if kind.is_custom() {
+        // Upstream names what it serves elsewhere, too.
+        return accept_unrouted(header).map_err(|why| not_acceptable(why, verb, true));
+    }
     let is_kept = kind.offers("get") && !matches!(subresource, "binding" | "eviction" | "token");
     let picked = if is_kept { accept(header, protobuf) } else { accept_without_tables(header, protobuf) };
-    picked.map_err(|why| match kind.is_custom() {
-        // Upstream names what it serves elsewhere, too.
-        true => not_acceptable(NotAcceptable::Form, verb, true),
-        false => not_acceptable(why, verb, protobuf),
-    })
+    picked.map_err(|why| not_acceptable(why, verb, protobuf))
 }
 
 /// What a client is told that accepts nothing of what there is.
@@ -517,6 +533,6 @@ mod tests {
     #[tokio::test]
     async fn what_is_never_answered_ends_at_its_deadline() {
         let ended = within(Some(Duration::from_millis(1)), std::future::pending()).await;
-        assert_eq!(ended.unwrap_err().code, 504);
+        assert_eq!(ended.unwrap().status(), 504);
     }
 }

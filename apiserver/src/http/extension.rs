@@ -39,15 +39,21 @@ pub struct Asked<'a> {
 /// Lets the extension server answer.
 pub async fn serve(core: &Arc<Core>, extension: &Extension, asked: Asked<'_>) -> Result<Reply, ApiError> {
     if !extension.is_available() {
-        return Err(ApiError::unavailable("service unavailable"));
+        return Ok(unavailable("service unavailable"));
     }
     let mut headers = outbound::passed_on(asked.headers);
     identify(&mut headers, asked.user);
     let outgoing =
         Outgoing { method: asked.method, target: asked.target, headers, body: asked.body, host: String::new() };
-    let answer = extension.ask(core, outgoing).await;
-    let answer = answer.map_err(|why| ApiError::unavailable(format!("error trying to reach service: {why}")))?;
-    Ok(outbound::pass_back(core, answer, asked.upgrade))
+    Ok(match extension.ask(core, outgoing).await {
+        Ok(answer) => outbound::pass_back(core, answer, asked.upgrade),
+        Err(why) => unavailable(&format!("error trying to reach service: {why}")),
+    })
+}
+
+/// Upstream's aggregator says in plain words why nobody answers; clients make their own words of the code 503.
+fn unavailable(why: &str) -> Reply {
+    super::reply::text(503, format!("{why}\n"))
 }
 
 /// `/apis` with the groups of extension servers.

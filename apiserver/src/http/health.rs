@@ -46,17 +46,18 @@ pub fn paths() -> impl Iterator<Item = String> {
 /// Answers `/livez`, `/livez/ping` and their like; none for other paths.
 #[must_use]
 pub fn serve(core: &Core, path: &str, query: &Query) -> Option<Reply> {
-    let path = path.trim_matches('/');
+    let path = path.strip_prefix('/')?;
     let (root, one) = path.split_once('/').map_or((path, None), |(root, one)| (root, Some(one)));
     let checks = checks(root)?;
     match one {
         None => Some(all(core, root, &checks, query)),
         Some(one) => {
+            // The path is exact: nothing may stand behind.
             let Some((_, check)) = checks.iter().find(|(name, _)| *name == one) else {
                 return Some(reply::page_not_found());
             };
             Some(match check(core) {
-                Ok(()) => reply::text(200, "ok"),
+                Ok(()) => reply::bare_text(200, "ok"),
                 Err(why) => reply::text(500, format!("internal server error: {why}\n")),
             })
         }

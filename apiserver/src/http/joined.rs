@@ -71,7 +71,7 @@ impl<T, F: FnMut(&T, &mut Vec<u8>) -> Part> Iterator for Joined<T, F> {
             }
         }
         self.is_over = true;
-        self.open.extend_from_slice(b"]}");
+        self.open.extend_from_slice(b"]}\n");
         self.frame()
     }
 }
@@ -95,7 +95,7 @@ mod tests {
         for count in 0..=sizes.len() {
             let items: Vec<Bytes> = sizes.iter().take(count).map(|size| vec![b'x'; *size].into()).collect();
             let parts: Vec<String> = items.iter().map(|item| format!("<{}>", String::from_utf8_lossy(item))).collect();
-            assert_eq!(joined(items).1, format!("[{}]}}", parts.join(",")));
+            assert_eq!(joined(items).1, format!("[{}]}}\n", parts.join(",")));
         }
     }
 

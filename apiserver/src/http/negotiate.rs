@@ -32,11 +32,21 @@ pub struct Accepted {
     pub encoding: Encoding,
     /// Form.
     pub form: Form,
+    /// Whether JSON is to be set in lines.
+    pub pretty: bool,
 }
 
 impl Default for Accepted {
     fn default() -> Self {
-        Self { encoding: Encoding::Json, form: Form::Objects }
+        Self::plain(Encoding::Json, Form::Objects)
+    }
+}
+
+impl Accepted {
+    /// That, as programs like it.
+    #[must_use]
+    pub fn plain(encoding: Encoding, form: Form) -> Self {
+        Self { encoding, form, pretty: false }
     }
 }
 
@@ -66,17 +76,32 @@ pub fn accept_without_tables(header: &str, protobuf: bool) -> Result<Accepted, N
     pick(header, protobuf, |form| !matches!(form, Form::Table(_)))
 }
 
+/// The same for what upstream serves without its router, which custom kinds are: of what is not known there, `application/*`
+/// is something.
+pub fn accept_unrouted(header: &str) -> Result<Accepted, NotAcceptable> {
+    choose(header, false, |_| true)
+}
+
 /// The same for documents, which come as they are and in any encoding.
 pub fn accept_document(header: &str) -> Result<Accepted, NotAcceptable> {
     pick(header, true, |form| *form == Form::Objects)
 }
 
+/// The same for documents that are served without a router.
+pub fn accept_unrouted_document(header: &str) -> Result<Accepted, NotAcceptable> {
+    choose(header, true, |form| *form == Form::Objects)
+}
+
 fn pick(header: &str, protobuf: bool, fits: impl Fn(&Form) -> bool) -> Result<Accepted, NotAcceptable> {
+    if !header.trim().is_empty() && !header.split(',').take(MAX_CLAUSES).any(is_known) {
+        return Err(NotAcceptable::Media);
+    }
+    choose(header, protobuf, fits)
+}
+
+fn choose(header: &str, protobuf: bool, fits: impl Fn(&Form) -> bool) -> Result<Accepted, NotAcceptable> {
     if header.trim().is_empty() {
         return Ok(Accepted::default());
-    }
-    if !header.split(',').take(MAX_CLAUSES).any(is_known) {
-        return Err(NotAcceptable::Media);
     }
     let served = sorted(header).into_iter().filter_map(|clause| clause.served(protobuf));
     let mut fitting = served.filter(|accepted| fits(&accepted.form));
@@ -181,7 +206,8 @@ impl<'h> Clause<'h> {
             (Encoding::Yaml, _) => self.parameter("stream").is_empty(),
             _ => true,
         };
-        encodings.iter().find(fits).map(|encoding| Accepted { encoding: *encoding, form })
+        let pretty = self.parameter("pretty") == "1";
+        encodings.iter().find(fits).map(|encoding| Accepted { encoding: *encoding, form, pretty })
     }
 
     fn form(&self) -> Option<Form> {
@@ -204,9 +230,60 @@ impl<'h> Clause<'h> {
     }
 }
 
-/// The media type of a `Content-Type` header, without its parameters; JSON where it is empty.
+/// The media type of a `Content-Type` header, without its parameters; JSON where it is empty. One whose parameters are
+/// malformed is none that anybody knows.
 #[must_use]
 pub fn content_type(header: &str) -> &str {
+    match header.split_once(';') {
+        Some((_, parameters)) if !well_formed(parameters) => header,
+        _ => media_type(header),
+    }
+}
+
+/// Whether parameters are names with values (RFC 2045, 5.1).
+fn well_formed(parameters: &str) -> bool {
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
+    };
+    let mut rest = parameters.trim();
+    while !rest.is_empty() && rest != ";" {
+        let Some((_, value)) = rest.split_once('=').filter(|(name, _)| is_token(name)) else { return false };
+        let behind = match value.strip_prefix('"') {
+            Some(quoted) => match end_of_quoted(quoted) {
+                Some(behind) => behind,
+                None => return false,
+            },
+            None => {
+                let (token, behind) = value.split_at(value.find([';', ' ', '\t']).unwrap_or(value.len()));
+                if !is_token(token) {
+                    return false;
+                }
+                behind
+            }
+        };
+        rest = match behind.trim_start().strip_prefix(';') {
+            Some(next) => next.trim_start(),
+            None if behind.trim().is_empty() => "",
+            None => return false,
+        };
+    }
+    true
+}
+
+/// What stands behind the quote that ends a text in quotes.
+fn end_of_quoted(quoted: &str) -> Option<&str> {
+    let mut escaped = false;
+    let end = quoted.char_indices().find(|(_, letter)| {
+        let ends = *letter == '"' && !escaped;
+        escaped = *letter == '\\' && !escaped;
+        ends
+    });
+    end.and_then(|(at, _)| quoted.get(at + 1..))
+}
+
+/// The same, whatever its parameters are, as patches are read.
+#[must_use]
+pub fn media_type(header: &str) -> &str {
     match header.split(';').next().unwrap_or_default().trim() {
         "" => "application/json",
         media => media,
@@ -284,6 +361,32 @@ mod tests {
     }
 
     #[test]
+    fn a_media_type_with_malformed_parameters_is_none() {
+        for header in [
+            "application/json",
+            " application/json ;charset=utf-8",
+            "application/json; charset=utf-8; q=0.5",
+            "application/json;a=\"b;\\\"c\" ; d=e",
+            "application/json;",
+        ] {
+            assert_eq!(content_type(header), "application/json", "{header}");
+        }
+        for header in ["application/json; =", "application/json;a", "application/json;a=\"b", "application/json;a=b c"]
+        {
+            assert_eq!(content_type(header), header);
+            assert_eq!(media_type(header), "application/json");
+        }
+    }
+
+    #[test]
+    fn without_a_router_any_application_will_do() {
+        assert_eq!(accept_unrouted("application/*"), Ok(Accepted::default()));
+        assert_eq!(accept_unrouted("text/plain"), Err(NotAcceptable::Form));
+        assert!(accept("application/json;pretty=1", true).unwrap().pretty);
+        assert!(!accept("application/json;pretty=true", true).unwrap().pretty);
+    }
+
+    #[test]
     fn what_no_table_shows_is_told_otherwise_or_not_at_all() {
         let table = "application/json;as=Table;g=meta.k8s.io;v=v1";
         assert_eq!(accept_without_tables(table, true), Err(NotAcceptable::Form));
@@ -300,7 +403,7 @@ mod tests {
             "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
         assert_eq!(accept(metadata, false).unwrap().encoding, Encoding::Protobuf);
         let table = "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json;as=Table;g=meta.k8s.io;v=v1";
-        assert_eq!(accept(table, true), Ok(Accepted { encoding: Encoding::Json, form: Form::Table("v1".into()) }));
+        assert_eq!(accept(table, true), Ok(Accepted::plain(Encoding::Json, Form::Table("v1".into()))));
         assert_eq!(accept("application/json,application/vnd.kubernetes.protobuf", true), Ok(Accepted::default()));
     }
 }

@@ -36,18 +36,22 @@ pub fn reply(code: u16, content_type: HeaderValue, body: ReplyBody) -> Reply {
     response
 }
 
-/// JSON that is ready.
+/// JSON that is ready; a line ends behind it, as upstream's encoder ends one.
 #[must_use]
 pub fn json(code: u16, bytes: impl Into<Bytes>) -> Reply {
+    reply(code, JSON, ReplyBody::line(bytes))
+}
+
+/// JSON that is sent as it is, which what goes past upstream's encoder is.
+#[must_use]
+pub fn bare_json(code: u16, bytes: impl Into<Bytes>) -> Reply {
     reply(code, JSON, ReplyBody::full(bytes))
 }
 
-/// JSON for people: set in lines.
+/// JSON for people: set in lines, the last of which does not end.
 #[must_use]
 pub fn json_in_lines(code: u16, value: &Value) -> Reply {
-    let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
-    text.push(b'\n');
-    json(code, text)
+    bare_json(code, serde_json::to_vec_pretty(value).unwrap_or_default())
 }
 
 /// Protobuf that is ready.
@@ -71,9 +75,20 @@ pub fn json_body(code: u16, body: ReplyBody) -> Reply {
 /// Plain text.
 #[must_use]
 pub fn text(code: u16, text: impl Into<Bytes>) -> Reply {
-    let mut response = reply(code, TEXT, ReplyBody::full(text));
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let mut response = bare_text(code, text);
+    never_sniffed(&mut response);
     response
+}
+
+/// Plain text of which a client may judge itself what it is, as of upstream's single checks.
+#[must_use]
+pub fn bare_text(code: u16, text: impl Into<Bytes>) -> Reply {
+    reply(code, TEXT, ReplyBody::full(text))
+}
+
+/// Forbids clients to take an answer for anything else than it says: a refusal holds what the client sent.
+pub fn never_sniffed(response: &mut Reply) {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// An answer in which there is nothing.
@@ -98,18 +113,23 @@ pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
     }
 }
 
-/// Tells a failure in protobuf or YAML where the client prefers that, or in lines; it was written as JSON.
+/// Tells a failure in protobuf or YAML where the client prefers that, or in lines; it was written as JSON. A client that
+/// accepts nothing of what there is gets it in lines, past upstream's encoder.
 pub fn negotiate_failure(response: &mut Reply, accept: &str, for_people: bool) {
     let code = response.status().as_u16();
-    let Ok(accepted) = negotiate::accept_document(accept) else { return };
-    if code < 400 || (accepted.encoding == Encoding::Json && !for_people) {
+    let accepted = negotiate::accept_unrouted_document(accept).ok();
+    let is_plain = accepted.as_ref().is_some_and(|accepted| accepted.encoding == Encoding::Json && !accepted.pretty);
+    if code < 400 || (is_plain && !for_people) {
         return;
     }
     let ReplyBody::Ready(frames) = response.body() else { return };
     let Some(status) = frames.front().and_then(|json| serde_json::from_slice::<Value>(json).ok()) else { return };
-    let told = match accepted.encoding {
-        Encoding::Json => json_in_lines(code, &status),
-        _ => value(code, &accepted, &status),
+    if status.get("kind").and_then(Value::as_str) != Some("Status") {
+        return;
+    }
+    let told = match &accepted {
+        Some(accepted) if accepted.encoding != Encoding::Json => value(code, accepted, &status),
+        _ => json_in_lines(code, &status),
     };
     if let Some(media_type) = told.headers().get(header::CONTENT_TYPE).cloned() {
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
@@ -155,8 +175,21 @@ pub fn too_many(response: &mut Reply) {
     }
     *response.body_mut() = ReplyBody::full("Too many requests, please try again later.\n");
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    never_sniffed(response);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+}
+
+/// 504 for what took longer than it may. Upstream writes it past its encoder: of no kind, and as text.
+#[must_use]
+pub fn late() -> Reply {
+    let mut error = ApiError::new(504, "Timeout", "Timeout: request did not complete within the allotted timeout");
+    error.details = Some(Box::default());
+    let mut status = error.to_status();
+    if let Some(map) = status.as_object_mut() {
+        map.shift_remove("kind");
+        map.shift_remove("apiVersion");
+    }
+    reply(504, TEXT, ReplyBody::line(status.to_string()))
 }
 
 /// 404 for a path that is no part of the API.
@@ -240,11 +273,21 @@ mod tests {
             let mut reply = failure(&ApiError::bad_request("no"));
             negotiate_failure(&mut reply, accept, for_people);
             let ReplyBody::Ready(frames) = reply.body() else { panic!("a failure is ready") };
-            String::from_utf8(frames.front().unwrap().to_vec()).unwrap()
+            String::from_utf8(frames.iter().flatten().copied().collect()).unwrap()
         };
         assert!(told("application/json", false).starts_with("{\"kind\":"));
-        assert!(told("", true).starts_with("{\n  \"kind\": "));
+        assert!(told("application/json", false).ends_with("}\n"));
+        for in_lines in [told("", true), told("text/plain", false)] {
+            assert!(in_lines.starts_with("{\n  \"kind\": ") && in_lines.ends_with("\n}"), "{in_lines}");
+        }
         assert!(told("application/yaml", true).starts_with("kind: Status"));
+    }
+
+    #[test]
+    fn what_is_late_is_of_no_kind() {
+        let ReplyBody::Ready(frames) = late().into_body() else { panic!("a failure is ready") };
+        let told: Value = serde_json::from_slice(&frames[0]).unwrap();
+        assert_eq!((told.get("kind"), &told["code"], &told["details"]), (None, &504.into(), &serde_json::json!({})));
     }
 
     #[test]

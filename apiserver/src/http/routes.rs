@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use martello_api::{identity::User, status::ApiError};
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::{
     body::ReplyBody,
     health,
     info::RequestInfo,
+    negotiate,
     query::Query,
     reply::{self, Reply},
 };
@@ -31,11 +32,14 @@ pub async fn serve(
     headers: &HeaderMap,
     _body: Bytes,
 ) -> Reply {
-    let path = info.path.trim_end_matches('/');
-    if let Some(reply) = health::serve(core, path, query) {
+    if let Some(reply) = health::serve(core, &info.path, query) {
         return reply;
     }
-    if method != Method::GET && method != Method::HEAD {
+    if info.path == "/metrics" {
+        return metrics(core);
+    }
+    let path = info.path.trim_end_matches('/');
+    if method != Method::GET && is_routed(core, path) {
         return match read(core, path, query, headers) {
             missing if missing.status() == StatusCode::NOT_FOUND => missing,
             _ => reply::failure(&ApiError::method_not_allowed()),
@@ -44,12 +48,22 @@ pub async fn serve(
     read(core, path, query, headers)
 }
 
+/// Whether upstream's router answers a path, which knows methods. Past it are, for instance, the list of all groups, the
+/// document on one, and that on a version of custom kinds.
+fn is_routed(core: &Core, path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match segments.as_slice() {
+        ["api" | "version"] | ["api", _] | [".well-known" | "openid", ..] => true,
+        ["apis", group, _] => core.registry.has_group(group),
+        _ => false,
+    }
+}
+
 fn read(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -> Reply {
     match path {
-        "" => reply::value(200, &super::negotiate::Accepted::default(), &json!({"paths": paths(core)})),
-        // Indented for everybody, as programs without a JSON parser expect it.
-        "/version" => reply::json(200, serde_json::to_vec_pretty(&version(core)).unwrap_or_default()),
-        "/metrics" => metrics(core),
+        // In lines for everybody, as programs without a JSON parser expect it.
+        "" => reply::json_in_lines(200, &json!({"paths": paths(core)})),
+        "/version" => only_json(headers).unwrap_or_else(|| reply::json_in_lines(200, &version(core))),
         "/.well-known/openid-configuration" => openid(core),
         "/openid/v1/jwks" => {
             let body = serde_json::to_vec(&core.pki.tokens().jwks()).unwrap_or_default();
@@ -57,6 +71,18 @@ fn read(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -> Rep
         }
         _ => super::documents::serve(core, path, query, headers),
     }
+}
+
+/// 406 of what there is in JSON and in nothing else, where a client takes no JSON.
+fn only_json(headers: &HeaderMap) -> Option<Reply> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if negotiate::wanted(accept).iter().any(|media| matches!(*media, "*/*" | "application/json")) {
+        return None;
+    }
+    let why = "406: Not Acceptable\n\nAvailable representations: application/json";
+    let mut error = ApiError::new(406, "NotAcceptable", why);
+    error.details = Some(Box::default());
+    Some(reply::failure(&error))
 }
 
 /// Every path that is no object.
@@ -107,11 +133,15 @@ fn version(core: &Core) -> serde_json::Value {
 
 fn metrics(core: &Core) -> Reply {
     let text = core.metrics.render(&core.store.status());
-    reply::reply(200, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), ReplyBody::full(text))
+    reply::reply(
+        200,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores"),
+        ReplyBody::full(text),
+    )
 }
 
 fn openid(core: &Core) -> Reply {
     let (host, port) = core.advertise;
     let base = format!("https://{}", std::net::SocketAddr::new(host, port));
-    reply::value(200, &super::negotiate::Accepted::default(), &core.pki.tokens().openid_configuration(&base))
+    reply::bare_json(200, core.pki.tokens().openid_configuration(&base).to_string())
 }

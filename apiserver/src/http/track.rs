@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use martello_api::attributes::Target;
+use martello_api::{attributes::Target, cron::duration, status::ApiError};
 
-use super::info::RequestInfo;
+use super::{info::RequestInfo, query::Query};
 
 /// How long a request that is no stream may take, whoever answers it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,10 +19,24 @@ pub fn is_long_running(info: &RequestInfo) -> bool {
     }
 }
 
-/// How long a request may take until the head of its answer; none for one that lasts.
-#[must_use]
-pub fn deadline(info: &RequestInfo) -> Option<Duration> {
-    (!is_long_running(info)).then_some(REQUEST_TIMEOUT)
+/// How long a request may take until the head of its answer: as long as the client asks for, and never longer than others
+/// may; none for one that lasts.
+///
+/// # Errors
+/// 400 where what the client asks for is no time.
+pub fn deadline(info: &RequestInfo, query: &Query) -> Result<Option<Duration>, ApiError> {
+    if is_long_running(info) {
+        return Ok(None);
+    }
+    let asked =
+        match query.get("timeout") {
+            "" => None,
+            asked => Some(duration::parse(asked).map_err(|why| {
+                ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+            })?),
+        };
+    let asked = asked.and_then(|asked| Duration::try_from(asked).ok()).filter(|asked| !asked.is_zero());
+    Ok(Some(asked.map_or(REQUEST_TIMEOUT, |asked| asked.min(REQUEST_TIMEOUT))))
 }
 
 const TAKEN_OVER: [&str; 3] = ["attach", "exec", "portforward"];
@@ -62,13 +76,30 @@ mod tests {
     #[test]
     fn only_streams_last_whoever_answers() {
         let limit = |path: &str, query: &str| {
-            deadline(&RequestInfo::parse(&http::Method::GET, path, &crate::http::query::Query::parse(query)))
+            let query = Query::parse(query);
+            deadline(&RequestInfo::parse(&http::Method::GET, path, &query), &query).unwrap()
         };
         let things = "/apis/extension.example.com/v1/namespaces/a/things";
         assert_eq!(limit(things, ""), Some(REQUEST_TIMEOUT));
         assert_eq!(limit("/apis/extension.example.com/v1", ""), Some(REQUEST_TIMEOUT));
         assert_eq!(limit(things, "watch=1"), None);
         assert_eq!(limit("/api/v1/namespaces/a/pods/p/log", "follow=1"), None);
+        assert_eq!(limit(things, "watch=1&timeout=x"), None);
+    }
+
+    #[test]
+    fn a_client_may_ask_for_less_time_and_never_for_more() {
+        let limit = |query: &str| {
+            let query = Query::parse(query);
+            deadline(&RequestInfo::parse(&http::Method::GET, "/api/v1/pods", &query), &query)
+        };
+        assert_eq!(limit("timeout=5s").unwrap(), Some(Duration::from_secs(5)));
+        for query in ["", "timeout=", "timeout=0", "timeout=-5s", "timeout=100h"] {
+            assert_eq!(limit(query).unwrap(), Some(REQUEST_TIMEOUT), "{query}");
+        }
+        let error = limit("timeout=x").unwrap_err();
+        let why = "invalid timeout specified in the request URL - time: invalid duration \"x\"";
+        assert_eq!((error.code, error.message.as_str()), (400, why));
     }
 
     #[test]

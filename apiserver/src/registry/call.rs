@@ -113,7 +113,7 @@ impl Call {
     /// Whether people read the answer as it comes: it is then set in lines.
     #[must_use]
     pub fn pretty(&self) -> bool {
-        is_for_people(&self.query, &self.user_agent)
+        self.accepted.pretty || is_for_people(&self.query, &self.user_agent)
     }
 }
 

@@ -8,6 +8,7 @@ mod versions;
 
 use martello_api::{
     managed_fields::{self, Convert, Unconverted, Writer},
+    patch,
     resource::GroupVersionKind,
     schema::{self, DecodeError, Decoded, Document, Envelope, FieldIssue, ProtobufError, Schema, Schemas},
     status::{ApiError, Cause},
@@ -159,10 +160,12 @@ fn check_custom(kind: &Kind, call: &Call, value: &Value, strictness: FieldValida
     let gvk = &kind.resource.gvk;
     let (own, version, wanted) =
         (object::text(value, &["kind"]), object::text(value, &["apiVersion"]), gvk.api_version());
+    if let Some(why) = malformed_version(version) {
+        return Err(schema::unrecognized(gvk, why, &call.body));
+    }
     if own.is_empty() {
         let body = String::from_utf8_lossy(&call.body).into_owned();
-        let nameless = GroupVersionKind { kind: "".into(), ..gvk.clone() };
-        return Err(schema::DecodeError::MissingKind(body).to_api_error(&nameless, &call.body));
+        return Err(DecodeError::MissingKind(body).to_api_error(gvk, &call.body));
     }
     if version != wanted {
         let unknown = value.as_object().into_iter().flatten().map(|(name, _)| name);
@@ -178,6 +181,34 @@ fn check_custom(kind: &Kind, call: &Call, value: &Value, strictness: FieldValida
     check_custom_type(kind, value)
 }
 
+/// What is wrong with an `apiVersion` that is none.
+fn malformed_version(version: &str) -> Option<String> {
+    (version.matches('/').count() > 1).then(|| format!("unexpected GroupVersion string: {version}"))
+}
+
+/// The group in an `apiVersion`.
+fn group_of(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// What a patch makes of an object without a schema says of itself what it is; `shown` is its JSON.
+fn check_named(value: &Value, shown: impl FnOnce() -> String) -> Result<(), ApiError> {
+    let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    if let Some(why) = malformed_version(version) {
+        return Err(patch::invalid_patch(&shown(), &why));
+    }
+    if own.is_empty() {
+        let shown = shown();
+        let why = DecodeError::MissingKind(shown.clone()).to_string();
+        return Err(patch::invalid_patch(&shown, &why));
+    }
+    if version.is_empty() {
+        return Err(ApiError::internal("Object 'apiVersion' is missing in 'object has no apiVersion field'"));
+    }
+    Ok(())
+}
+
+/// Of another version than its own, it is told by the group that it claims.
 fn check_custom_type(kind: &Kind, value: &Value) -> Result<(), ApiError> {
     let gvk = &kind.resource.gvk;
     let mut causes = Vec::new();
@@ -190,7 +221,8 @@ fn check_custom_type(kind: &Kind, value: &Value) -> Result<(), ApiError> {
     if causes.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(&gvk.group, object::text(value, &["kind"]), object::name(value), causes))
+    let group = group_of(object::text(value, &["apiVersion"]));
+    Err(ApiError::invalid(group, object::text(value, &["kind"]), object::name(value), causes))
 }
 
 fn finish(kind: &Kind, mut value: Value) -> Value {
@@ -272,7 +304,7 @@ fn unknown_media(gvk: &GroupVersionKind) -> ApiError {
     ))
 }
 
-/// Decodes `DeleteOptions` of any version; none where there is no body. Upstream answers 500 where they can't be read.
+/// Decodes `DeleteOptions` of any version; none where there is no body.
 pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
     const KIND: &str = "DeleteOptions";
     if call.body.is_empty() {
@@ -280,7 +312,7 @@ pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
     }
     let gvk = GroupVersionKind::new("", "v1", KIND);
     let schema = Schemas::builtin().get(&gvk).unwrap_or_else(|| super::martello::open_schema());
-    let failed = |why: String| ApiError::new(500, "", why);
+    let failed = ApiError::bad_request;
     let document = match check_media(&gvk, call)? {
         Media::Json => Document::json(&call.body),
         Media::Yaml => Document::yaml(&call.body),
@@ -294,7 +326,7 @@ pub fn decode_delete_options(call: &Call) -> Result<Option<Value>, ApiError> {
     if !matches!(kind, "" | KIND) {
         let version = if version.is_empty() { "meta.k8s.io/v1" } else { version };
         return Err(failed(format!(
-            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/apis/meta/internalversion/scheme/register.go:33\""
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\""
         )));
     }
     document.decode(schema).map(|decoded| Some(decoded.value)).map_err(|error| failed(error.to_string()))
@@ -332,6 +364,39 @@ fn track_once(
     let (now, versions) = (call.now, Some(&versions as &dyn Convert));
     let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions };
     managed_fields::track_update(schema_of(kind), old, new, &writer)
+}
+
+/// Takes the field at `path` from everybody, which is what a write through the scale of a custom object comes to: upstream
+/// can't tell there whose it is.
+pub fn disown(object: &mut Value, path: &[String]) {
+    let Some(entries) = object::list_mut(object, &["metadata", "managedFields"]) else { return };
+    entries.retain_mut(|entry| match entry.get_mut("fieldsV1") {
+        Some(fields) => !(remove_field(fields, path) && fields.as_object().is_some_and(serde_json::Map::is_empty)),
+        None => true,
+    });
+    if entries.is_empty() {
+        object::remove(object, &["metadata"], "managedFields");
+    }
+}
+
+/// Removes the field at `path` of a set, and what it alone was in the set for. Answers whether it was there.
+fn remove_field(fields: &mut Value, path: &[String]) -> bool {
+    let (Some((first, below)), Some(map)) = (path.split_first(), fields.as_object_mut()) else { return false };
+    let key = format!("f:{first}");
+    if below.is_empty() {
+        return map.shift_remove(&key).is_some();
+    }
+    let Some(inner) = map.get_mut(&key) else { return false };
+    if !remove_field(inner, below) {
+        return false;
+    }
+    match inner.as_object_mut() {
+        Some(left) if left.is_empty() => drop(map.shift_remove(&key)),
+        // What is in the set by itself, and nothing below it.
+        Some(left) if left.len() == 1 => drop(left.shift_remove(".")),
+        _ => {}
+    }
+    true
 }
 
 /// Writes down whose fields were set in an object of another kind, which is answered and not kept.
@@ -377,6 +442,40 @@ pub fn normalize(kind: &Kind, object: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_that_is_taken_from_all_leaves_no_empty_sets() {
+        let entry = |fields: Value| serde_json::json!({"manager": "m", "fieldsV1": fields});
+        let mut object = serde_json::json!({"metadata": {"managedFields": [
+            entry(serde_json::json!({"f:spec": {"f:replicas": {}}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}, "f:size": {}}})),
+            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
+        ]}});
+        disown(&mut object, &["spec".to_owned(), "replicas".to_owned()]);
+        let left = serde_json::json!([
+            entry(serde_json::json!({"f:spec": {}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:size": {}}})),
+            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
+        ]);
+        assert_eq!(object["metadata"]["managedFields"], left);
+    }
+
+    #[test]
+    fn what_a_patch_makes_still_says_what_it_is() {
+        let told = |value: Value| check_named(&value, || "{}".to_owned()).map_err(|error| (error.code, error.message));
+        let named = serde_json::json!({"apiVersion": "example.com/v1", "kind": "Widget"});
+        assert_eq!(told(named.clone()), Ok(()));
+        let (mut nameless, mut unversioned, mut odd) = (named.clone(), named.clone(), named);
+        nameless["kind"] = Value::Null;
+        unversioned["apiVersion"] = Value::Null;
+        odd["apiVersion"] = "a/b/c".into();
+        let invalid = |why: &str| Err((422, format!(" \"\" is invalid: patch: Invalid value: \"{{}}\": {why}")));
+        assert_eq!(told(nameless), invalid("Object 'Kind' is missing in '{}'"));
+        assert_eq!(told(odd), invalid("unexpected GroupVersion string: a/b/c"));
+        assert_eq!(told(unversioned).unwrap_err().0, 500);
+        assert_eq!((group_of("example.com/v1"), group_of("v1")), ("example.com", ""));
+    }
 
     #[test]
     fn what_is_of_another_kind_is_refused_in_upstreams_words() {

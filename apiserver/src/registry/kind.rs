@@ -21,7 +21,7 @@ use crate::{server::Core, store::Entry};
 pub use super::{
     cell::Cell,
     column::{AGE_DESCRIPTION, Column},
-    naming::{ALL_VERBS, ResourceBuilder, STATUS_VERBS, resource},
+    naming::{ALL_VERBS, CUSTOM_VERBS, ResourceBuilder, STATUS_VERBS, resource},
 };
 
 /// A kind as it is served: its names and its rules.

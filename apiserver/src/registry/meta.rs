@@ -87,13 +87,17 @@ pub fn prepare_update(object: &mut Value, old: &Value) {
     if object::uid(object).is_empty() {
         restore(object, old, "uid");
     }
-    for key in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for key in ["creationTimestamp", "generation"] {
         restore(object, old, key);
     }
-    object::remove(object, &["metadata"], "selfLink");
-    if object::text(object, &["metadata", "generateName"]).is_empty() {
-        restore(object, old, "generateName");
+    // A delete that has begun stays so in silence; one that has not can't be begun by an update, and validation says so.
+    if object::is_terminating(old) {
+        restore(object, old, "deletionTimestamp");
     }
+    if object::at(object, &["metadata", "deletionGracePeriodSeconds"]).is_none() {
+        restore(object, old, "deletionGracePeriodSeconds");
+    }
+    object::remove(object, &["metadata"], "selfLink");
 }
 
 /// Members of an object whose changes the generation does not count.
@@ -151,6 +155,21 @@ pub fn dedup_owners(call: &Call, object: &mut Value, admitted: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_update_says_of_a_delete_is_left_for_validation_unless_one_has_begun() {
+        let given = serde_json::json!({"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z", "deletionGracePeriodSeconds": 4}});
+        let mut object = given.clone();
+        prepare_update(&mut object, &serde_json::json!({"metadata": {"uid": "u"}}));
+        assert_eq!(object["metadata"]["deletionTimestamp"], given["metadata"]["deletionTimestamp"]);
+        let old = serde_json::json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 0}});
+        prepare_update(&mut object, &old);
+        assert_eq!(object["metadata"]["deletionTimestamp"], old["metadata"]["deletionTimestamp"]);
+        assert_eq!(object["metadata"]["deletionGracePeriodSeconds"], 4);
+        let mut silent = serde_json::json!({"metadata": {}});
+        prepare_update(&mut silent, &old);
+        assert_eq!(silent["metadata"]["deletionGracePeriodSeconds"], 0);
+    }
 
     #[test]
     fn a_generated_name_is_cut_and_fits_a_label() {

@@ -4,6 +4,8 @@ use martello_api::resource::{GroupVersionKind, Resource, Subresource, Text};
 
 /// What most served kinds can do.
 pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// The same of custom kinds, in the order in which upstream tells it of these.
+pub const CUSTOM_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 /// What status subresources can do.
 pub const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 

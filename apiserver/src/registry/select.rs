@@ -73,6 +73,8 @@ impl Selection {
 
     /// The same, of fields that the kind can be selected by.
     fn of(mut self, kind: &Kind) -> Result<Self, ApiError> {
+        // A term of nothing selects everything.
+        self.fields.retain(|term| !(term.path.is_empty() && term.value.is_empty()));
         for term in &mut self.fields {
             if !kind.selects(&term.path) {
                 return Err(ApiError::bad_request(kind.unknown_field(&term.path)));

@@ -149,8 +149,8 @@ pub fn of_entry(shape: &Shape, kind: &Kind, told: bool, entry: &Entry) -> Result
 /// What ends a Table.
 pub const END: &[u8] = b"]}";
 
-/// The scale of a built-in object as a Table. (That of a custom object has the columns of its kind.)
-pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Vec<u8>, ApiError> {
+/// The scale of an object as a Table. Those of built-in and of custom objects differ in what is said of the columns.
+pub fn of_scale(call: &Call, version: &str, scale: &Value, custom: bool) -> Result<Vec<u8>, ApiError> {
     const COLUMNS: [Column; 4] = [
         Column::name(),
         Column::text("Desired", "replicas is the desired number of instances for the scaled object.").integer(),
@@ -158,10 +158,17 @@ pub fn of_scale(call: &Call, version: &str, scale: &Value) -> Result<Vec<u8>, Ap
             .integer(),
         Column::age(),
     ];
+    const OF_CUSTOM: [Column; 4] = [
+        Column::name(),
+        Column::text("Desired", "Number of desired replicas").integer(),
+        Column::text("Available", "Number of actual replicas").integer(),
+        Column { kind: "date", ..Column::age() },
+    ];
     let shape = Shape::of(call, version)?;
     let count = |part| object::int(scale, &[part, "replicas"]).unwrap_or(0);
     let cells: [Cell; 4] = [object::name(scale).into(), count("spec").into(), count("status").into(), age(scale)];
-    let columns = definitions(COLUMNS.iter().map(|column| definition(column, column.description)));
+    let columns = if custom { &OF_CUSTOM } else { &COLUMNS };
+    let columns = definitions(columns.iter().map(|column| definition(column, column.description)));
     Ok(table(&shape, &revision_of(scale), Some(&columns), std::iter::once((cell::row(0, &cells, None), scale))))
 }
 

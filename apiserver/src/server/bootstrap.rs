@@ -188,7 +188,7 @@ pub async fn create(client: &kube::Client, path: &str, body: &Value) -> Result<(
 /// Gives a default role or binding back what it lost, and what a former version did not give it.
 async fn give_back(client: &kube::Client, path: &str, wanted: &Value) -> Result<(), ApiError> {
     let path = format!("{path}/{}", object::name(wanted));
-    let request = http::Request::get(&path).header(http::header::USER_AGENT, "apiserver").body(Vec::new());
+    let request = http::Request::get(&path).header(http::header::USER_AGENT, "kube-apiserver").body(Vec::new());
     let request = request.map_err(|error| ApiError::internal(format!("GET {path} at start: {error}")))?;
     // One that went in the meantime is made at the next start.
     let Ok(present) = client.request::<Value>(request).await else { return Ok(()) };
@@ -214,7 +214,7 @@ async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> 
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::USER_AGENT, "apiserver")
+        .header(http::header::USER_AGENT, "kube-apiserver")
         .body(bytes)
         .map_err(|error| failed(error.to_string()))?;
     match client.request::<Value>(request).await {

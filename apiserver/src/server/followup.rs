@@ -51,7 +51,7 @@ async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
-        .header(http::header::USER_AGENT, "apiserver")
+        .header(http::header::USER_AGENT, "kube-apiserver")
         .body(bytes.map_err(|error| failed(error.to_string()))?)
         .map_err(|error| failed(error.to_string()))?;
     match client.request::<Value>(request).await {

@@ -4,6 +4,7 @@
 //! which see of the graph the facts that concern one request.
 
 mod graph;
+pub(crate) mod refusal;
 
 use martello_api::attributes::{Attributes, ResourceTarget};
 

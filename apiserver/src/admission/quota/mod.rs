@@ -18,7 +18,10 @@ use super::Operation;
 use crate::{
     registry::{
         call::Call,
-        core::pod_usage::{Amounts, add, read},
+        core::{
+            own_status,
+            pod_usage::{Amounts, add, read},
+        },
         kind::Kind,
         object,
         storage::{Expected, WriteError},
@@ -127,6 +130,7 @@ async fn write_used(core: &Core, quotas: &Kind, quota: &Value, used: &Amounts) -
     let shown: serde_json::Map<String, Value> =
         used.iter().map(|(name, amount)| (name.clone(), amount.to_string().into())).collect();
     object::set(&mut new, &["status"], "used", shown);
+    own_status::track(quotas, quota, &mut new, own_status::SERVER);
     let revision = object::text(quota, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
     core.put(quotas, &new, Expected::Revision(revision)).await.map(drop)
 }

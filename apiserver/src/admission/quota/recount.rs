@@ -11,7 +11,10 @@ use super::{evaluate::Evaluator, scope};
 use crate::{
     registry::{
         Kind,
-        core::pod_usage::{Amounts, add, read},
+        core::{
+            own_status,
+            pod_usage::{Amounts, add, read},
+        },
         object,
         storage::{Expected, WriteError, store_failure},
     },
@@ -127,6 +130,7 @@ async fn write(core: &Arc<Core>, kind: &Kind, quota: &Value, used: &Amounts) -> 
     let shown: serde_json::Map<String, Value> =
         used.iter().map(|(name, amount)| (name.clone(), amount.to_string().into())).collect();
     object::set(&mut new, &["status"], "used", shown);
+    own_status::track(kind, quota, &mut new, own_status::CONTROLLERS);
     let revision = object::text(quota, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
     match core.put(kind, &new, Expected::Revision(revision)).await {
         // A conflict is somebody's write, which has it counted again.

@@ -11,7 +11,7 @@ use crate::registry::{
     core::pod_defaults,
     kind::{Cell, Column, Generation, Strategy, plain_field, resource},
     object, table,
-    validation::{field::Field, pod, selector, text},
+    validation::{field::Field, internal, pod, selector, text},
 };
 
 /// Jobs.
@@ -274,8 +274,19 @@ fn check_update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
 fn immutable(spec: &Field<'_>, before: &Value, key: &str, causes: &mut Vec<Cause>) {
     let field = spec.at(key);
     if !object::semantically_equal(Some(field.value), before.get(key)) {
-        field.invalid("field is immutable", causes);
+        let schema = match key {
+            "podFailurePolicy" => "io.k8s.api.batch.v1.PodFailurePolicy",
+            "successPolicy" => "io.k8s.api.batch.v1.SuccessPolicy",
+            _ => return field.invalid("field is immutable", causes),
+        };
+        unchangeable(&field, schema, causes);
     }
+}
+
+/// Tells of a changed value as upstream's internal type shows it.
+fn unchangeable(field: &Field<'_>, schema: &str, causes: &mut Vec<Cause>) {
+    let shown = if field.value.is_null() { Value::Null } else { internal::of(schema, field.value) };
+    causes.push(Cause::invalid(field.path.as_str(), &shown, "field is immutable"));
 }
 
 /// An elastic Job changes both numbers at once.
@@ -303,7 +314,7 @@ fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     if !halted {
         if !object::semantically_equal(Some(template.value), Some(&before)) {
-            template.invalid("field is immutable", causes);
+            unchangeable(&template, "io.k8s.api.core.v1.PodTemplateSpec", causes);
         }
         return;
     }
@@ -320,7 +331,7 @@ fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let spec = template.at("spec");
     if !object::semantically_equal(Some(spec.value), before.get("spec")) {
-        spec.invalid("field is immutable", causes);
+        unchangeable(&spec, "io.k8s.api.core.v1.PodSpec", causes);
     }
 }
 

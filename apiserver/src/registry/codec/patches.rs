@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Mismatch,
     apply::{Config, apply_config},
-    check_custom_type, finish, judge, schema_of,
+    check_custom_type, check_named, finish, judge, schema_of,
 };
 use crate::registry::{
     call::Call,
@@ -63,10 +63,18 @@ impl Form {
 }
 
 impl Patch {
+    /// Whether the body is of a form that patches of the kind have.
+    pub fn check_form(kind: &Kind, call: &Call) -> Result<(), ApiError> {
+        Self::form(kind, call).map(drop)
+    }
+
+    fn form(kind: &Kind, call: &Call) -> Result<Form, ApiError> {
+        Form::read(call, Schemas::builtin().get(&kind.resource.gvk).is_some())
+    }
+
     /// Reads the patch in the body.
     pub fn read(kind: &Kind, call: &Call) -> Result<Self, ApiError> {
-        let built_in = Schemas::builtin().get(&kind.resource.gvk).is_some();
-        let form = Form::read(call, built_in)?;
+        let form = Self::form(kind, call)?;
         let strictness = WriteOptions::read_patch(&call.query, form == Form::Apply)?.strictness;
         Ok(Self { form, body: call.body.clone(), strictness })
     }
@@ -84,9 +92,17 @@ impl Patch {
         }
         let schema = schema_of(kind);
         let patched = self.patched(schema, current)?;
+        if kind.is_custom() {
+            check_named(&patched.value, || {
+                let mut value = patched.value.clone();
+                value.sort_all_objects();
+                patched.shown.clone().unwrap_or_else(|| value.to_string())
+            })?;
+        }
         let gvk = &kind.resource.gvk;
         let value = self.decoded((!kind.is_custom()).then_some(gvk), schema, call, patched)?;
-        if kind.is_custom() {
+        // A status brings no more than itself, whatever the rest calls itself.
+        if kind.is_custom() && subresource != "status" {
             check_custom_type(kind, &value)?;
         }
         Ok(finish(kind, value))

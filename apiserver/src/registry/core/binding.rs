@@ -149,16 +149,18 @@ fn assign(pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, 
             object::set(&mut new, &["metadata", part], key, value.clone());
         }
     }
-    let mut conditions: Vec<Value> = object::list(&new, &["status", "conditions"])
-        .iter()
-        .filter(|condition| object::text(condition, &["type"]) != "PodScheduled")
-        .cloned()
-        .collect();
-    let scheduled = json!({
-        "type": "PodScheduled", "observedGeneration": object::int(pod, &["metadata", "generation"]),
-        "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
-    });
-    conditions.push(scheduled);
+    let mut conditions = object::list(&new, &["status", "conditions"]).to_vec();
+    let mut scheduled =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    match conditions.iter_mut().find(|condition| object::text(condition, &["type"]) == "PodScheduled") {
+        Some(was) => {
+            if object::text(was, &["status"]) == "True" {
+                object::copy_key(&mut scheduled, was, "lastTransitionTime");
+            }
+            *was = scheduled;
+        }
+        None => conditions.push(scheduled),
+    }
     object::set(&mut new, &["status"], "conditions", conditions);
     object::remove(&mut new, &["metadata"], "resourceVersion");
     Ok(new)
@@ -181,5 +183,17 @@ mod tests {
         assert_eq!(bound["spec"]["nodeName"], "a");
         assert_eq!(bound["metadata"]["labels"], json!({"a": "b"}));
         assert_eq!(bound["status"].get("nominatedNodeName"), None);
+    }
+
+    #[test]
+    fn a_binding_tells_that_a_pod_is_scheduled_where_it_was_told_that_it_is_not() {
+        let pod = json!({"metadata": {"name": "p", "generation": 1}, "status": {"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "observedGeneration": 1},
+            {"type": "Ready", "status": "False"},
+        ]}});
+        let bound = assign(&pod, &json!({}), "a", "now").unwrap();
+        let scheduled =
+            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": "now"});
+        assert_eq!(bound["status"]["conditions"], json!([scheduled, {"type": "Ready", "status": "False"}]));
     }
 }

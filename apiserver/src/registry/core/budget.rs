@@ -8,7 +8,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::eviction::set_condition;
+use super::{eviction::set_condition, own_status};
 use crate::{
     registry::{
         call::Call,
@@ -55,6 +55,7 @@ pub(super) async fn ask(core: &Arc<Core>, call: &Call, pod: &Value, dry_run: boo
         if dry_run {
             return Ok(Verdict::Free);
         }
+        own_status::track(kind, &budget, &mut counted, own_status::SERVER);
         codec::normalize(kind, &mut counted);
         match core.put(kind, &counted, Expected::Revision(entry.revision)).await {
             Ok(stored) => {

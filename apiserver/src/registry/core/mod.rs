@@ -16,6 +16,7 @@ mod log_options;
 pub mod namespace;
 pub mod node;
 pub mod node_proxy;
+pub mod own_status;
 pub mod persistent_volume;
 pub mod persistent_volume_rules;
 pub mod pod;
@@ -40,6 +41,7 @@ pub mod service_families;
 pub mod service_ports;
 pub mod service_rules;
 pub mod token;
+pub mod token_secrets;
 pub mod volume_sources;
 
 /// All of them.
@@ -64,4 +66,17 @@ pub fn kinds() -> Vec<Kind> {
         Kind::new(service_account::ServiceAccounts),
         Kind::new(service::Services),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kinds;
+
+    #[test]
+    fn a_put_makes_events_endpoints_limits_and_services_where_they_are_missing() {
+        let kinds = kinds();
+        let made = kinds.iter().filter(|kind| kind.creates_on_update());
+        let names: Vec<&str> = made.map(|kind| &*kind.resource.plural).collect();
+        assert_eq!(names, ["endpoints", "events", "limitranges", "services"]);
+    }
 }

@@ -188,11 +188,14 @@ impl Strategy for Pods {
 
     fn before_commit<'a>(
         &'a self,
-        core: &'a Arc<Core>,
-        _: &'a Call,
+        _: &'a Arc<Core>,
+        call: &'a Call,
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let _ = core;
+        // A binding is written past the handlers that note whose fields are whose.
+        if let Some(old) = change.old.filter(|_| call.target.subresource == "binding") {
+            meta::restore(change.object, old, "managedFields");
+        }
         let checked = PolicyChange::written(change.object).map(|_| ()).map_err(|error| {
             ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {}", error.cause))
         });

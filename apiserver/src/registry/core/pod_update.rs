@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use martello_api::status::Cause;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::registry::{
     object,
@@ -42,7 +42,9 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let mut settled = new.clone();
     settle(&mut settled, old, gated);
     if !object::semantically_equal(settled.get("spec"), old.get("spec")) {
-        causes.push(Cause::forbidden("spec", WHY));
+        let shown = |pod: &Value| internal::of("io.k8s.api.core.v1.PodSpec", pod.get("spec").unwrap_or(&Value::Null));
+        let diff = difference::unified(&shown(old), &shown(&settled));
+        causes.push(Cause::forbidden("spec", &format!("{WHY}\n{diff}")));
     }
 }
 
@@ -143,6 +145,10 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
             Some(before) => object::set(new, &["spec", "affinity"], "nodeAffinity", before),
             None => drop(object::remove(new, &["spec", "affinity"], "nodeAffinity")),
         }
+        let affinity = |pod: &Value| object::at(pod, &["spec", "affinity"]).and_then(Value::as_object).map(Map::len);
+        if affinity(old).is_none() && affinity(new) == Some(0) {
+            object::remove(new, &["spec"], "affinity");
+        }
     }
     let grace = |pod: &Value| object::int(pod, &["spec", "terminationGracePeriodSeconds"]);
     if grace(old).is_some_and(|seconds| seconds < 0) && grace(new) == Some(1) {
@@ -221,6 +227,13 @@ mod tests {
             faults(tolerations, &with("c", 1), &with("b", 1)),
             ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
         );
+    }
+
+    #[test]
+    fn what_may_not_change_is_shown_as_a_difference() {
+        let on = |node: &str| json!({"spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
+        let hunk = "@@ -42,7 +42,7 @@\n  \"NodeSelector\": null,\n  \"ServiceAccountName\": \"\",\n  \"AutomountServiceAccountToken\": null,\n- \"NodeName\": \"\",\n+ \"NodeName\": \"x\",\n  \"SecurityContext\": {\n   \"HostNetwork\": false,\n   \"HostPID\": false,\n";
+        assert_eq!(faults(check, &on("x"), &on("")), [format!("spec: Forbidden: {WHY}\n{hunk}")]);
     }
 
     #[test]

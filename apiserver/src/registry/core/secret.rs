@@ -10,7 +10,10 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::configmap::{decoded_length, immutable};
+use super::{
+    configmap::{decoded_length, immutable},
+    token_secrets,
+};
 use crate::{
     registry::{
         kind::{Cell, Column, Strategy, resource},
@@ -106,6 +109,7 @@ impl Strategy for Secrets {
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>, _revision: u64) {
         if let Some(secret) = object {
             account_tokens::follow(core, secret);
+            token_secrets::follow(core, secret);
         }
     }
 

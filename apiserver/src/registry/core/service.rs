@@ -106,6 +106,10 @@ impl Strategy for Services {
         service_rules::warnings(object)
     }
 
+    fn creates_on_update(&self) -> bool {
+        true
+    }
+
     fn deleted(&self) -> Deleted {
         Deleted::Object
     }

@@ -1,13 +1,18 @@
 //! ServiceAccounts.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use martello_api::resource::{GroupVersionKind, Resource};
 use serde_json::{Value, json};
 
-use super::token::TokenRequests;
-use crate::registry::{
-    kind::{Cell, Column, Connect, Deleted, Strategy, resource},
-    object, table,
+use super::{token::TokenRequests, token_secrets};
+use crate::{
+    registry::{
+        kind::{Cell, Column, Connect, Deleted, Strategy, resource},
+        object, table,
+    },
+    server::Core,
 };
 
 /// Annotation by which pods may only mount the Secrets that an account lists.
@@ -54,6 +59,12 @@ impl Strategy for ServiceAccounts {
 
     fn row(&self, object: &Value) -> Vec<Cell> {
         vec![object::name(object).into(), table::age(object)]
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
+        if let (None, Some(account)) = (object, old) {
+            token_secrets::forget(core, account);
+        }
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

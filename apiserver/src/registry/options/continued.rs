@@ -58,7 +58,7 @@ impl Continue {
     pub(super) fn decode(token: &str) -> Result<Self, ApiError> {
         let bad =
             |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let json = bytes_of(token).map_err(|at| bad(format!("illegal base64 data at input byte {at}")))?;
+        let json = decode_base64(token).map_err(|at| bad(format!("illegal base64 data at input byte {at}")))?;
         let read = martello_api::schema::parse_json(&json).map_err(|error| bad(error.to_string()))?;
         let decoded = Self::of_json(&read).map_err(bad)?;
         match &decoded {
@@ -120,33 +120,23 @@ impl Continue {
     }
 }
 
-/// What a token stands for, read as Go reads base64 for URLs without padding: line breaks are skipped, and bits beyond the
-/// last byte do not matter.
-///
-/// # Errors
-/// The place of the first byte that is wrong.
-fn bytes_of(token: &str) -> Result<Vec<u8>, usize> {
-    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(token.len()), 0_u32, 0);
-    for (at, byte) in token.bytes().enumerate() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            b'\n' | b'\r' => continue,
-            _ => return Err(at),
-        };
-        bits = bits << 6 | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            let [_, _, _, byte] = (bits >> held).to_be_bytes();
-            bytes.push(byte);
-        }
+/// Decodes as Go does: line ends and bits too many are passed over. Fails with the place of what is none of the alphabet, or
+/// else with that of the group of four that is cut short.
+fn decode_base64(token: &str) -> Result<Vec<u8>, usize> {
+    use base64::{
+        Engine as _, alphabet,
+        engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    };
+    const LOOSE: GeneralPurposeConfig = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true);
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LOOSE);
+    let is_odd = |byte: u8| !byte.is_ascii_alphanumeric() && !b"-_\r\n".contains(&byte);
+    if let Some(at) = token.bytes().position(is_odd) {
+        return Err(at);
     }
-    // A single character is no byte.
-    if held == 6 { Err(token.len() - 1) } else { Ok(bytes) }
+    let kept = token.replace(['\r', '\n'], "");
+    ENGINE.decode(&kept).map_err(|_| kept.len() / 4 * 4)
 }
 
 /// Whether a place has steps that could lead out of what is listed.
@@ -188,6 +178,10 @@ mod tests {
             message(Continue::decode(&token)).split_off("invalid continue token: continue key is not valid: ".len())
         };
         assert!(message(Continue::decode("garbage!")).ends_with("illegal base64 data at input byte 7"));
+        for (token, at) in [("abcde", 4), ("abcd=", 4), ("ab=c!", 2)] {
+            assert_eq!(decode_base64(token), Err(at), "{token}");
+        }
+        assert_eq!(decode_base64("aQ\r\n"), decode_base64("aR"));
         assert_eq!(decode("{"), "unexpected end of JSON input");
         assert_eq!(decode(r#"{"v":"x","rv":1,"start":"a"}"#), "server does not recognize this encoded version x");
         assert_eq!(

@@ -103,15 +103,19 @@ impl DeleteOptions {
     }
 
     fn of_query(query: &Query) -> Result<Self, ApiError> {
+        // What the object must be is told by names of its own, and by nothing where they are empty.
+        let held = |name: &str| Some(query.get(name).to_owned()).filter(|value| !value.is_empty());
         let given = Given {
             grace: number(query, "gracePeriodSeconds")?,
             propagation: query.has("propagationPolicy").then(|| query.get("propagationPolicy").to_owned()),
             orphan: query.flag("orphanDependents"),
             dry_runs: query.all("dryRun").collect(),
-            preconditions: false,
+            preconditions: held("uid").is_some() || held("resourceVersion").is_some(),
             unsafely: query.flag(UNSAFE_DELETE) == Some(true),
         };
-        given.judge()
+        let mut options = given.judge()?;
+        (options.uid, options.resource_version) = (held("uid"), held("resourceVersion"));
+        Ok(options)
     }
 }
 
@@ -197,6 +201,12 @@ mod tests {
             (Some(Propagation::Orphan), Some("u"), None, false)
         );
         assert_eq!(DeleteOptions::read(&query, None).unwrap_err().code, 422);
+        let held = DeleteOptions::read(&Query::parse("uid=u&resourceVersion=5"), None).unwrap();
+        assert_eq!((held.uid.as_deref(), held.resource_version.as_deref()), (Some("u"), Some("5")));
+        assert_eq!(
+            DeleteOptions::read(&Query::parse("uid=&resourceVersion="), None).unwrap(),
+            DeleteOptions::default()
+        );
         assert_eq!(
             message(DeleteOptions::read(&Query::parse("gracePeriodSeconds="), None)),
             "strconv.ParseInt: parsing \"\": invalid syntax"

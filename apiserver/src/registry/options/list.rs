@@ -169,8 +169,10 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
-        let why = number_fault(text);
+    let signed = text.starts_with('+');
+    text.parse().ok().filter(|_| !signed).map(Some).ok_or_else(|| {
+        // A number without a sign has none, not even a plus.
+        let why = if signed { "invalid syntax" } else { number_fault(text) };
         format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}")
     })
 }
@@ -211,6 +213,10 @@ mod tests {
             assert_eq!(list(query).unwrap().version, version, "{query}");
         }
         assert_eq!(list("resourceVersion=abc").unwrap_err().code, 400);
+        assert_eq!(
+            message(list("resourceVersion=%2B1")),
+            "invalid resource version: resourceVersion: Invalid value: \"+1\": strconv.ParseUint: parsing \"+1\": invalid syntax"
+        );
         assert_eq!(watch("resourceVersion=abc").unwrap_err().code, 500);
         assert_eq!(message(list("limit=x")), "strconv.ParseInt: parsing \"x\": invalid syntax");
         assert_eq!(

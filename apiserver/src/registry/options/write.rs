@@ -69,8 +69,8 @@ pub fn check_manager(manager: &str, path: &str, causes: &mut Vec<Cause>) {
     if manager.len() > MAX_MANAGER_BYTES {
         causes.push(Cause::too_long(path, MAX_MANAGER_BYTES));
     }
-    for (at, _) in manager.char_indices().filter(|(_, character)| !is_printable(*character)) {
-        let why = format!("should only contain printable characters (invalid character at index {at})");
+    for (at, character) in manager.char_indices().filter(|(_, character)| !is_printable(*character)) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(character));
         causes.push(Cause::invalid(path, &json!(manager), &why));
     }
 }
@@ -92,7 +92,7 @@ mod tests {
             causes(read("force=1&dryRun=x&fieldValidation=y&fieldManager=a%0A", false)),
             [
                 "Forbidden: may not be specified for non-apply patch",
-                "Invalid value: \"a\\n\": should only contain printable characters (invalid character at index 1)",
+                "Invalid value: \"a\\n\": invalid character U+000A (at position 1)",
                 "Unsupported value: [\"x\"]: supported values: \"All\"",
                 "Unsupported value: \"y\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"",
             ]

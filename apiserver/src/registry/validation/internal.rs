@@ -3,8 +3,10 @@
 use martello_api::schema::{Field, Kind, Presence, Schema, Schemas};
 use serde_json::{Map, Value, json};
 
+use super::internal_order;
+
 /// Fields whose Go names are more than a capital in front.
-const NAMES: [(&str, &str); 38] = [
+const NAMES: [(&str, &str); 42] = [
     ("apiGroup", "APIGroup"),
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
@@ -16,6 +18,7 @@ const NAMES: [(&str, &str); 38] = [
     ("endpoints", "EndpointsName"),
     ("fc", "FC"),
     ("fsGroup", "FSGroup"),
+    ("fsGroupChangePolicy", "FSGroupChangePolicy"),
     ("fsType", "FSType"),
     ("gcePersistentDisk", "GCEPersistentDisk"),
     ("gmsaCredentialSpec", "GMSACredentialSpec"),
@@ -26,6 +29,7 @@ const NAMES: [(&str, &str); 38] = [
     ("httpHeaders", "HTTPHeaders"),
     ("image", "Image"),
     ("initiatorName", "InitiatorName"),
+    ("ip", "IP"),
     ("iqn", "IQN"),
     ("iscsi", "ISCSI"),
     ("iscsiInterface", "ISCSIInterface"),
@@ -37,50 +41,21 @@ const NAMES: [(&str, &str); 38] = [
     ("pool", "RBDPool"),
     ("rbd", "RBD"),
     ("scaleIO", "ScaleIO"),
+    ("seLinuxChangePolicy", "SELinuxChangePolicy"),
     ("seLinuxOptions", "SELinuxOptions"),
     ("storageos", "StorageOS"),
     ("targetWWNs", "TargetWWNs"),
+    ("tcpSocket", "TCPSocket"),
     ("tty", "TTY"),
     ("uid", "UID"),
     ("wwids", "WWIDs"),
 ];
 
-/// Types whose fields are declared in another order than protobuf numbers them.
-const ORDERS: [(&str, &[&str]); 4] = [
-    (
-        "io.k8s.api.core.v1.PersistentVolumeClaimSpec",
-        &[
-            "accessModes",
-            "selector",
-            "resources",
-            "volumeName",
-            "storageClassName",
-            "volumeMode",
-            "dataSource",
-            "dataSourceRef",
-            "volumeAttributesClassName",
-        ],
-    ),
-    (
-        "io.k8s.api.core.v1.SecurityContext",
-        &[
-            "capabilities",
-            "privileged",
-            "seLinuxOptions",
-            "windowsOptions",
-            "runAsUser",
-            "runAsGroup",
-            "runAsNonRoot",
-            "readOnlyRootFilesystem",
-            "allowPrivilegeEscalation",
-            "procMount",
-            "seccompProfile",
-            "appArmorProfile",
-        ],
-    ),
-    ("io.k8s.api.core.v1.VolumeResourceRequirements", &["limits", "requests"]),
-    ("io.k8s.api.storage.v1.VolumeAttachmentSpec", &["attacher", "source", "nodeName"]),
-];
+/// Types that upstream has no internal form of.
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const POD_SPEC: &str = "io.k8s.api.core.v1.PodSpec";
+/// Fields of a pod spec that the internal one has in its security context.
+const OF_THE_HOST: [&str; 5] = ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"];
 
 /// `value`, which is of the type `schema`, as the internal type shows it.
 #[must_use]
@@ -89,12 +64,62 @@ pub fn of(schema: &str, value: &Value) -> Value {
 }
 
 fn message(schema: &Schema, value: &Value) -> Value {
+    if schema.name.starts_with(META) {
+        return external(schema, value);
+    }
     let mut fields: Vec<&Field> = schema.fields().iter().collect();
-    let order = ORDERS.iter().find(|(name, _)| *name == schema.name).map_or(&[][..], |(_, order)| *order);
-    fields.sort_by_key(|field| (order.iter().position(|name| *name == field.name), field.number));
-    let shown = fields.into_iter().map(|field| {
+    fields.sort_by_key(|field| (internal_order::place(&schema.name, &field.name), field.number));
+    let is_pod = *schema.name == *POD_SPEC;
+    let mut shown = Map::new();
+    for field in fields {
         let own = value.get(&*field.name).filter(|own| !own.is_null());
-        (go_name(&field.name), own.map_or_else(|| unset(field), |own| set(&field.kind, own)))
+        match (&*field.name, &field.kind) {
+            // Upstream's types have the fields of their metadata as their own.
+            ("metadata", Kind::Message(link)) => {
+                if let Value::Object(inner) = external(link.get(), own.unwrap_or(&Value::Null)) {
+                    shown.extend(inner);
+                }
+            }
+            ("securityContext", Kind::Message(link)) if is_pod => {
+                shown.insert("SecurityContext".to_owned(), pod_security(schema, link.get(), value));
+            }
+            (name, _) if is_pod && (name == "serviceAccount" || OF_THE_HOST.contains(&name)) => {}
+            (name, kind) => {
+                shown.insert(go_name(name), own.map_or_else(|| unset(field), |own| set(kind, own)));
+            }
+        }
+    }
+    Value::Object(shown)
+}
+
+/// The security context of a pod, with what the pod shares with its host.
+fn pod_security(pod: &Schema, context: &Schema, spec: &Value) -> Value {
+    let given = |name: &str| spec.get(name).filter(|own| !own.is_null());
+    let mut shown = Map::new();
+    for name in OF_THE_HOST {
+        if let Some(field) = pod.fields().iter().find(|field| *field.name == *name) {
+            shown.insert(go_name(name), given(name).cloned().unwrap_or_else(|| unset(field)));
+        }
+    }
+    if let Value::Object(own) = message(context, given("securityContext").unwrap_or(&Value::Null)) {
+        shown.extend(own);
+    }
+    Value::Object(shown)
+}
+
+/// A value by its names in JSON, in the order of the fields, without what is not set.
+fn external(schema: &Schema, value: &Value) -> Value {
+    let mut fields: Vec<&Field> = schema.fields().iter().collect();
+    fields.sort_by_key(|field| field.number);
+    let shown = fields.into_iter().filter_map(|field| {
+        let own = value.get(&*field.name)?;
+        let own = match (&field.kind, own) {
+            (_, Value::Null) => return None,
+            (Kind::List(_), Value::Array(items)) if items.is_empty() => return None,
+            (Kind::Map(_), Value::Object(entries)) if entries.is_empty() => return None,
+            (kind, own) => set(kind, own),
+        };
+        Some((field.name.to_string(), own))
     });
     Value::Object(shown.collect())
 }
@@ -154,5 +179,24 @@ mod tests {
             of("io.k8s.api.storage.v1.VolumeAttachmentSpec", &spec).to_string(),
             r#"{"Attacher":"a","Source":{"PersistentVolumeName":"pv","InlineVolumeSpec":null},"NodeName":"n"}"#
         );
+    }
+
+    #[test]
+    fn a_template_shows_its_metadata_as_its_own_and_its_pod_as_upstream_declares_it() {
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "hostNetwork": true,
+            "serviceAccount": "s", "serviceAccountName": "s", "containers": [{"name": "c", "image": "i:2"}]}});
+        let shown = of("io.k8s.api.core.v1.PodTemplateSpec", &template).to_string();
+        let container = r#"{"Name":"c","Image":"i:2","Command":null,"Args":null,"WorkingDir":"","Ports":null,"EnvFrom":null,"Env":null,"Resources":{"Limits":null,"Requests":null,"Claims":null},"ResizePolicy":null,"RestartPolicy":null,"RestartPolicyRules":null,"VolumeMounts":null,"VolumeDevices":null,"LivenessProbe":null,"ReadinessProbe":null,"StartupProbe":null,"Lifecycle":null,"TerminationMessagePath":"","TerminationMessagePolicy":"","ImagePullPolicy":"","SecurityContext":null,"Stdin":false,"StdinOnce":false,"TTY":false}"#;
+        let start = r#"{"labels":{"a":"b"},"Spec":{"Volumes":null,"InitContainers":null,"Containers":["#;
+        let middle = r#"],"EphemeralContainers":null,"RestartPolicy":"Never","TerminationGracePeriodSeconds":null,"ActiveDeadlineSeconds":null,"DNSPolicy":"","NodeSelector":null,"ServiceAccountName":"s","AutomountServiceAccountToken":null,"NodeName":"","SecurityContext":{"HostNetwork":true,"HostPID":false,"HostIPC":false,"ShareProcessNamespace":null,"HostUsers":null,"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":null,"RunAsGroup":null,"RunAsNonRoot":null,"SupplementalGroups":null,"SupplementalGroupsPolicy":null,"FSGroup":null,"FSGroupChangePolicy":null,"Sysctls":null,"SeccompProfile":null,"AppArmorProfile":null,"SELinuxChangePolicy":null}"#;
+        let end = r#","ImagePullSecrets":null,"Hostname":"","Subdomain":"","SetHostnameAsFQDN":null,"Affinity":null,"SchedulerName":"","Tolerations":null,"HostAliases":null,"PriorityClassName":"","Priority":null,"PreemptionPolicy":null,"DNSConfig":null,"ReadinessGates":null,"RuntimeClassName":null,"Overhead":null,"EnableServiceLinks":null,"TopologySpreadConstraints":null,"OS":null,"SchedulingGates":null,"ResourceClaims":null,"Resources":null,"HostnameOverride":null,"SchedulingGroup":null}}"#;
+        assert_eq!(shown, format!("{start}{container}{middle}{end}"));
+    }
+
+    #[test]
+    fn types_of_the_machinery_keep_their_names() {
+        let spec = json!({"selector": {"matchLabels": {"a": "b"}, "matchExpressions": []}});
+        let shown = of("io.k8s.api.core.v1.PersistentVolumeClaimSpec", &spec);
+        assert_eq!(shown["Selector"].to_string(), r#"{"matchLabels":{"a":"b"}}"#);
     }
 }

@@ -290,7 +290,8 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
     let (mut controller, mut told): (Option<String>, usize) = (None, 0);
     for owner in owners {
         let (version, kind) = (object::text(owner, &["apiVersion"]), object::text(owner, &["kind"]));
-        if version.is_empty() || version.matches('/').count() > 1 {
+        // Of `group/`, too, the version is empty.
+        if version.is_empty() || version.ends_with('/') || version.matches('/').count() > 1 {
             causes.push(Cause::invalid(format!("{PATH}.apiVersion"), &json!(version), "version must not be empty"));
         }
         for key in ["kind", "name", "uid"] {

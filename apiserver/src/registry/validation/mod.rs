@@ -6,6 +6,7 @@ pub mod difference;
 pub mod expression;
 pub mod field;
 pub mod internal;
+pub mod internal_order;
 pub mod metadata;
 pub mod node_labels;
 pub mod pod;

@@ -76,6 +76,8 @@ pub fn value(kind: &Kind, call: &Call, code: u16, value: Value) -> Result<Reply,
         Form::Objects => value,
         Form::Table(version) => return told(call, code, table::of_one(kind, call, version, &value)?),
         Form::Metadata(version) => metadata_only(version, &value),
+        // Upstream fails where an object has no type of its own.
+        Form::MetadataList(_) if kind.is_custom() => return Err(ApiError::new(500, "", "content is not a list")),
         Form::MetadataList(_) => {
             let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
             return Err(not_acceptable(&format!("{why} ({})", kind.go_type())));

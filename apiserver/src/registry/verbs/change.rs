@@ -142,13 +142,13 @@ async fn transformed(
 }
 
 async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) -> Result<Written, ApiError> {
+    if !plan.creates {
+        return Err(kind.not_found(call.name()));
+    }
     let mut new = (plan.transform)(None)?;
     let uid = object::uid(&new);
     if !uid.is_empty() && call.verb == "update" {
-        return Err(kind.conflict(call.name(), &uid_precondition(kind, call, uid, "")));
-    }
-    if !plan.creates {
-        return Err(kind.not_found(call.name()));
+        return Err(kind.conflict(call.name(), &uid_precondition(kind, call, plan.dry_run, uid, "")));
     }
     if !uid.is_empty() {
         let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
@@ -174,7 +174,7 @@ fn may_create(core: &Core, call: &Call) -> Result<(), ApiError> {
 }
 
 /// What upstream's store says of a uid that is not the one that was asked for, the place of the object included.
-fn uid_precondition(kind: &Kind, call: &Call, wanted: &str, found: &str) -> String {
+fn uid_precondition(kind: &Kind, call: &Call, dry_run: bool, wanted: &str, found: &str) -> String {
     let resource = match (kind.group(), &*kind.resource.plural) {
         ("", "endpoints") => "services/endpoints".to_owned(),
         ("", "services") => "services/specs".to_owned(),
@@ -182,11 +182,14 @@ fn uid_precondition(kind: &Kind, call: &Call, wanted: &str, found: &str) -> Stri
         ("", "replicationcontrollers") => "controllers".to_owned(),
         ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
         ("apiextensions.k8s.io" | "apiregistration.k8s.io", plural) => format!("{}/{plural}", kind.group()),
+        (group, plural) if kind.is_custom() => format!("{group}/{plural}"),
         (_, plural) => plural.to_owned(),
     };
     let namespace = if kind.resource.namespaced { format!("{}/", call.namespace()) } else { String::new() };
+    // What is only tried does not get as far as the store, which knows where it keeps things.
+    let root = if dry_run { "" } else { "/registry" };
     format!(
-        "StorageError: invalid object, Code: 4, Key: /registry/{resource}/{namespace}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
+        "StorageError: invalid object, Code: 4, Key: {root}/{resource}/{namespace}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}",
         call.name()
     )
 }
@@ -202,7 +205,7 @@ fn check_preconditions(
     check_identity(call, new)?;
     let uid = object::uid(new);
     if !uid.is_empty() && uid != object::uid(current) && call.verb != "patch" {
-        let why = uid_precondition(kind, call, uid, object::uid(current));
+        let why = uid_precondition(kind, call, plan.dry_run, uid, object::uid(current));
         return Err(kind.conflict(call.name(), &why));
     }
     let wanted = object::text(new, &["metadata", "resourceVersion"]);
@@ -255,18 +258,25 @@ async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut
             object::copy_key(&mut shaped, new, "status");
             object::copy_key(&mut shaped, new, "metadata");
             *new = shaped;
-            meta::prepare_update(new, current);
         }
-        Part::Aspect(name) => {
-            kind.shape_aspect(name, new, current);
-            meta::prepare_update(new, current);
+        Part::Aspect(name) => kind.shape_aspect(name, new, current),
+        Part::Whole(_) => {}
+    }
+    if plan.part != Part::Main {
+        meta::restore(new, current, "deletionTimestamp");
+        meta::restore(new, current, "deletionGracePeriodSeconds");
+        if kind.is_custom() {
+            meta::restore(new, current, "generateName");
         }
-        Part::Whole(_) => meta::prepare_update(new, current),
+        meta::prepare_update(new, current);
     }
     if call.verb != "patch" {
         meta::dedup_owners(call, new, false);
     }
-    codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await;
+    match kind.scale_paths().filter(|_| kind.is_custom() && plan.part == Part::Whole("scale")) {
+        Some(paths) => codec::disown(new, &paths.spec_replicas),
+        None => codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await,
+    }
     if plan.part == Part::Status {
         if kind.status_keeps_metadata() {
             for key in ["labels", "annotations", "finalizers", "ownerReferences"] {

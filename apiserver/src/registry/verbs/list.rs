@@ -73,10 +73,14 @@ pub async fn select(
         (None, Match::Exact(revision)) => ListAt::Exact(revision),
         (None, Match::NotOlderThan(revision)) => ListAt::NotOlderThan(revision),
     };
-    // Tokens name places as upstream's do, below the namespace that is listed.
+    // Tokens name places as upstream's do, below the namespace that is listed: those of its cache, which Events lack, with
+    // a slash before.
+    let root = if kind.name() == "Event" { "" } else { "/" };
     let within =
         if kind.resource.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() };
-    let token = |revision: u64, last: &str| Continue::new(revision, last.strip_prefix(&within).unwrap_or(last));
+    let token = |revision: u64, last: &str| {
+        Continue::new(revision, &format!("{root}{}", last.strip_prefix(&within).unwrap_or(last)))
+    };
     let mut after: Option<Arc<str>> = options.from.as_ref().map(|from| Arc::from(format!("{within}{}", from.after())));
     let mut found = Selected { revision: 0, items: Vec::new(), next: None, remaining: None };
     loop {
@@ -202,7 +206,12 @@ pub fn shaped(kind: &Kind, call: &Call, selected: &Selected, values: Vec<Value>)
         }
         Form::Metadata(_) => {
             let why = "you requested PartialObjectMetadata, but the requested object is a list";
-            return Err(answer::not_acceptable(&format!("{why} ({}List)", kind.go_type())));
+            let list = if kind.is_custom() {
+                "*unstructured.UnstructuredList".to_owned()
+            } else {
+                format!("{}List", kind.go_type())
+            };
+            return Err(answer::not_acceptable(&format!("{why} ({list})")));
         }
     };
     Ok(list.to_string().into_bytes())

@@ -37,11 +37,11 @@ const CONNECTS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
 /// Serves an authorized call.
 pub fn serve(core: Arc<Core>, kind: Arc<Kind>, call: Call) -> BoxFuture<'static, Result<Reply, ApiError>> {
     Box::pin(async move {
-        if let Some(warning) = kind.deprecation() {
-            call.warn(warning);
-        }
         if kind.is_custom() && !fits_scope(&kind, &call) {
             return Ok(reply::page_not_found());
+        }
+        if let Some(warning) = kind.deprecation() {
+            call.warn(warning);
         }
         check_scope(&kind, &call)?;
         if call.target.subresource.is_empty() {
@@ -62,6 +62,9 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
     // Objects are made in a collection, and changed by name.
     let changes = matches!(call.verb, "update" | "patch");
     if kind.is_custom() && changes && call.name().is_empty() {
+        if call.verb == "patch" {
+            codec::Patch::check_form(kind, &call)?;
+        }
         return Err(ApiError::bad_request("name must be provided"));
     }
     let is_misplaced = (call.verb == "create" && !call.name().is_empty()) || (changes && call.name().is_empty());

@@ -23,7 +23,10 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         return told(kind, call, scale_of(kind, &object)?);
     }
     let options = if call.verb == "update" { "UpdateOptions" } else { "PatchOptions" };
-    let edit = codec::Foreign::read(call, "autoscaling", "v1", "Scale")?;
+    let edit = match kind.is_custom() {
+        true => codec::Foreign::read_custom_scale(call)?,
+        false => codec::Foreign::read(call, "autoscaling", "v1", "Scale")?,
+    };
     let dry_run = call.dry_run(options)?;
     edit.sent().map_or(Ok(()), |scale| check_identity(call, scale))?;
     let plan = Plan {
@@ -38,7 +41,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
                 edit.judge_applied(call)?;
                 return Ok(applied);
             }
-            let mut whole = scale_of(kind, current)?;
+            let mut whole = scale_made_of(kind, current, true)?;
             object::set_default(&mut whole, &["spec"], "replicas", 0);
             let scale = edit.apply(call, &whole)?;
             apply(kind, call, current, &scale)
@@ -58,7 +61,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
 
 fn told(kind: &Kind, call: &Call, scale: Value) -> Result<Reply, ApiError> {
     match &call.accepted.form {
-        Form::Table(version) if !kind.is_custom() => answer::told(call, 200, table::of_scale(call, version, &scale)?),
+        Form::Table(version) => answer::told(call, 200, table::of_scale(call, version, &scale, kind.is_custom())?),
         _ => answer::value(kind, call, 200, scale),
     }
 }
@@ -72,12 +75,7 @@ fn apply_scale(kind: &Kind, call: &Call, current: &Value, config: &Value) -> Res
         "apiVersion": kind.resource.gvk.api_version(),
         "metadata": {"name": call.name()},
     });
-    let custom: Vec<&str> =
-        kind.scale_paths().map_or_else(Vec::new, |paths| paths.spec_replicas.iter().map(String::as_str).collect());
-    let (above, last) = match custom.split_last() {
-        Some((last, above)) => (above, *last),
-        None => (["spec"].as_slice(), "replicas"),
-    };
+    let (above, last) = (["spec"].as_slice(), "replicas");
     if let Some(replicas) = object::at(config, &["spec", "replicas"]).cloned() {
         object::set(&mut own, above, last, replicas);
     }
@@ -110,7 +108,10 @@ fn check_replicas(scale: &Value) -> Result<(), ApiError> {
 /// The object with the scale's number and revision.
 fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
     check_identity(call, scale)?;
-    check_replicas(scale)?;
+    if !kind.is_custom() {
+        // A custom object is judged as a whole.
+        check_replicas(scale)?;
+    }
     check_uid(kind, call, scale, current)?;
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
@@ -153,6 +154,11 @@ fn value_at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
 
 /// The scale of an object.
 fn scale_of(kind: &Kind, value: &Value) -> Result<Value, ApiError> {
+    scale_made_of(kind, value, false)
+}
+
+/// The same, of an object that need not say how many replicas it wants where that is about to be `set`.
+fn scale_made_of(kind: &Kind, value: &Value, set: bool) -> Result<Value, ApiError> {
     let mut metadata = json!({});
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(found) = object::at(value, &["metadata", key]) {
@@ -165,7 +171,7 @@ fn scale_of(kind: &Kind, value: &Value) -> Result<Value, ApiError> {
             object::int(value, &["status", "replicas"]).unwrap_or(0),
             selector_of(value),
         ),
-        Some(paths) => custom_scale(paths, value)?,
+        Some(paths) => custom_scale(paths, value, set)?,
     };
     let mut spec = json!({});
     if replicas != 0 {
@@ -191,12 +197,32 @@ fn selector_of(value: &Value) -> String {
     }
 }
 
-fn custom_scale(paths: &ScalePaths, value: &Value) -> Result<(i64, i64, String), ApiError> {
-    let Some(replicas) = value_at(value, &paths.spec_replicas).and_then(Value::as_i64) else {
+fn custom_scale(paths: &ScalePaths, value: &Value, set: bool) -> Result<(i64, i64, String), ApiError> {
+    let replicas = value_at(value, &paths.spec_replicas).and_then(Value::as_i64);
+    let Some(replicas) = replicas.or(set.then_some(0)) else {
         let path = paths.spec_replicas.join(".");
         return Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")));
     };
     let present = value_at(value, &paths.status_replicas).and_then(Value::as_i64).unwrap_or(0);
     let selector = paths.selector.as_ref().and_then(|path| value_at(value, path)).and_then(Value::as_str);
     Ok((replicas, present, selector.unwrap_or_default().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_object_without_a_number_has_no_scale_until_one_is_set() {
+        let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let paths = ScalePaths {
+            spec_replicas: path("spec.replicas"),
+            status_replicas: path("status.replicas"),
+            selector: None,
+        };
+        let bare = json!({"spec": {}, "status": {"replicas": 2}});
+        let error = custom_scale(&paths, &bare, false).unwrap_err();
+        assert_eq!(error.message, "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist");
+        assert_eq!(custom_scale(&paths, &bare, true).unwrap(), (0, 2, String::new()));
+    }
 }

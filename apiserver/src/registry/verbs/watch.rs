@@ -21,6 +21,7 @@ use crate::{
     },
     registry::{
         call::Call,
+        codec,
         kind::Kind,
         object,
         options::{ListOptions, Match},
@@ -263,11 +264,15 @@ impl Watcher {
         if initial_end {
             object::set(&mut metadata, &["annotations"], "k8s.io/initial-events-end", "true");
         }
-        let object = json!({
+        let mut object = json!({
             "kind": self.kind.name(),
             "apiVersion": self.kind.resource.gvk.api_version(),
             "metadata": metadata,
         });
+        // Of a kind that has a type of its own upstream, it is the empty object of that type.
+        if self.kind.schema().is_none() {
+            codec::normalize(&self.kind, &mut object);
+        }
         let shaped = match &self.shape.accepted.form {
             Form::Metadata(version) => answer::metadata_only(version, &object),
             Form::Table(version) => json!({
