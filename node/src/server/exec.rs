@@ -12,6 +12,7 @@ use super::{
     fd,
     spdy::{frame, session},
     streams::{Outcome, Sizes, Streams, Wanted},
+    upgrade,
 };
 use crate::{agent::checks::full, runtime::ExecSession, sys};
 
@@ -20,16 +21,21 @@ const LONGEST_OPENING: Duration = Duration::from_secs(30);
 /// After a process has ended, what it left in its pipes is waited for, but not its heirs.
 const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 
-/// Gathers the streams of a remote command that a SPDY peer opens.
+/// Gathers the streams of a remote command that a SPDY peer opens in one of its protocols.
 ///
 /// # Errors
 /// If a wanted stream isn't opened in time.
-pub async fn gather(wanted: Wanted, mut opened: mpsc::Receiver<session::Stream>) -> Result<Streams, String> {
+pub async fn gather(
+    wanted: Wanted,
+    protocol: &str,
+    mut opened: mpsc::Receiver<session::Stream>,
+) -> Result<Streams, String> {
     let mut names = vec!["error"];
     names.extend(wanted.stdin.then_some("stdin"));
     names.extend(wanted.stdout.then_some("stdout"));
     names.extend((wanted.stderr && !wanted.tty).then_some("stderr"));
-    names.extend(wanted.tty.then_some("resize"));
+    // Peers that speak an earlier version don't open it.
+    names.extend((wanted.tty && matches!(protocol, upgrade::SPDY_V4 | upgrade::SPDY_V3)).then_some("resize"));
     let mut found: BTreeMap<String, DuplexStream> = BTreeMap::new();
     let gather = async {
         while found.len() < names.len() {
@@ -51,7 +57,7 @@ pub async fn gather(wanted: Wanted, mut opened: mpsc::Receiver<session::Stream>)
         stderr: found.remove("stderr"),
         resize: found.remove("resize"),
         error,
-        in_words: false,
+        in_words: protocol != upgrade::SPDY_V4,
     })
 }
 
@@ -113,5 +119,36 @@ async fn show(source: Option<std::os::fd::OwnedFd>, target: Option<DuplexStream>
         None => {
             tokio::io::copy(&mut source, &mut tokio::io::sink()).await.ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a peer that opens these streams gets.
+    async fn gathered(protocol: &str, kinds: &[&str]) -> Result<Streams, String> {
+        let (open, opened) = mpsc::channel(kinds.len());
+        for kind in kinds {
+            let headers = vec![("streamtype".to_owned(), (*kind).to_owned())];
+            let (io, _) = tokio::io::duplex(64);
+            open.send(session::Stream { id: 1, headers, io }).await.unwrap();
+        }
+        drop(open);
+        gather(Wanted { stdout: true, tty: true, ..Wanted::default() }, protocol, opened).await
+    }
+
+    #[tokio::test]
+    async fn streams_and_the_telling_of_the_end_are_those_of_the_version() {
+        for (protocol, resizes, in_words) in
+            [("v4.channel.k8s.io", true, false), ("v3.channel.k8s.io", true, true), ("v2.channel.k8s.io", false, true)]
+        {
+            let all = ["error", "stdout", "resize"];
+            let kinds = if resizes { &all[..] } else { &all[..2] };
+            let streams = gathered(protocol, kinds).await.unwrap();
+            assert_eq!((streams.resize.is_some(), streams.in_words), (resizes, in_words), "{protocol}");
+        }
+        assert!(gathered("v4.channel.k8s.io", &["error", "stdout"]).await.is_err());
+        assert!(gathered("channel.k8s.io", &["error", "stdin"]).await.is_err());
     }
 }

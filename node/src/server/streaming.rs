@@ -14,7 +14,8 @@ use super::{
     spdy::session,
     streams::{Outcome, Streams, Wanted},
     upgrade::{
-        SPDY_FORWARD, SPDY_V4, Upgrade, spawn_upgraded, switch_spdy, switch_stream, switch_websocket, upgrade_of,
+        SPDY_FORWARD, SPDY_OF_COMMANDS, Upgrade, spawn_upgraded, switch_spdy, switch_stream, switch_websocket,
+        upgrade_of,
     },
     websocket,
 };
@@ -108,7 +109,7 @@ impl Site {
         }
         match upgrade_of(request.headers()) {
             Some(Upgrade::Spdy) => {
-                let response = switch_spdy(request.headers(), SPDY_FORWARD)?;
+                let (response, _) = switch_spdy(request.headers(), &[SPDY_FORWARD])?;
                 spawn_upgraded(&mut request, move |io| serve_spdy_forward(io, runtime, uid));
                 Ok(response)
             }
@@ -162,11 +163,11 @@ fn command(
 ) -> Result<Response<Body>, Refusal> {
     match upgrade_of(request.headers()) {
         Some(Upgrade::Spdy) => {
-            let response = switch_spdy(request.headers(), SPDY_V4)?;
+            let (response, protocol) = switch_spdy(request.headers(), &SPDY_OF_COMMANDS)?;
             spawn_upgraded(&mut request, move |io| async move {
                 let (opened, streams) = mpsc::channel(MOST_WAITING);
                 let run = async {
-                    match exec::gather(wanted, streams).await {
+                    match exec::gather(wanted, protocol, streams).await {
                         Ok(streams) => run_command(start, streams).await,
                         Err(why) => tracing::debug!(why, "a remote command's streams were not opened"),
                     }

@@ -6,8 +6,12 @@ use hyper_util::rt::TokioIo;
 
 use super::{Body, Refusal, text};
 
-/// The protocol of a SPDY peer that is told how a command ended.
+/// The protocol of a SPDY peer that is told by a `Status` how a command ended; in those before, it is told in words.
 pub(super) const SPDY_V4: &str = "v4.channel.k8s.io";
+/// The first protocol of a SPDY peer whose terminal's size may change.
+pub(super) const SPDY_V3: &str = "v3.channel.k8s.io";
+/// What is spoken over SPDY for remote commands.
+pub(super) const SPDY_OF_COMMANDS: [&str; 4] = [SPDY_V4, SPDY_V3, "v2.channel.k8s.io", "channel.k8s.io"];
 /// The protocol of a SPDY peer that forwards ports.
 pub(super) const SPDY_FORWARD: &str = "portforward.k8s.io";
 
@@ -66,18 +70,29 @@ pub(super) fn switch_stream(headers: &HeaderMap) -> Result<Response<Body>, Refus
     if asked == Some(STREAM) { Ok(switching(STREAM)) } else { Err(Refusal::bad("Upgrade request required")) }
 }
 
-pub(super) fn switch_spdy(headers: &HeaderMap, protocol: &'static str) -> Result<Response<Body>, Refusal> {
+/// The protocol that is spoken with a SPDY peer: the first of its own that is known here.
+pub(super) fn switch_spdy(
+    headers: &HeaderMap,
+    known: &[&'static str],
+) -> Result<(Response<Body>, &'static str), Refusal> {
     const NAME: &str = "x-stream-protocol-version";
-    if !protocols(headers, NAME).any(|asked| asked == protocol) {
-        let asked: Vec<&str> = protocols(headers, NAME).collect();
+    let asked: Vec<&str> = protocols(headers, NAME).collect();
+    if asked.is_empty() {
+        let count = headers.len();
         let why = format!(
-            "unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts [{protocol}]"
+            "unable to upgrade: header X-Stream-Protocol-Version does not exist in request with {count} headers"
         );
-        return Err(Refusal(StatusCode::FORBIDDEN, why));
+        return Err(Refusal::bad(why));
     }
+    let protocol = asked.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
+    let protocol = protocol.ok_or_else(|| {
+        let (asked, known) = (asked.join(" "), known.join(" "));
+        let why = "unable to upgrade: unable to negotiate protocol";
+        Refusal(StatusCode::FORBIDDEN, format!("{why}: client supports [{asked}], server accepts [{known}]"))
+    })?;
     let mut response = switching("SPDY/3.1");
     response.headers_mut().insert(NAME, HeaderValue::from_static(protocol));
-    Ok(response)
+    Ok((response, protocol))
 }
 
 /// The protocol that is spoken with a client: the first of its own that is known here. One that names none gets what bears no
@@ -114,8 +129,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-stream-protocol-version", HeaderValue::from_static("v5.channel.k8s.io"));
         headers.append("x-stream-protocol-version", HeaderValue::from_static("v4.channel.k8s.io, v3.channel.k8s.io"));
-        assert!(switch_spdy(&headers, SPDY_V4).is_ok());
-        assert!(switch_spdy(&headers, SPDY_FORWARD).is_err());
+        let (response, protocol) = switch_spdy(&headers, &SPDY_OF_COMMANDS).ok().unwrap();
+        assert_eq!(protocol, SPDY_V4);
+        assert_eq!(response.headers()["x-stream-protocol-version"], SPDY_V4);
+        let Refusal(status, why) = switch_spdy(&headers, &[SPDY_FORWARD]).err().unwrap();
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(why.ends_with(
+            "client supports [v5.channel.k8s.io v4.channel.k8s.io v3.channel.k8s.io], server accepts [portforward.k8s.io]"
+        ));
+        let Refusal(status, _) = switch_spdy(&HeaderMap::new(), &SPDY_OF_COMMANDS).err().unwrap();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
         headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
         headers.insert("sec-websocket-protocol", HeaderValue::from_static("v5.channel.k8s.io,v4.channel.k8s.io"));
         let (response, protocol) = switch_websocket(&headers, &[websocket::V5, websocket::V4]).ok().unwrap();
