@@ -225,13 +225,19 @@ async fn limits(node: Node) {
     let (exit, _) = node.ended("pod-a", "hungry").await;
     assert!(exit.oom_killed && exit.code == 137, "{exit:?}");
 
-    let mut spec = node.spec("pod-a", "forky", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 1000 & done; echo survived; sleep 1000").await;
+    // The shell ends at the first fork that fails: it waits until it has been looked at.
+    let script = "until [ -e /tmp/go ]; do sleep 0.1; done; \
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do sleep 1000 & done; echo survived";
+    let mut spec = node.spec("pod-a", "forky", script).await;
     spec.resources = resources;
     let forky = pid(&node.start_spec("pod-a", spec).await);
     let groups = std::fs::read_to_string(format!("/proc/{forky}/cgroup")).unwrap();
     assert!(groups.lines().filter(|line| line.contains("/podpod-a/forky")).count() >= 3, "{groups}");
     let usage = node.runtime.usage("pod-a").await.unwrap();
     assert!(usage.iter().any(|(id, usage)| id == "forky" && usage.memory_bytes > 0), "{usage:?}");
+    assert_eq!(node.sh("pod-a", "forky", "touch /tmp/go").await.0, 0);
+    let (exit, _) = node.ended("pod-a", "forky").await;
+    assert!(exit.code != 0 && !node.log("pod-a", "forky").contains("survived"), "{exit:?}");
 }
 
 async fn before_the_kill(node: Node) {
