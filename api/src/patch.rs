@@ -179,7 +179,7 @@ type ObjectPatch = (Option<JsonMap<String, Value>>, Vec<FieldIssue>);
 fn object(patch: &[u8], prefix: &str) -> Result<ObjectPatch, PatchError> {
     let raw = parse_json(patch).map_err(|error: JsonError| PatchError::Malformed(format!("{prefix}{error}")))?;
     let mut issues = Vec::new();
-    duplicates(&raw, "", &mut issues);
+    duplicates(&raw, &mut String::new(), &mut issues);
     let found = raw.go_kind();
     match raw.into_value() {
         Value::Object(map) => Ok((Some(map), issues)),

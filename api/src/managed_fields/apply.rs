@@ -66,7 +66,8 @@ pub fn apply(
         None => merged,
     };
     let mut changed = compare_objects(schema, &base, &value);
-    let unchanged = changed.is_empty();
+    // Who owns what does not tell in which order things stand.
+    let unchanged = changed.is_empty() && base == value;
     changed.exclude(writer.reset_fields);
     let allowed = live.filter(|_| !force && writer.manager == last_applied::MANAGER);
     let allowed = allowed.and_then(|live| last_applied::owned(schema, live, writer.api_version)).unwrap_or_default();
@@ -305,6 +306,20 @@ mod tests {
         assert_eq!(applied["metadata"]["name"], "a");
         assert_eq!(applied["metadata"]["uid"], "u");
         assert_eq!(applied["metadata"].get("labels"), None);
+    }
+
+    #[test]
+    fn an_apply_that_changes_the_order_alone_is_told_with_its_time() {
+        let schema = Schemas::builtin().named("io.k8s.api.core.v1.ConfigMap").unwrap();
+        let config = |finalizers: [&str; 2]| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "finalizers": finalizers}});
+        let live = apply(schema, None, &config(["x.y/a", "x.y/b"]), &writer("first"), false).unwrap().value;
+        let same = apply(schema, Some(&live), &config(["x.y/a", "x.y/b"]), &writer("second"), false).unwrap();
+        assert!(same.unchanged);
+        let turned = apply(schema, Some(&live), &config(["x.y/b", "x.y/a"]), &writer("second"), false).unwrap();
+        assert!(!turned.unchanged);
+        let metadata = &turned.value["metadata"];
+        assert_eq!(metadata["finalizers"], json!(["x.y/b", "x.y/a"]));
+        assert!(metadata["managedFields"].as_array().unwrap().iter().all(|entry| entry.get("time").is_some()));
     }
 
     proptest! {

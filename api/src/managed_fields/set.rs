@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map as JsonMap, Value};
 
+/// Bytes of paths after which no more are told: a long key stands in the path of each field below it.
+const MAX_PATH_BYTES: usize = 4 << 20;
+
 /// A set of paths. Each node is a path; its children are keyed by path elements as `fieldsV1` writes them
 /// (`f:name`, `k:{…}`, `v:…`, `i:0`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,18 +160,29 @@ impl FieldSet {
         }
     }
 
-    /// Every path, as upstream prints and orders them: the members of a node before what lies below its children.
+    /// Every path, as upstream prints and orders them: the members of a node before what lies below its children. Of very many
+    /// the first are told.
     pub(super) fn paths(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        self.collect("", &mut found);
+        let (mut found, mut left) = (Vec::new(), MAX_PATH_BYTES);
+        self.collect("", &mut left, &mut found);
         found
     }
 
-    fn collect(&self, prefix: &str, found: &mut Vec<String>) {
+    fn collect(&self, prefix: &str, left: &mut usize, found: &mut Vec<String>) {
         let shown = |element: &str| format!("{prefix}{}", super::element::display(element));
-        found.extend(self.children.iter().filter(|(_, child)| child.member).map(|(element, _)| shown(element)));
+        for (element, _) in self.children.iter().filter(|(_, child)| child.member) {
+            if *left == 0 {
+                return;
+            }
+            let path = shown(element);
+            *left = left.saturating_sub(size_of::<String>() + path.len());
+            found.push(path);
+        }
         for (element, child) in self.children.iter().filter(|(_, child)| !child.children.is_empty()) {
-            child.collect(&shown(element), found);
+            if *left == 0 {
+                return;
+            }
+            child.collect(&shown(element), left, found);
         }
     }
 }

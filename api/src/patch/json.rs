@@ -69,7 +69,7 @@ pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<
                 "from" => operation.from = text(value)?,
                 "value" => {
                     let mut within = Vec::new();
-                    duplicates(&value, &here, &mut within);
+                    duplicates(&value, &mut here.clone(), &mut within);
                     issues.extend(within.into_iter().map(|issue| FieldIssue::Patch(issue.to_string())));
                     operation.value = Some(value.into_value());
                 }

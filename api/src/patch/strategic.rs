@@ -44,16 +44,16 @@ pub(super) fn misfit(kind: &Kind, value: &Value) -> Option<String> {
         Kind::String => scalar(value.is_string(), value.is_i64()),
         Kind::Int32 | Kind::Int64 => scalar(value.as_f64().is_some_and(|number| number.fract() == 0.0), true),
         Kind::Double => scalar(value.is_number(), true),
-        // These read themselves, and say what is wrong.
         Kind::IntOrString => match value {
             Value::String(_) => None,
             Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => None,
-            Value::Number(number) => {
-                Some(format!("json: cannot unmarshal number {} into Go value of type int32", written(number)))
+            Value::Number(_) => {
+                Some(format!("json: cannot unmarshal number {} into Go value of type int32", go::json(value)))
             }
             other => Some(unread(other, "int32")),
         },
         Kind::Time | Kind::MicroTime if !value.is_string() => Some(unread(value, "string")),
+        // These read themselves, and say what is wrong.
         Kind::Bytes | Kind::Quantity | Kind::Time | Kind::MicroTime | Kind::Any | Kind::Raw => None,
     }
 }
@@ -68,16 +68,6 @@ fn unread(value: &Value, wanted: &str) -> String {
         Value::Null => "null",
     };
     format!("json: cannot unmarshal {found} into Go value of type {wanted}")
-}
-
-/// A number as Go writes it in JSON: without an exponent where it is not very large.
-fn written(number: &serde_json::Number) -> String {
-    /// From here on Go writes an exponent.
-    const LARGE: f64 = 1e21;
-    match number.as_f64() {
-        Some(float) if number.is_f64() && float.abs() < LARGE && float.fract() == 0.0 => format!("{float:.0}"),
-        _ => number.to_string(),
-    }
 }
 
 /// Like [`misfit`], of an object.

@@ -8,7 +8,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde_json::{Map as JsonMap, Value};
 
@@ -149,22 +149,30 @@ pub fn decode_raw(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeError>
     }
 }
 
-/// The fields that occur twice, by path.
-pub(crate) fn duplicates(raw: &Raw<'_>, path: &str, issues: &mut Vec<FieldIssue>) {
+/// The fields that occur twice, by path, as many as are told. The path is written in place: a long key stands in the path of
+/// each field below it, and would be copied for each.
+pub(crate) fn duplicates(raw: &Raw<'_>, path: &mut String, issues: &mut Vec<FieldIssue>) {
+    let here = path.len();
     match raw {
         Raw::Map(entries) => {
             let mut seen = std::collections::HashSet::with_capacity(entries.len());
             for (key, value) in entries {
-                let here = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
-                duplicates(value, &here, issues);
-                if !seen.insert(key) {
-                    issues.push(FieldIssue::Duplicate(here));
+                if here > 0 {
+                    path.push('.');
                 }
+                path.push_str(key);
+                duplicates(value, path, issues);
+                if !seen.insert(key) && issues.len() < MAX_ISSUES {
+                    issues.push(FieldIssue::Duplicate(path.clone()));
+                }
+                path.truncate(here);
             }
         }
         Raw::List(items) => {
             for (at, item) in items.iter().enumerate() {
-                duplicates(item, &format!("{path}[{at}]"), issues);
+                let _infallible = write!(path, "[{at}]");
+                duplicates(item, path, issues);
+                path.truncate(here);
             }
         }
         _ => {}

@@ -13,6 +13,8 @@ use crate::status::Cause;
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// More issues than this are not collected, as upstream.
 const MAX_ISSUES: usize = 100;
+/// Bytes of paths after which no more unknown fields are collected: a long key stands in the path of each field below it.
+const MAX_PATH_BYTES: usize = 4 << 20;
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Decodes an object; its unknown fields are gone, its metadata is typed.
@@ -21,7 +23,7 @@ pub(super) fn decode(schema: &Schema, raw: Raw<'_>) -> Result<Decoded, DecodeErr
         return Err(DecodeError::NoObject(raw.go_kind()));
     }
     let mut issues = Vec::new();
-    duplicates(&raw, "", &mut issues);
+    duplicates(&raw, &mut String::new(), &mut issues);
     let mut value = raw.into_value();
     let mut unknown = Vec::new();
     if let Some(metadata) = value.get_mut("metadata") {
@@ -74,6 +76,8 @@ pub fn prune(schema: &Schema, value: &mut Value) -> Vec<String> {
 struct Pruner {
     path: String,
     unknown: Vec<String>,
+    /// What the paths of the unknown fields take.
+    path_bytes: usize,
     /// What is wrong with the first object within the object that is none.
     fault: Option<String>,
 }
@@ -100,13 +104,21 @@ impl Pruner {
                 true
             } else {
                 if !schema.preserve_unknown {
-                    self.unknown.push(self.path.clone());
+                    self.note_unknown();
                 }
                 schema.preserve_unknown
             };
             self.path.truncate(here);
             keep
         });
+    }
+
+    /// Notes that the field at the path is unknown.
+    fn note_unknown(&mut self) {
+        if self.path_bytes < MAX_PATH_BYTES {
+            self.path_bytes += size_of::<String>() + self.path.len();
+            self.unknown.push(self.path.clone());
+        }
     }
 
     /// Metadata of an object within an object.
@@ -161,8 +173,12 @@ impl Pruner {
         match value {
             Value::Object(map) => {
                 for name in map.keys() {
-                    let point = if here > 0 { "." } else { "" };
-                    self.unknown.push(format!("{}{point}{name}", self.path));
+                    if here > 0 {
+                        self.path.push('.');
+                    }
+                    self.path.push_str(name);
+                    self.note_unknown();
+                    self.path.truncate(here);
                 }
                 map.clear();
             }
@@ -281,6 +297,19 @@ mod tests {
             issues,
             ["unknown field \"spec.a.x\"", "unknown field \"spec.l[0].y\"", "unknown field \"spec.l[1][0].z\""]
         );
+    }
+
+    /// All of their paths would take gigabytes.
+    #[test]
+    fn unknown_fields_below_a_long_key_are_not_all_told() {
+        let fields: Vec<String> = (0..5_000).map(|at| format!("\"f{at}\":0,\"f{at}\":0")).collect();
+        let body = format!("{{\"spec\":{{\"l\":[{{\"{}\":{{{}}}}}]}}}}", "k".repeat(1 << 16), fields.join(","));
+        let decoded = decode_json(&widget(), body.as_bytes()).unwrap();
+        assert_eq!(decoded.value, json!({"spec": {"l": [{}]}}));
+        assert_eq!(decoded.issues.len(), MAX_ISSUES);
+        let mut pruner = Pruner { path: "p".repeat(1 << 20), ..Pruner::default() };
+        pruner.closed(&mut (0..100).map(|at| (at.to_string(), json!(0))).collect::<Value>());
+        assert_eq!(pruner.unknown.len(), 4);
     }
 
     #[test]

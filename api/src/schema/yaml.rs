@@ -56,7 +56,7 @@ fn as_json(text: &str) -> Option<Raw<'_>> {
     }
     let value = super::json::parse(text.as_bytes()).ok()?;
     let mut issues = Vec::new();
-    super::decode::duplicates(&value, "", &mut issues);
+    super::decode::duplicates(&value, &mut String::new(), &mut issues);
     issues.is_empty().then_some(value)
 }
 

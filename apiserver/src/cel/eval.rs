@@ -222,7 +222,12 @@ impl<'a> Evaluator<'_, 'a> {
 
     fn apply(&mut self, function: &'static Function, meant: Option<&str>, values: &[Value<'a>]) -> Outcome<'a> {
         let cost = charge::before(function.name, meant, values);
-        self.meter.step(cost)?;
+        // Of a type that is known late it costs little, and takes as long.
+        let work = match (function.name, values) {
+            ("@in", [_, Value::List(list)]) => cost.max(list.len() as u64),
+            _ => cost,
+        };
+        self.meter.step(work)?;
         self.meter.charge(cost)?;
         self.meter.build(limits::measure(function.name, values)?)?;
         let result = (function.run)(values).map_err(|fault| error(function, values, fault))?;

@@ -20,8 +20,9 @@ pub(super) const MAX_ITEMS: usize = 1_000_000;
 pub(super) const MAX_BUILT_BYTES: usize = 128 << 20;
 /// Of an item of a list, besides what it refers to.
 const ITEM_BYTES: usize = 64;
-/// Most that a number, an instant or a flag takes as text.
-const SCALAR_BYTES: usize = 512;
+/// Most that a number, an instant or a flag takes as text: a number has at most 309 digits before the point, and as many
+/// behind it as `format` is asked for, a thousand.
+const SCALAR_BYTES: usize = 1_536;
 /// Deepest evaluation, variables within variables included: each level takes stack.
 pub(super) const MAX_DEPTH: u32 = 320;
 

@@ -205,6 +205,12 @@ impl Program {
         self.checked.references.iter().any(of)
     }
 
+    /// Whether it looks at this field of this variable, be it only to see whether it is there.
+    #[must_use]
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        selects(&self.checked.root, variable, field)
+    }
+
     /// Why it can't be made ready to run, if so: upstream reads constant patterns and numbers once, when it does that.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
@@ -235,6 +241,22 @@ impl fmt::Display for Program {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.source)
     }
+}
+
+/// Whether `variable.field` or `variable.?field` stands anywhere in an expression.
+fn selects(expr: &Expr, variable: &str, field: &str) -> bool {
+    let is_variable = |own: &Expr| own.ident().is_some_and(|name| **name == *variable);
+    let here = match &expr.kind {
+        ExprKind::Select { operand, field: own, .. } => is_variable(operand) && **own == *field,
+        ExprKind::Call { function, target: None, args } if **function == *"_?._" => match args.as_slice() {
+            [operand, Expr { kind: ExprKind::Literal(Literal::String(own)), .. }] => {
+                is_variable(operand) && **own == *field
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    here || expr.children().into_iter().any(|child| selects(child, variable, field))
 }
 
 /// Constants that can't be read as the functions they are given to do.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
+use martello_api::go;
 
 use super::{
     schema::Shape,
@@ -127,19 +128,10 @@ pub(crate) fn seconds(nanos: i64) -> Arc<str> {
 
 /// A number as `string(double)` writes it: with an exponent below four zeros and from seven digits on.
 pub(crate) fn shortest(number: f64) -> String {
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    match exponent.parse::<i32>() {
-        Ok(-4..=5) => number.to_string(),
-        _ if !number.is_finite() => self::number(number),
-        _ => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-    }
+    if number.is_finite() { go::float(number) } else { self::number(number) }
 }
 
-/// A number as `string(double)` writes it.
+/// A number as `format` and messages write it: with an exponent where it would be long otherwise.
 pub(crate) fn number(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -178,6 +170,7 @@ mod tests {
         {
             assert_eq!(shortest(number), written);
         }
+        assert_eq!([f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(shortest), ["+Inf", "-Inf", "NaN"]);
         assert_eq!(number(1.0), "1");
         assert_eq!(number(0.25), "0.25");
         assert_eq!(number(1e21), "1e+21");

@@ -119,6 +119,12 @@ fn lay<'a>(list: &List<'a>, depth: i64, flat: &mut Vec<Value<'a>>) {
     }
 }
 
+/// An order of all values of a type: sorting wants one. What is no number comes last.
+fn in_order(a: &Value<'_>, b: &Value<'_>) -> Ordering {
+    let is_none = |value: &Value<'_>| matches!(value, Value::Double(number) if number.is_nan());
+    compare::order(a, b).flatten().unwrap_or_else(|| is_none(a).cmp(&is_none(b)))
+}
+
 /// The items in the order of their keys.
 fn sorted<'a>(list: &List<'a>, keys: &List<'a>) -> Outcome<'a> {
     let keys: Vec<Value<'a>> = keys.iter().collect();
@@ -130,6 +136,23 @@ fn sorted<'a>(list: &List<'a>, keys: &List<'a>) -> Outcome<'a> {
         return fail("list elements must have the same type");
     }
     let mut pairs: Vec<(Value<'a>, Value<'a>)> = keys.iter().cloned().zip(list.iter()).collect();
-    pairs.sort_by(|(a, _), (b, _)| compare::order(a, b).flatten().unwrap_or(Ordering::Equal));
+    pairs.sort_by(|(a, _), (b, _)| in_order(a, b));
     Ok(pairs.into_iter().map(|(_, item)| item).collect::<Vec<_>>().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without an order of all of them, sorting panics.
+    #[test]
+    fn numbers_are_sorted_among_what_is_none() {
+        let numbers: Vec<Value<'_>> =
+            (0..100).map(|at| Value::Double(if at % 3 == 0 { f64::NAN } else { f64::from(100 - at) })).collect();
+        let Value::List(list) = Value::from(numbers) else { panic!("a list") };
+        let Ok(Value::List(sorted)) = sorted(&list, &list) else { panic!("a list") };
+        let found: Vec<f64> =
+            sorted.iter().map(|item| if let Value::Double(number) = item { number } else { 0.0 }).collect();
+        assert!(found[..66].is_sorted() && found[66..].iter().all(|number| number.is_nan()), "{found:?}");
+    }
 }
