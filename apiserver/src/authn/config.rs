@@ -1,6 +1,9 @@
 //! `AuthenticationConfiguration` (`apiserver.config.k8s.io`): which identity providers are trusted, and what their claims mean.
 
+use martello_api::status::Cause;
 use serde::Deserialize;
+
+use super::rules;
 
 /// The file.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,46 +20,62 @@ pub struct AuthenticationConfiguration {
 }
 
 /// Requests without credentials.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Anonymous {
     /// Whether there are any.
     pub enabled: bool,
+    /// Where there are any; everywhere if this is empty.
+    pub conditions: Vec<Condition>,
+}
+
+/// Where requests without credentials are let in.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Condition {
+    /// Path of the requests.
+    pub path: String,
+}
+
+impl Anonymous {
+    /// Whether a request without credentials to this path is let in.
+    #[must_use]
+    pub fn lets_in(&self, path: &str) -> bool {
+        self.enabled && (self.conditions.is_empty() || self.conditions.iter().any(|condition| condition.path == path))
+    }
 }
 
 /// An identity provider.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Provider {
     /// Who it is.
     pub issuer: Issuer,
     /// What must hold of a token's claims.
-    #[serde(default)]
     pub claim_validation_rules: Vec<ClaimRule>,
     /// What the claims mean.
     pub claim_mappings: Mappings,
     /// What must hold of the user that comes out.
-    #[serde(default)]
     pub user_validation_rules: Vec<Expression>,
 }
 
 /// Who a provider is.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Issuer {
     /// What tokens call it.
     pub url: String,
     /// Where it tells of its keys, if not at the usual place.
-    #[serde(default)]
+    #[serde(rename = "discoveryURL")]
     pub discovery_url: String,
     /// Authorities of its certificate, in PEM.
-    #[serde(default)]
     pub certificate_authority: String,
     /// For whom its tokens must be.
     pub audiences: Vec<String>,
     /// `MatchAny` where there are several audiences.
-    #[serde(default)]
     pub audience_match_policy: String,
+    /// Through which egress it is reached: this server has none.
+    pub egress_selector_type: String,
 }
 
 /// A claim that must have a value, or an expression.
@@ -84,19 +103,16 @@ pub struct Expression {
 }
 
 /// What claims mean.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Mappings {
     /// The user's name.
     pub username: Mapping,
     /// The user's groups.
-    #[serde(default)]
     pub groups: Mapping,
     /// The user's UID.
-    #[serde(default)]
-    pub uid: Mapping,
+    pub uid: ClaimOrExpression,
     /// Further facts.
-    #[serde(default)]
     pub extra: Vec<Extra>,
 }
 
@@ -112,9 +128,19 @@ pub struct Mapping {
     pub expression: String,
 }
 
+/// A claim or an expression.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClaimOrExpression {
+    /// The claim.
+    pub claim: String,
+    /// An expression instead.
+    pub expression: String,
+}
+
 /// A further fact.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Extra {
     /// Its name.
     pub key: String,
@@ -136,109 +162,40 @@ pub enum ConfigError {
         /// What.
         why: String,
     },
+    /// What is in it breaks upstream's rules: all faults, with their paths.
+    #[error("the authentication configuration: {}", rules::told(.0))]
+    Faults(Vec<Cause>),
 }
 
 const VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
-/// Most providers, as upstream's.
-const MAX_PROVIDERS: usize = 64;
-const BOTH: &str = "claim and expression can't both be set";
-const EMAIL: &str = "claims.email_verified must be used in claimMappings.username.expression or claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in claimMappings.username.expression";
 
 impl AuthenticationConfiguration {
     /// Reads a file.
     pub fn read(yaml: &str) -> Result<Self, ConfigError> {
         let read: Self = serde_saphyr::from_str(yaml).map_err(|error| ConfigError::Read(error.to_string()))?;
-        read.check()?;
-        Ok(read)
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        let invalid = |path: String, why: &str| Err(ConfigError::Invalid { path, why: why.to_owned() });
-        if self.kind != "AuthenticationConfiguration" || !VERSIONS.contains(&self.api_version.as_str()) {
-            return invalid("kind".to_owned(), &format!("{} of {} is not known", self.kind, self.api_version));
+        if read.kind != "AuthenticationConfiguration" || !VERSIONS.contains(&read.api_version.as_str()) {
+            let why = format!("{} of {} is not known", read.kind, read.api_version);
+            return Err(ConfigError::Invalid { path: "kind".to_owned(), why });
         }
-        if self.jwt.len() > MAX_PROVIDERS {
-            return invalid("jwt".to_owned(), &format!("must have at most {MAX_PROVIDERS} items"));
-        }
-        if self.anonymous.as_ref().is_some_and(|anonymous| !anonymous.enabled) {
-            return invalid("anonymous".to_owned(), "requests without credentials are always let in as nobody");
-        }
-        for (index, provider) in self.jwt.iter().enumerate() {
-            let path = |field: &str| format!("jwt[{index}].{field}");
-            if let Some((field, why)) = provider.fault() {
-                return invalid(path(&field), why);
-            }
-            if self.jwt.iter().take(index).any(|other| other.issuer.url == provider.issuer.url) {
-                return invalid(path("issuer.url"), "duplicate value");
-            }
-        }
-        Ok(())
+        let faults = rules::faults(&read);
+        if faults.is_empty() { Ok(read) } else { Err(ConfigError::Faults(faults)) }
     }
 }
 
-impl Provider {
-    fn fault(&self) -> Option<(String, &'static str)> {
-        let found = |field: &str, why: &'static str| Some((field.to_owned(), why));
-        let issuer = &self.issuer;
-        if !issuer.url.starts_with("https://") || issuer.url.contains(['?', '#', '@']) {
-            return found("issuer.url", "must be https://host[:port][/path]");
-        }
-        if !issuer.discovery_url.is_empty() && !issuer.discovery_url.starts_with("https://") {
-            return found("issuer.discoveryURL", "must be https://host[:port][/path]");
-        }
-        if issuer.certificate_authority.is_empty() {
-            return found(
-                "issuer.certificateAuthority",
-                "is required: this server trusts no authority of the public web",
-            );
-        }
-        if issuer.audiences.iter().all(String::is_empty) {
-            return found("issuer.audiences", "at least one is required");
-        }
-        if issuer.audiences.len() > 1 && issuer.audience_match_policy != "MatchAny" {
-            return found("issuer.audienceMatchPolicy", "must be MatchAny for multiple audiences");
-        }
-        let maps = &self.claim_mappings;
-        for (name, mapping) in [("username", &maps.username), ("groups", &maps.groups), ("uid", &maps.uid)] {
-            let field = format!("claimMappings.{name}");
-            if !mapping.expression.is_empty() && (!mapping.claim.is_empty() || mapping.prefix.is_some()) {
-                return Some((field, BOTH));
-            }
-            if name != "uid" && !mapping.claim.is_empty() && mapping.prefix.is_none() {
-                return Some((field, "prefix is required when claim is set; it may be an empty string"));
-            }
-        }
-        if maps.username.claim.is_empty() && maps.username.expression.is_empty() {
-            return found("claimMappings.username", "claim or expression is required");
-        }
-        if self.claim_validation_rules.iter().any(|rule| rule.claim.is_empty() == rule.expression.is_empty()) {
-            return found("claimValidationRules", "either claim or expression must be set, and not both");
-        }
-        if maps.extra.iter().any(|extra| extra.key.is_empty() || extra.key.to_lowercase() != extra.key) {
-            return found(
-                "claimMappings.extra",
-                "key must be a lowercase domain-prefix path (such as example.org/foo)",
-            );
-        }
-        let expressions = std::iter::once(&maps.username.expression)
-            .chain(maps.extra.iter().map(|extra| &extra.value_expression))
-            .chain(self.claim_validation_rules.iter().map(|rule| &rule.expression));
-        let verifies = expressions.into_iter().any(|text| text.contains("email_verified"));
-        if maps.username.expression.contains("claims.email") && !verifies {
-            return found("claimMappings.username.expression", EMAIL);
-        }
-        None
-    }
-}
+/// The certificate of an authority.
+#[cfg(test)]
+pub(crate) const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nMIIBdDCCARmgAwIBAgIUF1tkUd7CPHRveivkeC4xGJxFSFswCgYIKoZIzj0EAwIw\nDjEMMAoGA1UEAwwDaWRwMCAXDTI2MTEyMjEzMDUyN1oYDzIxMjYxMDI5MTMwNTI3\nWjAOMQwwCgYDVQQDDANpZHAwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARb9ntX\nIUsQ0gLhe0QvFjIe+oUvNrpy7oBxCD4veIOVV1bSUhQN5+xlGjPRu1C29cgvaEGU\nPSCC+DzLnrxV7CzLo1MwUTAdBgNVHQ4EFgQU0yzoSxdXpdejjM7HsQz/msOaDOww\nHwYDVR0jBBgwFoAU0yzoSxdXpdejjM7HsQz/msOaDOwwDwYDVR0TAQH/BAUwAwEB\n/zAKBggqhkjOPQQDAgNJADBGAiEAkRUVxaVjprBUxu6BxHSaOTqudDeKvKRv8no0\nlrGtHvYCIQCUbQkKQDVFGTDksdXvQYIO6dnjzYTIB/adEcurOe3OLw==\n-----END CERTIFICATE-----\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
+
     fn read(username: &str) -> Result<AuthenticationConfiguration, ConfigError> {
         AuthenticationConfiguration::read(&format!(
-            "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://idp.example.com\n    audiences: [k]\n    certificateAuthority: pem\n  claimMappings:\n    username: {username}\n"
+            "{HEAD}jwt:\n- issuer:\n    url: https://idp.example.com\n    audiences: [k]\n    certificateAuthority: {AUTHORITY:?}\n  claimMappings:\n    username: {username}\n"
         ))
     }
 
@@ -251,5 +208,19 @@ mod tests {
         assert!(read("{expression: claims.sub, claim: sub}").unwrap_err().to_string().contains("both"));
         assert!(read("{expression: claims.email}").unwrap_err().to_string().contains("email_verified"));
         assert!(matches!(read("{claims: sub}"), Err(ConfigError::Read(_))));
+    }
+
+    #[test]
+    fn requests_without_credentials_are_let_in_where_the_file_says() {
+        let lets_in = |anonymous: &str, path: &str| {
+            let config = AuthenticationConfiguration::read(&format!("{HEAD}anonymous: {anonymous}\n")).unwrap();
+            config.anonymous.is_none_or(|anonymous| anonymous.lets_in(path))
+        };
+        assert!(lets_in("{enabled: true}", "/version"));
+        assert!(!lets_in("{enabled: false}", "/livez"));
+        let health = "{enabled: true, conditions: [{path: /livez}, {path: /readyz}]}";
+        assert!(lets_in(health, "/readyz"));
+        assert!(!lets_in(health, "/version"));
+        assert!(!lets_in(health, "/readyz/ping"));
     }
 }

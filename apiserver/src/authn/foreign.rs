@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use martello_pki::oidc::claimed_issuer;
 
 use super::{
-    config::{AuthenticationConfiguration, ConfigError},
+    config::{Anonymous, AuthenticationConfiguration, ConfigError},
     credentials::Accepted,
     oidc::Authenticator,
     webhook::{Settings, TokenWebhook, WebhookConfigError},
@@ -16,6 +16,7 @@ use super::{
 #[derive(Default)]
 pub struct Foreign {
     providers: Vec<Authenticator>,
+    anonymous: Option<Anonymous>,
     webhook: Option<TokenWebhook>,
 }
 
@@ -50,12 +51,21 @@ impl Foreign {
         if let Some(path) = providers {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ForeignConfigError::Read { path: path.display().to_string(), source })?;
-            for (index, provider) in AuthenticationConfiguration::read(&text)?.jwt.into_iter().enumerate() {
+            let config = AuthenticationConfiguration::read(&text)?;
+            foreign.anonymous = config.anonymous;
+            for (index, provider) in config.jwt.into_iter().enumerate() {
                 foreign.providers.push(Authenticator::new(provider, index)?);
             }
         }
         foreign.webhook = webhook.map(|path| TokenWebhook::read(path, settings)).transpose()?;
         Ok(foreign)
+    }
+
+    /// Whether a request without credentials to this path is let in as nobody. It reaches health and version at most then,
+    /// whatever the configuration says.
+    #[must_use]
+    pub fn lets_in_anonymous(&self, path: &str) -> bool {
+        self.anonymous.as_ref().is_none_or(|anonymous| anonymous.lets_in(path))
     }
 
     /// Whom a provider takes the bearer of a token for; none if the token is of no provider. `own` is for whom this server's

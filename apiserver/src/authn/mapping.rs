@@ -45,6 +45,7 @@ impl Mapper {
         };
         let maps = &provider.claim_mappings;
         let text = [Type::String, Type::Dyn];
+        let uid = Mapping { claim: maps.uid.claim.clone(), prefix: None, expression: maps.uid.expression.clone() };
         let username = source("username", &maps.username, &text)?.ok_or_else(|| ConfigError::Invalid {
             path: format!("jwt[{index}].claimMappings.username"),
             why: "claim or expression is required".to_owned(),
@@ -52,7 +53,7 @@ impl Mapper {
         let mut mapper = Self {
             username,
             groups: source("groups", &maps.groups, &any)?,
-            uid: source("uid", &maps.uid, &text)?,
+            uid: source("uid", &uid, &text)?,
             extra: Vec::new(),
             required: Vec::new(),
             claim_rules: Vec::new(),
@@ -163,12 +164,13 @@ fn holds(rules: &[(Program, String)], name: &'static str, value: &Value) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authn::config::AuthenticationConfiguration;
+    use crate::authn::config::{AUTHORITY, AuthenticationConfiguration};
 
-    const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://idp.example.com\n    audiences: [k]\n    certificateAuthority: pem\n";
+    const HEAD: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer:\n    url: https://idp.example.com\n    audiences: [k]\n";
 
     fn map(rest: &str, claims: Value) -> Result<User, String> {
-        let config = AuthenticationConfiguration::read(&format!("{HEAD}{rest}")).unwrap();
+        let text = format!("{HEAD}    certificateAuthority: {AUTHORITY:?}\n{rest}");
+        let config = AuthenticationConfiguration::read(&text).map_err(|error| error.to_string())?;
         let mapper = Mapper::new(&config.jwt[0], 0).map_err(|error| error.to_string())?;
         let Value::Object(claims) = claims else { panic!() };
         mapper.user(&claims)

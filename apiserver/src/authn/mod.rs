@@ -14,6 +14,7 @@ pub mod foreign;
 pub mod impersonation;
 pub mod mapping;
 pub mod oidc;
+pub mod rules;
 pub mod url;
 pub mod webhook;
 
@@ -44,16 +45,21 @@ pub enum AuthnError {
     /// The bearer token.
     #[error("the bearer token was refused: {0}")]
     Token(String),
+    /// There are none, and the configuration lets nobody in without them.
+    #[error(
+        "there are no credentials, and requests without are not let in here (anonymous of --authentication-config)"
+    )]
+    Nothing,
 }
 
 const EXPIRED: &str = "the client certificate has expired since the connection was made";
 
 /// Finds out who asks. The certificate comes first, as upstream's; a token counts where no certificate holds. Credentials
-/// of which none holds are refused, and never taken for none.
+/// of which none holds are refused, and never taken for none. Of the request, its path and headers are looked at.
 pub async fn authenticate(
     core: &Arc<Core>,
     peer: &Peer,
-    headers: &HeaderMap,
+    (path, headers): (&str, &HeaderMap),
     now: Timestamp,
 ) -> Result<Arc<User>, AuthnError> {
     let refused = match peer {
@@ -64,6 +70,9 @@ pub async fn authenticate(
         Peer::Unknown => None,
     };
     match (bearer(headers), refused) {
+        (None, None) if core.foreign.get().is_some_and(|foreign| !foreign.lets_in_anonymous(path)) => {
+            Err(AuthnError::Nothing)
+        }
         (None, None) => Ok(Arc::new(User::anonymous())),
         (None, Some(why)) => Err(AuthnError::Certificate(why)),
         (Some(token), _) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => {

@@ -110,7 +110,7 @@ async fn pass(core: &Arc<Core>, origin: Origin, mut request: Request<RequestBody
             return observed.done(record.refused(&error, "asks for a time that is none"));
         }
     };
-    let authenticated = authn::authenticate(core, &origin.peer, request.headers(), now).await;
+    let authenticated = authn::authenticate(core, &origin.peer, (request.uri().path(), request.headers()), now).await;
     core.metrics.authenticated(authenticated.is_ok());
     let user = match authenticated {
         Ok(user) => {

@@ -3,7 +3,7 @@
 use martello_api::status::Cause;
 
 use super::job_policies;
-use crate::registry::validation::{field::Field, pod, text};
+use crate::registry::validation::{field::Field, pod};
 
 /// Most pods of an indexed Job at once, and most failed indexes: what is done is kept in its status as text.
 const MAX_INDEXED: i64 = 100_000;
@@ -33,7 +33,7 @@ pub(super) fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         spec.at("backoffLimitPerIndex").required("when maxFailedIndexes is specified", causes);
     }
     if let Some(manager) = spec.get("managedBy") {
-        domain_prefixed_path(&manager, causes);
+        manager.domain_prefixed_path(causes);
         if manager.text().len() > MAX_MANAGER {
             causes.push(Cause::too_long(manager.path.as_str(), MAX_MANAGER));
         }
@@ -100,25 +100,6 @@ fn indexed(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             "must be less than or equal to {BOUND_FOR_MANY} when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"
         );
         bounded.invalid(&why, causes);
-    }
-}
-
-/// Checks a path such as `example.com/job-controller`.
-fn domain_prefixed_path(path: &Field<'_>, causes: &mut Vec<Cause>) {
-    if !path.needs_text(causes) {
-        return;
-    }
-    let (host, rest) = match path.text().split_once('/') {
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => (host, rest),
-        _ => return path.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", causes),
-    };
-    for fault in text::dns1123_subdomain(host) {
-        causes.push(Cause::invalid(path.path.as_str(), &host.into(), &fault));
-    }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
-    if !rest.bytes().all(allowed) {
-        let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
-        causes.push(Cause::invalid(path.path.as_str(), &rest.into(), why));
     }
 }
 

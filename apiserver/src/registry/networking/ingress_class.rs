@@ -1,7 +1,7 @@
 //! IngressClasses.
 
 use martello_api::{resource::Resource, status::Cause};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::ingress_rules;
 use crate::registry::{
@@ -78,7 +78,7 @@ fn check(object: &Value, causes: &mut Vec<Cause>) {
     if controller.text().len() > MAX_CONTROLLER_BYTES {
         causes.push(Cause::too_long(controller.path.as_str(), MAX_CONTROLLER_BYTES));
     }
-    domain_prefixed_path(&controller, causes);
+    controller.domain_prefixed_path(causes);
     if let Some(parameters) = spec.get("parameters") {
         check_parameters(&parameters, causes);
     }
@@ -93,24 +93,5 @@ fn check_parameters(parameters: &Field<'_>, causes: &mut Vec<Cause>) {
         ("Namespace", false) => namespace.check(text::dns1123_label, causes),
         ("Cluster", false) => namespace.forbidden("`parameters.scope` is set to 'Cluster'", causes),
         _ => {}
-    }
-}
-
-/// Checks text of the form `example.com/path`.
-fn domain_prefixed_path(field: &Field<'_>, causes: &mut Vec<Cause>) {
-    if !field.needs_text(causes) {
-        return;
-    }
-    let parts = field.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
-    let Some((host, path)) = parts else {
-        return field.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", causes);
-    };
-    for fault in text::dns1123_subdomain(host) {
-        causes.push(Cause::invalid(field.path.as_str(), &json!(host), &fault));
-    }
-    let fits = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte));
-    if !fits {
-        let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
-        causes.push(Cause::invalid(field.path.as_str(), &json!(path), why));
     }
 }

@@ -173,6 +173,25 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Complains where the text is not of the form `example.com/path`.
+    pub fn domain_prefixed_path(&self, causes: &mut Vec<Cause>) {
+        if !self.needs_text(causes) {
+            return;
+        }
+        let parts = self.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
+        let Some((host, path)) = parts else {
+            return self.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", causes);
+        };
+        for fault in super::text::dns1123_subdomain(host) {
+            causes.push(Cause::invalid(self.path.as_str(), &json!(host), &fault));
+        }
+        let fits = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte));
+        if !fits {
+            let why = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+            causes.push(Cause::invalid(self.path.as_str(), &json!(path), why));
+        }
+    }
+
     fn string_invalid(&self, why: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid(self.path.as_str(), &json!(self.text()), why));
     }
