@@ -160,6 +160,30 @@ async fn a_watch_shows_the_state_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn a_bookmark_is_a_table_where_tables_are_asked_for() {
+    use futures::StreamExt as _;
+    let rig = Rig::new().await;
+    let path = format!(
+        "{CONFIG_MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&includeObject=None"
+    );
+    let request = http::Request::get(path).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let client = rig.server.client(User::authenticated("root", ["system:masters"]));
+    let answer = client.send(request.body(Body::empty()).unwrap()).await.unwrap();
+    let mut frames = answer.into_body().into_data_stream();
+    let frame = tokio::time::timeout(Duration::from_secs(5), frames.next()).await.unwrap().unwrap().unwrap();
+    let event: Value = serde_json::from_slice(&frame).unwrap();
+    assert_eq!(event["type"], "BOOKMARK");
+    let table = &event["object"];
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(table["columnDefinitions"][1]["name"], "Data");
+    assert_eq!(table["rows"][0]["cells"], json!(["", 0, "<unknown>"]));
+    // Who asks for no objects sees the mark all the same.
+    let object = &table["rows"][0]["object"];
+    assert_eq!(object["kind"], "PartialObjectMetadata");
+    assert_eq!(object["metadata"]["annotations"], json!({"k8s.io/initial-events-end": "true"}));
+}
+
+#[tokio::test]
 async fn racing_patches_all_win() {
     let rig = Arc::new(Rig::new().await);
     rig.admin(Method::POST, CONFIG_MAPS, Some(&config_map("a"))).await;

@@ -274,6 +274,27 @@ mod tests {
     }
 
     #[test]
+    fn metadata_within_an_object_obey_what_all_metadata_obey() {
+        let rules = Rules::of(&json!({"type": "object", "properties": {"t": {
+            "type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}}}));
+        let metadata = json!({
+            "generation": -1,
+            "finalizers": ["foregroundDeletion", "orphan"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "x", "uid": "u"}],
+        });
+        let mut causes = Vec::new();
+        embedded(&rules, &json!({"t": {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}}), &mut causes);
+        assert_eq!(
+            told(causes),
+            [
+                "t.metadata.generation: Invalid value: -1: must be greater than or equal to 0",
+                "t.metadata.ownerReferences: Invalid value: {\"apiVersion\":\"v1\",\"kind\":\"Event\",\"name\":\"x\",\"uid\":\"u\"}: /v1, Kind=Event is disallowed from being an owner",
+                "t.metadata.finalizers: Invalid value: [\"foregroundDeletion\",\"orphan\"]: finalizer orphan and foregroundDeletion cannot be both set",
+            ]
+        );
+    }
+
+    #[test]
     fn items_that_are_there_more_than_twice_are_told_of_once() {
         let rules = Rules::of(&json!({"type": "object", "properties": {
             "s": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},

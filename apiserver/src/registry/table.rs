@@ -135,6 +135,17 @@ pub fn of_event(shape: &Shape, kind: &Kind, told: bool, value: &Value) -> Vec<u8
     table(shape, &revision_of(value), columns, std::iter::once((row_of(kind, value), value)))
 }
 
+/// The empty object that tells how far a watch came, as a Table. The one that ends the first events says so in its metadata,
+/// which those see, too, who asked for rows without objects.
+pub fn of_bookmark(shape: &Shape, kind: &Kind, told: bool, initial_end: bool, value: &Value) -> Vec<u8> {
+    let include = match shape.include {
+        Include::None if initial_end => Include::Metadata,
+        other => other,
+    };
+    let shape = Shape { include, version: shape.version.clone(), now: shape.now };
+    of_event(&shape, kind, told, value)
+}
+
 /// The same of an entry that is shown as it is stored.
 pub fn of_entry(shape: &Shape, kind: &Kind, told: bool, entry: &Entry) -> Result<Vec<u8>, ApiError> {
     let metadata = json!({"resourceVersion": entry.revision.to_string()});

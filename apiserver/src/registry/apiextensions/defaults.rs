@@ -1,5 +1,7 @@
 //! Whether the defaults of a schema fit it.
 
+use std::{cell::OnceCell, rc::Rc};
+
 use martello_api::{schema::prune, status::Cause};
 use serde_json::{Value, json};
 
@@ -12,13 +14,15 @@ const META_FIELDS: [&str; 3] = ["metadata", "kind", "apiVersion"];
 
 /// Checks every default of a whole object's schema.
 pub fn check(root: &Field<'_>, causes: &mut Vec<Cause>) {
-    below(root, true, &Place { root: root.value, steps: Vec::new(), in_meta: false }, causes);
+    below(root, true, &Place::of(root.value), causes);
 }
 
 /// Where a schema stands within the whole object that it belongs to.
 struct Place<'v> {
     /// The schema of that object.
     root: &'v Value,
+    /// Its rules, read once however many defaults are held against them.
+    rules: Rc<OnceCell<Rules>>,
     /// The way there from it; an item of a list has no name.
     steps: Vec<Option<&'v str>>,
     /// Within what every object has.
@@ -26,9 +30,14 @@ struct Place<'v> {
 }
 
 impl<'v> Place<'v> {
+    /// The whole object of a schema.
+    fn of(root: &'v Value) -> Self {
+        Self { root, rules: Rc::default(), steps: Vec::new(), in_meta: false }
+    }
+
     fn step(&self, step: Option<&'v str>, in_meta: bool) -> Self {
         let steps = self.steps.iter().copied().chain([step]).collect();
-        Self { root: self.root, steps, in_meta }
+        Self { root: self.root, rules: Rc::clone(&self.rules), steps, in_meta }
     }
 
     /// The least object that has a value here.
@@ -48,7 +57,7 @@ impl<'v> Place<'v> {
 /// Checks the defaults below `schema`. What would stand beyond the values of a map is not followed: upstream doesn't.
 fn below<'v>(schema: &Field<'v>, is_root: bool, place: &Place<'v>, causes: &mut Vec<Cause>) {
     let embedded = schema.flag("x-kubernetes-embedded-resource");
-    let own = Place { root: schema.value, steps: Vec::new(), in_meta: false };
+    let own = Place::of(schema.value);
     let place = if embedded { &own } else { place };
     if let (false, Some(default)) = (is_root, schema.get("default")) {
         one(schema, &default, place, causes);
@@ -97,10 +106,13 @@ fn one(schema: &Field<'_>, default: &Field<'_>, place: &Place<'_>, causes: &mut 
 
 /// What is wrong with the metadata of the least object that has this default.
 fn bad_metadata(place: &Place<'_>, default: &Value) -> Option<String> {
-    let mut rules = Rules::of(place.root);
-    rules.object.embedded = true;
+    let rules = place.rules.get_or_init(|| {
+        let mut rules = Rules::of(place.root);
+        rules.object.embedded = true;
+        rules
+    });
     let mut causes = Vec::new();
-    shape::embedded_at(&rules, &place.object_around(default), "", &mut causes);
+    shape::embedded_at(rules, &place.object_around(default), "", &mut causes);
     let told: Vec<String> =
         causes.into_iter().map(|cause| format!("{}: {}", cause.field.trim_start_matches('.'), cause.message)).collect();
     match told.as_slice() {

@@ -56,9 +56,11 @@ async fn remove_all(core: &Arc<Core>, account: &Value) -> Result<(), ApiError> {
 }
 
 async fn remove(core: &Arc<Core>, secret: &Value) -> Result<(), ApiError> {
-    let path = format!("/api/v1/namespaces/{}/secrets/{}", object::namespace(secret), object::name(secret));
+    let (namespace, name, uid) = (object::namespace(secret), object::name(secret), object::uid(secret));
+    // Not another one that bears the name by now.
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}?uid={uid}");
     match followup::delete(&core.own_client(), &path).await {
-        Err(error) if error.code == 404 => Ok(()),
+        Err(error) if matches!(error.code, 404 | 409) => Ok(()),
         other => other,
     }
 }

@@ -254,8 +254,23 @@ pub fn embedded(meta: &Value, path: &str, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(format!("{path}.namespace"), &json!(namespace), &fault));
         }
     }
-    labels(meta.get("labels"), &format!("{path}.labels"), causes);
-    annotations(meta.get("annotations"), &format!("{path}.annotations"), causes);
+    if let Some(generation) = object::int(meta, &["generation"])
+        && generation < 0
+    {
+        causes.push(Cause::invalid(
+            format!("{path}.generation"),
+            &json!(generation),
+            "must be greater than or equal to 0",
+        ));
+    }
+    let mut found = Vec::new();
+    described(&json!({"metadata": meta}), true, &mut found);
+    for mut cause in found {
+        if let Some(rest) = cause.field.strip_prefix("metadata") {
+            cause.field = format!("{path}{rest}");
+        }
+        causes.push(cause);
+    }
 }
 
 /// Checks labels at `path`.

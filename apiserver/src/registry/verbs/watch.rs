@@ -273,16 +273,14 @@ impl Watcher {
         if self.kind.schema().is_none() {
             codec::normalize(&self.kind, &mut object);
         }
+        if let Some(shape) = &mut self.shape.table {
+            shape.now = martello_api::clock::now();
+            let told = std::mem::replace(&mut self.columns_sent, true);
+            return wrap("BOOKMARK", &table::of_bookmark(shape, &self.kind, told, initial_end, &object));
+        }
         let shaped = match &self.shape.accepted.form {
-            Form::Metadata(version) => answer::metadata_only(version, &object),
-            Form::Table(version) => json!({
-                "kind": "Table",
-                "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": object.get("metadata"),
-                "columnDefinitions": Value::Null,
-                "rows": [{"cells": [], "object": object}],
-            }),
-            _ => object,
+            Form::Metadata(version) | Form::MetadataList(version) => answer::metadata_only(version, &object),
+            Form::Objects | Form::Table(_) => object,
         };
         self.frame("BOOKMARK", &shaped)
     }
