@@ -98,7 +98,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         flags.authentication_token_webhook_config_file.as_deref(),
         martello_apiserver::authn::webhook::Settings {
             version: flags.authentication_token_webhook_version,
-            believed: flags.authentication_token_webhook_cache_ttl.unsigned_abs(),
+            // Less than nothing is nothing: each answer is asked for.
+            believed: std::time::Duration::try_from(flags.authentication_token_webhook_cache_ttl).unwrap_or_default(),
         },
     );
     server.recognize(foreign.context("read who else knows users (--authentication-…)")?);
