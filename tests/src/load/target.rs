@@ -65,7 +65,7 @@ impl Target {
         if self.pids.is_empty() { None } else { process::resident_bytes(&self.pids).ok() }
     }
 
-    /// Forgets how much memory the server once had, so that [`Target::peak`] tells of what comes now; answers whether
+    /// Forgets how much memory the server once had, so that [`Target::peaks`] tells of what comes now; answers whether
     /// the system lets us.
     #[must_use]
     pub fn forget_peak(&self) -> bool {
