@@ -15,6 +15,36 @@ use crate::registry::{
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
+/// What the paths of all fields and items of an object may come to, in bytes. A fault tells its path, and a key of a megabyte
+/// stands in the path of each field below it; an object of 3 MiB whose keys are of ordinary length stays far below.
+const MAX_PATHS: usize = 64 * 1024 * 1024;
+
+/// Refuses an object of which nothing more can be told without taking all memory, and says whether it did.
+pub fn is_unwieldy(object: &Value, causes: &mut Vec<Cause>) -> bool {
+    let mut left = MAX_PATHS;
+    let fits = paths_fit(object, 0, &mut left);
+    if !fits {
+        let why = format!("Too long: the paths of all fields come to more than {MAX_PATHS} bytes: use shorter keys");
+        causes.push(Cause::new("FieldValueTooLong", "<nil>", why));
+    }
+    !fits
+}
+
+fn paths_fit(value: &Value, above: usize, left: &mut usize) -> bool {
+    let mut fits = |value: &Value, here: usize| match left.checked_sub(here) {
+        None => false,
+        Some(rest) => {
+            *left = rest;
+            paths_fit(value, here, left)
+        }
+    };
+    match value {
+        Value::Object(map) => map.iter().all(|(name, value)| fits(value, above + 1 + name.len())),
+        Value::Array(items) => items.iter().all(|item| fits(item, above + "[0]".len())),
+        _ => true,
+    }
+}
+
 /// Complains of items that occur twice in sets and in lists by keys.
 pub fn lists(rules: &Rules, object: &Value, causes: &mut Vec<Cause>) {
     each_field(rules, object, "", &mut |rules, value, path| {
@@ -223,6 +253,18 @@ fn nested<'v>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_key_over_many_fields_is_refused_before_anything_is_told_of_it() {
+        let long = "k".repeat(1024 * 1024);
+        let object = |items: usize| json!({"spec": {&long: vec![1; items]}});
+        let mut causes = Vec::new();
+        assert!(!is_unwieldy(&object(60), &mut causes) && causes.is_empty());
+        assert!(is_unwieldy(&object(64), &mut causes));
+        assert_eq!((causes.len(), causes[0].field.as_str()), (1, "<nil>"));
+        let wide = json!({"spec": {"values": vec![1; 700_000]}});
+        assert!(!is_unwieldy(&wide, &mut causes));
+    }
 
     fn told(causes: Vec<Cause>) -> Vec<String> {
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
