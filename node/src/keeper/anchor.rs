@@ -39,16 +39,22 @@ impl Anchor {
     }
 }
 
+/// The kernel's mark of a process that is on its way out (`include/linux/sched.h`).
+const PF_EXITING: u64 = 0x4;
+
 /// When a process started, in clock ticks since boot.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, so count from its closing parenthesis: state is field 3, start time field 22.
+    // The name may hold anything, so count from its closing parenthesis: state is field 3, flags field 9, start time 22.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     if fields.next()? == "Z" {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    let flags: u64 = fields.nth(5)?.parse().ok()?;
+    let started = fields.nth(12)?.parse().ok()?;
+    // It has left its groups already, and is a zombie only a moment later.
+    (flags & PF_EXITING == 0).then_some(started)
 }
 
 fn record(state_dir: &Path) -> PathBuf {
