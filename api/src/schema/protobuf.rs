@@ -1,6 +1,7 @@
 //! Protobuf as Kubernetes writes it: an envelope that names version and kind, around a message led by the schema.
 
 mod layout;
+mod naming;
 mod read;
 mod wire;
 mod write;
@@ -8,6 +9,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
@@ -43,15 +45,36 @@ pub enum ProtobufError {
     /// A number of more than 64 bits.
     #[error("proto: integer overflow")]
     Overflow,
-    /// A field without a number.
-    #[error("proto: illegal tag 0 (wire type 0)")]
-    Tag,
-    /// A value that can't be what its field holds.
-    #[error("proto: wrong wireType = {0}")]
-    WireType(u64),
-    /// Text that is not UTF-8.
-    #[error("proto: text contains invalid UTF-8")]
-    Text,
+    /// A length that is none.
+    #[error("proto: negative length found during unmarshaling")]
+    Length,
+    /// A field whose number is none.
+    #[error("proto: {message}: illegal tag {number} (wire type {tag})")]
+    Tag {
+        /// The message that it is in.
+        message: String,
+        /// What would be its number.
+        number: i32,
+        /// Number and way of writing in one.
+        tag: u64,
+    },
+    /// The end of a group that did not begin in a message.
+    #[error("proto: {0}: wiretype end group for non-group")]
+    EndOfGroup(String),
+    /// The end of a group that did not begin in what nobody knows.
+    #[error("proto: unexpected end of group")]
+    NoGroup,
+    /// A value that is not written as those of its field are.
+    #[error("proto: wrong wireType = {wire} for field {field}")]
+    WireType {
+        /// How it is written.
+        wire: u8,
+        /// What Go calls the field.
+        field: String,
+    },
+    /// A way of writing that there is not.
+    #[error("proto: illegal wireType {0}")]
+    UnknownWireType(u8),
     /// Nested too deeply.
     #[error("proto: exceeded max depth")]
     Depth,
@@ -69,14 +92,6 @@ pub enum ProtobufError {
         /// `kind` of the envelope.
         kind: String,
     },
-    /// In this field.
-    #[error("{field}: {why}")]
-    Field {
-        /// Path from the object.
-        field: String,
-        /// What was wrong.
-        why: Box<Self>,
-    },
 }
 
 impl ProtobufError {
@@ -92,23 +107,15 @@ impl ProtobufError {
             format!("the object provided is unrecognized (must be of type {kind}): {self} ({shown})")
         })
     }
-
-    fn in_field(self, name: &str) -> Self {
-        match self {
-            Self::Field { field, why } => Self::Field { field: format!("{name}.{field}"), why },
-            Self::Depth | Self::TooMany => self,
-            why => Self::Field { field: name.to_owned(), why: Box::new(why) },
-        }
-    }
 }
 
 /// An enveloped body (`runtime.Unknown`): what it is said to be, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// For instance `apps/v1`; may be empty.
-    pub api_version: &'a str,
+    pub api_version: Cow<'a, str>,
     /// For instance `Deployment`; may be empty.
-    pub kind: &'a str,
+    pub kind: Cow<'a, str>,
     /// The message.
     pub message: &'a [u8],
 }
@@ -126,25 +133,45 @@ impl<'a> Envelope<'a> {
         if body.is_empty() {
             return Err(ProtobufError::EmptyBody);
         }
-        let mut envelope = Self { api_version: "", kind: "", message: &[] };
+        let mut envelope = Self { api_version: "".into(), kind: "".into(), message: &[] };
         let mut reader = Reader::new(body);
-        while let Some((number, wire)) = reader.next()? {
-            match number {
-                1 => {
-                    let mut meta = Reader::new(wire.bytes()?);
-                    while let Some((number, wire)) = meta.next()? {
-                        match number {
-                            1 => envelope.api_version = wire.text()?,
-                            2 => envelope.kind = wire.text()?,
-                            _ => {}
-                        }
-                    }
+        while let Some(tag) = reader.next("Unknown")? {
+            let name = match tag.number {
+                1 => "TypeMeta",
+                2 => "Raw",
+                3 => "ContentEncoding",
+                4 => "ContentType",
+                _ => {
+                    reader.skip(tag)?;
+                    continue;
                 }
-                2 => envelope.message = wire.bytes()?,
+            };
+            tag.expect(wire::BYTES, || name.to_owned())?;
+            let bytes = reader.bytes()?;
+            match tag.number {
+                1 => envelope.read_type(bytes)?,
+                2 => envelope.message = bytes,
                 _ => {}
             }
         }
         Ok(envelope)
+    }
+
+    fn read_type(&mut self, bytes: &'a [u8]) -> Result<(), ProtobufError> {
+        let mut reader = Reader::new(bytes);
+        while let Some(tag) = reader.next("TypeMeta")? {
+            let (name, text) = match tag.number {
+                1 => ("APIVersion", &mut self.api_version),
+                2 => ("Kind", &mut self.kind),
+                _ => {
+                    reader.skip(tag)?;
+                    continue;
+                }
+            };
+            tag.expect(wire::BYTES, || name.to_owned())?;
+            *text = reader.text()?;
+        }
+        Ok(())
     }
 
     /// The object, in normal form, with the envelope's version and kind where it tells them.
@@ -153,9 +180,9 @@ impl<'a> Envelope<'a> {
     /// The first field that is malformed.
     pub fn decode(&self, schema: &Schema) -> Result<Value, ProtobufError> {
         let mut map = JsonMap::new();
-        for (name, text) in [("kind", self.kind), ("apiVersion", self.api_version)] {
+        for (name, text) in [("kind", &self.kind), ("apiVersion", &self.api_version)] {
             if !text.is_empty() {
-                map.insert(name.to_owned(), text.into());
+                map.insert(name.to_owned(), text.to_string().into());
             }
         }
         Read::default().object(schema, self.message, map)
@@ -168,10 +195,10 @@ impl<'a> Envelope<'a> {
 /// It is no envelope, its kind has no schema, or the first field that is malformed.
 pub fn decode_protobuf(bytes: &[u8]) -> Result<(GroupVersionKind, Value), ProtobufError> {
     let envelope = Envelope::open(bytes)?;
-    let gvk = gvk(envelope.api_version, envelope.kind);
+    let gvk = gvk(&envelope.api_version, &envelope.kind);
     let schema = schema_of(&gvk).ok_or_else(|| ProtobufError::UnknownKind {
-        api_version: envelope.api_version.to_owned(),
-        kind: envelope.kind.to_owned(),
+        api_version: envelope.api_version.to_string(),
+        kind: envelope.kind.to_string(),
     })?;
     let value = envelope.decode(schema)?;
     Ok((gvk, value))

@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde_json::{Map as JsonMap, Number, Value};
 
 use super::super::decode::quantity;
+use super::super::json::lossy;
 use super::super::normalize::{finish, zero};
 use super::super::{Field, Kind, Schema, parse_json};
 use super::ProtobufError;
 use super::layout::{At, Form, Place, find};
-use super::wire::{Reader, Wire};
+use super::naming;
+use super::wire::{BYTES, FIXED64, Reader, Tag, VARINT};
 use crate::clock::{rfc3339_micros, rfc3339_seconds};
 
 /// Messages nested deeper than this are refused, so that no body can exhaust the stack; real objects stay below 40.
@@ -35,29 +37,35 @@ impl Read {
         if self.depth > MAX_DEPTH {
             return Err(ProtobufError::Depth);
         }
-        self.fields(schema, schema.layout().places(), 0, bytes, &mut map)?;
+        let (places, message) = (schema.layout().places(), schema.short_name());
+        self.fields(schema, (places, 0, message), Reader::new(bytes), &mut map)?;
         self.depth -= 1;
         finish(schema, &mut map);
         Ok(Value::Object(map))
     }
 
+    /// The fields of a message, or of one within it that JSON does not know: `at` is its places, its level and its name.
     fn fields(
         &mut self,
         schema: &Schema,
-        places: &[Place],
-        level: usize,
-        bytes: &[u8],
+        at: (&[Place], usize, &str),
+        mut reader: Reader<'_>,
         map: &mut Object,
     ) -> Result<(), ProtobufError> {
-        let mut reader = Reader::new(bytes);
-        while let Some((number, wire)) = reader.next()? {
-            match find(places, level, number) {
-                At::Nothing => {}
-                At::Inside(inner) => self.fields(schema, inner, level + 1, wire.bytes()?, map)?,
-                At::Field(place) => {
-                    let Some(field) = schema.fields().get(place.field) else { continue };
-                    self.field(schema, field, place.form, wire, map).map_err(|error| error.in_field(&field.name))?;
+        let (places, level, message) = at;
+        while let Some(tag) = reader.next(message)? {
+            match find(places, level, tag.number) {
+                At::Nothing => reader.skip(tag)?,
+                At::Inside(inner) => {
+                    let name = naming::inside(schema, level);
+                    tag.expect(BYTES, || name.to_owned())?;
+                    let within = Reader::new(reader.bytes()?);
+                    self.fields(schema, (inner, level + 1, name), within, map)?;
                 }
+                At::Field(place) => match schema.fields().get(place.field) {
+                    Some(field) => self.field(&Spot { schema, field, form: place.form }, tag, &mut reader, map)?,
+                    None => reader.skip(tag)?,
+                },
             }
         }
         Ok(())
@@ -65,99 +73,176 @@ impl Read {
 
     fn field(
         &mut self,
-        schema: &Schema,
-        field: &Field,
-        form: Form,
-        wire: Wire<'_>,
+        at: &Spot<'_>,
+        tag: Tag,
+        reader: &mut Reader<'_>,
         map: &mut Object,
     ) -> Result<(), ProtobufError> {
-        match (&field.kind, form) {
+        let name = &*at.field.name;
+        match (&at.field.kind, at.form) {
             (Kind::List(list), _) => {
-                if let (Kind::Int32 | Kind::Int64, Wire::Bytes(packed)) = (&list.item, wire) {
+                if matches!(list.item, Kind::Int32 | Kind::Int64) && tag.wire == BYTES {
+                    let packed = reader.bytes()?;
                     let mut numbers = Reader::new(packed);
-                    while !numbers.is_empty() {
-                        let number = Wire::Varint(numbers.varint()?);
-                        let value = self.value(&list.item, number)?;
-                        append(map, &field.name, value);
+                    while numbers.at() < packed.len() {
+                        append(map, name, whole(&list.item, numbers.varint()?));
                     }
                     return Ok(());
                 }
-                let value = self.value(&list.item, wire)?;
-                append(map, &field.name, value);
+                let value = self.value(at, &list.item, tag, reader, None)?;
+                append(map, name, value);
             }
-            (Kind::Map(values), form) => {
-                let (key, value) = entry(wire.bytes()?)?;
-                let value = match (form, value) {
-                    (Form::Plain, Some(wire)) => self.value(&values.value, wire)?,
-                    (Form::Plain, None) => zero(&values.value),
-                    (form, value) => self.either(schema, form, value.map_or(Ok(&[][..]), Wire::bytes)?)?,
-                };
-                if let Value::Object(entries) = map.entry(&*field.name).or_insert_with(|| Value::Object(JsonMap::new()))
-                {
-                    entries.insert(key.to_owned(), value);
+            (Kind::Map(values), _) => {
+                tag.expect(BYTES, || naming::field(at.schema, at.field))?;
+                let (key, value) = self.entry(at, &values.value, reader)?;
+                if let Value::Object(entries) = map.entry(name).or_insert_with(|| Value::Object(JsonMap::new())) {
+                    entries.insert(key, value);
                 }
             }
             (kind, Form::Plain) => {
-                let value = self.value(kind, wire)?;
-                map.insert(field.name.to_string(), value);
+                // What is told of a message in several pieces is one.
+                let known = matches!(kind, Kind::Message(_)).then(|| map.remove(name)).flatten();
+                let value = self.value(at, kind, tag, reader, known)?;
+                map.insert(name.to_owned(), value);
             }
             (_, form) => {
-                let value = self.either(schema, form, wire.bytes()?)?;
-                map.insert(field.name.to_string(), value);
+                tag.expect(BYTES, || naming::field(at.schema, at.field))?;
+                let value = self.either(at.schema, form, reader.bytes()?)?;
+                map.insert(name.to_owned(), value);
             }
         }
         Ok(())
     }
 
-    fn value(&mut self, kind: &Kind, wire: Wire<'_>) -> Result<Value, ProtobufError> {
+    fn value(
+        &mut self,
+        at: &Spot<'_>,
+        kind: &Kind,
+        tag: Tag,
+        reader: &mut Reader<'_>,
+        known: Option<Value>,
+    ) -> Result<Value, ProtobufError> {
+        let wire = match kind {
+            Kind::Bool | Kind::Int32 | Kind::Int64 => VARINT,
+            Kind::Double => FIXED64,
+            _ => BYTES,
+        };
+        tag.expect(wire, || naming::field(at.schema, at.field))?;
+        self.bare(at, kind, reader, known)
+    }
+
+    /// A value, in whatever way it is said to be written.
+    fn bare(
+        &mut self,
+        at: &Spot<'_>,
+        kind: &Kind,
+        reader: &mut Reader<'_>,
+        known: Option<Value>,
+    ) -> Result<Value, ProtobufError> {
         self.values += 1;
         if self.values > MAX_VALUES {
             return Err(ProtobufError::TooMany);
         }
         match kind {
-            Kind::Bool => Ok(Value::Bool(wire.varint()? != 0)),
-            Kind::Int32 => Ok(int32(wire.varint()?).into()),
-            Kind::Int64 => Ok(wire.varint()?.cast_signed().into()),
-            Kind::Double => double(wire),
-            Kind::String => Ok(wire.text()?.into()),
-            Kind::Bytes => Ok(STANDARD.encode(wire.bytes()?).into()),
-            Kind::Quantity => match only(wire.bytes()?, 1)? {
-                Some(text) => quantity(text.text()?).map_err(ProtobufError::Value),
+            Kind::Bool => Ok(Value::Bool(reader.varint()? != 0)),
+            Kind::Int32 | Kind::Int64 => Ok(whole(kind, reader.varint()?)),
+            Kind::Double => double(reader.fixed64()?),
+            Kind::String => Ok(reader.text()?.into()),
+            Kind::Bytes => Ok(STANDARD.encode(reader.bytes()?).into()),
+            Kind::Quantity => match only(reader.bytes()?, "Quantity", "String_")? {
+                Some(text) => quantity(&lossy(text)).map_err(ProtobufError::Value),
                 None => Ok(zero(kind)),
             },
-            Kind::IntOrString => int_or_string(wire.bytes()?),
-            Kind::Time => time(wire.bytes()?, rfc3339_seconds, false),
-            Kind::MicroTime => time(wire.bytes()?, rfc3339_micros, true),
-            Kind::Any | Kind::Raw => raw(wire.bytes()?),
-            Kind::Message(link) => self.object(link.get(), wire.bytes()?, JsonMap::new()),
+            Kind::IntOrString => int_or_string(reader.bytes()?),
+            Kind::Time => time(reader.bytes()?, rfc3339_seconds, false),
+            Kind::MicroTime => time(reader.bytes()?, rfc3339_micros, true),
+            Kind::Any | Kind::Raw => raw(reader.bytes()?, naming::wrapper(at.schema, at.field)),
+            Kind::Message(link) => {
+                let known = match known {
+                    Some(Value::Object(map)) => map,
+                    _ => JsonMap::new(),
+                };
+                self.object(link.get(), reader.bytes()?, known)
+            }
             // Lists and maps inside others are messages whose first field repeats.
             Kind::List(list) => {
-                let mut reader = Reader::new(wire.bytes()?);
+                let message = naming::wrapper(at.schema, at.field);
+                let mut within = Reader::new(reader.bytes()?);
                 let mut items = Vec::new();
-                while let Some((number, wire)) = reader.next()? {
-                    if number == 1 {
-                        items.push(self.value(&list.item, wire)?);
+                while let Some(tag) = within.next(message)? {
+                    if tag.number == 1 {
+                        tag.expect(BYTES, || "Items".to_owned())?;
+                        items.push(self.bare(at, &list.item, &mut within, None)?);
+                    } else {
+                        within.skip(tag)?;
                     }
                 }
                 Ok(Value::Array(items))
             }
-            Kind::Map(_) => Ok(zero(kind)),
+            Kind::Map(_) => {
+                reader.bytes()?;
+                Ok(zero(kind))
+            }
         }
+    }
+
+    /// Key and value of an entry of a map. As generated, the code trusts that they are written as they should be, and looks
+    /// for their ends in the whole message.
+    fn entry(
+        &mut self,
+        at: &Spot<'_>,
+        values: &Kind,
+        reader: &mut Reader<'_>,
+    ) -> Result<(String, Value), ProtobufError> {
+        let (mut within, length) = (*reader, reader.bytes()?.len());
+        let end = reader.at();
+        within.go_to(end - length);
+        let (mut key, mut value) = (String::new(), None);
+        while within.at() < end {
+            let begins = within.at();
+            match within.tag()?.0 {
+                1 => key = within.text()?.into_owned(),
+                2 if at.form == Form::Plain => value = Some(self.bare(at, values, &mut within, None)?),
+                2 => value = Some(self.either(at.schema, at.form, within.bytes()?)?),
+                _ => {
+                    within.go_to(begins);
+                    within.skip_field(end)?;
+                }
+            }
+        }
+        let value = match value {
+            Some(value) => value,
+            None if at.form == Form::Plain => zero(values),
+            None => self.either(at.schema, at.form, &[])?,
+        };
+        Ok((key, value))
     }
 
     /// What is one of two things in JSON and a message of both in protobuf.
     fn either(&mut self, schema: &Schema, form: Form, bytes: &[u8]) -> Result<Value, ProtobufError> {
+        let (message, [first, second]) = match form {
+            Form::SchemaOrBool => ("JSONSchemaPropsOrBool", ["Allows", "Schema"]),
+            Form::SchemaOrList => ("JSONSchemaPropsOrArray", ["Schema", "JSONSchemas"]),
+            Form::SchemaOrNames | Form::Plain => ("JSONSchemaPropsOrStringArray", ["Schema", "Property"]),
+        };
         let (mut allows, mut single, mut many) = (false, None, Vec::new());
         let mut reader = Reader::new(bytes);
-        while let Some((number, wire)) = reader.next()? {
-            match (form, number) {
-                (Form::SchemaOrBool, 1) => allows = wire.varint()? != 0,
-                (Form::SchemaOrBool, 2) | (Form::SchemaOrList | Form::SchemaOrNames, 1) => {
-                    single = Some(self.object(schema, wire.bytes()?, JsonMap::new())?);
+        while let Some(tag) = reader.next(message)? {
+            let name = match tag.number {
+                1 => first,
+                2 => second,
+                _ => {
+                    reader.skip(tag)?;
+                    continue;
                 }
-                (Form::SchemaOrList, 2) => many.push(self.object(schema, wire.bytes()?, JsonMap::new())?),
-                (Form::SchemaOrNames, 2) => many.push(self.value(&Kind::String, wire)?),
-                _ => {}
+            };
+            let wire = if name == "Allows" { VARINT } else { BYTES };
+            tag.expect(wire, || name.to_owned())?;
+            match name {
+                "Allows" => allows = reader.varint()? != 0,
+                "Schema" => single = Some(self.object(schema, reader.bytes()?, JsonMap::new())?),
+                "JSONSchemas" => many.push(self.object(schema, reader.bytes()?, JsonMap::new())?),
+                _ => many.push(reader.text()?.into()),
             }
         }
         Ok(match (form, single) {
@@ -168,35 +253,35 @@ impl Read {
     }
 }
 
+/// A field that is being read: the message that it is of, and its shape.
+struct Spot<'s> {
+    schema: &'s Schema,
+    field: &'s Field,
+    form: Form,
+}
+
 fn append(map: &mut Object, name: &str, value: Value) {
     if let Value::Array(items) = map.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
         items.push(value);
     }
 }
 
-/// Key and value of an entry of a map.
-fn entry(bytes: &[u8]) -> Result<(&str, Option<Wire<'_>>), ProtobufError> {
-    let (mut key, mut value) = ("", None);
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match number {
-            1 => key = wire.text()?,
-            2 => value = Some(wire),
-            _ => {}
-        }
-    }
-    Ok((key, value))
-}
-
-/// The last value of this number; the others are skipped.
-fn only(bytes: &[u8], wanted: u64) -> Result<Option<Wire<'_>>, ProtobufError> {
+/// The last value of the only field that a message has, which is text or bytes.
+fn only<'a>(bytes: &'a [u8], message: &str, field: &str) -> Result<Option<&'a [u8]>, ProtobufError> {
     let (mut reader, mut found) = (Reader::new(bytes), None);
-    while let Some((number, wire)) = reader.next()? {
-        if number == wanted {
-            found = Some(wire);
+    while let Some(tag) = reader.next(message)? {
+        if tag.number == 1 {
+            tag.expect(BYTES, || field.to_owned())?;
+            found = Some(reader.bytes()?);
+        } else {
+            reader.skip(tag)?;
         }
     }
     Ok(found)
+}
+
+fn whole(kind: &Kind, number: u64) -> Value {
+    if matches!(kind, Kind::Int32) { int32(number).into() } else { number.cast_signed().into() }
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "protobuf writes 32 bits as 64, and only the lower ones count")]
@@ -204,8 +289,7 @@ fn int32(number: u64) -> i32 {
     number as i32
 }
 
-fn double(wire: Wire<'_>) -> Result<Value, ProtobufError> {
-    let Wire::Fixed64(bits) = wire else { return Err(wire.wrong()) };
+fn double(bits: u64) -> Result<Value, ProtobufError> {
     let number = f64::from_bits(bits);
     // Go writes a whole number without a point.
     #[allow(clippy::cast_possible_truncation, reason = "only whole numbers that fit come here")]
@@ -218,51 +302,66 @@ fn double(wire: Wire<'_>) -> Result<Value, ProtobufError> {
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
-    let (mut is_text, mut number, mut text) = (false, 0, "");
+    let (mut is_text, mut number, mut text) = (false, 0, "".into());
     let mut reader = Reader::new(bytes);
-    while let Some((field, wire)) = reader.next()? {
-        match field {
+    while let Some(tag) = reader.next("IntOrString")? {
+        match tag.number {
             1 => {
-                is_text = match wire.varint()? {
+                tag.expect(VARINT, || "Type".to_owned())?;
+                is_text = match reader.varint()? {
                     0 => false,
                     1 => true,
                     _ => return Err(ProtobufError::Value("impossible IntOrString.Type".into())),
                 }
             }
-            2 => number = int32(wire.varint()?),
-            3 => text = wire.text()?,
-            _ => {}
+            2 => {
+                tag.expect(VARINT, || "IntVal".to_owned())?;
+                number = int32(reader.varint()?);
+            }
+            3 => {
+                tag.expect(BYTES, || "StrVal".to_owned())?;
+                text = reader.text()?;
+            }
+            _ => reader.skip(tag)?,
         }
     }
     Ok(if is_text { text.into() } else { number.into() })
 }
 
-/// The zero time is none at all; what is finer than can be written is cut off.
+/// No bytes are no time; what is finer than can be written is cut off.
 fn time(bytes: &[u8], write: fn(Timestamp) -> String, micro: bool) -> Result<Value, ProtobufError> {
-    let (mut seconds, mut nanos) = (0, 0);
-    let mut reader = Reader::new(bytes);
-    while let Some((number, wire)) = reader.next()? {
-        match number {
-            1 => seconds = wire.varint()?.cast_signed(),
-            2 if micro => nanos = int32(wire.varint()?),
-            _ => {}
-        }
-    }
-    if seconds == 0 && nanos == 0 {
+    if bytes.is_empty() {
         return Ok(Value::Null);
     }
+    let (mut seconds, mut nanos) = (0, 0);
+    let mut reader = Reader::new(bytes);
+    while let Some(tag) = reader.next("Timestamp")? {
+        match tag.number {
+            1 => {
+                tag.expect(VARINT, || "Seconds".to_owned())?;
+                seconds = reader.varint()?.cast_signed();
+            }
+            2 => {
+                tag.expect(VARINT, || "Nanos".to_owned())?;
+                nanos = int32(reader.varint()?);
+            }
+            _ => reader.skip(tag)?,
+        }
+    }
     let out_of_range = || ProtobufError::Value("year outside of range [0,9999]".into());
-    let time = Timestamp::new(seconds, nanos).map_err(|_| out_of_range())?;
+    let time = Timestamp::new(seconds, if micro { nanos } else { 0 }).map_err(|_| out_of_range())?;
     let text = write(time);
     if text.starts_with('-') { Err(out_of_range()) } else { Ok(text.into()) }
 }
 
-/// JSON that protobuf carries as it is.
-fn raw(bytes: &[u8]) -> Result<Value, ProtobufError> {
-    match only(bytes, 1)?.map(Wire::bytes).transpose()? {
+/// JSON that protobuf carries as it is. Whose fields were set is carried unread: what can't be read is text.
+fn raw(bytes: &[u8], message: &str) -> Result<Value, ProtobufError> {
+    match only(bytes, message, "Raw")? {
         None | Some([]) => Ok(Value::Null),
-        Some(json) => {
-            parse_json(json).map(super::super::Raw::into_value).map_err(|error| ProtobufError::Value(error.to_string()))
-        }
+        Some(json) => match parse_json(json).map(super::super::Raw::into_value) {
+            Ok(value) => Ok(value),
+            Err(_) if message == "FieldsV1" => Ok(lossy(json).into()),
+            Err(error) => Err(ProtobufError::Value(error.to_string())),
+        },
     }
 }

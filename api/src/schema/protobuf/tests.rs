@@ -142,8 +142,35 @@ fn bodies_that_are_no_objects_are_refused_as_upstream_words_it() {
     let wrong = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x04\x0a\x02\x08\x01";
     assert_eq!(
         answer(wrong),
-        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: metadata.name: proto: wrong wireType = 0"
+        "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: proto: wrong wireType = 0 for field Name"
     );
+    let told = |message: &[u8]| {
+        let mut body = Writer(b"k8s\0".to_vec());
+        body.bytes(1, b"\x0a\x02v1\x12\x09ConfigMap");
+        body.bytes(2, message);
+        decode_protobuf(&body.0).map_or_else(|error| error.to_string(), |(_, value)| value.to_string())
+    };
+    for (message, why) in [
+        (&b"\x00"[..], "proto: ConfigMap: illegal tag 0 (wire type 0)"),
+        (b"\x07", "proto: ConfigMap: illegal tag 0 (wire type 7)"),
+        (b"\x04", "proto: ConfigMap: wiretype end group for non-group"),
+        (b"\x0a\x01\x00", "proto: ObjectMeta: illegal tag 0 (wire type 0)"),
+        (b"\x08\x05", "proto: wrong wireType = 0 for field ObjectMeta"),
+        (b"\x0a\x03\x28\x01\x00", "proto: wrong wireType = 0 for field UID"),
+        (b"\x0a\x05a", "unexpected EOF"),
+        (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "proto: negative length found during unmarshaling"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "proto: integer overflow"),
+        (b"\x9e\x06", "proto: illegal wireType 6"),
+        (b"\x9b\x06\x9c\x06\x9c\x06", "proto: ConfigMap: wiretype end group for non-group"),
+        (b"\x9b\x06", "unexpected EOF"),
+        (b"\x9a\x06\x05abc", "unexpected EOF"),
+    ] {
+        assert_eq!(told(message), why, "{message:02x?}");
+    }
+    assert_eq!(told(b"\x9b\x06\x08\x01\x9c\x06\x9d\x06abcd"), told(b""), "groups that nobody knows are passed over");
+    assert!(told(b"\x0a\x04\x0a\x02a\xff").contains("\"name\":\"a\u{fffd}\""));
+    let pieces = told(b"\x0a\x03\x0a\x01a\x0a\x03\x1a\x01b");
+    assert!(pieces.contains("\"name\":\"a\"") && pieces.contains("\"namespace\":\"b\""), "{pieces}");
 }
 
 fn hex(length: usize) -> String {
@@ -159,10 +186,10 @@ fn depth_and_number_of_values_are_bounded() {
         inner = out.0;
     }
     let schema = Schemas::builtin().named("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
-    let envelope = Envelope { api_version: "", kind: "", message: &inner };
+    let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &inner };
     assert_eq!(envelope.decode(schema.unwrap()), Err(ProtobufError::Depth));
     let many = b"\x72\x00".repeat(500_000);
-    let envelope = Envelope { api_version: "", kind: "", message: &many };
+    let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &many };
     let metadata = Schemas::builtin().named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
     assert_eq!(envelope.decode(metadata), Err(ProtobufError::TooMany));
 }
@@ -171,7 +198,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(message in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..200, byte: u8) {
         let schema = Schemas::builtin().get(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
-        let _refused = Envelope { api_version: "", kind: "", message: &message }.decode(schema);
+        let _refused = Envelope { api_version: "".into(), kind: "".into(), message: &message }.decode(schema);
         for vector in [CONFIG_MAP, DEPLOYMENT, POD] {
             let mut bytes = vector.to_vec();
             if let Some(place) = bytes.get_mut(at) {

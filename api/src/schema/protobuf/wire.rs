@@ -1,96 +1,121 @@
 //! The wire format of protobuf: tags, varints and length-delimited bytes, read without trust and written forward.
 
+use std::borrow::Cow;
+
+use super::super::json::lossy;
 use super::ProtobufError;
 
 /// The longest varint of 64 bits.
 const MAX_VARINT_BYTES: u32 = 10;
+/// The largest length that Go's generated code takes for one.
+const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// One value as it is on the wire.
+/// How a value is written.
+pub(super) const VARINT: u8 = 0;
+/// Eight bytes.
+pub(super) const FIXED64: u8 = 1;
+/// A length, and so many bytes.
+pub(super) const BYTES: u8 = 2;
+const GROUP: u8 = 3;
+const END_OF_GROUP: u8 = 4;
+const FIXED32: u8 = 5;
+
+/// What stands before a value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wire<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    Fixed32,
+pub(super) struct Tag {
+    /// The field's number.
+    pub(super) number: u64,
+    /// How the value is written.
+    pub(super) wire: u8,
+    begins: usize,
 }
 
-impl<'a> Wire<'a> {
-    /// The bytes of a string, a message or bytes.
-    pub(super) fn bytes(self) -> Result<&'a [u8], ProtobufError> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            other => Err(other.wrong()),
-        }
+impl Tag {
+    /// The value is not written as those of its field are.
+    pub(super) fn wrong(self, field: &str) -> ProtobufError {
+        ProtobufError::WireType { wire: self.wire, field: field.to_owned() }
     }
 
-    /// A whole number or a flag.
-    pub(super) fn varint(self) -> Result<u64, ProtobufError> {
-        match self {
-            Self::Varint(number) => Ok(number),
-            other => Err(other.wrong()),
-        }
-    }
-
-    /// Text.
-    pub(super) fn text(self) -> Result<&'a str, ProtobufError> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| ProtobufError::Text)
-    }
-
-    pub(super) fn wrong(self) -> ProtobufError {
-        ProtobufError::WireType(match self {
-            Self::Varint(_) => 0,
-            Self::Fixed64(_) => 1,
-            Self::Bytes(_) => 2,
-            Self::Fixed32 => 5,
-        })
+    /// Makes sure that the value is written so.
+    pub(super) fn expect(self, wire: u8, field: impl FnOnce() -> String) -> Result<(), ProtobufError> {
+        if self.wire == wire { Ok(()) } else { Err(self.wrong(&field())) }
     }
 }
 
-/// Reads the fields of one message.
+/// Reads the fields of one message, as the code that gogo generates does: what it refuses first, and in which words, is
+/// what clients see.
+#[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { bytes, at: 0 }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
-    /// The next field's number and value; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Wire<'a>)>, ProtobufError> {
-        if self.rest.is_empty() {
+    /// Goes on elsewhere in the message.
+    pub(super) fn go_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// The tag of the next field; none at the end. `message` is what Go calls it.
+    pub(super) fn next(&mut self, message: &str) -> Result<Option<Tag>, ProtobufError> {
+        if self.at >= self.bytes.len() {
             return Ok(None);
         }
-        let tag = self.varint()?;
-        let number = tag >> 3;
-        if number == 0 {
-            return Err(ProtobufError::Tag);
+        let begins = self.at;
+        let (number, wire, tag) = self.tag()?;
+        if wire == END_OF_GROUP {
+            return Err(ProtobufError::EndOfGroup(message.to_owned()));
         }
-        let wire = match tag & 7 {
-            0 => Wire::Varint(self.varint()?),
-            1 => Wire::Fixed64(u64::from_le_bytes(*self.take(8)?.first_chunk().ok_or(ProtobufError::End)?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_| ProtobufError::End)?;
-                Wire::Bytes(self.take(length)?)
-            }
-            5 => {
-                self.take(4)?;
-                Wire::Fixed32
-            }
-            other => return Err(ProtobufError::WireType(other)),
-        };
-        Ok(Some((number, wire)))
+        match u64::try_from(number) {
+            Ok(number) if number > 0 => Ok(Some(Tag { number, wire, begins })),
+            _ => Err(ProtobufError::Tag { message: message.to_owned(), number, tag }),
+        }
+    }
+
+    /// A tag as it is: number, way of writing, and both in one.
+    #[allow(clippy::cast_possible_truncation, reason = "Go keeps 32 bits of the number, and three are the rest")]
+    pub(super) fn tag(&mut self) -> Result<(i32, u8, u64), ProtobufError> {
+        let tag = self.varint()?;
+        Ok(((tag >> 3) as i32, (tag & 7) as u8, tag))
+    }
+
+    /// The bytes behind a length.
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], ProtobufError> {
+        let length = self.varint()?;
+        if length > MAX_LENGTH || length.saturating_add(self.at as u64) > MAX_LENGTH {
+            return Err(ProtobufError::Length);
+        }
+        let length = usize::try_from(length).map_err(|_| ProtobufError::End)?;
+        let taken = self.bytes.get(self.at..self.at.saturating_add(length)).ok_or(ProtobufError::End)?;
+        self.at += length;
+        Ok(taken)
+    }
+
+    /// Text: what is no letter of it becomes the mark of that, byte by byte, as Go shows it.
+    pub(super) fn text(&mut self) -> Result<Cow<'a, str>, ProtobufError> {
+        let bytes = self.bytes()?;
+        Ok(std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(lossy(bytes)), Cow::Borrowed))
+    }
+
+    pub(super) fn fixed64(&mut self) -> Result<u64, ProtobufError> {
+        let taken = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk).ok_or(ProtobufError::End)?;
+        self.at += taken.len();
+        Ok(u64::from_le_bytes(*taken))
     }
 
     pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut number = 0u64;
         for place in 0..MAX_VARINT_BYTES {
-            let (byte, rest) = self.rest.split_first().ok_or(ProtobufError::End)?;
-            self.rest = rest;
+            let byte = self.bytes.get(self.at).ok_or(ProtobufError::End)?;
+            self.at += 1;
             number |= u64::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
                 return Ok(number);
@@ -99,10 +124,46 @@ impl<'a> Reader<'a> {
         Err(ProtobufError::Overflow)
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], ProtobufError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(ProtobufError::End)?;
-        self.rest = rest;
-        Ok(taken)
+    /// Passes over a field that nobody knows.
+    pub(super) fn skip(&mut self, tag: Tag) -> Result<(), ProtobufError> {
+        self.at = tag.begins;
+        self.skip_field(self.bytes.len())
+    }
+
+    /// Passes over the field that begins here; it ends before `end`.
+    pub(super) fn skip_field(&mut self, end: usize) -> Result<(), ProtobufError> {
+        let mut depth = 0usize;
+        while self.at < self.bytes.len() {
+            let (_, wire, _) = self.tag()?;
+            match wire {
+                VARINT => {
+                    self.varint()?;
+                }
+                FIXED64 => self.pass(8)?,
+                BYTES => {
+                    let length = self.varint()?;
+                    self.pass(length)?;
+                }
+                GROUP => depth += 1,
+                END_OF_GROUP => depth = depth.checked_sub(1).ok_or(ProtobufError::NoGroup)?,
+                FIXED32 => self.pass(4)?,
+                other => return Err(ProtobufError::UnknownWireType(other)),
+            }
+            if depth == 0 {
+                return if self.at > end { Err(ProtobufError::End) } else { Ok(()) };
+            }
+        }
+        Err(ProtobufError::End)
+    }
+
+    /// Passes over bytes, also where there are not so many: that is looked at behind them.
+    fn pass(&mut self, length: u64) -> Result<(), ProtobufError> {
+        let end = length.saturating_add(self.at as u64);
+        if length > MAX_LENGTH || end > MAX_LENGTH {
+            return Err(ProtobufError::Length);
+        }
+        self.at = usize::try_from(end).unwrap_or(usize::MAX);
+        Ok(())
     }
 }
 
