@@ -41,7 +41,8 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// Whether a letter stands for itself. Marks do, also where they stand alone.
-fn is_printed(letter: char) -> bool {
+#[must_use]
+pub fn is_printed(letter: char) -> bool {
     letter.is_ascii() || ['a', letter].iter().collect::<String>().escape_debug().count() == 2
 }
 
@@ -77,6 +78,29 @@ pub fn json(value: &Value) -> String {
                 map.iter().map(|(key, value)| format!("{}:{}", escaped(&Value::from(key.as_str())), json(value)));
             format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
         }
+    }
+}
+
+/// Adds a value as JSON, floats being written as Go writes them.
+pub fn encode_into(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let mut writer = serde_json::Serializer::with_formatter(out, Floats);
+    // Writing into memory does not fail, and values of JSON can be written.
+    drop(value.serialize(&mut writer));
+}
+
+/// A value as JSON, floats being written as Go writes them.
+#[must_use]
+pub fn encode(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_into(&mut out, value);
+    out
+}
+
+struct Floats;
+
+impl serde_json::ser::Formatter for Floats {
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, number: f64) -> std::io::Result<()> {
+        writer.write_all(json(&number.into()).as_bytes())
     }
 }
 
@@ -161,6 +185,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn floats_are_encoded_without_an_exponent_below_ten_to_the_twenty_one() {
+        let value = serde_json::json!({"a": [1e20, 1e21, 0.5, 1e-7, 9_223_372_036_854_775_808.0, 5, "x"], "b": null});
+        assert_eq!(
+            String::from_utf8(encode(&value)).unwrap(),
+            r#"{"a":[100000000000000000000,1e+21,0.5,1e-7,9223372036854776000,5,"x"],"b":null}"#
+        );
+    }
 
     #[test]
     fn what_is_no_text_is_marked() {

@@ -35,6 +35,8 @@ enum Format {
 }
 
 const NANO: i128 = 1_000_000_000;
+/// A thousandth, in billionths.
+const MILLI: i128 = 1_000_000;
 /// Upstream caps amounts with a binary suffix at what 64 bits hold.
 const MAX_BINARY: i128 = i64::MAX as i128 * NANO;
 /// Other amounts are as large as they are written; beyond this they are told apart no more.
@@ -289,7 +291,7 @@ impl Quantity {
     /// Of this many thousandths.
     #[must_use]
     pub fn from_millis(millis: i64) -> Self {
-        Self { nanos: i128::from(millis) * 1_000_000, format: Format::Decimal }
+        Self { nanos: i128::from(millis) * MILLI, format: Format::Decimal }
     }
 
     /// Of this many bytes, written with `Ki`, `Mi` and so on where it divides.
@@ -307,7 +309,15 @@ impl Quantity {
     /// In thousandths, rounded up, as upstream's `MilliValue()`.
     #[must_use]
     pub fn millis(&self) -> i64 {
-        divide_up(self.nanos, 1_000_000)
+        divide_up(self.nanos, MILLI)
+    }
+
+    /// Rounded up to thousandths, as lists of resources have it.
+    #[must_use]
+    pub fn in_millis(self) -> Self {
+        let rest = self.nanos % MILLI;
+        let more = if rest == 0 { 0 } else { MILLI * rest.signum() - rest };
+        Self { nanos: self.nanos.saturating_add(more), format: self.format }
     }
 
     /// As a number that may be a little off: for ratios.
@@ -498,6 +508,12 @@ mod tests {
         for bad in ["1km", "1mm", "1ki", "1e", "n2", "GE"] {
             assert_eq!(bad.parse::<Quantity>(), Err(QuantityError::Suffix), "{bad}");
         }
+    }
+
+    #[test]
+    fn quantities_are_rounded_up_to_thousandths() {
+        let rounded = |text: &str| text.parse::<Quantity>().unwrap().in_millis().to_string();
+        assert_eq!(["1n", "500u", "1500u", "-1u", "2", "1e-6"].map(rounded), ["1m", "1m", "2m", "-1m", "2", "1e-3"]);
     }
 
     #[test]

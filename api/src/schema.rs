@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::resource::{GroupVersionKind, Text};
 
+pub use base64::canonical as canonical_base64;
 pub(crate) use decode::duplicates;
 pub use decode::{
     DecodeError, Decoded, Document, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml, unrecognized,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::check::{listed, objections};
+use super::check::listed;
 use super::compare::{compare_objects, strip};
 use super::entries::{Entry, Managed, Operation};
 use super::merge::{merge_objects, remove_items, set_of, with_named_fields};
@@ -126,9 +126,8 @@ fn take_over(
 /// A config that does not fit the schema, or one that would replace a list, map or object that is owned as one: what is
 /// not repeated there would be lost.
 pub fn merged(schema: &Schema, live: &Value, config: &Value) -> Result<Value, String> {
-    match objections(schema, config).as_slice() {
-        [] => {}
-        found => return Err(format!("failed to convert patch object to typed object: {}", found.join(", "))),
+    if let Some(why) = listed(schema, config) {
+        return Err(format!("failed to convert patch object to typed object: {why}"));
     }
     let mut wholes = Vec::new();
     replaced(Shape::Struct(schema), config, "", &mut wholes);

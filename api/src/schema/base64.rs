@@ -14,7 +14,7 @@ const LENIENT: GeneralPurpose =
 ///
 /// # Errors
 /// The place of the first byte that is wrong, in Go's words.
-pub(super) fn canonical(text: Cow<'_, str>) -> Result<String, String> {
+pub fn canonical(text: Cow<'_, str>) -> Result<String, String> {
     if !text.contains(['\n', '\r']) && LENIENT.decode(&*text).is_ok_and(|bytes| last_is_canonical(&text, &bytes)) {
         return Ok(text.into_owned());
     }

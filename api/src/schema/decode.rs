@@ -15,7 +15,7 @@ use serde_json::{Map as JsonMap, Value};
 pub(super) use self::error::excerpt;
 pub use self::error::{DecodeError, FieldIssue, unrecognized};
 use self::path::{Part, Path};
-use super::json::{Raw, number, parse};
+use super::json::{Raw, double, number, parse};
 use super::normalize::{finish, zero};
 use super::{Kind, Schema, base64, time, yaml};
 
@@ -68,13 +68,38 @@ impl<'a> Document<'a> {
     /// What it says that it is; empty where it does not.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.raw.text("kind").unwrap_or_default()
+        self.head("kind")
     }
 
     /// Of which version it says that it is; empty where it does not.
     #[must_use]
     pub fn api_version(&self) -> &str {
-        self.raw.text("apiVersion").unwrap_or_default()
+        self.head("apiVersion")
+    }
+
+    /// The last of what it says there. Whoever looks at what an object is, and at nothing else of it, does not look at case.
+    fn head(&self, name: &str) -> &str {
+        let Raw::Map(entries) = &self.raw else { return "" };
+        let said = entries.iter().rev().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        said.filter_map(|(_, value)| match value {
+            Raw::String(text) => Some(&**text),
+            _ => None,
+        })
+        .next()
+        .unwrap_or_default()
+    }
+
+    /// Makes sure that every number in it is one, as reading it without types takes.
+    ///
+    /// # Errors
+    /// The first that is too large.
+    pub fn check_numbers(&self) -> Result<(), DecodeError> {
+        match excessive(&self.raw) {
+            None => Ok(()),
+            Some(text) => {
+                Err(DecodeError::Type(format!("json: cannot unmarshal number {text} into Go value of type float64")))
+            }
+        }
     }
 
     /// Decodes it as an object of `schema`.
@@ -94,16 +119,24 @@ impl<'a> Document<'a> {
 fn check_head(raw: &Raw<'_>) -> Result<(), DecodeError> {
     let Raw::Map(entries) = raw else { return Err(DecodeError::NoObject(raw.go_kind())) };
     for (name, value) in entries {
-        let field = match &**name {
-            "apiVersion" => "apiVersion",
-            "kind" => "kind",
-            _ => continue,
+        let Some(field) = ["apiVersion", "kind"].into_iter().find(|field| name.eq_ignore_ascii_case(field)) else {
+            continue;
         };
         if !matches!(value, Raw::String(_) | Raw::Null) {
             return Err(DecodeError::Head { field, found: value.go_kind() });
         }
     }
     Ok(())
+}
+
+/// A number that no float holds.
+fn excessive<'r>(raw: &'r Raw<'_>) -> Option<&'r str> {
+    match raw {
+        Raw::Number(text) => text.parse::<f64>().is_ok_and(f64::is_infinite).then_some(&**text),
+        Raw::List(items) => items.iter().find_map(excessive),
+        Raw::Map(entries) => entries.iter().find_map(|(_, value)| excessive(value)),
+        Raw::Null | Raw::Bool(_) | Raw::String(_) => None,
+    }
 }
 
 /// Decodes JSON as an object of `schema`.
@@ -237,7 +270,12 @@ impl Shaper {
             (Kind::Bool, Raw::Bool(flag)) => return Ok(Some(Value::Bool(flag))),
             (Kind::Int32, Raw::Number(text)) if text.parse::<i32>().is_ok() => return Ok(Some(number(&text))),
             (Kind::Int64, Raw::Number(text)) if text.parse::<i64>().is_ok() => return Ok(Some(number(&text))),
-            (Kind::Double, Raw::Number(text)) => return Ok(Some(number(&text))),
+            (Kind::Double, Raw::Number(text)) => {
+                return match double(&text) {
+                    Some(value) => Ok(Some(value)),
+                    None => Err(path.refusal(&format!("number {text}"), "float64")),
+                };
+            }
             (Kind::Bytes, Raw::String(text)) => {
                 let read = base64::canonical(text);
                 return Ok(read.map_err(|why| self.wrong.get_or_insert(why).clone()).ok().map(Value::String));

@@ -26,8 +26,8 @@ pub enum JsonError {
         place: &'static str,
     },
     /// Nested deeper than [`MAX_DEPTH`].
-    #[error("exceeded max depth")]
-    Depth,
+    #[error("invalid character {} exceeded max depth", quoted(*.0))]
+    Depth(char),
 }
 
 /// A parsed but not yet typed value.
@@ -144,6 +144,22 @@ pub(super) fn number(text: &str) -> serde_json::Value {
     }
 }
 
+/// The same as a float, whatever it looks like; none where it is too large for one.
+pub(super) fn double(text: &str) -> Option<serde_json::Value> {
+    let float = text.parse::<f64>().ok().filter(|float| float.is_finite())?;
+    Some(if float.fract() == 0.0 && float.abs() < EXACT { (float as i64).into() } else { float.into() })
+}
+
+/// Text of bytes as Go reads it: what is no letter becomes the mark of that, byte by byte.
+pub(super) fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
+
 impl From<serde_json::Value> for Raw<'static> {
     fn from(value: serde_json::Value) -> Self {
         use serde_json::Value;
@@ -181,13 +197,16 @@ mod tests {
         assert_eq!(error("nul1"), "invalid character '1' in literal null (expecting 'l')");
         assert_eq!(error("'a'"), "invalid character '\\'' looking for beginning of value");
         assert_eq!(error("\"a\nb\""), "invalid character '\\n' in string literal");
-        assert_eq!(error(&"[".repeat(300)), "exceeded max depth");
+        assert_eq!(error(&"[".repeat(300)), "invalid character '[' exceeded max depth");
     }
 
     #[test]
     fn escapes_and_broken_surrogates_are_read_as_go_reads_them() {
         let Raw::String(text) = parse(br#""a\u00e9\ud83d\ude00\ud800x\n""#).unwrap() else { panic!("text") };
         assert_eq!(text, "aé😀\u{fffd}x\n");
+        for bytes in [&b"\"a\xe2\x82b\""[..], b"\"a\xe2\x82\\u0062\""] {
+            assert_eq!(parse(bytes).unwrap(), Raw::String("a\u{fffd}\u{fffd}b".into()), "a mark for each byte");
+        }
     }
 
     proptest! {

@@ -40,6 +40,36 @@ fn unknown_and_duplicate_fields_are_told_by_path() {
 }
 
 #[test]
+fn a_number_without_a_fraction_is_a_float_where_floats_are() {
+    let decoded = |minimum: &str| {
+        let body = format!(r#"{{"spec":{{"versions":[{{"schema":{{"openAPIV3Schema":{{"minimum":{minimum}}}}}}}]}}}}"#);
+        let schema = schema("apiextensions.k8s.io", "CustomResourceDefinition");
+        let decoded = decode_json(schema, body.as_bytes()).map_err(|error| error.to_string())?;
+        let path = "/spec/versions/0/schema/openAPIV3Schema/minimum";
+        Ok::<_, String>(decoded.value.pointer(path).unwrap().to_owned())
+    };
+    assert_eq!(decoded("5.0"), Ok(json!(5)));
+    assert_eq!(decoded("9223372036854775807"), Ok(json!(9_223_372_036_854_775_807.0_f64)));
+    assert!(decoded("1e309").unwrap_err().starts_with("json: cannot unmarshal number 1e309 into Go struct field"));
+}
+
+#[test]
+fn what_an_object_is_is_read_without_a_look_at_case() {
+    let document = Document::json(br#"{"kind":"A","Kind":"B","APIVERSION":"v1","kind":null}"#).unwrap();
+    assert_eq!((document.kind(), document.api_version()), ("B", "v1"));
+    let wrong = Document::json(br#"{"KIND":5}"#).unwrap_err().to_string();
+    assert!(wrong.ends_with("json: cannot unmarshal number into Go struct field .kind of type string"), "{wrong}");
+}
+
+#[test]
+fn a_number_that_no_float_holds_is_refused_where_there_are_no_types() {
+    let check = |body: &str| Document::json(body.as_bytes()).unwrap().check_numbers().map_err(|why| why.to_string());
+    assert_eq!(check(r#"{"a":[1e308,-1e308,1e-400]}"#), Ok(()));
+    let why = "json: cannot unmarshal number -1e309 into Go value of type float64";
+    assert_eq!(check(r#"{"a":[{"b":-1e309}]}"#), Err(why.to_owned()));
+}
+
+#[test]
 fn wrong_types_read_as_go_words_them() {
     for (group, kind, body, message) in [
         (

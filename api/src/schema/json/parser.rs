@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{JsonError, MAX_DEPTH, Raw};
+use super::{JsonError, MAX_DEPTH, Raw, lossy};
 
 /// Where reading is.
 pub(super) struct Parser<'a> {
@@ -30,11 +30,9 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn value(&mut self, depth: usize) -> Result<Raw<'a>, JsonError> {
-        if depth > MAX_DEPTH {
-            return Err(JsonError::Depth);
-        }
         self.blank();
         match self.peek() {
+            Some(bracket @ (b'{' | b'[')) if depth >= MAX_DEPTH => Err(JsonError::Depth(char::from(bracket))),
             Some(b'{') => self.map(depth),
             Some(b'[') => self.list(depth),
             Some(b'"') => self.string().map(Raw::String),
@@ -176,9 +174,9 @@ impl<'a> Parser<'a> {
             match self.peek() {
                 None => return Err(JsonError::End),
                 Some(b'"') => {
-                    let text = String::from_utf8_lossy(self.bytes.get(start..self.at).unwrap_or_default());
+                    let bytes = self.bytes.get(start..self.at).unwrap_or_default();
                     self.at += 1;
-                    return Ok(text);
+                    return Ok(std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(lossy(bytes)), Cow::Borrowed));
                 }
                 Some(b'\\') => break,
                 Some(0..=0x1f) => return Err(self.wrong("in string literal")),
@@ -191,8 +189,7 @@ impl<'a> Parser<'a> {
                 None => return Err(JsonError::End),
                 Some(b'"') => {
                     self.at += 1;
-                    let text = String::from_utf8(text)
-                        .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned());
+                    let text = String::from_utf8(text).unwrap_or_else(|bad| lossy(bad.as_bytes()));
                     return Ok(Cow::Owned(text));
                 }
                 Some(b'\\') => {
