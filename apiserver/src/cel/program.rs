@@ -145,6 +145,14 @@ impl Environment {
         self
     }
 
+    /// Without the variables of a policy, which conditions of a match don't see.
+    #[must_use]
+    pub fn without_variables(mut self) -> Self {
+        self.variables.clear();
+        self.names.variables.retain(|(name, _)| **name != *"variables");
+        self
+    }
+
     fn declare_variables(&mut self) {
         let ty = Type::Object(Arc::new(Fields::typed("kubernetes.variables", self.variables.clone())));
         self.names.variables.retain(|(name, _)| **name != *"variables");

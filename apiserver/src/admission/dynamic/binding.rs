@@ -34,12 +34,21 @@ struct ParamRef {
 
 /// Why there are no parameters.
 pub(super) enum NoParams {
-    /// The policy can't be used so.
-    Policy(String),
-    /// The binding can't.
+    /// The binding can't be used so.
     Binding(String),
     /// The store failed.
     Failed(ApiError),
+}
+
+/// The kind of the parameters that a policy takes, if it takes any; the error says why it can't be used.
+pub(super) fn param_kind(request: &Request<'_>, policy: &Policy) -> Result<Option<Arc<Kind>>, String> {
+    let Some((version, name)) = &policy.param_kind else { return Ok(None) };
+    let meant = |kind: &Kind| kind.name() == name && kind.resource.gvk.api_version() == *version;
+    if let Some(kind) = request.core.registry.find_by(meant) {
+        return Ok(Some(kind));
+    }
+    let (group, short) = version.split_once('/').unwrap_or(("", version));
+    Err(format!("failed to find resource referenced by paramKind: '{group}/{short}, Kind={name}'"))
 }
 
 impl Binding {
@@ -56,25 +65,17 @@ impl Binding {
         Self {
             name: object::name(json).to_owned(),
             policy: object::text(spec, &["policyName"]).to_owned(),
-            resources: resources.map(|own| Match::parse(own, "resourceRules")),
+            resources: resources.map(Match::of_policy),
             actions: actions.map(str::to_owned).collect(),
             params,
         }
     }
 
-    /// The parameters that a policy is to be evaluated with: one null where it takes none.
-    pub(super) async fn params(&self, request: &Request<'_>, policy: &Policy) -> Result<Vec<Value>, NoParams> {
-        let Some((version, name)) = &policy.param_kind else { return Ok(vec![Value::Null]) };
-        let meant = |kind: &Kind| kind.name() == name && kind.resource.gvk.api_version() == *version;
-        let Some(kind) = request.core.registry.find_by(meant) else {
-            let (group, short) = version.split_once('/').unwrap_or(("", version));
-            let gvk = format!("{group}/{short}, Kind={name}");
-            let why = format!("failed to find resource referenced by paramKind: '{gvk}'");
-            return Err(NoParams::Policy(why));
-        };
-        let Some(wanted) = &self.params else { return Ok(vec![Value::Null]) };
-        let namespace = wanted.namespace_in(request, &kind).map_err(NoParams::Binding)?;
-        let found = wanted.find(request, &kind, &namespace).await?;
+    /// The parameters of this kind that a policy is to be evaluated with: one null where it takes none.
+    pub(super) async fn params(&self, request: &Request<'_>, kind: Option<&Kind>) -> Result<Vec<Value>, NoParams> {
+        let (Some(kind), Some(wanted)) = (kind, &self.params) else { return Ok(vec![Value::Null]) };
+        let namespace = wanted.namespace_in(request, kind).map_err(NoParams::Binding)?;
+        let found = wanted.find(request, kind, &namespace).await?;
         if found.is_empty() && wanted.denies {
             return Err(NoParams::Binding(
                 "no params found for policy binding with `Deny` parameterNotFoundAction".to_owned(),

@@ -39,8 +39,12 @@ const WORKLOADS: [(&str, &str); 8] = [
 
 /// Whether a resource is not admitted by configuration.
 pub(super) fn resource(kind: &Kind) -> bool {
-    let (group, plural) = (kind.group(), &*kind.resource.plural);
-    (group == "admissionregistration.k8s.io" && CONFIGURATION.contains(&plural)) || REVIEWS.contains(&(group, plural))
+    kind.group() == "admissionregistration.k8s.io" && CONFIGURATION.contains(&&*kind.resource.plural)
+}
+
+/// Whether policies don't see a resource; webhooks do.
+pub(super) fn question(kind: &Kind) -> bool {
+    REVIEWS.contains(&(kind.group(), &*kind.resource.plural))
 }
 
 /// Whether a webhook that can't be reached lets this request pass, whatever its failure policy: it comes from a part of

@@ -17,13 +17,15 @@ use crate::cel::{
 };
 
 /// What one evaluation is about.
+#[derive(Clone)]
 pub(super) struct Input<'a> {
     pub(super) object: &'a Value,
     pub(super) old: &'a Value,
     pub(super) request: &'a Value,
     pub(super) namespace: &'a Value,
     pub(super) params: &'a Value,
-    pub(super) authorizer: Authorizer,
+    /// None for expressions that must not ask what the user may do.
+    pub(super) authorizer: Option<Authorizer>,
     pub(super) target: ResourceTarget,
 }
 
@@ -31,9 +33,9 @@ pub(super) struct Input<'a> {
 pub(super) const NOTHING: &Value = &Value::Null;
 
 /// Who decides what the user of a request may do.
-pub(super) fn authorizer(request: &Request<'_>) -> Authorizer {
+pub(super) fn authorizer(request: &Request<'_>) -> Option<Authorizer> {
     let authority = Arc::new(Decider(request.core.authorizer.clone()));
-    Authorizer::new(authority, Arc::clone(&request.call.user))
+    Some(Authorizer::new(authority, Arc::clone(&request.call.user)))
 }
 
 struct Decider(Policies);
@@ -52,15 +54,12 @@ impl Authority for Decider {
 impl<'a> Input<'a> {
     /// The same without the namespace, which conditions don't see.
     pub(super) fn without_namespace(&self) -> Self {
-        Self {
-            object: self.object,
-            old: self.old,
-            request: self.request,
-            namespace: NOTHING,
-            params: self.params,
-            authorizer: self.authorizer.clone(),
-            target: self.target.clone(),
-        }
+        Self { namespace: NOTHING, ..self.clone() }
+    }
+
+    /// The same without the authorizer, which messages and audit annotations don't see.
+    pub(super) fn without_authorizer(&self) -> Self {
+        Self { authorizer: None, ..self.clone() }
     }
 
     /// Values of all variables; those of the policy are worked out when they are looked at, once.
@@ -71,8 +70,10 @@ impl<'a> Input<'a> {
         bindings.set("request", Cel::view(self.request, None));
         bindings.set("namespaceObject", Cel::view(self.namespace, None));
         bindings.set("params", Cel::view(self.params, None));
-        bindings.set("authorizer", self.authorizer.value());
-        bindings.set("authorizer.requestResource", self.authorizer.for_resource(self.target.clone()));
+        if let Some(authorizer) = &self.authorizer {
+            bindings.set("authorizer", authorizer.value());
+            bindings.set("authorizer.requestResource", authorizer.for_resource(self.target.clone()));
+        }
         if !variables.is_empty() {
             let composed = Arc::new_cyclic(|own| Variables {
                 own: own.clone(),

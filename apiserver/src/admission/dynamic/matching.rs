@@ -7,7 +7,10 @@ use martello_api::{selector::LabelSelector, status::ApiError};
 use serde_json::{Map, Value};
 
 use super::request::Request;
-use crate::registry::{kind::Kind, object};
+use crate::{
+    admission::Operation,
+    registry::{kind::Kind, object},
+};
 
 /// What a rule names.
 #[derive(Debug)]
@@ -25,20 +28,31 @@ struct Rule {
 pub(super) struct Match {
     namespaces: LabelSelector,
     objects: LabelSelector,
-    rules: Option<Vec<Rule>>,
+    rules: Vec<Rule>,
+    /// Whether everything is meant where there are no rules.
+    open: bool,
     excluded: Vec<Rule>,
     equivalent: bool,
 }
 
 impl Match {
-    /// Of `matchConstraints`, `matchResources` or a webhook; `rules` names the field of the rules.
-    pub(super) fn parse(spec: &Value, rules: &str) -> Result<Self, String> {
+    /// Of `matchConstraints` or `matchResources`: without rules they are for everything.
+    pub(super) fn of_policy(spec: &Value) -> Result<Self, String> {
+        Self::parse(spec, "resourceRules", true)
+    }
+
+    /// Of a webhook: without rules it is for nothing.
+    pub(super) fn of_webhook(spec: &Value) -> Result<Self, String> {
+        Self::parse(spec, "rules", false)
+    }
+
+    fn parse(spec: &Value, rules: &str, open: bool) -> Result<Self, String> {
         let list = |key: &str| object::list(spec, &[key]).iter().map(Rule::parse).collect::<Vec<_>>();
-        let given = spec.get(rules).is_some_and(Value::is_array);
         Ok(Self {
             namespaces: selector(spec.get("namespaceSelector"))?,
             objects: selector(spec.get("objectSelector"))?,
-            rules: given.then(|| list(rules)),
+            rules: list(rules),
+            open,
             excluded: list("excludeResourceRules"),
             equivalent: object::text(spec, &["matchPolicy"]) != "Exact",
         })
@@ -51,7 +65,7 @@ impl Match {
         new: Option<&Value>,
         old: Option<&Value>,
     ) -> Result<Option<Matched>, ApiError> {
-        if !self.objects.is_everything() && !self.matches_object(new, old) {
+        if !self.objects.is_everything() && !self.matches_object(request, new, old) {
             return Ok(None);
         }
         let Some(matched) = self.by_rules(request) else { return Ok(None) };
@@ -62,25 +76,40 @@ impl Match {
     }
 
     fn by_rules(&self, request: &Request<'_>) -> Option<Matched> {
-        if self.excluded.iter().any(|rule| rule.matches(request, request.kind)) {
+        if self.named_by(&self.excluded, request).is_some() {
             return None;
         }
-        let Some(rules) = &self.rules else { return Some(Matched::Own) };
+        if self.rules.is_empty() {
+            return self.open.then_some(Matched::Own);
+        }
+        self.named_by(&self.rules, request)
+    }
+
+    /// The kind that rules name: that of the request before other versions of it, and earlier rules before later ones.
+    fn named_by(&self, rules: &[Rule], request: &Request<'_>) -> Option<Matched> {
         if rules.iter().any(|rule| rule.matches(request, request.kind)) {
             return Some(Matched::Own);
         }
-        if !self.equivalent {
-            return None;
-        }
-        let fits = |other: &Kind| {
-            other.storage == request.kind.storage
-                && other.resource.gvk != request.kind.resource.gvk
-                && rules.iter().any(|rule| rule.matches(request, other))
+        let subresource = request.subresource();
+        let has_part = |other: &Kind| {
+            subresource.is_empty() || other.resource.subresources.iter().any(|own| own.name == subresource)
         };
-        request.core.registry.find_by(fits).map(Matched::Other)
+        rules.iter().filter(|_| self.equivalent).find_map(|rule| {
+            let fits = |other: &Kind| {
+                other.storage == request.kind.storage
+                    && other.resource.gvk != request.kind.resource.gvk
+                    && has_part(other)
+                    && rule.matches(request, other)
+            };
+            request.core.registry.find_by(fits).map(Matched::Other)
+        })
     }
 
-    fn matches_object(&self, new: Option<&Value>, old: Option<&Value>) -> bool {
+    fn matches_object(&self, request: &Request<'_>, new: Option<&Value>, old: Option<&Value>) -> bool {
+        if request.operation == Operation::Connect {
+            // Options of a connection bear no labels, not even none.
+            return false;
+        }
         [new, old]
             .into_iter()
             .flatten()
@@ -89,7 +118,7 @@ impl Match {
     }
 
     async fn matches_namespace(&self, request: &Request<'_>, new: Option<&Value>) -> Result<bool, ApiError> {
-        if request.is_namespace() && !request.is_delete() {
+        if request.is_namespace() && request.subresource().is_empty() && !request.is_delete() {
             return Ok(self.namespaces.matches_json(new.and_then(labels)));
         }
         if request.namespace.is_empty() {

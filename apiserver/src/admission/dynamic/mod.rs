@@ -43,8 +43,14 @@ use request::Request;
 pub struct Round {
     policies: mutating::Called,
     webhooks: webhooks::Called,
-    /// Whether anything changed the object.
-    pub changed: bool,
+}
+
+impl Round {
+    /// Whether a policy or webhook had something to change: then all that fill in anything are asked once more.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.policies.changed || self.webhooks.changed
+    }
 }
 
 /// Lets policies and webhooks change what is to be written.
@@ -61,16 +67,11 @@ pub async fn mutate(
         return Ok(None);
     }
     let request = Request::new(core, kind, call, operation, Some(object), old).await?;
-    let mut round =
-        Round { policies: mutating::Called::default(), webhooks: webhooks::Called::default(), changed: false };
-    let before = object.clone();
-    mutating::dispatch(&request, &hooks, object, old, &mut round.policies, false).await?;
-    let by_policies = *object != before;
-    webhooks::mutate(&request, &hooks, object, old, &mut round.webhooks, false).await?;
-    round.changed = *object != before;
-    if by_policies {
-        round.webhooks.changed_before();
+    let mut round = Round { policies: mutating::Called::default(), webhooks: webhooks::Called::default() };
+    if !exempt::question(kind) {
+        mutating::dispatch(&request, &hooks, object, old, &mut round.policies, false).await?;
     }
+    webhooks::mutate(&request, &hooks, object, old, &mut round.webhooks, false).await?;
     Ok(Some(round))
 }
 
@@ -86,9 +87,10 @@ pub async fn mutate_again(
 ) -> Result<(), ApiError> {
     let hooks = core.hooks.load();
     let request = Request::new(core, kind, call, operation, Some(object), old).await?;
-    round.policies.seen(object);
-    round.webhooks.seen(object);
-    mutating::dispatch(&request, &hooks, object, old, &mut round.policies, true).await?;
+    if !exempt::question(kind) {
+        round.policies.seen(object);
+        mutating::dispatch(&request, &hooks, object, old, &mut round.policies, true).await?;
+    }
     round.webhooks.seen(object);
     webhooks::mutate(&request, &hooks, object, old, &mut round.webhooks, true).await
 }
@@ -105,7 +107,7 @@ pub async fn before_delete(
     if !hooks.mutates() || exempt::resource(kind) || is_judged(call, Operation::Delete) {
         return Ok(());
     }
-    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);
+    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options, old);
     webhooks::mutate(&request, &hooks, &mut Value::Null, Some(old), &mut webhooks::Called::default(), false).await
 }
 
@@ -126,7 +128,12 @@ pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: V
     judged(core, kind, call, Operation::Create, object).await
 }
 
-/// What is sent to a subresource and not kept, as webhooks made it and everybody lets it pass.
+/// Lets webhooks refuse or change a question that is answered and not kept.
+pub async fn asked(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
+    judged(core, kind, call, Operation::Create, object).await
+}
+
+/// What is sent and not kept, as policies and webhooks made it and everybody lets it pass.
 async fn judged(
     core: &Arc<Core>,
     kind: &Kind,
@@ -134,20 +141,19 @@ async fn judged(
     operation: Operation,
     mut object: Value,
 ) -> Result<Value, ApiError> {
-    let hooks = core.hooks.load();
-    if !hooks.mutates() && !hooks.validates() {
-        return Ok(object);
+    let round = mutate(core, kind, call, operation, &mut object, None).await?;
+    if let Some(round) = round.filter(Round::changed) {
+        mutate_again(core, kind, call, operation, &mut object, None, round).await?;
     }
-    let request = Request::new(core, kind, call, operation, None, None).await?;
-    webhooks::mutate(&request, &hooks, &mut object, None, &mut webhooks::Called::default(), false).await?;
-    validating::dispatch(&request, &hooks, Some(&object), None).await?;
-    webhooks::validate(&request, &hooks, Some(&object), None).await?;
+    validate(core, kind, call, operation, Some(&object), None).await?;
     Ok(object)
 }
 
 /// Whether a write only carries out what was created below an object, and was judged as that.
 fn is_judged(call: &Call, operation: Operation) -> bool {
-    call.verb == "create" && !call.target.subresource.is_empty() && operation != Operation::Create
+    call.verb == "create"
+        && !call.target.subresource.is_empty()
+        && matches!(operation, Operation::Update | Operation::Delete)
 }
 
 /// Lets policies and webhooks refuse what is to be written.
@@ -164,7 +170,9 @@ pub async fn validate(
         return Ok(());
     }
     let request = Request::new(core, kind, call, operation, object, old).await?;
-    validating::dispatch(&request, &hooks, object, old).await?;
+    if !exempt::question(kind) {
+        validating::dispatch(&request, &hooks, object, old).await?;
+    }
     webhooks::validate(&request, &hooks, object, old).await
 }
 
@@ -180,7 +188,7 @@ pub async fn validate_delete(
     if !hooks.validates() || exempt::resource(kind) || is_judged(call, Operation::Delete) {
         return Ok(());
     }
-    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options);
+    let request = Request::new(core, kind, call, Operation::Delete, None, Some(old)).await?.deleting(options, old);
     validating::dispatch(&request, &hooks, None, Some(old)).await?;
     webhooks::validate(&request, &hooks, None, Some(old)).await
 }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use martello_api::status::{ApiError, Cause};
+use martello_api::{
+    resource::GroupVersionKind,
+    status::{ApiError, Cause},
+};
 use serde_json::Value;
 
 use super::{
-    binding::{Binding, NoParams},
+    binding::{Binding, NoParams, param_kind},
     conditions::{self, Met},
     equivalent,
     input::{self, Input, NOTHING, Purse, SPENT, Trouble},
     matching::Matched,
-    patching,
-    policy::Policy,
+    patching::{self, Fault},
+    policy::{Bound, Mutation, Policy},
     request::Request,
     snapshot::Snapshot,
 };
@@ -27,6 +30,8 @@ pub(super) struct Called {
     again: BTreeSet<Key>,
     may_again: BTreeSet<Key>,
     last: Option<Value>,
+    /// Whether a policy had its say, changed by it or not: then everything is asked again.
+    pub(super) changed: bool,
 }
 
 /// Policy, binding, and the parameters' namespace and name.
@@ -39,6 +44,12 @@ impl Called {
             self.again.append(&mut self.may_again);
         }
     }
+
+    /// Those that were called before may see what was changed since.
+    fn change(&mut self) {
+        self.changed = true;
+        self.again.append(&mut self.may_again);
+    }
 }
 
 /// Why a policy could not do its work.
@@ -49,7 +60,8 @@ struct Failure {
     invalid: bool,
 }
 
-/// Lets all policies that are meant change the object, in the order of their names.
+/// Lets all policies that are meant change the object, in the order of their names. Which are meant is told by the object as
+/// it comes, and each sees what those before it made of it.
 pub(super) async fn dispatch(
     request: &Request<'_>,
     hooks: &Snapshot,
@@ -59,23 +71,78 @@ pub(super) async fn dispatch(
     again: bool,
 ) -> Result<(), ApiError> {
     let mut failures = Vec::new();
+    let mut work = Vec::new();
     for bound in &hooks.mutating {
-        let policy = &*bound.policy;
-        let matched = match &policy.constraints {
-            Ok(constraints) => constraints.kind(request, Some(object), old).await?,
-            Err(why) => {
-                misconfigured(policy, None, why, &mut failures);
+        gather(request, bound, (&*object, old), &mut work, &mut failures).await?;
+    }
+    if !work.is_empty() {
+        let namespace = request.namespace_object().await?;
+        let mut forms = Forms { request, namespace: &namespace, old, all: Vec::new(), last: None };
+        for one in &work {
+            forms.run(one, object, called, again, &mut failures)?;
+        }
+        forms.finish(object, called)?;
+        called.last = Some(object.clone());
+    }
+    refuse(request, failures)
+}
+
+/// One policy by one binding with one set of parameters.
+struct Work<'w> {
+    policy: &'w Policy,
+    binding: &'w Binding,
+    matched: Matched,
+    params: Value,
+}
+
+/// Finds what of a policy is for the request.
+async fn gather<'w>(
+    request: &Request<'_>,
+    bound: &'w Bound,
+    (object, old): (&Value, Option<&Value>),
+    work: &mut Vec<Work<'w>>,
+    failures: &mut Vec<Failure>,
+) -> Result<(), ApiError> {
+    let policy = &*bound.policy;
+    let matched = match &policy.constraints {
+        Ok(constraints) => constraints.kind(request, Some(object), old).await?,
+        Err(why) => {
+            misconfigured(policy, None, why, failures);
+            return Ok(());
+        }
+    };
+    let Some(matched) = matched else { return Ok(()) };
+    let kind = match param_kind(request, policy) {
+        Ok(kind) => kind,
+        Err(why) => {
+            misconfigured(policy, None, &why, failures);
+            return Ok(());
+        }
+    };
+    for binding in &bound.bindings {
+        match &binding.resources {
+            None => {}
+            Some(Ok(resources)) if resources.kind(request, Some(object), old).await?.is_some() => {}
+            Some(Ok(_)) => continue,
+            Some(Err(why)) => {
+                misconfigured(policy, Some(binding), why, failures);
                 continue;
             }
-        };
-        let Some(matched) = matched else { continue };
-        for binding in &bound.bindings {
-            let work = Work { request, policy, binding, matched: &matched };
-            work.run(object, old, called, again, &mut failures).await?;
+        }
+        match binding.params(request, kind.as_deref()).await {
+            Ok(params) => {
+                work.extend(params.into_iter().map(|params| Work {
+                    policy,
+                    binding,
+                    matched: matched.clone(),
+                    params,
+                }));
+            }
+            Err(NoParams::Binding(why)) => misconfigured(policy, Some(binding), &why, failures),
+            Err(NoParams::Failed(error)) => return Err(error),
         }
     }
-    called.last = Some(object.clone());
-    refuse(request, failures)
+    Ok(())
 }
 
 fn misconfigured(policy: &Policy, binding: Option<&Binding>, why: &str, failures: &mut Vec<Failure>) {
@@ -90,125 +157,143 @@ fn note(policy: &Policy, binding: Option<&Binding>, message: String, invalid: bo
     }
 }
 
-/// One policy by one binding.
-struct Work<'w, 'a> {
-    request: &'w Request<'a>,
-    policy: &'w Policy,
-    binding: &'w Binding,
-    matched: &'w Matched,
+/// The object in the versions by which policies are meant: each has a form of its own, and that of the last policy counts.
+struct Forms<'f, 'a> {
+    request: &'f Request<'a>,
+    namespace: &'f Value,
+    old: Option<&'f Value>,
+    all: Vec<Form>,
+    last: Option<usize>,
 }
 
-impl Work<'_, '_> {
-    async fn run(
-        &self,
-        object: &mut Value,
-        old: Option<&Value>,
+struct Form {
+    gvk: GroupVersionKind,
+    matched: Matched,
+    value: Value,
+    /// A policy made it.
+    made: bool,
+}
+
+impl Forms<'_, '_> {
+    /// Where the form is that a policy sees.
+    fn place(&mut self, matched: &Matched, object: &Value) -> usize {
+        let gvk = &matched.kind(self.request).resource.gvk;
+        if let Some(place) = self.all.iter().position(|form| form.gvk == *gvk) {
+            return place;
+        }
+        let value = equivalent::shown(self.request.kind, matched, object).into_owned();
+        self.all.push(Form { gvk: gvk.clone(), matched: matched.clone(), value, made: false });
+        self.all.len() - 1
+    }
+
+    fn run(
+        &mut self,
+        work: &Work<'_>,
+        object: &Value,
         called: &mut Called,
         again: bool,
         failures: &mut Vec<Failure>,
     ) -> Result<(), ApiError> {
-        match &self.binding.resources {
-            None => {}
-            Some(Ok(resources)) if resources.kind(self.request, Some(object), old).await?.is_some() => {}
-            Some(Ok(_)) => return Ok(()),
-            Some(Err(why)) => {
-                misconfigured(self.policy, Some(self.binding), why, failures);
+        let place = self.place(&work.matched, object);
+        let Some(mut value) = self.all.get(place).map(|form| form.value.clone()) else { return Ok(()) };
+        let (policy, binding) = (work.policy, Some(work.binding));
+        let scene = Scene::of(self, work);
+        match conditions::met(&policy.conditions, &policy.variables, &scene.input(&value)) {
+            Met::Yes => {}
+            Met::No => return Ok(()),
+            Met::Unclear(why) => {
+                note(policy, binding, why, true, failures);
                 return Ok(());
             }
         }
-        let params = match self.binding.params(self.request, self.policy).await {
-            Ok(params) => params,
-            Err(NoParams::Policy(why)) => {
-                misconfigured(self.policy, None, &why, failures);
-                return Ok(());
+        let about = format!("{}/{}", object::namespace(&work.params), object::name(&work.params));
+        let key = (policy.name.clone(), work.binding.name.clone(), about);
+        if again && !called.again.contains(&key) {
+            return Ok(());
+        }
+        let before = value.clone();
+        let mut made = false;
+        for mutation in &policy.mutations {
+            self.last = Some(place);
+            match scene.mutate(mutation, &value) {
+                Ok(mutated) => (value, made) = (mutated, true),
+                Err(Fault::Policy(why)) => note(policy, binding, why, true, failures),
+                Err(Fault::Request(error)) => return Err(error),
             }
-            Err(NoParams::Binding(why)) => {
-                misconfigured(self.policy, Some(self.binding), &why, failures);
-                return Ok(());
-            }
-            Err(NoParams::Failed(error)) => return Err(error),
-        };
-        let namespace = self.request.namespace_object().await?;
-        for params in &params {
-            let about = format!("{}/{}", object::namespace(params), object::name(params));
-            let key = (self.policy.name.clone(), self.binding.name.clone(), about);
-            if again && !called.again.contains(&key) {
-                continue;
-            }
-            let before = object.clone();
-            if !self.mutate(object, old, params, &namespace, failures) {
-                continue;
-            }
-            if *object != before {
-                called.again.append(&mut called.may_again);
-            }
-            if self.policy.reinvoked {
-                called.may_again.insert(key);
-            }
+        }
+        if value != before {
+            called.change();
+        }
+        if policy.reinvoked {
+            called.may_again.insert(key);
+        }
+        if let Some(form) = self.all.get_mut(place) {
+            form.value = value;
+            form.made |= made;
         }
         Ok(())
     }
 
-    /// Does all mutations; false if the request is not meant.
-    fn mutate(
-        &self,
-        object: &mut Value,
-        old: Option<&Value>,
-        params: &Value,
-        namespace: &Value,
-        failures: &mut Vec<Failure>,
-    ) -> bool {
-        let (policy, binding) = (self.policy, Some(self.binding));
+    /// Takes over what the last policy made.
+    fn finish(self, object: &mut Value, called: &mut Called) -> Result<(), ApiError> {
         let own = self.request.kind;
-        let described = Value::Object(self.request.describe(self.matched.kind(self.request)));
-        let old = equivalent::shown(own, self.matched, old.unwrap_or(NOTHING));
-        let mut current = equivalent::shown(own, self.matched, object).into_owned();
-        let target = &self.request.call.target;
-        for at in 0..=policy.mutations.len() {
-            let input = Input {
-                object: &current,
-                old: &old,
-                request: &described,
-                namespace,
-                params,
-                authorizer: input::authorizer(self.request),
-                target: target.clone(),
-            };
-            // The conditions come first, and see the object before all changes.
-            let Some(mutation) = at.checked_sub(1).and_then(|at| policy.mutations.get(at)) else {
-                match conditions::met(&policy.conditions, &policy.variables, &input) {
-                    Met::Yes => continue,
-                    Met::No => return false,
-                    Met::Unclear(why) => {
-                        note(policy, binding, why, true, failures);
-                        return false;
-                    }
-                }
-            };
-            let bindings = input.bindings(&policy.variables);
-            let made = Purse::new(RUNTIME_BUDGET)
-                .evaluate(&mutation.program, &mutation.expression, &bindings)
-                .map_err(|trouble| match trouble {
-                    Trouble::Failed(why) => why,
-                    Trouble::Spent => SPENT.to_owned(),
-                })
-                .and_then(|value| {
-                    patching::apply(self.matched.kind(self.request), &current, &value, mutation.json_patch)
-                });
-            drop(bindings);
-            match made {
-                Ok(made) => current = made,
-                Err(why) => note(policy, binding, why, true, failures),
+        let Some(form) = self.last.and_then(|last| self.all.into_iter().nth(last)).filter(|form| form.made) else {
+            return Ok(());
+        };
+        // All that may be called again see the result once more, the last of them too.
+        called.change();
+        *object = match &form.matched {
+            Matched::Own => form.value,
+            Matched::Other(_) => {
+                let back = equivalent::back(own, &form.matched, form.value);
+                codec::remade(own, back)
+                    .map_err(|why| ApiError::internal(format!("failed to convert object: {why}")))?
             }
+        };
+        Ok(())
+    }
+}
+
+/// What the expressions of a policy see besides the object.
+struct Scene<'s, 'a> {
+    request: &'s Request<'a>,
+    work: &'s Work<'s>,
+    namespace: &'s Value,
+    described: Value,
+    old: Value,
+}
+
+impl<'s, 'a> Scene<'s, 'a> {
+    fn of(forms: &Forms<'s, 'a>, work: &'s Work<'s>) -> Self {
+        let request = forms.request;
+        let described = Value::Object(request.describe(work.matched.kind(request)));
+        let old = equivalent::shown(request.kind, &work.matched, forms.old.unwrap_or(NOTHING)).into_owned();
+        Self { request, work, namespace: forms.namespace, described, old }
+    }
+
+    fn input<'i>(&'i self, object: &'i Value) -> Input<'i> {
+        Input {
+            object,
+            old: &self.old,
+            request: &self.described,
+            namespace: self.namespace,
+            params: &self.work.params,
+            authorizer: input::authorizer(self.request),
+            target: self.request.call.target.clone(),
         }
-        let changed = equivalent::back(own, self.matched, current);
-        if changed != *object {
-            match codec::remade(own, changed) {
-                Ok(remade) => *object = remade,
-                Err(why) => note(policy, binding, why, true, failures),
-            }
-        }
-        true
+    }
+
+    /// The object with one mutation, and its defaults.
+    fn mutate(&self, mutation: &Mutation, object: &Value) -> Result<Value, Fault> {
+        let input = self.input(object);
+        let bindings = input.bindings(&self.work.policy.variables);
+        let evaluated = Purse::new(RUNTIME_BUDGET).evaluate(&mutation.program, &mutation.expression, &bindings);
+        let value = evaluated.map_err(|trouble| match trouble {
+            Trouble::Failed(why) => Fault::Policy(why),
+            Trouble::Spent => Fault::Policy(SPENT.to_owned()),
+        })?;
+        let kind = self.work.matched.kind(self.request);
+        patching::apply(self.request, kind, object, &value, mutation.json_patch)
     }
 }
 
@@ -224,7 +309,7 @@ fn refuse(request: &Request<'_>, failures: Vec<Failure>) -> Result<(), ApiError>
             None => format!("policy {:?} denied request: {}", failure.policy, failure.message),
         })
         .collect();
-    let mut error = request.forbidden("admission request denied by policy");
+    let mut error = request.refused("admission request denied by policy");
     if let Some(first) = messages.first() {
         error.message.clone_from(first);
     }

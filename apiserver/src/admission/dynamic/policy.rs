@@ -79,7 +79,7 @@ impl Policy {
         Self {
             name: object::name(json).to_owned(),
             ignores_failure: object::text(spec, &["failurePolicy"]) == "Ignore",
-            constraints: Match::parse(spec.get("matchConstraints").unwrap_or(&Value::Null), "resourceRules"),
+            constraints: Match::of_policy(spec.get("matchConstraints").unwrap_or(&Value::Null)),
             param_kind,
             conditions,
             variables,

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use martello_api::status::ApiError;
+use martello_api::{resource::GroupVersionKind, status::ApiError};
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use crate::{
-    admission::Operation,
+    admission::{self, Operation},
     registry::{call::Call, kind::Kind, object, options::DeleteOptions},
     server::Core,
     store::Entry,
@@ -22,9 +22,13 @@ pub(super) struct Request<'a> {
     /// Of the object; of a Namespace its own.
     pub(super) namespace: String,
     pub(super) name: String,
+    /// What admission's refusals call the object: before its name is made, what it is made of.
+    told: String,
     pub(super) dry_run: bool,
     /// How something is to be deleted.
     delete: Option<&'a DeleteOptions>,
+    /// How many seconds it is given to end, where that counts.
+    grace: Option<i64>,
     namespace_entry: OnceCell<Option<Arc<Entry>>>,
 }
 
@@ -40,8 +44,10 @@ impl<'a> Request<'a> {
         let shown = object.filter(|object| !object.is_null()).or(old);
         let of_object = shown.map(object::name).unwrap_or_default();
         let name = if call.name().is_empty() { of_object } else { call.name() }.to_owned();
+        let told = admission::told(call, shown.unwrap_or(&Value::Null)).to_owned();
+        // A Namespace is in itself, from the request that makes it on.
         let namespace = if is_namespace(kind) {
-            if operation == Operation::Create { String::new() } else { name.clone() }
+            name.clone()
         } else if kind.resource.namespaced {
             let own = shown.map(object::namespace).unwrap_or_default();
             if call.namespace().is_empty() { own.to_owned() } else { call.namespace().to_owned() }
@@ -49,19 +55,33 @@ impl<'a> Request<'a> {
             String::new()
         };
         let dry_run = call.dry_run("CreateOptions").unwrap_or(false);
-        let (delete, namespace_entry) = (None, OnceCell::new());
-        Ok(Self { core, kind, call, operation, namespace, name, dry_run, delete, namespace_entry })
+        let (delete, grace, namespace_entry) = (None, None, OnceCell::new());
+        Ok(Self { core, kind, call, operation, namespace, name, told, dry_run, delete, grace, namespace_entry })
     }
 
     /// The same for a delete with these options: what the query says of them does not count where there is a body.
-    pub(super) fn deleting(mut self, options: &'a DeleteOptions) -> Self {
+    pub(super) fn deleting(mut self, options: &'a DeleteOptions, old: &Value) -> Self {
         self.dry_run = options.dry_run;
+        // What has begun to end keeps its time.
+        self.grace = self.kind.grace(old, options.grace).filter(|_| !object::is_terminating(old));
         self.delete = Some(options);
         self
     }
 
     pub(super) fn subresource(&self) -> &str {
         &self.call.target.subresource
+    }
+
+    /// The kind of what is sent where that is no object of the resource: options of a connection, what is created below an
+    /// object, its scale.
+    pub(super) fn foreign(&self) -> Option<&GroupVersionKind> {
+        let (subresource, operation) = (self.subresource(), self.operation);
+        let foreign = match operation {
+            Operation::Create | Operation::Connect => !subresource.is_empty(),
+            Operation::Update | Operation::Delete => subresource == "scale",
+        };
+        let own = self.kind.resource.subresources.iter().find(|own| own.name == subresource);
+        own.filter(|_| foreign).map(|own| &own.gvk)
     }
 
     pub(super) fn is_delete(&self) -> bool {
@@ -134,13 +154,14 @@ impl<'a> Request<'a> {
             return Value::Null;
         }
         if let Some(options) = self.delete {
-            return options.shown();
+            let mut shown = options.shown();
+            if let Some(grace) = self.grace {
+                object::set(&mut shown, &[], "gracePeriodSeconds", grace);
+            }
+            return shown;
         }
-        let kind = match (self.operation, self.call.verb) {
-            (_, "patch") => "PatchOptions",
-            (Operation::Create, _) => "CreateOptions",
-            _ => "UpdateOptions",
-        };
+        // A patch is told as the create or update that it comes to.
+        let kind = if self.operation == Operation::Create { "CreateOptions" } else { "UpdateOptions" };
         let mut options = Map::new();
         options.insert("kind".into(), kind.into());
         options.insert("apiVersion".into(), "meta.k8s.io/v1".into());
@@ -156,9 +177,14 @@ impl<'a> Request<'a> {
         Value::Object(options)
     }
 
-    /// 403 for the object of the request.
+    /// 403 for the object of the request, by its name alone.
     pub(super) fn forbidden(&self, why: &str) -> ApiError {
         self.kind.forbidden(&self.name, why)
+    }
+
+    /// 403 as admission words it.
+    pub(super) fn refused(&self, why: &str) -> ApiError {
+        self.kind.forbidden(&self.told, why)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use martello_api::{
-    schema::parse_json,
+    schema::{DecodeError, Raw, canonical_base64, parse_json, parse_yaml},
     status::{ApiError, Details},
 };
 use martello_audit::MAX_ANNOTATIONS;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::registry::object;
 
@@ -17,59 +17,275 @@ pub(super) struct Answer {
     pub(super) warnings: Vec<String>,
     pub(super) annotations: Vec<(String, String)>,
     pub(super) patch: Vec<u8>,
+    /// What the patch is; empty where there is none.
+    pub(super) patch_type: String,
     status: Value,
 }
 
 /// Most characters of all warnings of an answer; what is more is cut off, as upstream's client of warnings does.
 const MAX_WARNING_CHARS: usize = 4096;
 const MAX_WARNINGS: usize = 64;
+const GROUP: &str = "admission.k8s.io";
+const KIND: &str = "AdmissionReview";
+/// How upstream's errors call what knows the two versions.
+const SCHEME: &str = "k8s.io/apiserver/pkg/util/webhook/client.go:71";
+
+/// The versions of the review that a webhook may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V1beta1,
+}
+
+impl Version {
+    /// The first of those that a webhook names and that is known.
+    pub(super) fn of_webhook(json: &Value) -> Option<Self> {
+        object::list(json, &["admissionReviewVersions"]).iter().find_map(|version| match version.as_str() {
+            Some("v1") => Some(Self::V1),
+            Some("v1beta1") => Some(Self::V1beta1),
+            _ => None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V1beta1 => "v1beta1",
+        }
+    }
+}
+
+/// Why an answer is of no use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// It is no review of this version.
+    Unreadable(String),
+    /// It is one, and does not answer what was asked.
+    Invalid(String),
+}
 
 /// The body of a request.
-pub(super) fn ask(request: Value) -> Value {
-    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
+pub(super) fn ask(version: Version, request: Value) -> Value {
+    json!({"kind": KIND, "apiVersion": format!("{GROUP}/{}", version.name()), "request": request})
 }
 
 /// Reads an answer; the error says what is wrong with it.
-pub(super) fn read(body: &[u8], uid: &str, mutating: bool) -> Result<Answer, String> {
-    let review = parse_json(body).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))?;
-    let review = review.into_value();
-    let (version, kind) = (object::text(&review, &["apiVersion"]), object::text(&review, &["kind"]));
-    if (version, kind) != ("admission.k8s.io/v1", "AdmissionReview") {
-        let (group, short) = version.split_once('/').unwrap_or(("", version));
-        return Err(format!(
-            "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {group}/{short}, Kind={kind}"
-        ));
+pub(super) fn read(body: &[u8], version: Version, uid: &str, mutating: bool) -> Result<Answer, Unusable> {
+    let review = decode(body).map_err(|error| Unusable::Unreadable(error.to_string()))?;
+    let (api_version, kind) = (object::text(&review, &["apiVersion"]), object::text(&review, &["kind"]));
+    check_kind(api_version, kind, version).map_err(Unusable::Unreadable)?;
+    let response = review.get("response").unwrap_or(&Value::Null);
+    Shape { version }.check(response).map_err(Unusable::Unreadable)?;
+    if response.is_null() {
+        return Err(Unusable::Invalid("webhook response was absent".to_owned()));
     }
-    let Some(response) = review.get("response").filter(|response| response.is_object()) else {
-        return Err("webhook response was absent".to_owned());
+    let patch = patch_of(response).map_err(Unusable::Unreadable)?;
+    let patch_type = match version {
+        Version::V1 => {
+            check_addressed(api_version, kind, response, uid).map_err(Unusable::Invalid)?;
+            let given = response.get("patchType").and_then(Value::as_str);
+            check_patch(&patch, given, mutating).map_err(Unusable::Invalid)?;
+            given.unwrap_or_default()
+        }
+        // The older version is not looked at closely, and knows one sort of patch.
+        Version::V1beta1 if patch.is_empty() => "",
+        Version::V1beta1 => "JSONPatch",
     };
-    let own = object::text(response, &["uid"]);
-    if own != uid {
-        return Err(format!("expected response.uid={uid:?}, got {own:?}"));
-    }
-    let (patch, patch_type) = (object::text(response, &["patch"]), response.get("patchType"));
-    if !mutating {
-        if !patch.is_empty() {
-            return Err("validating webhook may not return response.patch".to_owned());
-        }
-        if patch_type.is_some_and(|own| !own.is_null()) {
-            return Err("validating webhook may not return response.patchType".to_owned());
-        }
-    }
-    match patch_type.and_then(Value::as_str) {
-        Some("JSONPatch") => {}
-        Some(other) if mutating => return Err(format!("webhook returned invalid response.patchType of {other:?}")),
-        _ if !patch.is_empty() => return Err("webhook returned response.patch but not response.patchType".to_owned()),
-        _ => {}
-    }
-    let patch = STANDARD.decode(patch).map_err(|error| format!("response.patch: illegal base64 data: {error}"))?;
     Ok(Answer {
         allowed: object::flag(response, &["allowed"]),
         warnings: warnings(response),
         annotations: annotations(response),
-        patch,
+        patch: if mutating { patch } else { Vec::new() },
+        patch_type: patch_type.to_owned(),
         status: response.get("status").cloned().unwrap_or_default(),
     })
+}
+
+/// JSON, or YAML where it does not begin like an object.
+fn decode(body: &[u8]) -> Result<Value, DecodeError> {
+    let looks_like_json = body.trim_ascii_start().starts_with(b"{");
+    let raw = if looks_like_json { parse_json(body)? } else { parse_yaml(body).map_err(DecodeError::Yaml)?.value };
+    match &raw {
+        Raw::Map(entries) => {
+            for (name, value) in entries {
+                let field = match &**name {
+                    "apiVersion" => "apiVersion",
+                    "kind" => "kind",
+                    _ => continue,
+                };
+                if !matches!(value, Raw::String(_) | Raw::Null) {
+                    return Err(DecodeError::Head { field, found: value.go_kind() });
+                }
+            }
+        }
+        Raw::Null => return Ok(Value::Object(Map::new())),
+        other => return Err(DecodeError::NoObject(other.go_kind())),
+    }
+    Ok(raw.into_value())
+}
+
+/// Whether what says this of itself can be read as a review of this version. What it leaves out is taken for granted.
+fn check_kind(api_version: &str, kind: &str, version: Version) -> Result<(), String> {
+    if api_version.matches('/').count() > 1 {
+        return Err(format!("unexpected GroupVersion string: {api_version}"));
+    }
+    let expected = format!("{GROUP}/{}", version.name());
+    let api_version = if api_version.is_empty() { &expected } else { api_version };
+    let kind = if kind.is_empty() { KIND } else { kind };
+    if (api_version, kind) == (expected.as_str(), KIND) {
+        return Ok(());
+    }
+    let other = if version == Version::V1 { Version::V1beta1 } else { Version::V1 };
+    let conversion = |from: &str| {
+        let to = version.name();
+        Err(format!("converting ({from}) to ({to}.{KIND}): unknown conversion"))
+    };
+    if (api_version, kind) == (format!("{GROUP}/{}", other.name()).as_str(), KIND) {
+        return conversion(&format!("{}.{KIND}", other.name()));
+    }
+    if kind == "Status" {
+        return conversion("v1.Status");
+    }
+    Err(format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}"))
+}
+
+/// Whether a response is to the request that was sent, and says what it is.
+fn check_addressed(api_version: &str, kind: &str, response: &Value, uid: &str) -> Result<(), String> {
+    let own = object::text(response, &["uid"]);
+    if own != uid {
+        return Err(format!("expected response.uid={uid:?}, got {own:?}"));
+    }
+    if (api_version, kind) == ("admission.k8s.io/v1", KIND) {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    Err(format!(
+        "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got {group}/{version}, Kind={kind}"
+    ))
+}
+
+/// Whether patch and type belong together.
+fn check_patch(patch: &[u8], patch_type: Option<&str>, mutating: bool) -> Result<(), String> {
+    let why = match (mutating, patch.is_empty(), patch_type) {
+        (true, false, None) => "webhook returned response.patch but not response.patchType",
+        (true, true, Some(_)) => "webhook returned response.patchType but not response.patch",
+        (true, false, Some("")) => "webhook returned invalid response.patchType of \"\"",
+        (false, false, _) => "validating webhook may not return response.patch",
+        (false, true, Some(_)) => "validating webhook may not return response.patchType",
+        _ => return Ok(()),
+    };
+    Err(why.to_owned())
+}
+
+fn patch_of(response: &Value) -> Result<Vec<u8>, String> {
+    match response.get("patch") {
+        Some(Value::String(text)) => {
+            let text = canonical_base64(text.as_str().into())?;
+            STANDARD.decode(text).map_err(|error| error.to_string())
+        }
+        // Bytes may be written one by one, too.
+        Some(Value::Array(bytes)) => {
+            Ok(bytes.iter().filter_map(Value::as_u64).filter_map(|byte| u8::try_from(byte).ok()).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The types of a response's fields, with objections as Go's decoder words them.
+struct Shape {
+    version: Version,
+}
+
+impl Shape {
+    fn check(&self, response: &Value) -> Result<(), String> {
+        let version = self.version.name();
+        let Some(map) = fields(response, "AdmissionReview.response", &format!("{version}.AdmissionResponse"))? else {
+            return Ok(());
+        };
+        const HERE: &str = "AdmissionResponse.response";
+        text(map, HERE, "uid", "types.UID")?;
+        match map.get("allowed") {
+            None | Some(Value::Null | Value::Bool(_)) => {}
+            Some(other) => return Err(wrong(other, HERE, "allowed", "bool")),
+        }
+        if let Some(status) = map.get("status") {
+            status_fits(status)?;
+        }
+        match map.get("patch") {
+            None | Some(Value::Null | Value::String(_) | Value::Array(_)) => {}
+            Some(other) => return Err(wrong(other, HERE, "patch", "[]uint8")),
+        }
+        text(map, HERE, "patchType", &format!("{version}.PatchType"))?;
+        match map.get("auditAnnotations") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(pairs)) => {
+                if let Some(other) = pairs.values().find(|value| !value.is_string() && !value.is_null()) {
+                    return Err(wrong(other, HERE, "auditAnnotations", "string"));
+                }
+            }
+            Some(other) => return Err(wrong(other, HERE, "auditAnnotations", "map[string]string")),
+        }
+        match map.get("warnings") {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Array(list)) => match list.iter().find(|one| !one.is_string() && !one.is_null()) {
+                Some(other) => Err(wrong(other, HERE, "warnings", "string")),
+                None => Ok(()),
+            },
+            Some(other) => Err(wrong(other, HERE, "warnings", "[]string")),
+        }
+    }
+}
+
+fn status_fits(status: &Value) -> Result<(), String> {
+    const HERE: &str = "Status.response.status";
+    let Some(map) = fields(status, "AdmissionResponse.response.status", "v1.Status")? else { return Ok(()) };
+    text(map, HERE, "status", "string")?;
+    text(map, HERE, "message", "string")?;
+    text(map, HERE, "reason", "v1.StatusReason")?;
+    if let Some(details) = map.get("details") {
+        fields(details, "Status.response.status.details", "v1.StatusDetails")?;
+    }
+    match map.get("code") {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::Number(number)) if number.as_i64().is_some_and(|code| i32::try_from(code).is_ok()) => Ok(()),
+        Some(Value::Number(number)) => {
+            Err(format!("json: cannot unmarshal number {number} into Go struct field {HERE}.code of type int32"))
+        }
+        Some(other) => Err(wrong(other, HERE, "code", "int32")),
+    }
+}
+
+/// The fields of what must be an object, if it is there.
+fn fields<'v>(value: &'v Value, place: &str, wanted: &str) -> Result<Option<&'v Map<String, Value>>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(map) => Ok(Some(map)),
+        other => {
+            Err(format!("json: cannot unmarshal {} into Go struct field {place} of type {wanted}", go_kind(other)))
+        }
+    }
+}
+
+fn text(map: &Map<String, Value>, place: &str, key: &str, wanted: &str) -> Result<(), String> {
+    match map.get(key) {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(other) => Err(wrong(other, place, key, wanted)),
+    }
+}
+
+fn wrong(value: &Value, place: &str, key: &str, wanted: &str) -> String {
+    format!("json: cannot unmarshal {} into Go struct field {place}.{key} of type {wanted}", go_kind(value))
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 fn warnings(response: &Value) -> Vec<String> {
@@ -94,7 +310,8 @@ impl Answer {
             (message, _) => format!("{by}: {message}"),
         };
         let code = object::int(&self.status, &["code"]).and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
-        let code = if (400..=599).contains(&code) { code } else { 400 };
+        // Whatever is no success of HTTP may be answered, known to it or not.
+        let code = if (400..=999).contains(&code) { code } else { 400 };
         let mut error = ApiError::new(code, reason, message);
         if let Some(details) = self.status.get("details").filter(|details| details.is_object()) {
             let parsed: Result<Details, _> = serde_json::from_value(details.clone());
@@ -112,30 +329,128 @@ mod tests {
         json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response}).to_string().into()
     }
 
+    fn why(body: &[u8], version: Version, mutating: bool) -> Unusable {
+        read(body, version, "u", mutating).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_no_review_is_unreadable() {
+        let no_object = |found: &str| {
+            format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+            )
+        };
+        for (body, told) in [
+            ("not json", no_object("string")),
+            ("[]", no_object("array")),
+            ("{\"response\":", "couldn't get version/kind; json parse error: unexpected end of JSON input".to_owned()),
+            (
+                "{\"apiVersion\": \"v1\", \"kind\": \"Pod\"}",
+                "no kind \"Pod\" is registered for version \"v1\" in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:71\"".to_owned(),
+            ),
+            ("{\"apiVersion\": \"a/b/c\", \"kind\": \"AdmissionReview\"}", "unexpected GroupVersion string: a/b/c".to_owned()),
+            (
+                "{\"apiVersion\": \"admission.k8s.io/v1beta1\", \"kind\": \"AdmissionReview\"}",
+                "converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion".to_owned(),
+            ),
+            (
+                "{\"kind\": \"Status\", \"apiVersion\": \"v1\"}",
+                "converting (v1.Status) to (v1.AdmissionReview): unknown conversion".to_owned(),
+            ),
+        ] {
+            assert_eq!(why(body.as_bytes(), Version::V1, true), Unusable::Unreadable(told), "{body}");
+        }
+    }
+
+    #[test]
+    fn fields_of_another_type_are_named_as_go_names_them() {
+        for (response, told) in [
+            (json!({"allowed": "yes"}), "string into Go struct field AdmissionResponse.response.allowed of type bool"),
+            (json!({"uid": 5}), "number into Go struct field AdmissionResponse.response.uid of type types.UID"),
+            (json!([]), "array into Go struct field AdmissionReview.response of type v1.AdmissionResponse"),
+            (json!({"status": {"code": "x"}}), "string into Go struct field Status.response.status.code of type int32"),
+            (
+                json!({"auditAnnotations": {"k": 5}}),
+                "number into Go struct field AdmissionResponse.response.auditAnnotations of type string",
+            ),
+            (
+                json!({"warnings": "x"}),
+                "string into Go struct field AdmissionResponse.response.warnings of type []string",
+            ),
+            (
+                json!({"patchType": 5}),
+                "number into Go struct field AdmissionResponse.response.patchType of type v1.PatchType",
+            ),
+        ] {
+            let told = Unusable::Unreadable(format!("json: cannot unmarshal {told}"));
+            assert_eq!(why(&answered(response), Version::V1, true), told);
+        }
+        let base64 = answered(json!({"uid": "u", "patchType": "JSONPatch", "patch": "!!"}));
+        assert_eq!(
+            why(&base64, Version::V1, true),
+            Unusable::Unreadable("illegal base64 data at input byte 0".to_owned())
+        );
+    }
+
     #[test]
     fn odd_answers_are_named() {
-        for (body, why) in [
-            (b"{}".to_vec(), "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind="),
+        let expected = "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind=";
+        for (body, told) in [
+            (b"{}".to_vec(), "webhook response was absent"),
+            (b"null".to_vec(), "webhook response was absent"),
             (answered(Value::Null), "webhook response was absent"),
+            (b"{\"response\": {\"uid\": \"u\"}}".to_vec(), expected),
             (answered(json!({"uid": "other"})), "expected response.uid=\"u\", got \"other\""),
             (
                 answered(json!({"uid": "u", "allowed": true, "patch": "W10="})),
                 "webhook returned response.patch but not response.patchType",
             ),
-            (answered(json!({"uid": "u", "patchType": "X"})), "webhook returned invalid response.patchType of \"X\""),
+            (
+                answered(json!({"uid": "u", "patchType": "X"})),
+                "webhook returned response.patchType but not response.patch",
+            ),
+            (
+                answered(json!({"uid": "u", "patch": "W10=", "patchType": ""})),
+                "webhook returned invalid response.patchType of \"\"",
+            ),
         ] {
-            assert_eq!(read(&body, "u", true).unwrap_err(), why);
+            assert_eq!(why(&body, Version::V1, true), Unusable::Invalid(told.to_owned()));
         }
         let patched = answered(json!({"uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch"}));
-        assert_eq!(read(&patched, "u", false).unwrap_err(), "validating webhook may not return response.patch");
-        assert_eq!(read(&patched, "u", true).unwrap().patch, b"[]");
+        assert_eq!(
+            why(&patched, Version::V1, false),
+            Unusable::Invalid("validating webhook may not return response.patch".to_owned())
+        );
+        assert_eq!(read(&patched, Version::V1, "u", true).unwrap().patch, b"[]");
+    }
+
+    #[test]
+    fn the_older_version_need_not_say_what_it_answers() {
+        let bare =
+            read(b"{\"response\": {\"allowed\": true, \"patch\": \"W10=\"}}", Version::V1beta1, "u", true).unwrap();
+        assert!(bare.allowed);
+        assert_eq!((bare.patch.as_slice(), bare.patch_type.as_str()), (b"[]".as_slice(), "JSONPatch"));
+        assert_eq!(
+            why(&answered(json!({})), Version::V1beta1, true),
+            Unusable::Unreadable(
+                "converting (v1.AdmissionReview) to (v1beta1.AdmissionReview): unknown conversion".to_owned()
+            )
+        );
+        let webhook = json!({"admissionReviewVersions": ["v2", "v1beta1", "v1"]});
+        assert_eq!(Version::of_webhook(&webhook), Some(Version::V1beta1));
+    }
+
+    #[test]
+    fn an_answer_may_be_yaml() {
+        let body = b"kind: AdmissionReview\napiVersion: admission.k8s.io/v1\nresponse: {uid: u, allowed: true}\n";
+        assert!(read(body, Version::V1, "u", false).unwrap().allowed);
     }
 
     #[test]
     fn a_refusal_says_who_and_why() {
         let refusal = |status: Value| {
             let body = answered(json!({"uid": "u", "allowed": false, "status": status}));
-            let error = read(&body, "u", false).unwrap().refusal("w.example.com");
+            let error = read(&body, Version::V1, "u", false).unwrap().refusal("w.example.com");
             (error.code, error.message)
         };
         let by = "admission webhook \"w.example.com\" denied the request";
@@ -143,5 +458,6 @@ mod tests {
         assert_eq!(refusal(json!({"reason": "Odd"})), (400, format!("{by}: Odd")));
         assert_eq!(refusal(Value::Null), (400, format!("{by} without explanation")));
         assert_eq!(refusal(json!({"code": 200})), (400, format!("{by} without explanation")));
+        assert_eq!(refusal(json!({"code": 600})), (600, format!("{by} without explanation")));
     }
 }

@@ -73,6 +73,12 @@ impl Hooks {
         self.current.read().mutates()
     }
 
+    /// Whether anything may refuse what is written.
+    #[must_use]
+    pub fn may_validate(&self) -> bool {
+        self.current.read().validates()
+    }
+
     /// Takes over an object as it is now; none if it is gone.
     pub(super) fn set(&self, part: Part, name: &str, object: Option<&Value>) {
         let mut parts = self.parts.lock();

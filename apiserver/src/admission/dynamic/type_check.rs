@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use martello_api::{
     identity::{API_SERVER, GROUP_MASTERS, User},
-    resource::GroupVersionKind,
+    resource::{GroupVersionKind, Resource},
     schema::Schemas,
 };
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ use crate::{
 const MAX_TYPES: usize = 10;
 const GROUP: &str = "admissionregistration.k8s.io";
 const PLURAL: &str = "validatingadmissionpolicies";
+/// Who applies the status, as upstream's controller calls itself.
+const MANAGER: &str = "validatingadmissionpolicy-status";
 /// Between attempts to watch a store that fails.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,15 +73,15 @@ async fn check(core: &Arc<Core>, kind: &Kind, client: &kube::Client, entry: &cra
     let status = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name, "resourceVersion": entry.revision.to_string()},
+        "metadata": {"name": name},
         "status": {"observedGeneration": generation, "typeChecking": checking},
     });
-    let request = http::Request::patch(format!("/apis/{GROUP}/v1/{PLURAL}/{name}/status"))
-        .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+    let path = format!("/apis/{GROUP}/v1/{PLURAL}/{name}/status?fieldManager={MANAGER}&force=true");
+    let request = http::Request::patch(path)
+        .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
         .body(status.to_string().into_bytes());
     match request {
         Ok(request) => {
-            // A conflict means that there is a newer form, of which an event tells.
             if let Err(error) = client.request::<Value>(request).await {
                 tracing::debug!(%error, name, "the status of a policy was not written");
             }
@@ -127,20 +129,33 @@ fn kinds(core: &Core, spec: &Value) -> BTreeSet<(GroupVersionKind, String)> {
         if groups.iter().chain(&versions).any(|name| name.contains('*')) {
             continue;
         }
+        let mut count = 0;
         for (group, version) in groups.iter().flat_map(|group| versions.iter().map(move |version| (group, version))) {
             for plural in texts("resources").iter().filter(|plural| !plural.contains(['*', '/'])) {
-                if let Some(kind) = core.registry.lookup(group, version, plural) {
-                    let gvk = kind.resource.gvk.clone();
-                    let shown = format!("{group}/{version}, Kind={}", gvk.kind);
+                for gvk in meant(core, group, version, plural) {
+                    let shown = format!("{}/{}, Kind={}", gvk.group, gvk.version, gvk.kind);
                     found.insert((gvk, shown));
-                }
-                if found.len() >= MAX_TYPES {
-                    return found;
+                    count += 1;
+                    if count == MAX_TYPES {
+                        return found;
+                    }
                 }
             }
         }
     }
     found
+}
+
+/// The kinds that a rule's names stand for. Upstream's look-up takes the core group for no group at all: then it finds the
+/// resource in every group that has it in this version.
+fn meant(core: &Core, group: &str, version: &str, plural: &str) -> BTreeSet<GroupVersionKind> {
+    let custom = core.registry.custom();
+    let kinds = core.registry.kinds().iter().chain(custom.kinds.iter()).map(|kind| &kind.resource);
+    let fits = |resource: &&Resource| {
+        let gvk = &resource.gvk;
+        resource.plural == plural && gvk.version == version && (group.is_empty() || gvk.group == group)
+    };
+    kinds.filter(fits).map(|resource| resource.gvk.clone()).collect()
 }
 
 /// What names mean where the object is of this kind.

@@ -1,10 +1,12 @@
 //! Policies that judge what is to be written.
 
+use std::sync::Arc;
+
 use martello_api::status::{ApiError, Cause};
 use serde_json::{Value, json};
 
 use super::{
-    binding::{Binding, NoParams},
+    binding::{Binding, NoParams, param_kind},
     conditions::{self, Met},
     equivalent,
     input::{self, Input, NOTHING, Purse, SPENT, Trouble},
@@ -13,7 +15,10 @@ use super::{
     request::Request,
     snapshot::Snapshot,
 };
-use crate::cel::{RUNTIME_BUDGET, Value as Cel};
+use crate::{
+    cel::{RUNTIME_BUDGET, Value as Cel},
+    registry::kind::Kind,
+};
 
 /// Longest message that an expression may make.
 const MAX_MESSAGE_BYTES: usize = 5 * 1024;
@@ -60,9 +65,17 @@ pub(super) async fn dispatch(
             }
         };
         let Some(matched) = matched else { continue };
+        let params = match param_kind(request, policy) {
+            Ok(params) => params,
+            Err(why) => {
+                misconfigured(policy, None, &why, &mut denials);
+                continue;
+            }
+        };
         let mut annotations = Annotations::new();
+        let asked = Asked { request, policy, params, matched, object, old };
         for binding in &bound.bindings {
-            ask(request, policy, binding, &matched, (object, old), (&mut annotations, &mut denials)).await?;
+            asked.by(binding, &mut annotations, &mut denials).await?;
         }
         for (key, values) in annotations {
             request.call.annotate(format!("{}/{key}", policy.name), values.join(", "));
@@ -87,54 +100,61 @@ fn misconfigured(policy: &Policy, binding: Option<&Binding>, why: &str, denials:
     });
 }
 
-/// Asks a policy as one binding says.
-async fn ask(
-    request: &Request<'_>,
-    policy: &Policy,
-    binding: &Binding,
-    matched: &Matched,
-    (object, old): (Option<&Value>, Option<&Value>),
-    (annotations, denials): (&mut Annotations, &mut Vec<Denial>),
-) -> Result<(), ApiError> {
-    match &binding.resources {
-        None => {}
-        Some(Ok(resources)) if resources.kind(request, object, old).await?.is_some() => {}
-        Some(Ok(_)) => return Ok(()),
-        Some(Err(why)) => {
-            misconfigured(policy, Some(binding), why, denials);
-            return Ok(());
+/// A policy that is for a request.
+struct Asked<'q, 'a> {
+    request: &'q Request<'a>,
+    policy: &'q Policy,
+    /// The kind of its parameters.
+    params: Option<Arc<Kind>>,
+    matched: Matched,
+    object: Option<&'q Value>,
+    old: Option<&'q Value>,
+}
+
+impl Asked<'_, '_> {
+    /// Asks the policy as one binding says.
+    async fn by(
+        &self,
+        binding: &Binding,
+        annotations: &mut Annotations,
+        denials: &mut Vec<Denial>,
+    ) -> Result<(), ApiError> {
+        let Self { request, policy, .. } = *self;
+        match &binding.resources {
+            None => {}
+            Some(Ok(resources)) if resources.kind(request, self.object, self.old).await?.is_some() => {}
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(why)) => {
+                misconfigured(policy, Some(binding), why, denials);
+                return Ok(());
+            }
         }
-    }
-    let params = match binding.params(request, policy).await {
-        Ok(params) => params,
-        Err(NoParams::Policy(why)) => {
-            misconfigured(policy, None, &why, denials);
-            return Ok(());
-        }
-        Err(NoParams::Binding(why)) => {
-            misconfigured(policy, Some(binding), &why, denials);
-            return Ok(());
-        }
-        Err(NoParams::Failed(error)) => return Err(error),
-    };
-    let namespace = request.namespace_object().await?;
-    let kind = matched.kind(request);
-    let described = Value::Object(request.describe(kind));
-    let object = equivalent::shown(request.kind, matched, object.unwrap_or(NOTHING));
-    let old = equivalent::shown(request.kind, matched, old.unwrap_or(NOTHING));
-    for params in &params {
-        let input = Input {
-            object: &object,
-            old: &old,
-            request: &described,
-            namespace: &namespace,
-            params,
-            authorizer: input::authorizer(request),
-            target: request.call.target.clone(),
+        let params = match binding.params(request, self.params.as_deref()).await {
+            Ok(params) => params,
+            Err(NoParams::Binding(why)) => {
+                misconfigured(policy, Some(binding), &why, denials);
+                return Ok(());
+            }
+            Err(NoParams::Failed(error)) => return Err(error),
         };
-        act(request, policy, binding, judge(policy, &input), (&mut *annotations, &mut *denials));
+        let namespace = request.namespace_object().await?;
+        let described = Value::Object(request.describe(self.matched.kind(request)));
+        let object = equivalent::shown(request.kind, &self.matched, self.object.unwrap_or(NOTHING));
+        let old = equivalent::shown(request.kind, &self.matched, self.old.unwrap_or(NOTHING));
+        for params in &params {
+            let input = Input {
+                object: &object,
+                old: &old,
+                request: &described,
+                namespace: &namespace,
+                params,
+                authorizer: input::authorizer(request),
+                target: request.call.target.clone(),
+            };
+            act(request, policy, binding, judge(policy, &input), (&mut *annotations, &mut *denials));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Judgement {
@@ -165,7 +185,8 @@ fn judge(policy: &Policy, input: &Input<'_>) -> Judgement {
             Err(Trouble::Spent) => return Judgement::failed(policy, SPENT.to_owned()),
         }
     }
-    let made = messages(policy, &input.bindings(&policy.variables), &mut purse);
+    let unasking = input.without_authorizer();
+    let made = messages(policy, &unasking.bindings(&policy.variables), &mut purse);
     let mut judgement = Judgement::default();
     for (at, (validation, outcome)) in policy.validations.iter().zip(outcomes).enumerate() {
         let error = match (outcome, &made) {
@@ -184,7 +205,7 @@ fn judge(policy: &Policy, input: &Input<'_>) -> Judgement {
             judgement.failures.push((at, error, String::new()));
         }
     }
-    annotate(policy, &input.bindings(&policy.variables), judgement)
+    annotate(policy, &unasking.bindings(&policy.variables), judgement)
 }
 
 /// Works out what the audit trail is to tell besides.
@@ -306,7 +327,7 @@ fn refusal(request: &Request<'_>, denial: Denial) -> ApiError {
         ),
         None => format!("ValidatingAdmissionPolicy '{}' denied request: {}", denial.policy, denial.message),
     };
-    let mut error = request.forbidden(&message);
+    let mut error = request.refused(&message);
     error.reason = if denial.reason.is_empty() { "Invalid".to_owned() } else { denial.reason };
     error.code = match error.reason.as_str() {
         "Forbidden" => 403,

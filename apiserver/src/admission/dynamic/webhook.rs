@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{call_webhook::Caller, conditions::Condition, matching::Match};
+use super::{call_webhook::Caller, conditions::Condition, matching::Match, review::Version};
 use crate::{
     cel::{Declarations, Environment},
     registry::object,
@@ -26,6 +26,8 @@ pub(super) struct Webhook {
     /// It may be called on a dry run.
     pub(super) dry_runs: bool,
     pub(super) reinvoked: bool,
+    /// In which version it is asked.
+    pub(super) version: Option<Version>,
     pub(super) matches: Result<Match, String>,
     pub(super) conditions: Vec<Condition>,
     pub(super) caller: Caller,
@@ -52,7 +54,8 @@ impl Webhook {
             timeout,
             dry_runs: matches!(object::text(json, &["sideEffects"]), "None" | "NoneOnDryRun"),
             reinvoked: object::text(json, &["reinvocationPolicy"]) == "IfNeeded",
-            matches: Match::parse(json, "rules"),
+            version: Version::of_webhook(json),
+            matches: Match::of_webhook(json),
             conditions: Condition::compile(json, environment),
             caller: Caller::new(json.get("clientConfig").unwrap_or(&Value::Null)),
         }

@@ -21,11 +21,7 @@ use super::{
     snapshot::Snapshot,
     webhook::Webhook,
 };
-use crate::{
-    admission::Operation,
-    metrics::admission::{Ended, Step},
-    registry::{codec, core::connect_options::ConnectOptions},
-};
+use crate::metrics::admission::{Ended, Step};
 
 /// Which webhooks were called, and which are to be called again.
 #[derive(Default)]
@@ -33,19 +29,21 @@ pub(super) struct Called {
     again: BTreeSet<String>,
     may_again: BTreeSet<String>,
     last: Option<Value>,
+    /// Whether a webhook changed the object: then everything is asked again.
+    pub(super) changed: bool,
 }
 
 impl Called {
     /// Notes what others made of the object.
     pub(super) fn seen(&mut self, object: &Value) {
         if self.last.as_ref().is_some_and(|last| last != object) {
-            self.changed_before();
-            self.last = Some(object.clone());
+            self.again.append(&mut self.may_again);
         }
     }
 
-    /// Notes that the object was changed after the webhooks so far saw it.
-    pub(super) fn changed_before(&mut self) {
+    /// Those that were called before may see what was changed since.
+    fn change(&mut self) {
+        self.changed = true;
         self.again.append(&mut self.may_again);
     }
 }
@@ -70,18 +68,18 @@ pub(super) async fn mutate(
     again: bool,
 ) -> Result<(), ApiError> {
     for (at, webhook) in hooks.mutating_webhooks.iter().enumerate() {
+        let new = Some(&*object).filter(|object| !object.is_null());
+        let Some(asked) = Asked::of(request, webhook, new, old).await? else { continue };
         if again && !called.again.contains(&webhook.uid) {
             continue;
         }
-        let new = Some(&*object).filter(|object| !object.is_null());
-        let Some(asked) = Asked::of(request, webhook, new, old).await? else { continue };
         let started = Instant::now();
         let outcome = asked.mutate(object).await;
         count(request, webhook, Step::Mutating, started.elapsed(), outcome.as_ref().err());
         let changed = matches!(outcome, Ok(true));
         annotate(request, webhook, at, again, &outcome);
         if changed {
-            called.changed_before();
+            called.change();
         }
         if webhook.reinvoked {
             called.may_again.insert(webhook.uid.clone());
@@ -228,29 +226,22 @@ impl<'w, 'a> Asked<'w, 'a> {
         let old = equivalent::shown(own, &self.matched, self.old.unwrap_or(NOTHING));
         described.insert("object".into(), object.into_owned());
         described.insert("oldObject".into(), old.into_owned());
-        let review = review::ask(Value::Object(described));
+        let Some(version) = webhook.version else {
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+            return Err(Failure::Call(why.to_owned()));
+        };
+        let review = review::ask(version, Value::Object(described));
         let body = webhook.caller.call(self.request.core, &review, webhook.timeout).await;
         let body = body.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
-        let answer = review::read(&body, &uid, mutating)
-            .map_err(|why| Failure::Call(format!("received invalid webhook response: {why}")))?;
+        let answer = review::read(&body, version, &uid, mutating).map_err(|unusable| match unusable {
+            review::Unusable::Unreadable(why) => Failure::Call(format!("failed to call webhook: {why}")),
+            review::Unusable::Invalid(why) => Failure::Call(format!("received invalid webhook response: {why}")),
+        })?;
         for (key, value) in &answer.annotations {
             self.request.call.annotate(format!("{}/{key}", webhook.name), value.clone());
         }
         answer.warnings.iter().for_each(|warning| self.request.call.warn(warning.clone()));
         if answer.allowed { Ok(answer) } else { Err(Failure::Refused(answer.refusal(&webhook.name))) }
-    }
-
-    /// What a webhook made of the object, in its own version and with no field that it does not have.
-    fn remade(&self, patched: Value) -> Result<Value, String> {
-        if self.request.operation == Operation::Connect {
-            let options: ConnectOptions = serde_json::from_value(patched).map_err(|error| error.to_string())?;
-            return serde_json::to_value(options).map_err(|error| error.to_string());
-        }
-        if self.request.operation == Operation::Create && !self.request.subresource().is_empty() {
-            // It is of another kind than the object that it is created below; whoever carries it out reads it.
-            return Ok(patched);
-        }
-        codec::remade(self.request.kind, equivalent::back(self.request.kind, &self.matched, patched))
     }
 
     async fn validate(&self, object: Option<&Value>) -> Result<(), Failure> {
@@ -264,25 +255,31 @@ impl<'w, 'a> Asked<'w, 'a> {
         if answer.patch.is_empty() {
             return Ok(false);
         }
-        let operations: Value = serde_json::from_slice(&answer.patch)
-            .map_err(|error| Failure::Call(format!("received undecodable patch in webhook response: {error}")))?;
-        if operations.as_array().is_some_and(Vec::is_empty) || operations.is_null() {
+        let operations: Option<Value> = serde_json::from_slice(&answer.patch).ok();
+        if operations.is_some_and(|own| own.is_null() || own.as_array().is_some_and(Vec::is_empty)) {
             return Ok(false);
         }
-        let Some(given) = given else {
+        let own = self.request.kind;
+        let shown = equivalent::shown(own, &self.matched, given.as_ref().unwrap_or(NOTHING));
+        let patched = match patch::loose_json_patch(&shown, &answer.patch) {
+            Ok(patched) => Ok(patched.value),
+            Err(error @ patch::PatchError::Operation { .. }) => Err(patching::failure(&shown, &answer.patch, &error)),
+            Err(other) => {
+                return Err(Failure::Call(format!("received undecodable patch in webhook response: {other}")));
+            }
+        };
+        let Some(given) = &given else {
             return Err(Failure::Internal(format!(
                 "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
                 self.webhook.name
             )));
         };
-        let own = self.request.kind;
-        let shown = equivalent::shown(own, &self.matched, &given);
-        let patched = patch::json_patch(&shown, &answer.patch).map_err(|error| match error {
-            patch::PatchError::Operation { .. } => Failure::Internal(patching::failure(&shown, &answer.patch, &error)),
-            other => Failure::Call(format!("received undecodable patch in webhook response: {other}")),
-        })?;
-        let remade = self.remade(patched.value).map_err(Failure::Internal)?;
-        let changed = remade != given;
+        if answer.patch_type != "JSONPatch" {
+            return Err(Failure::Call(format!("unsupported patch type {:?}", answer.patch_type)));
+        }
+        let back = equivalent::back(own, &self.matched, patched.map_err(Failure::Internal)?);
+        let remade = patching::remade(self.request, own, back, false).map_err(Failure::Internal)?;
+        let changed = remade != *given;
         if changed {
             *object = remade;
         }
