@@ -5,9 +5,9 @@ use std::sync::Arc;
 use martello_api::status::{ApiError, Cause};
 use serde_json::Value;
 
-use super::Operation;
+use super::{Operation, forbidden};
 use crate::{
-    registry::{call::Call, kind::Kind, object},
+    registry::{call::Call, kind::Kind},
     server::Core,
 };
 
@@ -33,7 +33,7 @@ pub async fn check(
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {} because it is being terminated", call.namespace());
-    let mut error = kind.forbidden(object::name(object), &why);
+    let mut error = forbidden(kind, call, object, &why);
     if let Some(details) = &mut error.details {
         let message = format!("namespace {} is being terminated", call.namespace());
         details.causes.push(Cause::new("NamespaceTerminating", "metadata.namespace", message));

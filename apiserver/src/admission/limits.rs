@@ -20,6 +20,9 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 /// Lists of containers, and what messages call one.
 const CONTAINERS: [(&str, &str); 2] = [("containers", "container"), ("initContainers", "init container")];
 
+/// The largest amount of whole units that is compared in thousandths, as upstream's.
+const MAX_IN_MILLIS: i64 = i64::MAX / 1000;
+
 /// Whether limits are about this call.
 fn concerns(kind: &Kind, call: &Call, operation: Operation) -> bool {
     if !kind.group().is_empty() || operation == Operation::Delete {
@@ -163,12 +166,7 @@ fn claim_faults(claim: &Value, range: &Value, faults: &mut Vec<String>) {
             asked.at_least(&name, bound, faults);
         }
         for (name, bound) in read(limit.get("max")) {
-            let start = format!("maximum {name} usage per {KIND} is {bound}");
-            match asked.requests.get(&name) {
-                None => faults.push(format!("{start}.  No request is specified")),
-                Some(request) if *request > bound => faults.push(format!("{start}, but request is {request}")),
-                Some(_) => {}
-            }
+            asked.request_at_most(&name, bound, faults);
         }
     }
 }
@@ -193,37 +191,63 @@ impl Asked {
         }
     }
 
+    /// What is asked for, and a bound, as numbers of one precision: thousandths where none is too large for that.
+    fn in_numbers(&self, name: &str, bound: Quantity) -> (i64, i64, i64) {
+        let of = |amounts: &Amounts| amounts.get(name).copied().unwrap_or_default();
+        let all = [of(&self.requests), of(&self.limits), bound];
+        let fine = all.iter().all(|amount| amount.units() <= MAX_IN_MILLIS);
+        let [request, limit, bound] = all.map(|amount| if fine { amount.millis() } else { amount.units() });
+        (request, limit, bound)
+    }
+
     fn at_least(&self, name: &str, bound: Quantity, faults: &mut Vec<String>) {
         let start = format!("minimum {name} usage per {} is {bound}", self.kind);
+        let (request, limit, least) = self.in_numbers(name, bound);
         match (self.requests.get(name), self.limits.get(name)) {
             (None, _) => faults.push(format!("{start}.  No request is specified")),
-            (Some(request), _) if *request < bound => faults.push(format!("{start}, but request is {request}")),
-            (_, Some(limit)) if *limit < bound => faults.push(format!("{start}, but limit is {limit}")),
+            (Some(own), _) if request < least => faults.push(format!("{start}, but request is {own}")),
+            (_, Some(own)) if limit < least => faults.push(format!("{start}, but limit is {own}")),
             _ => {}
         }
     }
 
     fn at_most(&self, name: &str, bound: Quantity, faults: &mut Vec<String>) {
         let start = format!("maximum {name} usage per {} is {bound}", self.kind);
+        let (request, limit, most) = self.in_numbers(name, bound);
         match (self.limits.get(name), self.requests.get(name)) {
             (None, _) => faults.push(format!("{start}.  No limit is specified")),
-            (Some(limit), _) if *limit > bound => faults.push(format!("{start}, but limit is {limit}")),
-            (_, Some(request)) if *request > bound => faults.push(format!("{start}, but request is {request}")),
+            (Some(own), _) if limit > most => faults.push(format!("{start}, but limit is {own}")),
+            (_, Some(own)) if request > most => faults.push(format!("{start}, but request is {own}")),
             _ => {}
+        }
+    }
+
+    fn request_at_most(&self, name: &str, bound: Quantity, faults: &mut Vec<String>) {
+        let start = format!("maximum {name} usage per {} is {bound}", self.kind);
+        let (request, _, most) = self.in_numbers(name, bound);
+        match self.requests.get(name) {
+            None => faults.push(format!("{start}.  No request is specified")),
+            Some(own) if request > most => faults.push(format!("{start}, but request is {own}")),
+            Some(_) => {}
         }
     }
 
     fn in_ratio(&self, name: &str, bound: Quantity, faults: &mut Vec<String>) {
         let start = format!("{name} max limit to request ratio per {} is {bound}", self.kind);
-        let some = |amounts: &Amounts| amounts.get(name).filter(|amount| !amount.is_zero()).copied();
-        let Some(request) = some(&self.requests) else {
+        let (request, limit, _) = self.in_numbers(name, bound);
+        if request == 0 {
             return faults.push(format!("{start}, but no request is specified or request is 0"));
-        };
-        let Some(limit) = some(&self.limits) else {
+        }
+        if limit == 0 {
             return faults.push(format!("{start}, but no limit is specified or limit is 0"));
+        }
+        let ratio = limit as f64 / request as f64;
+        let exceeded = if bound.units() <= MAX_IN_MILLIS {
+            ratio * 1000.0 > bound.millis() as f64
+        } else {
+            ratio > bound.units() as f64
         };
-        let ratio = limit.as_f64() / request.as_f64();
-        if ratio > bound.as_f64() {
+        if exceeded {
             faults.push(format!("{start}, but provided ratio is {ratio:.6}"));
         }
     }
@@ -249,6 +273,19 @@ mod tests {
             together(faults),
             "[minimum cpu usage per Container is 1, but request is 500m, maximum memory usage per Container is 1Gi, but limit is 2Gi, cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000]"
         );
+    }
+
+    #[test]
+    fn amounts_are_compared_in_thousandths_rounded_up() {
+        let asked = |request: &str| {
+            let requests = read(Some(&json!({"cpu": request})));
+            Asked { kind: "Container", requests, limits: Amounts::new() }
+        };
+        let mut faults = Vec::new();
+        asked("100u").at_least("cpu", "1m".parse().unwrap(), &mut faults);
+        assert!(faults.is_empty());
+        asked("0").at_least("cpu", "1m".parse().unwrap(), &mut faults);
+        assert_eq!(faults, ["minimum cpu usage per Container is 1m, but request is 0"]);
     }
 
     #[test]

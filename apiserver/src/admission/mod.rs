@@ -12,7 +12,9 @@ use crate::{
         certificates::{signing_request, trust_bundle},
         kind::Kind,
         networking::ingress,
+        object,
         options::DeleteOptions,
+        verbs::scale,
     },
     server::Core,
 };
@@ -69,7 +71,7 @@ async fn change(
 ) -> Result<(), ApiError> {
     fill_in(core, kind, call, operation, object, old).await?;
     let round = dynamic::mutate(core, kind, call, operation, object, old).await?;
-    if let Some(round) = round.filter(|round| round.changed) {
+    if let Some(round) = round.filter(dynamic::Round::changed) {
         fill_in(core, kind, call, operation, object, old).await?;
         dynamic::mutate_again(core, kind, call, operation, object, old, round).await?;
     }
@@ -85,11 +87,22 @@ pub async fn mutate_part(
     old: &Value,
     only_status: bool,
 ) -> Result<(), ApiError> {
-    let mut made = object.clone();
+    let is_scale = is_scale(call);
+    let (mut made, scaled);
+    let old = if is_scale {
+        made = scale::admitted(kind, object)?;
+        scaled = scale::admitted(kind, old)?;
+        &scaled
+    } else {
+        made = object.clone();
+        old
+    };
     let round = dynamic::mutate(core, kind, call, Operation::Update, &mut made, Some(old)).await?;
-    let Some(round) = round.filter(|round| round.changed) else { return Ok(()) };
+    let Some(round) = round.filter(dynamic::Round::changed) else { return Ok(()) };
     dynamic::mutate_again(core, kind, call, Operation::Update, &mut made, Some(old), round).await?;
-    if only_status {
+    if is_scale {
+        scale::take_admitted(kind, object, &made);
+    } else if only_status {
         crate::registry::object::copy_key(object, &made, "status");
     } else {
         *object = made;
@@ -118,6 +131,8 @@ async fn fill_in(
     }
     if new_pod {
         topology::of_pod(core, object).await?;
+    }
+    if is_pod(kind) && call.target.subresource.is_empty() {
         tolerations::add(object);
     }
     if operation == Operation::Create {
@@ -144,7 +159,14 @@ pub async fn validate(
     let started = Instant::now();
     let mut judged = check(core, kind, call, operation, object, old).await;
     if judged.is_ok() {
-        judged = dynamic::validate(core, kind, call, operation, object, old).await;
+        judged = match (object, old) {
+            // Policies and webhooks see what was sent, not what it changes.
+            (Some(object), Some(old)) if is_scale(call) && core.hooks.may_validate() => {
+                let (object, old) = (scale::admitted(kind, object)?, scale::admitted(kind, old)?);
+                dynamic::validate(core, kind, call, operation, Some(&object), Some(&old)).await
+            }
+            _ => dynamic::validate(core, kind, call, operation, object, old).await,
+        };
     }
     core.metrics.admission.step(Step::Validating, operation, started.elapsed(), judged.is_err());
     judged
@@ -201,6 +223,21 @@ async fn check(
         runtime_class::check(core, kind, call, pod).await?;
     }
     Ok(())
+}
+
+/// What refusals call an object: by the name that the request has, or the object, or what its name is to be made of.
+fn told<'a>(call: &'a Call, object: &'a Value) -> &'a str {
+    let names = [call.name(), object::name(object), object::text(object, &["metadata", "generateName"])];
+    names.into_iter().find(|name| !name.is_empty()).unwrap_or("Unknown")
+}
+
+/// 403 in the words of admission.
+fn forbidden(kind: &Kind, call: &Call, object: &Value, why: &str) -> ApiError {
+    kind.forbidden(told(call, object), why)
+}
+
+fn is_scale(call: &Call) -> bool {
+    call.target.subresource == "scale"
 }
 
 fn is_pod(kind: &Kind) -> bool {

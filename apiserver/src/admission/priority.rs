@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
-use super::Operation;
+use super::{Operation, forbidden};
 use crate::{
     registry::{call::Call, kind::Kind, object},
     server::Core,
@@ -30,7 +30,7 @@ pub async fn resolve(
         }
         return Ok(());
     }
-    let refuse = |pod: &Value, why: String| Err(kind.forbidden(object::name(pod), &why));
+    let refuse = |pod: &Value, why: String| Err(forbidden(kind, call, pod, &why));
     let asked = object::text(object, &["spec", "priorityClassName"]).to_owned();
     let class = if asked.is_empty() {
         default_class(core, None).await?

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
+use super::forbidden;
 use crate::{
     registry::{call::Call, kind::Kind, node::runtime_class::same_toleration, object},
     server::Core,
@@ -13,14 +14,14 @@ use crate::{
 const UNLIKE: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 const WITHOUT: &str = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
 
-async fn class_of(core: &Arc<Core>, kind: &Kind, pod: &Value) -> Result<Option<Value>, ApiError> {
+async fn class_of(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> Result<Option<Value>, ApiError> {
     let Some(name) = object::at(pod, &["spec", "runtimeClassName"]).and_then(Value::as_str) else { return Ok(None) };
     let Some(classes) = core.registry.find("node.k8s.io", "v1", "runtimeclasses") else { return Ok(None) };
     match core.find(classes, "", name).await? {
         Some(entry) => core.value(classes, &entry).await.map(Some),
         None => {
             let why = format!("pod rejected: RuntimeClass {name:?} not found");
-            Err(kind.forbidden(object::name(pod), &why))
+            Err(forbidden(kind, call, pod, &why))
         }
     }
 }
@@ -30,11 +31,11 @@ pub async fn fill(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -
     if !call.target.subresource.is_empty() {
         return Ok(());
     }
-    let Some(class) = class_of(core, kind, pod).await? else { return Ok(()) };
+    let Some(class) = class_of(core, kind, call, pod).await? else { return Ok(()) };
     if let Some(overhead) = object::at(&class, &["overhead", "podFixed"]).filter(|own| !own.is_null()) {
         let own = object::at(pod, &["spec", "overhead"]).filter(|own| !own.is_null());
         if own.is_some_and(|own| !object::semantically_equal(Some(own), Some(overhead))) {
-            return Err(kind.forbidden(object::name(pod), UNLIKE));
+            return Err(forbidden(kind, call, pod, UNLIKE));
         }
         object::set(pod, &["spec"], "overhead", overhead.clone());
     }
@@ -46,13 +47,13 @@ pub async fn fill(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -
             let why = format!(
                 "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {own}"
             );
-            return Err(kind.forbidden(object::name(pod), &why));
+            return Err(forbidden(kind, call, pod, &why));
         }
         object::set(pod, &["spec", "nodeSelector"], key, value);
     }
     let more = object::list(&class, &["scheduling", "tolerations"]);
-    if !more.is_empty() {
-        let all = [object::list(pod, &["spec", "tolerations"]), more].concat();
+    let all = [object::list(pod, &["spec", "tolerations"]), more].concat();
+    if class.get("scheduling").is_some_and(Value::is_object) && !all.is_empty() {
         object::set(pod, &["spec"], "tolerations", merged(&all));
     }
     Ok(())
@@ -108,7 +109,7 @@ pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> R
     if !call.target.subresource.is_empty() {
         return Ok(());
     }
-    let class = class_of(core, kind, pod).await?;
+    let class = class_of(core, kind, call, pod).await?;
     let of_class = class.as_ref().and_then(|class| object::at(class, &["overhead", "podFixed"]));
     let own = object::at(pod, &["spec", "overhead"]).filter(|own| !own.is_null());
     let why = match (of_class.filter(|amounts| !amounts.is_null()), own) {
@@ -116,7 +117,7 @@ pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> R
         (None, Some(_)) => WITHOUT,
         _ => return Ok(()),
     };
-    Err(kind.forbidden(object::name(pod), why))
+    Err(forbidden(kind, call, pod, why))
 }
 
 #[cfg(test)]

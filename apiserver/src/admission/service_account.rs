@@ -5,7 +5,7 @@ use std::sync::Arc;
 use martello_api::status::ApiError;
 use serde_json::{Value, json};
 
-use super::mountable_secrets;
+use super::{forbidden, mountable_secrets};
 use crate::{
     registry::{call::Call, kind::Kind, meta, object},
     server::Core,
@@ -17,11 +17,13 @@ const VOLUME_PREFIX: &str = "kube-api-access-";
 const TOKEN_SECONDS: i64 = 3607;
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const CONTAINERS: [&str; 2] = ["initContainers", "containers"];
+/// How the sources of volumes name Secrets.
+const SECRET_KEYS: [&str; 3] = ["secretRef", "secretName", "nodePublishSecretRef"];
 
 /// Fills in the service account of a new pod.
 pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -> Result<(), ApiError> {
     if object::at(pod, &["metadata", "annotations", MIRROR]).is_some() {
-        return check_mirror(kind, pod);
+        return check_mirror(kind, call, pod);
     }
     let legacy = object::text(pod, &["spec", "serviceAccount"]).to_owned();
     if object::text(pod, &["spec", "serviceAccountName"]).is_empty() {
@@ -34,7 +36,7 @@ pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value)
     let Some(entry) = core.find(accounts, call.namespace(), &name).await? else {
         let namespace = call.namespace();
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-        return Err(kind.forbidden(object::name(pod), &why));
+        return Err(forbidden(kind, call, pod, &why));
     };
     let account = core.value(accounts, &entry).await?;
     if object::list(pod, &["spec", "imagePullSecrets"]).is_empty() {
@@ -46,12 +48,12 @@ pub async fn inject(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value)
     if automounts(pod, &account) {
         mount(pod);
     }
-    mountable_secrets::fault(&account, pod).map_or(Ok(()), |why| Err(kind.forbidden(object::name(pod), &why)))
+    mountable_secrets::fault(&account, pod).map_or(Ok(()), |why| Err(forbidden(kind, call, pod, &why)))
 }
 
 /// A pod that a node made of a file stands for itself: it may not reach for what the API holds.
-fn check_mirror(kind: &Kind, pod: &Value) -> Result<(), ApiError> {
-    let refuse = |why: &str| Err(kind.forbidden(object::name(pod), why));
+fn check_mirror(kind: &Kind, call: &Call, pod: &Value) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(forbidden(kind, call, pod, why));
     if !object::text(pod, &["spec", "serviceAccountName"]).is_empty() {
         return refuse("a mirror pod may not reference service accounts");
     }
@@ -63,7 +65,7 @@ fn check_mirror(kind: &Kind, pod: &Value) -> Result<(), ApiError> {
         };
         from("env", &["valueFrom", "secretKeyRef"]) || from("envFrom", &["secretRef"])
     });
-    if pulls || from_env || volumes.iter().any(|volume| volume.get("secret").is_some()) {
+    if pulls || from_env || volumes.iter().any(names_secret) {
         return refuse("a mirror pod may not reference secrets");
     }
     let tokens = volumes.iter().flat_map(|volume| object::list(volume, &["projected", "sources"]));
@@ -71,6 +73,14 @@ fn check_mirror(kind: &Kind, pod: &Value) -> Result<(), ApiError> {
         return refuse("a mirror pod may not use ServiceAccountToken volume projections");
     }
     Ok(())
+}
+
+/// Whether a volume takes anything from a Secret, in whatever way.
+fn names_secret(volume: &Value) -> bool {
+    let sources = volume.as_object().into_iter().flatten().map(|(_, source)| source);
+    let named = sources.into_iter().any(|source| SECRET_KEYS.iter().any(|key| source.get(key).is_some()));
+    let projected = object::list(volume, &["projected", "sources"]).iter().any(|source| source.get("secret").is_some());
+    volume.get("secret").is_some() || named || projected
 }
 
 fn automounts(pod: &Value, account: &Value) -> bool {
@@ -120,6 +130,19 @@ fn mount(pod: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_found_in_all_sources_of_volumes() {
+        for volume in [
+            json!({"name": "v", "secret": {"secretName": "s"}}),
+            json!({"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}),
+            json!({"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}),
+            json!({"name": "v", "azureFile": {"shareName": "x", "secretName": "s"}}),
+        ] {
+            assert!(names_secret(&volume), "{volume}");
+        }
+        assert!(!names_secret(&json!({"name": "v", "emptyDir": {}})));
+    }
 
     #[test]
     fn the_token_is_mounted_where_nothing_else_is() {

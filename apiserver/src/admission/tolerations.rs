@@ -7,7 +7,7 @@ use crate::registry::object;
 const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
-/// Adds the tolerations that are missing.
+/// Adds the tolerations that are missing, to a pod that is changed too: who leaves them out does not take them away.
 pub fn add(pod: &mut Value) {
     let tolerations = object::list(pod, &["spec", "tolerations"]);
     let tolerates = |taint: &str| {

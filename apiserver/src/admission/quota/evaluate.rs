@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use martello_api::{quantity::Quantity, status::qualified};
 use serde_json::Value;
 
+use super::{devices, running};
 use crate::{
     admission::Operation,
     registry::{
@@ -38,6 +39,8 @@ enum What {
     Pods,
     Services,
     Claims,
+    /// Resource claims, by the devices that they ask for.
+    Devices,
     Objects,
     /// Not counted at all: what comes and goes by itself.
     Nothing,
@@ -49,6 +52,7 @@ impl<'a> Evaluator<'a> {
             ("", "pods") => What::Pods,
             ("", "services") => What::Services,
             ("", "persistentvolumeclaims") => What::Claims,
+            ("resource.k8s.io", "resourceclaims") => What::Devices,
             ("" | "events.k8s.io", "events") => What::Nothing,
             _ if !kind.offers("get") => What::Nothing,
             _ => What::Objects,
@@ -102,6 +106,7 @@ impl<'a> Evaluator<'a> {
                 let plain = name.split_once(BY_CLASS).map_or(name, |(_, plain)| plain);
                 matches!(plain, "persistentvolumeclaims" | "requests.storage")
             }
+            What::Devices => name.ends_with(devices::BY_CLASS),
             What::Objects => self.is_aliased() && name == self.plural,
             What::Nothing => false,
         }
@@ -141,11 +146,13 @@ impl<'a> Evaluator<'a> {
         let mut used = Amounts::from([(self.count.clone(), one)]);
         match self.what {
             What::Pods if is_running(object, now) => {
-                used.extend(computed(&pod_usage::of_pod(object, "requests"), &pod_usage::of_pod(object, "limits")));
+                let pod = running::effective(object);
+                used.extend(computed(&pod_usage::of_pod(&pod, "requests"), &pod_usage::of_pod(&pod, "limits")));
                 used.insert("pods".to_owned(), one);
             }
             What::Services => used.extend(of_service(object)),
             What::Claims => used.extend(of_claim(object)),
+            What::Devices => used.extend(devices::of_claim(object)),
             What::Objects if self.is_aliased() => {
                 used.insert(self.plural.to_owned(), one);
             }
@@ -162,7 +169,7 @@ fn counts_for_pods(name: &str) -> bool {
         return true;
     }
     match name.strip_prefix("requests.") {
-        Some(own) => own.starts_with(HUGE) || resource_name::is_extended(own),
+        Some(own) => own.starts_with(HUGE) || own.contains('/') && !own.contains("kubernetes.io/"),
         None => name.starts_with(HUGE),
     }
 }
@@ -222,7 +229,12 @@ fn of_claim(claim: &Value) -> Amounts {
     let amount = |path: &[&str]| object::text(claim, path).parse::<Quantity>().ok();
     let asked = amount(&["spec", "resources", "requests", "storage"]);
     let allocated = amount(&["status", "allocatedResources", "storage"]);
-    let storage = asked.max(allocated);
+    // What was granted counts where it is more than what is asked for, and bytes are counted whole.
+    let most = asked.map(|asked| allocated.map_or(asked, |allocated| asked.max(allocated)));
+    let storage = most.map(|amount| {
+        let whole = Quantity::from_units(amount.units());
+        if (amount - whole).is_zero() { amount } else { whole }
+    });
     let mut used = Amounts::from([("persistentvolumeclaims".to_owned(), Quantity::from_units(1))]);
     used.extend(storage.map(|amount| ("requests.storage".to_owned(), amount)));
     let class = claim::class(claim);

@@ -4,8 +4,10 @@
 //! what is written as used is exact. Namespaces without a quota pay nothing but a look into a set.
 
 mod book;
+mod devices;
 mod evaluate;
 mod recount;
+mod running;
 mod scope;
 
 use std::sync::Arc;
@@ -55,14 +57,15 @@ pub async fn charge(
     }
     let turn = core.quotas.turn(namespace).await;
     let quotas = core.registry.find("", "v1", "resourcequotas").ok_or_else(ApiError::no_such_route)?;
+    let asked = Asked { kind, call, evaluator: &evaluator, object, old };
     for _ in 0..ATTEMPTS {
         let mut conflict = false;
-        for quota in core.all(quotas, namespace).await? {
-            let Some(used) = judge(kind, &evaluator, &quota, object, old, call.now)? else { continue };
+        let all = core.all(quotas, namespace).await?;
+        for (quota, used) in asked.judge(&all)? {
             if dry_run {
                 continue;
             }
-            match write_used(core, quotas, &quota, &used).await {
+            match write_used(core, quotas, quota, &used).await {
                 Ok(()) => {}
                 Err(WriteError::Conflict(_)) => conflict = true,
                 Err(WriteError::Failed(error)) => return Err(error),
@@ -78,50 +81,90 @@ pub async fn charge(
         .conflict(object::name(object), "the quotas of the namespace are written by others all the time; try again"))
 }
 
-/// What is used with the object; nothing where the quota is not about it.
-fn judge(
-    kind: &Kind,
-    evaluator: &Evaluator<'_>,
-    quota: &Value,
-    object: &Value,
-    old: Option<&Value>,
-    now: jiff::Timestamp,
-) -> Result<Option<Amounts>, ApiError> {
-    let hard = read(object::at(quota, &["status", "hard"]));
-    let names: Vec<&str> = hard.keys().map(String::as_str).filter(|name| evaluator.counts(name)).collect();
-    if names.is_empty() || !scope::holds(quota, evaluator, object) {
-        return Ok(None);
+/// What is about to be stored.
+struct Asked<'q> {
+    kind: &'q Kind,
+    call: &'q Call,
+    evaluator: &'q Evaluator<'q>,
+    object: &'q Value,
+    old: Option<&'q Value>,
+}
+
+impl Asked<'_> {
+    /// What is used with the object, of the quotas that it changes. All of them are asked whether they can be charged at all
+    /// before one is asked whether there is enough left.
+    fn judge<'a>(&self, quotas: &'a [Value]) -> Result<Vec<(&'a Value, Amounts)>, ApiError> {
+        let mut concerned = Vec::new();
+        for quota in quotas {
+            if self.concerns(quota)? {
+                concerned.push(quota);
+            }
+        }
+        let usage = self.evaluator.usage(self.object, self.call.now);
+        let negative: Vec<&str> =
+            usage.iter().filter(|(_, amount)| amount.is_negative()).map(|(name, _)| name.as_str()).collect();
+        if !negative.is_empty() {
+            return self.refuse(format!("quota usage is negative for resource(s): {}", negative.join(",")));
+        }
+        let mut charged = Vec::new();
+        for quota in concerned {
+            charged.extend(self.charge(quota, &usage)?.map(|used| (quota, used)));
+        }
+        Ok(charged)
     }
-    let refuse = |why: String| Err(kind.forbidden(object::name(object), &why));
-    let title = object::name(quota);
-    if let Some(why) = evaluator.missing(&names, object) {
-        return refuse(format!("failed quota: {title}: {why}"));
+
+    fn refuse<T>(&self, why: String) -> Result<T, ApiError> {
+        Err(super::forbidden(self.kind, self.call, self.object, &why))
     }
-    let used = read(object::at(quota, &["status", "used"]));
-    if names.iter().any(|name| !used.contains_key(*name)) {
-        return refuse(format!("status unknown for quota: {title}, resources: {}", names.join(",")));
+
+    /// Whether a quota is about the object.
+    fn concerns(&self, quota: &Value) -> Result<bool, ApiError> {
+        let hard = read(object::at(quota, &["status", "hard"]));
+        let names: Vec<&str> = hard.keys().map(String::as_str).filter(|name| self.evaluator.counts(name)).collect();
+        if names.is_empty() || !scope::holds(quota, self.evaluator, self.object) {
+            return Ok(false);
+        }
+        let title = object::name(quota);
+        if let Some(why) = self.evaluator.missing(&names, self.object) {
+            return self.refuse(format!("failed quota: {title}: {why}"));
+        }
+        let used = read(object::at(quota, &["status", "used"]));
+        if names.iter().any(|name| !used.contains_key(*name)) {
+            return self.refuse(format!("status unknown for quota: {title}, resources: {}", names.join(",")));
+        }
+        Ok(true)
     }
-    let before = old.map(|old| evaluator.usage(old, now)).unwrap_or_default();
-    let mut asked = evaluator.usage(object, now);
-    for (name, amount) in &mut asked {
-        *amount = *amount - before.get(name).copied().unwrap_or_default();
+
+    /// What is used of a quota with the object; nothing where that is as before.
+    fn charge(&self, quota: &Value, usage: &Amounts) -> Result<Option<Amounts>, ApiError> {
+        let part = |name: &str| read(object::at(quota, &["status", name]));
+        let (hard, used) = (part("hard"), part("used"));
+        // What the object was counted for before is taken off only where the quota counted it.
+        let counted = self.old.filter(|old| scope::holds(quota, self.evaluator, old));
+        let before = counted.map(|old| self.evaluator.usage(old, self.call.now)).unwrap_or_default();
+        let mut asked = usage.clone();
+        for (name, amount) in &mut asked {
+            *amount = *amount - before.get(name).copied().unwrap_or_default();
+        }
+        asked.retain(|name, amount| hard.contains_key(name) && !amount.is_negative() && !amount.is_zero());
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let mut sum = used.clone();
+        add(&mut sum, &asked);
+        // What a status tells is so already.
+        let refuses = self.call.target.subresource != "status";
+        let exceeded: Vec<&String> = asked.keys().filter(|name| refuses && sum.get(*name) > hard.get(*name)).collect();
+        if exceeded.is_empty() {
+            return Ok(Some(sum));
+        }
+        let show = |amounts: &Amounts| {
+            let shown = exceeded.iter().filter_map(|name| Some(format!("{name}={}", amounts.get(*name)?)));
+            shown.collect::<Vec<_>>().join(",")
+        };
+        let (title, requested, used, limited) = (object::name(quota), show(&asked), show(&used), show(&hard));
+        self.refuse(format!("exceeded quota: {title}, requested: {requested}, used: {used}, limited: {limited}"))
     }
-    asked.retain(|name, amount| hard.contains_key(name) && !amount.is_negative() && !amount.is_zero());
-    if asked.is_empty() {
-        return Ok(None);
-    }
-    let mut sum = used.clone();
-    add(&mut sum, &asked);
-    let exceeded: Vec<&String> = asked.keys().filter(|name| sum.get(*name) > hard.get(*name)).collect();
-    if exceeded.is_empty() {
-        return Ok(Some(sum));
-    }
-    let show = |amounts: &Amounts| {
-        let shown = exceeded.iter().map(|name| format!("{name}={}", amounts.get(*name).copied().unwrap_or_default()));
-        shown.collect::<Vec<_>>().join(",")
-    };
-    let (requested, used, limited) = (show(&asked), show(&used), show(&hard));
-    refuse(format!("exceeded quota: {title}, requested: {requested}, used: {used}, limited: {limited}"))
 }
 
 /// Writes what is used into a quota that is still as it was read.

@@ -13,12 +13,26 @@ pub(super) fn holds(quota: &Value, evaluator: &Evaluator<'_>, object: &Value) ->
         if evaluator.is_of_pods() {
             pod_is_in(object, scope, operator, values)
         } else if evaluator.is_of_claims() && scope == "VolumeAttributesClass" {
-            let class = object::text(object, &["spec", "volumeAttributesClassName"]);
-            selects(class, operator, values)
+            let classes = attributes_classes(object);
+            if classes.is_empty() {
+                selects("", operator, values)
+            } else {
+                classes.iter().any(|class| selects(class, operator, values))
+            }
         } else {
             false
         }
     })
+}
+
+/// The classes of attributes that a claim asks for, has, or is on its way to.
+fn attributes_classes(claim: &Value) -> Vec<&str> {
+    let paths: [&[&str]; 3] = [
+        &["spec", "volumeAttributesClassName"],
+        &["status", "currentVolumeAttributesClassName"],
+        &["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"],
+    ];
+    paths.into_iter().map(|path| object::text(claim, path)).filter(|name| !name.is_empty()).collect()
 }
 
 fn read(requirement: &Value) -> (&str, &str, &[Value]) {
