@@ -15,6 +15,7 @@ use crate::{
 pub mod classify;
 pub mod condition;
 pub mod seats;
+pub mod upkeep;
 
 use classify::Schema;
 use seats::{Hall, Seat, Turned};

@@ -65,8 +65,7 @@ fn limited(shares: i64, lendable: i64, queues: i64, hand: i64) -> Value {
 
 fn suggested_schemas() -> Vec<Value> {
     let all = |subjects: &[Value]| json!([rule(subjects, &[everything()], &[any_path()])]);
-    let writes = ["get", "create", "update"];
-    let leases = || in_namespaces(&writes, "coordination.k8s.io", &["leases"]);
+    let leases = in_namespaces(&["get", "create", "update"], "coordination.k8s.io", &["leases"]);
     let by_user = Some("ByUser");
     let controller_manager = || user("system:kube-controller-manager");
     let health = json!({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/readyz", "/livez"]});
@@ -94,33 +93,7 @@ fn suggested_schemas() -> Vec<Value> {
             by_user,
             json!([rule(
                 &[controller_manager(), user("system:kube-scheduler"), account("kube-system", "*")],
-                &[leases()],
-                &[]
-            )]),
-        ),
-        schema(
-            "endpoint-controller",
-            "workload-high",
-            150,
-            by_user,
-            json!([rule(
-                &[
-                    controller_manager(),
-                    account("kube-system", "endpoint-controller"),
-                    account("kube-system", "endpointslicemirroring-controller"),
-                ],
-                &[in_namespaces(&writes, "", &["endpoints"])],
-                &[]
-            )]),
-        ),
-        schema(
-            "workload-leader-election",
-            "leader-election",
-            200,
-            by_user,
-            json!([rule(
-                &[account("kube-system", "*")],
-                &[in_namespaces(&writes, "", &["endpoints", "configmaps"]), leases()],
+                &[leases],
                 &[]
             )]),
         ),

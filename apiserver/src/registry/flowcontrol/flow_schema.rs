@@ -74,6 +74,11 @@ impl Strategy for FlowSchemas {
         &COLUMNS
     }
 
+    /// In the order in which they are asked about a request.
+    fn row_rank(&self) -> Option<fn(&Value) -> i64> {
+        Some(precedence)
+    }
+
     fn row(&self, object: &Value) -> Vec<Cell> {
         let method = object::at(object, &["spec", "distinguisherMethod", "type"]).and_then(Value::as_str);
         let conditions = object::list(object, &["status", "conditions"]);
@@ -81,12 +86,16 @@ impl Strategy for FlowSchemas {
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "priorityLevelConfiguration", "name"]).into(),
-            object::int(object, &["spec", "matchingPrecedence"]).unwrap_or(0).into(),
+            precedence(object).into(),
             method.unwrap_or("<none>").into(),
             table::age(object),
             dangling.map_or("?", |one| object::text(one, &["status"])).into(),
         ]
     }
+}
+
+fn precedence(schema: &Value) -> i64 {
+    object::int(schema, &["spec", "matchingPrecedence"]).unwrap_or(0)
 }
 
 /// Checks that a mandatory object has the spec that it must have.
@@ -146,7 +155,40 @@ pub(super) fn check_conditions(object: &Value, causes: &mut Vec<Cause>) {
         }
         seen.insert(kind);
         if kind.is_empty() {
-            causes.push(Cause::required(path, ""));
+            causes.push(Cause::required(path, "must not be empty"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_are_shown_in_the_order_in_which_they_are_asked() {
+        let rank = FlowSchemas.row_rank().unwrap();
+        let all = bootstrap::MANDATORY.iter().chain(bootstrap::SUGGESTED.iter());
+        let mut schemas: Vec<&Value> = all.filter(|one| one["kind"] == "FlowSchema").collect();
+        schemas.sort_by_key(|schema| object::name(schema));
+        schemas.sort_by_key(|schema| rank(schema));
+        let names: Vec<&str> = schemas.into_iter().map(object::name).collect();
+        assert_eq!(names[..3], ["exempt", "probes", "system-leader-election"]);
+        assert_eq!(names[5..7], ["kube-controller-manager", "kube-scheduler"]);
+        assert_eq!(names.last(), Some(&"catch-all"));
+    }
+
+    #[test]
+    fn a_condition_has_a_type() {
+        let schema = json!({"status": {"conditions": [{"type": "A"}, {"status": "True"}, {"type": "A"}]}});
+        let mut causes = Vec::new();
+        FlowSchemas.validate_status(&schema, &schema, &mut causes);
+        let said: Vec<_> = causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        assert_eq!(
+            said,
+            [
+                "status.conditions[1].type: Required value: must not be empty",
+                "status.conditions[2].type: Duplicate value: \"A\"",
+            ]
+        );
     }
 }

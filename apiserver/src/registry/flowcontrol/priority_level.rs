@@ -153,7 +153,7 @@ pub(super) fn check(object: &Value, causes: &mut Vec<Cause>) {
     let spec = whole.at("spec");
     let (kind, limited, exempt) = (spec.at("type"), spec.at("limited"), spec.at("exempt"));
     if (object::name(object) == "exempt") != (kind.text() == "Exempt") {
-        kind.invalid("type must be 'Exempt' if and only if `name` is 'exempt'", causes);
+        kind.invalid("type must be 'Exempt' if and only if name is 'exempt'", causes);
     }
     match kind.text() {
         "Exempt" => {
