@@ -43,6 +43,9 @@ const GROUP_ORDER: [&str; 22] = [
     "storagemigration.k8s.io",
 ];
 
+/// The version that each custom resource is stored in, by group and plural name; none where that version is not served.
+pub type StoredIn = HashMap<(String, String), Option<String>>;
+
 /// All discovery documents, ready to be sent.
 #[derive(Debug)]
 pub struct Documents {
@@ -60,6 +63,12 @@ impl Documents {
     /// Of these resources; `server_address` is what `/api` tells clients, for instance `10.0.0.1:6443`.
     #[must_use]
     pub fn new(resources: &[Resource], server_address: &str) -> Self {
+        Self::stored_in(resources, &StoredIn::new(), server_address)
+    }
+
+    /// The same, where some are stored in other versions than they are served in.
+    #[must_use]
+    pub fn stored_in(resources: &[Resource], stored: &StoredIn, server_address: &str) -> Self {
         let groups = grouped(resources);
         let listed: Vec<Value> = groups.iter().filter(|group| !group.name.is_empty()).map(group_entry).collect();
         let mut found = Self {
@@ -80,7 +89,7 @@ impl Documents {
             }
             for (version, resources) in &group.versions {
                 let key = (group.name.clone(), version.clone());
-                found.resources.insert(key, resource_list(&group.name, version, resources));
+                found.resources.insert(key, resource_list(&group.name, version, resources, stored));
             }
         }
         for (core, beta) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -196,10 +205,10 @@ fn group_entry(group: &Group<'_>) -> Value {
     json!({"name": group.name, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn resource_list(group: &str, version: &str, resources: &[&Resource]) -> Bytes {
+fn resource_list(group: &str, version: &str, resources: &[&Resource], stored: &StoredIn) -> Bytes {
     let mut entries: Vec<Value> = Vec::new();
     for resource in resources {
-        entries.push(resource_entry(resource));
+        entries.push(resource_entry(resource, stored));
         entries.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
     }
     // The subresources stay as they are: by name those of built-in kinds, the status first of custom ones.
@@ -217,7 +226,7 @@ fn resource_list(group: &str, version: &str, resources: &[&Resource]) -> Bytes {
     bytes(&list.into())
 }
 
-fn resource_entry(resource: &Resource) -> Value {
+fn resource_entry(resource: &Resource, stored: &StoredIn) -> Value {
     let mut entry = json!({
         "name": resource.plural,
         "singularName": resource.singular,
@@ -228,7 +237,14 @@ fn resource_entry(resource: &Resource) -> Value {
     if let Value::Object(map) = &mut entry {
         put_names(map, resource);
         if resource.verbs.iter().any(|verb| verb == "watch") {
-            map.insert("storageVersionHash".into(), storage_version_hash(&resource.gvk).into());
+            let gvk = &resource.gvk;
+            let hash = match stored.get(&(gvk.group.to_string(), resource.plural.to_string())) {
+                Some(version) => version.as_ref().map(|version| hash_of(&gvk.group, version, &gvk.kind)),
+                None => Some(storage_version_hash(gvk)),
+            };
+            if let Some(hash) = hash {
+                map.insert("storageVersionHash".into(), hash.into());
+            }
         }
     }
     entry
@@ -266,7 +282,11 @@ fn foreign<'g>(resource: &Resource, gvk: &'g GroupVersionKind) -> Option<&'g Gro
 /// Clients compare it to learn whether two resources are one in the store.
 fn storage_version_hash(gvk: &GroupVersionKind) -> String {
     let (group, version) = storage_version(gvk);
-    let hash = digest(&SHA256, format!("{group}/{version}/{}", gvk.kind).as_bytes());
+    hash_of(group, version, &gvk.kind)
+}
+
+fn hash_of(group: &str, version: &str, kind: &str) -> String {
+    let hash = digest(&SHA256, format!("{group}/{version}/{kind}").as_bytes());
     STANDARD.encode(hash.as_ref().get(..8).unwrap_or_default())
 }
 
@@ -374,6 +394,18 @@ mod tests {
         );
         assert_eq!(read(documents.group("apps"))["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(documents.group("none"), None);
+    }
+
+    #[test]
+    fn the_hash_of_a_custom_resource_is_that_of_the_version_it_is_stored_in() {
+        let of = |stored: Option<&str>| {
+            let stored = StoredIn::from([(("apps".into(), "deployments".into()), stored.map(str::to_owned))]);
+            let documents = Documents::stored_in(&[deployment()], &stored, "127.0.0.1:6443");
+            read(documents.resources("apps", "v1"))["resources"][0].get("storageVersionHash").cloned()
+        };
+        assert_eq!(of(Some("v1")), Some("8aSe+NMegvE=".into()));
+        assert_eq!(of(Some("v2")), Some(hash_of("apps", "v2", "Deployment").into()));
+        assert_eq!(of(None), None, "it is stored in a version that is not served");
     }
 
     #[test]

@@ -61,11 +61,29 @@ impl Columns {
     #[must_use]
     pub fn row(&self, value: &Value) -> Vec<Cell> {
         let cell = |(kind, path): &(String, JsonPath)| {
-            let found = path.find(value).first().copied();
-            found.map_or(Value::Null.into(), |found| cell(kind, found))
+            path.find(value).first().map_or(Value::Null.into(), |found| cell(kind, found))
         };
         std::iter::once(object::name(value).into()).chain(self.cells.iter().map(cell)).collect()
     }
+}
+
+/// Go's time of no value, in seconds of the Unix clock: the beginning of the year 1.
+const NO_TIME: i64 = -62_135_596_800;
+
+/// An instant in the one form that Go takes (RFC 3339, letters large).
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    let letters = text.as_bytes();
+    let fits = |(place, letter): (usize, &u8)| match place {
+        4 | 7 => *letter == b'-',
+        10 => *letter == b'T',
+        13 | 16 => *letter == b':',
+        _ => letter.is_ascii_digit(),
+    };
+    let (whole, rest) = letters.split_at_checked(19)?;
+    if !whole.iter().enumerate().all(fits) || rest.iter().any(|letter| matches!(letter, b'z' | b' ' | b'[')) {
+        return None;
+    }
+    text.parse().ok()
 }
 
 fn cell(kind: &str, value: &Value) -> Cell {
@@ -81,8 +99,11 @@ fn cell(kind: &str, value: &Value) -> Cell {
         }
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone().into(),
         ("date", Value::String(text)) if matches!(text.as_str(), "" | "null") => "<unknown>".into(),
-        ("date", Value::String(text)) if text.parse::<Timestamp>().is_err() => "<invalid>".into(),
-        ("date", Value::String(text)) => Cell::since(text),
+        ("date", Value::String(text)) => match rfc3339(text) {
+            None => "<invalid>".into(),
+            Some(time) if time.as_second() == NO_TIME => "<unknown>".into(),
+            Some(_) => Cell::since(text),
+        },
         _ => Value::Null.into(),
     }
 }
@@ -100,6 +121,10 @@ mod tests {
             ("integer", json!(1e21), json!(i64::MIN)),
             ("date", json!(""), json!("<unknown>")),
             ("date", json!("soon"), json!("<invalid>")),
+            ("date", json!("2020-01-01T00:00:00z"), json!("<invalid>")),
+            ("date", json!("2020-01-01 00:00:00Z"), json!("<invalid>")),
+            ("date", json!("20000-01-01T00:00:00Z"), json!("<invalid>")),
+            ("date", json!("0001-01-01T00:00:00Z"), json!("<unknown>")),
         ] {
             assert_eq!(cell(kind, &value), Cell::from(shown));
         }

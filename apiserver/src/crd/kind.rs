@@ -20,7 +20,7 @@ use crate::{
     registry::{
         Kind,
         call::Call,
-        kind::{Cell, Change, Generation, Strategy, plain_field},
+        kind::{Cell, Change, Generation, Strategy, Told, plain_field},
         object,
         select::FieldReader,
         validation::metadata,
@@ -87,6 +87,15 @@ impl Strategy for Objects {
 
     fn identity(&self) -> &str {
         &self.definition.identity
+    }
+
+    fn told(&self) -> Option<Told> {
+        let stored = self.definition.version(&self.definition.storage).filter(|version| version.served);
+        let offered = |verb: &Text| !self.definition.terminating || !matches!(&**verb, "create" | "patch" | "update");
+        Some(Told {
+            verbs: self.resource.verbs.iter().filter(|verb| offered(verb)).cloned().collect(),
+            stored: stored.map(|version| version.name.clone()),
+        })
     }
 
     fn openapi(&self) -> Option<Arc<Value>> {

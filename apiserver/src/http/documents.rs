@@ -17,7 +17,7 @@ use super::{
     reply::{self, Reply},
 };
 use crate::{
-    discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents},
+    discovery::{AGGREGATED_V2, AGGREGATED_V2BETA1, Documents, StoredIn},
     openapi::{CustomSchema, Described, Document, OpenApi, PROTOBUF_V2, PROTOBUF_V2_OLD, PROTOBUF_V3, PROTOBUF_V3_OLD},
     registry::{Custom, Registry, call::is_for_people, kind::Deleted},
     server::Core,
@@ -36,7 +36,8 @@ impl Published {
         let custom = core.registry.custom();
         current(&self.discovery, custom.generation, |_| {
             let address = std::net::SocketAddr::new(core.advertise.0, core.advertise.1).to_string();
-            Documents::new(&resources(core, &custom), &address)
+            let (resources, stored) = resources(core, &custom);
+            Documents::stored_in(&resources, &stored, &address)
         })
     }
 
@@ -66,9 +67,19 @@ fn current<T>(kept: &Mutex<Option<(u64, Arc<T>)>>, generation: u64, make: impl F
     }
 }
 
-fn resources(core: &Core, custom: &Custom) -> Vec<Resource> {
+/// All resources as discovery tells of them, and in which versions custom ones are stored.
+fn resources(core: &Core, custom: &Custom) -> (Vec<Resource>, StoredIn) {
     let kinds = core.registry.kinds().iter().chain(custom.kinds.iter());
-    kinds.map(|kind| kind.resource.clone()).collect()
+    let mut stored = StoredIn::new();
+    let resources = kinds.map(|kind| {
+        let mut resource = kind.resource.clone();
+        if let Some(told) = kind.told() {
+            resource.verbs = told.verbs;
+            stored.insert((resource.gvk.group.to_string(), resource.plural.to_string()), told.stored);
+        }
+        resource
+    });
+    (resources.collect(), stored)
 }
 
 /// What is built in, for OpenAPI. A delete of a namespace answers with the object, too, and upstream does not tell so.

@@ -52,8 +52,8 @@ impl Accepted {
 
 /// Media type of protobuf in its envelope.
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// Longest list of media types that is looked at.
-const MAX_CLAUSES: usize = 32;
+/// Longest list of media types that is looked at; putting them in order takes the square of it.
+const MAX_CLAUSES: usize = 256;
 
 /// Why nothing that a client accepts can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,16 +155,23 @@ pub fn wanted(header: &str) -> Vec<&str> {
     sorted(header).into_iter().map(|clause| clause.media).collect()
 }
 
+/// The clauses in the order that upstream's sort gives them. What comes before what is no order there: a clause without
+/// wildcards comes before one with them whatever its quality, if it stands behind.
 fn sorted(header: &str) -> Vec<Clause<'_>> {
-    let mut clauses: Vec<Clause<'_>> = header.split(',').take(MAX_CLAUSES).map(Clause::read).collect();
-    // The sort is stable: of equals the first wins.
-    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality).then(a.wildcards().cmp(&b.wildcards())));
+    let mut clauses: Vec<Clause<'_>> = Vec::new();
+    for clause in header.split(',').take(MAX_CLAUSES).filter_map(Clause::read) {
+        let mut at = clauses.len();
+        while at > 0 && clauses.get(at - 1).is_some_and(|before| clause.comes_before(before)) {
+            at -= 1;
+        }
+        clauses.insert(at, clause);
+    }
     clauses
 }
 
 /// Whether a clause names a media type of ours, its parameters apart. Upstream's router knows no `application/*`.
 fn is_known(clause: &str) -> bool {
-    let media = clause.split(';').next().unwrap_or_default().trim();
+    let media = clause.split(';').next().unwrap_or_default().trim_matches(' ');
     matches!(media, "*/*" | "application/json" | "application/yaml" | PROTOBUF)
 }
 
@@ -175,20 +182,37 @@ struct Clause<'h> {
 }
 
 impl<'h> Clause<'h> {
-    fn read(clause: &'h str) -> Self {
-        let mut parts = clause.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
-        let quality = parameters.iter().find(|(name, _)| *name == "q").and_then(|(_, value)| value.parse().ok());
-        Self { media, parameters, quality: quality.unwrap_or(1.0) }
+    /// Nothing where it is none: a type without a subtype, unless it is any type. Of what is given twice the last counts.
+    fn read(clause: &'h str) -> Option<Self> {
+        let blank = ' ';
+        let (media, parameters) = clause.split_once(';').unwrap_or((clause, ""));
+        let media = match media.trim_matches(blank).split('/').collect::<Vec<_>>().as_slice() {
+            ["*"] => "*/*",
+            [_, sub] if !sub.is_empty() => media.trim_matches(blank),
+            _ => return None,
+        };
+        let (mut found, mut quality) = (Vec::new(), 1.0);
+        for parameter in parameters.split(';') {
+            match parameter.split('=').collect::<Vec<_>>().as_slice() {
+                [_, ""] => {}
+                [name, value] if name.trim_matches(blank) == "q" => {
+                    quality = value.parse::<f32>().map_or(0.0, f64::from);
+                }
+                [name, value] => found.push((name.trim_matches(blank), value.trim_matches(blank))),
+                _ => {}
+            }
+        }
+        Some(Self { media, parameters: found, quality })
     }
 
-    fn wildcards(&self) -> usize {
-        self.media.matches('*').count()
+    fn comes_before(&self, other: &Self) -> bool {
+        let wild = |clause: &Self| (clause.media.starts_with("*/"), clause.media.ends_with("/*"));
+        let ((own_type, own_sub), (type_, sub)) = (wild(self), wild(other));
+        self.quality > other.quality || (!own_type && type_) || (!own_sub && sub)
     }
 
     fn parameter(&self, name: &str) -> &str {
-        self.parameters.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| *value)
+        self.parameters.iter().rev().find(|(key, _)| *key == name).map_or("", |(_, value)| *value)
     }
 
     fn served(&self, protobuf: bool) -> Option<Accepted> {
@@ -342,6 +366,20 @@ mod tests {
         assert_eq!(encoding("application/json;q=0.5,application/yaml"), Encoding::Yaml);
         assert_eq!(encoding("*/*,application/yaml"), Encoding::Yaml);
         assert_eq!(encoding("application/yaml,application/json"), Encoding::Yaml);
+        for (header, wins) in [
+            ("*/*;q=0.9,application/yaml;q=0.8", Encoding::Yaml),
+            ("application/yaml;q=0.8,*/*;q=0.9", Encoding::Json),
+            ("application/json;q=0.5;q=0.9,application/yaml;q=0.7", Encoding::Json),
+            ("application/json;q=abc,application/yaml", Encoding::Yaml),
+            ("application/json;q=,application/yaml;q=0.9", Encoding::Json),
+            ("application/json; q = 0.5,application/yaml;q=0.4", Encoding::Yaml),
+        ] {
+            assert_eq!(encoding(header), wins, "{header}");
+        }
+        let twice = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io;as= Table";
+        assert_eq!(accept(twice, true).unwrap().form, Form::Table("v1".into()));
+        let many = format!("{}application/json", "x/y,".repeat(100));
+        assert_eq!(accept(&many, true), Ok(Accepted::default()));
     }
 
     #[test]
@@ -382,6 +420,7 @@ mod tests {
     fn without_a_router_any_application_will_do() {
         assert_eq!(accept_unrouted("application/*"), Ok(Accepted::default()));
         assert_eq!(accept_unrouted("text/plain"), Err(NotAcceptable::Form));
+        assert_eq!(accept_unrouted("*"), Ok(Accepted::default()));
         assert!(accept("application/json;pretty=1", true).unwrap().pretty);
         assert!(!accept("application/json;pretty=true", true).unwrap().pretty);
     }

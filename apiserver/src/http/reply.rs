@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use martello_api::{schema::encode_protobuf, status::ApiError};
+use martello_api::{go, schema::encode_protobuf, status::ApiError};
 use serde_json::Value;
 
 use super::{
@@ -104,11 +104,11 @@ pub fn no_content() -> Reply {
 #[must_use]
 pub fn value(code: u16, accepted: &Accepted, value: &Value) -> Reply {
     match accepted.encoding {
-        Encoding::Json => json(code, serde_json::to_vec(value).unwrap_or_default()),
+        Encoding::Json => json(code, go::encode(value)),
         Encoding::Yaml => yaml(code, value),
         Encoding::Protobuf => match encode_protobuf(value) {
             Some(bytes) => protobuf(code, bytes),
-            None => json(code, serde_json::to_vec(value).unwrap_or_default()),
+            None => json(code, go::encode(value)),
         },
     }
 }
