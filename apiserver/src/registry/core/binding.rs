@@ -35,10 +35,12 @@ impl Strategy for Bindings {
     }
 }
 
-/// Binds a pod through the collection of bindings: as `pods/binding` does, with the pod's name in the body.
-pub async fn create(core: &Arc<Core>, mut call: Call) -> Result<Reply, ApiError> {
+/// Binds a pod through the collection of bindings: as `pods/binding` does, with the pod's name in the body. For policies
+/// and webhooks it is a binding, and nothing below a pod.
+pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result<Reply, ApiError> {
     let mut body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
     object::remove(&mut body, &["metadata"], "uid");
+    let body = admission::created_below(core, kind, &call, body).await?;
     check_target(&body)?;
     let name = object::name(&body).to_owned();
     if name.is_empty() {
@@ -48,7 +50,6 @@ pub async fn create(core: &Arc<Core>, mut call: Call) -> Result<Reply, ApiError>
     call.target.resource = "pods".to_owned();
     call.target.name = name;
     call.target.subresource = "binding".to_owned();
-    let body = admission::created_below(core, &pods, &call, body).await?;
     let status = bind(core, &pods, &call, call.name(), &body).await?;
     Ok(answer::encoded(&call, 201, &status))
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use martello_api::{clock::rfc3339_seconds, status::ApiError};
+use martello_api::{
+    clock::rfc3339_seconds,
+    status::{ApiError, Cause},
+};
 use serde_json::{Value, json};
 
 use super::budget::{self, Verdict};
@@ -15,7 +18,7 @@ use crate::{
         codec,
         kind::{Connect, Kind},
         object,
-        options::DeleteOptions,
+        options::{DeleteOptions, UNSAFE_DELETE},
         storage::{Expected, WriteError},
         verbs::{answer, change::MODIFIED, delete::delete_object},
     },
@@ -37,12 +40,16 @@ impl Connect for Evictions {
     ) -> BoxFuture<'a, Result<Reply, ApiError>> {
         Box::pin(async move {
             let dry_run = call.dry_run("CreateOptions")?;
-            let body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&call, &Value::Null)?;
+            let mut body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&call, &Value::Null)?;
+            object::set(&mut body, &[], "apiVersion", "policy/v1");
             if object::name(&body) != call.name() {
                 return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
             }
             let body = admission::created_below(core, kind, &call, body).await?;
-            let mut options = DeleteOptions::read(&call.query, body.get("deleteOptions"))?;
+            let mut options = match object::at(&body, &["deleteOptions"]).filter(|given| !given.is_null()) {
+                Some(given) => delete_options(&call, given)?,
+                None => DeleteOptions::default(),
+            };
             options.dry_run |= dry_run;
             evict(core, kind, &call, options).await?;
             let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -51,25 +58,76 @@ impl Connect for Evictions {
     }
 }
 
-async fn evict(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, mut options: DeleteOptions) -> Result<(), ApiError> {
-    let entry = core.get(kind, call.namespace(), call.name()).await?;
-    let pod = core.value(kind, &entry).await?;
+/// The options in an eviction; those of the request must agree with them.
+fn delete_options(call: &Call, given: &Value) -> Result<DeleteOptions, ApiError> {
+    if object::flag(given, &[UNSAFE_DELETE]) {
+        let why = "can not be set for pod eviction, try after removing the option";
+        let cause = Cause::invalid(format!("deleteOptions.{UNSAFE_DELETE}"), &json!(true), why);
+        return Err(ApiError::invalid("policy", "Eviction", call.name(), vec![cause]));
+    }
+    let asked: Vec<&str> = call.query.all("dryRun").collect();
+    let own: Vec<&str> = object::list(given, &["dryRun"]).iter().filter_map(Value::as_str).collect();
+    if let Some(why) = disagreement(&asked, &own) {
+        return Err(ApiError::new(500, "", why));
+    }
+    DeleteOptions::read(&call.query, Some(given))
+}
+
+/// What is wrong with an eviction that is asked to be a trial in one way and says it is one in another.
+fn disagreement(asked: &[&str], own: &[&str]) -> Option<String> {
+    let differ = !asked.is_empty() && !own.is_empty() && asked != own;
+    let shown = |values: &[&str]| values.join(" ");
+    differ.then(|| {
+        format!("Non-matching dry-run options in request and content: [{}] and [{}]", shown(asked), shown(own))
+    })
+}
+
+async fn evict(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, options: DeleteOptions) -> Result<(), ApiError> {
     let pinned = options.resource_version.is_some();
-    if guarded(&pod) {
-        match budget::ask(core, call, &pod, options.dry_run).await? {
-            Verdict::Free => {}
-            // The pod is spared no budget only while it is as it was looked at.
-            Verdict::Unhealthy(name) if !pinned => {
-                options.resource_version = Some(object::text(&pod, &["metadata", "resourceVersion"]).to_owned());
-                return delete(core, kind, call, options).await.map_err(|error| match error.code {
-                    409 => budget::busy(&name),
-                    _ => error,
-                });
-            }
-            Verdict::Unhealthy(_) => {}
+    let mut attempts = 1..ATTEMPTS;
+    loop {
+        let entry = core.get(kind, call.namespace(), call.name()).await?;
+        let pod = core.value(kind, &entry).await?;
+        if guarded(&pod) {
+            return beside_budgets(core, kind, call, options, &pod).await;
+        }
+        let mut options = options.clone();
+        if may_start(&pod) && !pinned {
+            options.resource_version = Some(object::text(&pod, &["metadata", "resourceVersion"]).to_owned());
+        }
+        match delete(core, kind, call, options).await {
+            // What it became meanwhile may be guarded.
+            Err(error) if error.code == 409 && !pinned && attempts.next().is_some() => {}
+            done => return done,
         }
     }
-    delete(core, kind, call, options).await
+}
+
+/// Evicts a pod that budgets may guard.
+async fn beside_budgets(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    mut options: DeleteOptions,
+    pod: &Value,
+) -> Result<(), ApiError> {
+    let pinned = options.resource_version.is_some();
+    match budget::ask(core, call, pod, options.dry_run).await? {
+        // The pod is spared no budget only while it is as it was looked at.
+        Verdict::Unhealthy(name) if !pinned => {
+            options.resource_version = Some(object::text(pod, &["metadata", "resourceVersion"]).to_owned());
+            delete(core, kind, call, options).await.map_err(|error| match error.code {
+                409 => budget::busy(&name),
+                _ => error,
+            })
+        }
+        Verdict::Free | Verdict::Unhealthy(_) => delete(core, kind, call, options).await,
+    }
+}
+
+/// Whether a pod that no budget guards could become one that is guarded.
+fn may_start(pod: &Value) -> bool {
+    object::text(pod, &["status", "phase"]) == "Pending" && !object::is_terminating(pod)
 }
 
 /// Whether a budget may hold the pod back: one that does not run, or goes anyway, disrupts nothing.
@@ -152,4 +210,30 @@ fn check(pod: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_eviction_is_a_trial_or_not() {
+        for (asked, own) in [(&[][..], &["All"][..]), (&["All"], &[]), (&["All"], &["All"])] {
+            assert_eq!(disagreement(asked, own), None);
+        }
+        assert_eq!(
+            disagreement(&["All"], &["a", "b"]).unwrap(),
+            "Non-matching dry-run options in request and content: [All] and [a b]"
+        );
+    }
+
+    #[test]
+    fn only_a_pod_that_runs_is_guarded() {
+        let pod = |phase: &str| json!({"metadata": {}, "status": {"phase": phase}});
+        for (phase, is_guarded, starts) in
+            [("Running", true, false), ("Pending", false, true), ("Failed", false, false), ("", true, false)]
+        {
+            assert_eq!((guarded(&pod(phase)), may_start(&pod(phase))), (is_guarded, starts), "{phase}");
+        }
+    }
 }

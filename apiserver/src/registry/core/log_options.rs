@@ -3,7 +3,10 @@
 use martello_api::status::{ApiError, Cause};
 use serde_json::json;
 
-use crate::{http::query::Query, registry::options::number};
+use crate::{
+    http::query::Query,
+    registry::{options::number, validation::field::NOWHERE},
+};
 
 /// Checks what is asked of the log of the pod `name`.
 pub(super) fn check(query: &Query, name: &str) -> Result<(), ApiError> {
@@ -22,7 +25,11 @@ pub(super) fn check(query: &Query, name: &str) -> Result<(), ApiError> {
         above("sinceSeconds", since, 1, "must be greater than 0");
     }
     if both {
-        causes.push(Cause::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        causes.push(Cause::forbidden(NOWHERE, "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+    }
+    // It needs a feature that is off.
+    if query.has("stream") {
+        causes.push(Cause::forbidden("stream", "may not be specified"));
     }
     if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid("", "PodLogOptions", name, causes)) }
 }
@@ -42,7 +49,11 @@ mod tests {
         );
         assert_eq!(
             fault("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z").unwrap(),
-            "PodLogOptions \"p\" is invalid: : Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+            "PodLogOptions \"p\" is invalid: []: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+        );
+        assert_eq!(
+            fault("stream=All").unwrap(),
+            "PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified"
         );
         assert_eq!(fault("tailLines=x").unwrap(), "strconv.ParseInt: parsing \"x\": invalid syntax");
     }

@@ -52,6 +52,7 @@ impl Connect for PodStream {
                 return Ok(reply::no_content());
             }
             let node = node_address(core, &pod).await?;
+            self.can_start(&pod)?;
             match self {
                 Self::Log => proxy::stream(core, &node, &path, &call).await,
                 _ => proxy::tunnel(core, &node, &path, call).await,
@@ -70,18 +71,22 @@ impl PodStream {
         }
         let asked = if self == Self::Log { call.query.get("container") } else { &call.connects.container };
         let container = container(asked, name, pod)?;
-        let phase = object::text(pod, &["status", "phase"]);
-        if self != Self::Log && matches!(phase, "Succeeded" | "Failed") {
-            return Err(ApiError::bad_request(format!(
-                "cannot exec into a container in a completed pod; current phase is {phase}"
-            )));
-        }
         let root = match self {
             Self::Log => "containerLogs",
             Self::Exec => "exec",
             Self::Attach | Self::PortForward => "attach",
         };
         Ok(with_query(format!("/{root}/{namespace}/{name}/{container}"), &query))
+    }
+
+    /// Nothing is run in a pod that has come to its end.
+    fn can_start(self, pod: &Value) -> Result<(), ApiError> {
+        let phase = object::text(pod, &["status", "phase"]);
+        if !matches!(self, Self::Exec | Self::Attach) || !matches!(phase, "Succeeded" | "Failed") {
+            return Ok(());
+        }
+        let why = format!("cannot exec into a container in a completed pod; current phase is {phase}");
+        Err(ApiError::bad_request(why))
     }
 }
 

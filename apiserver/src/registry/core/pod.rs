@@ -63,6 +63,7 @@ impl Strategy for Pods {
 
     fn default(&self, object: &mut Value) {
         pod_defaults::spec(object, &["spec"], true);
+        pod_defaults::status(object);
     }
 
     fn prepare_create(&self, object: &mut Value, now: Timestamp) {
@@ -76,6 +77,10 @@ impl Strategy for Pods {
             });
             object::set(object, &["status"], "conditions", json!([condition]));
         }
+    }
+
+    fn prepare_update(&self, object: &mut Value, _: &Value, _: Timestamp) {
+        pod_new::app_armor(object);
     }
 
     fn prepare_status(&self, object: &mut Value, old: &Value) {
@@ -116,6 +121,14 @@ impl Strategy for Pods {
             }
             _ => {}
         }
+    }
+
+    fn early_warnings(&self, object: &Value) -> Vec<String> {
+        pod_new::app_armor_warnings(object)
+    }
+
+    fn status_warnings(&self, object: &Value) -> Vec<String> {
+        pod_status_rules::warnings(object)
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {

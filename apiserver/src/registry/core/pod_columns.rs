@@ -86,10 +86,8 @@ impl Summary {
         if gated {
             summary.reason = "SchedulingGated".to_owned();
         }
-        let of_sidecars = summary.init(pod);
-        if let Some((restarts, last)) =
-            of_sidecars.or_else(|| is_true(pod, "Initialized").then(|| sidecar_restarts(pod, &sidecars(pod))))
-        {
+        let (done, restarts, last) = summary.init(pod);
+        if done || is_initialized(pod) {
             // What happened while it was initialized is past.
             (summary.restarts, summary.last_restart) = (restarts, last);
             summary.main(pod);
@@ -105,19 +103,25 @@ impl Summary {
         summary
     }
 
-    /// Looks at the init containers; once none is at work any more, answers how often those restarted that go on.
-    fn init(&mut self, pod: &Value) -> Option<(i64, Option<String>)> {
+    /// Looks at the init containers, up to the first that is at work; answers whether none is, and how often those before
+    /// restarted that go on.
+    fn init(&mut self, pod: &Value) -> (bool, i64, Option<String>) {
         let specs = object::list(pod, &["spec", "initContainers"]);
         let sidecars = sidecars(pod);
+        let (mut restarts, mut last) = (0, None);
         self.total += specs.iter().filter(|spec| object::text(spec, &["restartPolicy"]) == "Always").count();
         for (index, status) in object::list(pod, &["status", "initContainerStatuses"]).iter().enumerate() {
             self.count_restarts(status);
+            let stays = sidecars.contains(object::text(status, &["name"]));
+            if stays {
+                count_restarts(status, &mut restarts, &mut last);
+            }
             let state = status.get("state").unwrap_or(&Value::Null);
             let ended = state.get("terminated").filter(|ended| !ended.is_null());
             if ended.is_some_and(|ended| object::int(ended, &["exitCode"]).unwrap_or(0) == 0) {
                 continue;
             }
-            if sidecars.contains(object::text(status, &["name"])) && object::flag(status, &["started"]) {
+            if stays && object::flag(status, &["started"]) {
                 self.ready += usize::from(object::flag(status, &["ready"]));
                 continue;
             }
@@ -127,9 +131,9 @@ impl Summary {
                 None if !waiting.is_empty() && waiting != "PodInitializing" => format!("Init:{waiting}"),
                 None => format!("Init:{index}/{}", specs.len()),
             };
-            return None;
+            return (false, restarts, last);
         }
-        Some(sidecar_restarts(pod, &sidecars))
+        (true, restarts, last)
     }
 
     fn main(&mut self, pod: &Value) {
@@ -182,14 +186,16 @@ fn sidecars(pod: &Value) -> HashSet<&str> {
         .collect()
 }
 
-/// How often such containers restarted, and when last.
-fn sidecar_restarts(pod: &Value, sidecars: &HashSet<&str>) -> (i64, Option<String>) {
-    let (mut restarts, mut last) = (0, None);
-    let statuses = object::list(pod, &["status", "initContainerStatuses"]).iter();
-    statuses
-        .filter(|status| sidecars.contains(object::text(status, &["name"])))
-        .for_each(|status| count_restarts(status, &mut restarts, &mut last));
-    (restarts, last)
+/// Of several conditions of one type the first counts here.
+fn is_initialized(pod: &Value) -> bool {
+    first_status(pod, "Initialized") == Some("True")
+}
+
+fn first_status<'a>(pod: &'a Value, wanted: &str) -> Option<&'a str> {
+    let mut conditions = object::list(pod, &["status", "conditions"]).iter();
+    conditions
+        .find(|condition| object::text(condition, &["type"]) == wanted)
+        .map(|condition| object::text(condition, &["status"]))
 }
 
 fn is_true(pod: &Value, wanted: &str) -> bool {
@@ -214,13 +220,7 @@ fn gates(pod: &Value) -> Value {
     if gates.is_empty() {
         return "<none>".into();
     }
-    let conditions = object::list(pod, &["status", "conditions"]);
-    let met = gates.iter().filter(|gate| {
-        let wanted = object::text(gate, &["conditionType"]);
-        conditions.iter().any(|condition| {
-            object::text(condition, &["type"]) == wanted && object::text(condition, &["status"]) == "True"
-        })
-    });
+    let met = gates.iter().filter(|gate| first_status(pod, object::text(gate, &["conditionType"])) == Some("True"));
     format!("{}/{}", met.count(), gates.len()).into()
 }
 

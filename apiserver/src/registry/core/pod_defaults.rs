@@ -1,11 +1,18 @@
 //! Defaults of pods and pod templates that depend on more than one field.
 
-use serde_json::{Value, json};
+use martello_api::quantity::Quantity;
+use serde_json::{Map, Value, json};
 
 use super::{claim, pod_features, pod_usage, volume_sources};
 use crate::registry::object;
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+const INIT_ANNOTATIONS: [&str; 4] = [
+    "pod.beta.kubernetes.io/init-containers",
+    "pod.alpha.kubernetes.io/init-containers",
+    "pod.beta.kubernetes.io/init-container-statuses",
+    "pod.alpha.kubernetes.io/init-container-statuses",
+];
 /// Most bytes of the name of an image.
 const MAX_IMAGE_NAME: usize = 255;
 /// Default mode of files in volumes: 0644.
@@ -13,6 +20,7 @@ const FILE_MODE: i64 = 420;
 
 /// Fills in a pod spec; `of_pod` is false for templates, which keep some things open.
 pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
+    drop_old_annotations(object, path);
     let Some(spec) = object::at_mut(object, path) else { return };
     if !spec.is_object() {
         return;
@@ -26,6 +34,10 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
     object::set_default(spec, here, "securityContext", json!({}));
     if of_pod {
         object::set_default(spec, here, "enableServiceLinks", true);
+        // What is meant as "at once" still has to be acted upon.
+        if object::int(spec, &["terminationGracePeriodSeconds"]).is_some_and(|seconds| seconds < 0) {
+            object::set(spec, here, "terminationGracePeriodSeconds", 1);
+        }
     }
     account(spec);
     // A template leaves the ports of the host open: its pods are given them when they are made.
@@ -35,6 +47,8 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
             container(item, host_network, list == "ephemeralContainers");
         }
     }
+    whole_millis(spec, &["resources"]);
+    whole_millis_of(object::at_mut(spec, &["overhead"]));
     for item in object::list_mut(spec, &["volumes"]).into_iter().flatten() {
         volume(item);
     }
@@ -43,6 +57,34 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
     }
     if of_pod {
         requests_from_limits(spec);
+    }
+}
+
+/// Rounds what a status says that a pod and its containers were given.
+pub(super) fn status(pod: &mut Value) {
+    let Some(status) = object::at_mut(pod, &["status"]) else { return };
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        for item in object::list_mut(status, &[list]).into_iter().flatten() {
+            given(item);
+        }
+    }
+    given(status);
+}
+
+fn given(holder: &mut Value) {
+    whole_millis_of(object::at_mut(holder, &["allocatedResources"]));
+    whole_millis(holder, &["resources"]);
+}
+
+/// Init containers were annotations once, and mean nothing as such any more; `path` is of the spec.
+fn drop_old_annotations(object: &mut Value, path: &[&str]) {
+    let Some((_, holder)) = path.split_last() else { return };
+    let Some(metadata) = object::at_mut(object, &[holder, &["metadata"]].concat()) else { return };
+    for key in INIT_ANNOTATIONS {
+        object::remove(metadata, &["annotations"], key);
+    }
+    if object::at(metadata, &["annotations"]).and_then(Value::as_object).is_some_and(Map::is_empty) {
+        object::remove(metadata, &[], "annotations");
     }
 }
 
@@ -68,6 +110,7 @@ fn container(container: &mut Value, host_network: bool, ephemeral: bool) {
         let policy = pull_policy(object::text(container, &["image"]));
         object::set(container, here, "imagePullPolicy", policy);
     }
+    whole_millis(container, &["resources"]);
     for port in object::list_mut(container, &["ports"]).into_iter().flatten() {
         object::set_default(port, here, "protocol", "TCP");
         if host_network && object::int(port, &["hostPort"]).unwrap_or(0) == 0 {
@@ -226,6 +269,24 @@ fn volume(volume: &mut Value) {
     }
 }
 
+/// Rounds what is asked for and what is limited to.
+pub(super) fn whole_millis(holder: &mut Value, path: &[&str]) {
+    for part in ["limits", "requests"] {
+        whole_millis_of(object::at_mut(holder, &[path, &[part]].concat()));
+    }
+}
+
+/// Rounds amounts up to thousandths.
+pub fn whole_millis_of(amounts: Option<&mut Value>) {
+    for amount in amounts.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        let Some(read) = amount.as_str().and_then(|text| text.parse::<Quantity>().ok()) else { continue };
+        let rounded = read.in_millis();
+        if rounded != read {
+            *amount = rounded.to_string().into();
+        }
+    }
+}
+
 fn downward(item: &mut Value) {
     if object::at(item, &["fieldRef"]).is_some_and(Value::is_object) {
         object::set_default(item, &["fieldRef"], "apiVersion", "v1");
@@ -293,6 +354,20 @@ mod tests {
     }
 
     #[test]
+    fn amounts_of_a_status_are_rounded() {
+        let odd = json!({"cpu": "100u", "memory": "1"});
+        let mut pod = json!({"status": {
+            "containerStatuses": [{"name": "c", "allocatedResources": odd, "resources": {"limits": odd}}],
+            "allocatedResources": odd,
+        }});
+        status(&mut pod);
+        let whole = json!({"cpu": "1m", "memory": "1"});
+        assert_eq!(pod["status"]["allocatedResources"], whole);
+        assert_eq!(pod["status"]["containerStatuses"][0]["allocatedResources"], whole);
+        assert_eq!(pod["status"]["containerStatuses"][0]["resources"], json!({"limits": whole}));
+    }
+
+    #[test]
     fn a_pod_without_limits_of_its_own_asks_for_nothing_more() {
         let whole_of = |resources: Value, own: Value| {
             let mut pod = json!({"resources": resources, "containers": [{"name": "a", "resources": own}]});
@@ -305,6 +380,37 @@ mod tests {
             whole_of(json!({"limits": {"cpu": "2"}}), json!({"requests": {"cpu": "1", "memory": "1Gi"}})),
             json!({"limits": {"cpu": "2"}, "requests": {"cpu": "1", "memory": "1Gi"}})
         );
+    }
+
+    #[test]
+    fn what_old_clients_send_is_met() {
+        let mut pod = json!({
+            "metadata": {"annotations": {"pod.beta.kubernetes.io/init-containers": "[]", "a": "b"}},
+            "spec": {"terminationGracePeriodSeconds": -3},
+        });
+        spec(&mut pod, &["spec"], true);
+        assert_eq!(pod["metadata"]["annotations"], json!({"a": "b"}));
+        assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 1);
+        let mut holder = json!({"template": {
+            "metadata": {"annotations": {"pod.alpha.kubernetes.io/init-containers": "[]"}},
+            "spec": {"terminationGracePeriodSeconds": -3},
+        }});
+        spec(&mut holder, &["template", "spec"], false);
+        assert_eq!(holder["template"]["metadata"], json!({}));
+        assert_eq!(holder["template"]["spec"]["terminationGracePeriodSeconds"], -3);
+    }
+
+    #[test]
+    fn amounts_are_rounded_up_to_thousandths() {
+        let asked = json!({"requests": {"cpu": "1n", "memory": "500u"}, "limits": {"cpu": "2"}});
+        let mut pod = json!({"spec": {
+            "overhead": {"cpu": "1500u"}, "resources": asked.clone(), "initContainers": [{"resources": asked}],
+        }});
+        spec(&mut pod, &["spec"], false);
+        let rounded = json!({"requests": {"cpu": "1m", "memory": "1m"}, "limits": {"cpu": "2"}});
+        assert_eq!(pod["spec"]["resources"], rounded);
+        assert_eq!(pod["spec"]["initContainers"][0]["resources"], rounded);
+        assert_eq!(pod["spec"]["overhead"]["cpu"], "2m");
     }
 
     #[test]

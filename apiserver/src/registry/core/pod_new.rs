@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::{object, validation::pod::app_armor_profile};
+use crate::registry::{
+    object,
+    validation::pod::{OLD_APP_ARMOR, app_armor_profile},
+};
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -49,8 +52,28 @@ fn own_labels(term: &mut Value, labels: &Value) {
     }
 }
 
-/// Profiles of AppArmor were annotations once.
-fn app_armor(pod: &mut Value) {
+/// What a client is told of profiles of AppArmor that are annotations only.
+#[must_use]
+pub fn app_armor_warnings(pod: &Value) -> Vec<String> {
+    if object::text(pod, &["spec", "os", "name"]) == "windows" {
+        return Vec::new();
+    }
+    let whole = object::at(pod, &["spec", "securityContext", "appArmorProfile"]);
+    let containers = CONTAINERS.iter().flat_map(|list| object::list(pod, &["spec", list]));
+    let told = containers.filter_map(|container| {
+        let key = format!("{APP_ARMOR}{}", object::text(container, &["name"]));
+        let annotation = object::at(pod, &["metadata", "annotations", &key])?.as_str()?;
+        let own = object::at(container, &["securityContext", "appArmorProfile"]);
+        let meant = app_armor_profile(annotation);
+        // What the pod says as a whole needs no words.
+        let said = own.is_some_and(|own| !own.is_null()) || meant.is_some() && meant.as_ref() == whole;
+        (!said).then(|| format!("metadata.annotations[{key}]: {OLD_APP_ARMOR}"))
+    });
+    told.collect()
+}
+
+/// Profiles of AppArmor were annotations once: they become fields where these are not set.
+pub fn app_armor(pod: &mut Value) {
     if object::text(pod, &["spec", "os", "name"]) == "windows" {
         return;
     }
@@ -101,5 +124,26 @@ mod tests {
         prepare(&mut pod);
         let profile = &pod["spec"]["containers"][0]["securityContext"]["appArmorProfile"];
         assert_eq!(profile, &json!({"type": "Localhost", "localhostProfile": "x"}));
+    }
+
+    #[test]
+    fn an_annotated_profile_is_told_where_no_field_says_the_same() {
+        let told = |annotation: &str, own: Value, whole: Value| {
+            let pod = json!({
+                "metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/c": annotation}},
+                "spec": {
+                    "securityContext": {"appArmorProfile": whole},
+                    "containers": [{"name": "c", "securityContext": {"appArmorProfile": own}}],
+                },
+            });
+            app_armor_warnings(&pod)
+        };
+        let default = json!({"type": "RuntimeDefault"});
+        let words = "metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]: deprecated since v1.30; use the \"appArmorProfile\" field instead";
+        assert_eq!(told("runtime/default", Value::Null, Value::Null), [words]);
+        assert_eq!(told("unconfined", Value::Null, default.clone()), [words]);
+        assert_eq!(told("localhost/", Value::Null, default.clone()), [words]);
+        assert!(told("runtime/default", Value::Null, default.clone()).is_empty());
+        assert!(told("unconfined", default, Value::Null).is_empty());
     }
 }

@@ -85,6 +85,19 @@ impl Connect for Resize {
     }
 }
 
+/// Which pod is meant is as it was sent; the rest of the metadata stays.
+fn identify(changed: &mut Value, sent: &Value) {
+    for key in ["name", "namespace", "uid", "creationTimestamp"] {
+        if let Some(given) = object::at(sent, &["metadata", key]).filter(|given| !object::is_zero(given)).cloned() {
+            object::set(changed, &["metadata"], key, given);
+        }
+    }
+    match object::at(sent, &["metadata", "resourceVersion"]).cloned() {
+        Some(version) => object::set(changed, &["metadata"], "resourceVersion", version),
+        None => drop(object::remove(changed, &["metadata"], "resourceVersion")),
+    }
+}
+
 type Take<'a> = &'a (dyn Fn(&Value, &Value) -> Value + Send + Sync);
 
 /// Changes one part of the spec: `take` moves it from what was sent into the current pod.
@@ -117,12 +130,24 @@ async fn part(
             };
             let mut changed = take(&new, current);
             pod_defaults::spec(&mut changed, &["spec"], true);
-            if let Some(version) = object::at(&new, &["metadata", "resourceVersion"]).cloned() {
-                object::set(&mut changed, &["metadata"], "resourceVersion", version);
-            }
+            identify(&mut changed, &new);
             Ok(changed)
         },
     };
     let (written, _) = change(core, kind, call, &plan).await?;
     answer::stored(core, kind, call, 200, written).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_sent_says_which_pod_is_meant() {
+        let mut changed = json!({"metadata": {"name": "p", "uid": "u", "resourceVersion": "3", "labels": {"a": "b"}}});
+        identify(&mut changed, &json!({"metadata": {"name": "p", "uid": "v", "labels": {"c": "d"}}}));
+        assert_eq!(changed, json!({"metadata": {"name": "p", "uid": "v", "labels": {"a": "b"}}}));
+    }
 }

@@ -5,14 +5,17 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     object,
-    validation::pod::{MIRROR, qos_class},
+    validation::{
+        field::NOWHERE,
+        pod::{MIRROR, qos_class},
+    },
 };
 
 /// Checks a resized pod: cpu and memory may change, and its class of service may not.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let alone = |why: &str, causes: &mut Vec<Cause>| {
         causes.clear();
-        causes.push(Cause::forbidden("", why));
+        causes.push(Cause::forbidden(NOWHERE, why));
     };
     if object::at(old, &["metadata", "annotations", MIRROR]).is_some() {
         return alone("static pods cannot be resized", causes);

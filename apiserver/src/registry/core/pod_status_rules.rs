@@ -9,14 +9,17 @@ use serde_json::{Value, json};
 use crate::registry::{
     networking::cidr,
     object,
-    validation::{field::Field, pod as rules, text},
+    validation::{address, field::Field, pod as rules, text},
 };
 
+const STATUSES: [&str; 3] = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+const NODE_CLAIMS: &str = "nodeAllocatableResourceClaimStatuses";
 /// Highest user and group.
 const MAX_ID: i64 = i32::MAX as i64;
 
 /// Fills in a status that was sent: old clients leave things out, or know one address only.
 pub fn prepare(pod: &mut Value, old: &Value) {
+    drop_disabled(pod, old);
     if object::text(pod, &["status", "qosClass"]).is_empty()
         && let Some(class) = object::at(old, &["status", "qosClass"]).cloned()
     {
@@ -49,6 +52,31 @@ pub fn prepare(pod: &mut Value, old: &Value) {
         let Some(other) = of_type.and_then(VecDeque::pop_front) else { continue };
         if unset(condition, &["observedGeneration"]) {
             object::copy_key(condition, other, "observedGeneration");
+        }
+    }
+}
+
+/// Drops what belongs to features that are off, unless it was there before.
+fn drop_disabled(pod: &mut Value, old: &Value) {
+    // DRANodeAllocatableResources.
+    if object::list(old, &["status", NODE_CLAIMS]).is_empty() {
+        object::remove(pod, &["status"], NODE_CLAIMS);
+    }
+    // ImageVolumeWithDigest.
+    let mounted = |pod: &Value| -> bool {
+        let statuses = STATUSES.iter().flat_map(|list| object::list(pod, &["status", list]));
+        statuses
+            .flat_map(|one| object::list(one, &["volumeMounts"]))
+            .any(|mount| object::at(mount, &["volumeStatus", "image"]).is_some_and(|image| !image.is_null()))
+    };
+    if mounted(old) {
+        return;
+    }
+    for list in STATUSES {
+        for status in object::list_mut(pod, &["status", list]).into_iter().flatten() {
+            for mount in object::list_mut(status, &["volumeMounts"]).into_iter().flatten() {
+                object::remove(mount, &[], "volumeStatus");
+            }
         }
     }
 }
@@ -89,7 +117,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     host_address(&status, causes);
     addresses(&status, "hostIPs", old, causes);
     let windows = whole.at("spec").at("os").str("name") == "windows";
-    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+    for list in STATUSES {
         status.items(list).iter().for_each(|one| user(one, windows, causes));
     }
     for (list, specs) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
@@ -99,6 +127,14 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     {
         one.at("allocatedResourcesStatus").forbidden("must not be specified in container status", causes);
     }
+}
+
+/// What a client is told of addresses that are taken although they are not written as they should be.
+#[must_use]
+pub fn warnings(pod: &Value) -> Vec<String> {
+    let whole = Field::new(pod, "");
+    let lists = ["podIPs", "hostIPs"].into_iter().flat_map(|list| whole.at("status").items(list));
+    lists.filter_map(|one| address::warning(&one.at("ip"))).collect()
 }
 
 fn generation(holder: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -271,6 +307,31 @@ mod tests {
                 r#"status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family"#
             ]
         );
+    }
+
+    #[test]
+    fn what_is_off_is_dropped_unless_it_was_there() {
+        let mount = json!({"name": "v", "mountPath": "/", "volumeStatus": {"image": {"imageRef": "x"}}});
+        let sent = json!({"status": {
+            "containerStatuses": [{"name": "c", "volumeMounts": [mount]}],
+            NODE_CLAIMS: [{"resourceClaimName": "c"}],
+        }});
+        let mut pod = sent.clone();
+        prepare(&mut pod, &json!({}));
+        let kept = json!([{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/"}]}]);
+        assert_eq!(pod["status"], json!({"containerStatuses": kept}));
+        let mut pod = sent.clone();
+        prepare(&mut pod, &sent);
+        assert_eq!(pod, sent);
+    }
+
+    #[test]
+    fn addresses_of_other_forms_are_told_of() {
+        let pod =
+            json!({"status": {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "FE80::1"}], "hostIPs": [{"ip": "10.0.0.1"}]}});
+        let told = warnings(&pod);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("status.podIPs[1].ip: IPv6 address"), "{told:?}");
     }
 
     #[test]

@@ -7,7 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::registry::{
     object,
-    validation::{difference, field::Field, internal, pod as rules},
+    validation::{
+        difference,
+        field::{Field, NOWHERE},
+        internal, pod as rules,
+    },
 };
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -141,14 +145,7 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
     let mut keys = vec!["activeDeadlineSeconds", "schedulingGates", "tolerations"];
     if gated {
         keys.push("nodeSelector");
-        match object::at(old, &["spec", "affinity", "nodeAffinity"]).cloned() {
-            Some(before) => object::set(new, &["spec", "affinity"], "nodeAffinity", before),
-            None => drop(object::remove(new, &["spec", "affinity"], "nodeAffinity")),
-        }
-        let affinity = |pod: &Value| object::at(pod, &["spec", "affinity"]).and_then(Value::as_object).map(Map::len);
-        if affinity(old).is_none() && affinity(new) == Some(0) {
-            object::remove(new, &["spec"], "affinity");
-        }
+        settle_affinity(new, old);
     }
     let grace = |pod: &Value| object::int(pod, &["spec", "terminationGracePeriodSeconds"]);
     if grace(old).is_some_and(|seconds| seconds < 0) && grace(new) == Some(1) {
@@ -161,13 +158,31 @@ fn settle(new: &mut Value, old: &Value, gated: bool) {
     }
 }
 
+/// The nodes of a gated pod may change; where they don't, nothing of its affinity may.
+fn settle_affinity(new: &mut Value, old: &Value) {
+    let nodes = |pod: &Value| object::at(pod, &["spec", "affinity", "nodeAffinity"]).cloned().unwrap_or_default();
+    let before = nodes(old);
+    if nodes(new) == before {
+        return;
+    }
+    if before.is_null() {
+        object::remove(new, &["spec", "affinity"], "nodeAffinity");
+    } else {
+        object::set(new, &["spec", "affinity"], "nodeAffinity", before);
+    }
+    let affinity = |pod: &Value| object::at(pod, &["spec", "affinity"]).and_then(Value::as_object).map(Map::len);
+    if affinity(old).is_none() && affinity(new) == Some(0) {
+        object::remove(new, &["spec"], "affinity");
+    }
+}
+
 /// Checks changed ephemeral containers: they come, and stay as they are.
 pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     rules::annotations_update(new, old, causes);
     const PATH: &str = "spec.ephemeralContainers";
     if object::at(old, &["metadata", "annotations", rules::MIRROR]).is_some() {
         causes.clear();
-        return causes.push(Cause::forbidden("", "static pods do not support ephemeral containers"));
+        return causes.push(Cause::forbidden(NOWHERE, "static pods do not support ephemeral containers"));
     }
     let now = object::list(new, &["spec", "ephemeralContainers"]);
     // Of two of one name the last counts.
@@ -213,6 +228,22 @@ mod tests {
             )
         };
         assert_eq!(faults(gates, &with(&["b", "c", "b"]), &with(&["a"])), [told(1, "c"), told(2, "b")]);
+    }
+
+    #[test]
+    fn of_a_gated_pods_affinity_only_the_nodes_may_change() {
+        let pod = |affinity: Value| json!({"spec": {"affinity": affinity}});
+        let settled = |new: Value, old: Value| {
+            let mut new = pod(new);
+            settle_affinity(&mut new, &pod(old));
+            new["spec"].as_object().and_then(|spec| spec.get("affinity").cloned())
+        };
+        let nodes = json!({"nodeAffinity": {}});
+        assert_eq!(settled(nodes.clone(), Value::Null), None);
+        assert_eq!(settled(json!({}), Value::Null), Some(json!({})));
+        assert_eq!(settled(Value::Null, nodes.clone()), Some(nodes.clone()));
+        let pods = json!({"nodeAffinity": {"x": 1}, "podAffinity": {}});
+        assert_eq!(settled(pods, nodes), Some(json!({"nodeAffinity": {}, "podAffinity": {}})));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{all_containers, scheduling, volumes::local_path};
+use super::{all_containers, scheduling, security::MAX_PROFILE, volumes::local_path};
 use crate::registry::validation::{field::Field, text};
 
 /// Marks a pod that a node's own files describe.
@@ -146,7 +146,8 @@ pub fn profile_of(annotation: &str) -> Option<Value> {
         "unconfined" => Some(json!({"type": "Unconfined"})),
         "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
         _ => {
-            let name = annotation.strip_prefix("localhost/").filter(|name| !name.is_empty() && name.trim() == *name)?;
+            let fits = |name: &&str| !name.is_empty() && name.trim() == *name && name.len() <= MAX_PROFILE;
+            let name = annotation.strip_prefix("localhost/").filter(fits)?;
             Some(json!({"type": "Localhost", "localhostProfile": name}))
         }
     }

@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use crate::registry::validation::{field::Field, text};
+use crate::registry::validation::{
+    field::{Field, NOWHERE},
+    text,
+};
 
 /// So many faults are enough: an answer shows a few of them.
 const MOST_TOLD: usize = 1_000;
@@ -39,10 +42,14 @@ impl<'a> Claimed<'a> {
     }
 }
 
-/// Checks the claims of a pod.
-pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks the claims of a pod; `mirror` is of those that a node's own files describe.
+pub(super) fn check_pod(spec: &Field<'_>, mirror: bool, causes: &mut Vec<Cause>) {
     let mut seen: HashSet<&str> = HashSet::new();
     for claim in spec.items("resourceClaims") {
+        if mirror {
+            causes.push(Cause::forbidden(NOWHERE, "static pods do not support resource claims"));
+            continue;
+        }
         let name = claim.at("name");
         if name.text().is_empty() {
             name.required("", causes);

@@ -24,6 +24,7 @@ const NOT_EPHEMERAL: [&str; 9] = [
 const MAX_RESTART_RULES: usize = 20;
 /// Most exit codes of such a rule: as many as there are.
 const MAX_EXIT_CODES: usize = 255;
+const NO_POLICY: &str = "must specify restartPolicy when restart rules are used";
 /// How long a pod has to end where it says nothing else.
 const DEFAULT_GRACE: i64 = 30;
 
@@ -52,7 +53,7 @@ pub(super) fn check_all(spec: &Field<'_>, volumes: &HashSet<&str>, causes: &mut 
     host_ports(&spec.at("containers"), &spec.items("containers"), causes);
     for container in spec.items("initContainers") {
         common(spec, &container, &known, causes);
-        restart_policy(&container, causes);
+        init_restart_policy(&container, causes);
         unique(&container, true, &mut names, causes);
         // They run one by one. Upstream calls each the first.
         host_ports(&spec.at("initContainers"), std::slice::from_ref(&container), causes);
@@ -112,13 +113,23 @@ fn unique<'a>(container: &Field<'a>, init: bool, names: &mut HashSet<&'a str>, c
     }
 }
 
+/// As [`restart_policy`]; rules of an init container are looked at only beside a policy.
+fn init_restart_policy(container: &Field<'_>, causes: &mut Vec<Cause>) {
+    let policy = container.at("restartPolicy");
+    if !policy.value.is_null() {
+        restart_policy(container, causes);
+    } else if container.count("restartPolicyRules") > 0 {
+        policy.required(NO_POLICY, causes);
+    }
+}
+
 fn restart_policy(container: &Field<'_>, causes: &mut Vec<Cause>) {
     let (policy, rules) = (container.at("restartPolicy"), container.at("restartPolicyRules"));
     let count = container.count("restartPolicyRules");
     if !policy.value.is_null() {
         policy.one_of(&["Always", "Never", "OnFailure"], causes);
     } else if count > 0 {
-        policy.required("must specify restartPolicy when restart rules are used", causes);
+        policy.required(NO_POLICY, causes);
     }
     if count > MAX_RESTART_RULES {
         rules.too_many(count, MAX_RESTART_RULES, causes);

@@ -168,7 +168,7 @@ fn divisor(reference: &Field<'_>, resource: &str, causes: &mut Vec<Cause>) {
     let divisor = reference.at("divisor");
     let Ok(unit) = divisor.text().parse::<Quantity>() else { return };
     let (unit, zero) = (unit.to_string(), unit.is_zero());
-    let Some((_, name)) = resource.split_once('.') else { return };
+    let Some(("limits" | "requests", name)) = resource.split_once('.') else { return };
     let why = match name {
         _ if zero => return,
         "cpu" if !matches!(unit.as_str(), "1m" | "1") => {

@@ -33,14 +33,24 @@ pub use handlers::port as port_or_name;
 pub use qos::qos_class;
 pub use resources::check as container_resources;
 pub use scheduling::{taint_effect, tolerations};
-pub use warnings::{template_warnings, warnings};
+pub use warnings::{OLD_APP_ARMOR, template_warnings, warnings};
 
 /// Checks a pod: its spec, and the annotations that mean something.
 pub fn pod(object: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(object, "");
     annotations::check(&whole.at("metadata").at("annotations"), &whole.at("spec"), "metadata.annotations", causes);
-    spec(object, &["spec"], "spec", Some(object::name(object)), causes);
+    let mirror = object::at(object, &["metadata", "annotations", MIRROR]).is_some();
+    spec(object, &["spec"], "spec", Some(Owner { name: object::name(object), mirror }), causes);
+    volumes::tokens(&whole.at("spec"), causes);
     container::check_images(&whole.at("spec"), causes);
+}
+
+/// What the spec of a pod has to be checked with of the pod itself; templates lack it.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    name: &'a str,
+    /// Whether a node's own files describe it.
+    mirror: bool,
 }
 
 /// Checks annotations of a changed pod: which changed, and whether all are right.
@@ -57,15 +67,15 @@ pub fn all_containers<'a>(spec: &Field<'a>) -> Vec<Field<'a>> {
     ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|list| spec.items(list)).collect()
 }
 
-/// Checks a pod spec at `at`, which messages call `path`; `pod` is the name of its pod, which templates lack.
-fn spec(object: &Value, at: &[&str], path: &str, pod: Option<&str>, causes: &mut Vec<Cause>) {
+/// Checks a pod spec at `at`, which messages call `path`.
+fn spec(object: &Value, at: &[&str], path: &str, pod: Option<Owner<'_>>, causes: &mut Vec<Cause>) {
     let Some(found) = object::at(object, at).filter(|spec| !spec.is_null()) else {
         causes.push(Cause::required(format!("{path}.containers"), ""));
         return;
     };
     let spec = Field::new(found, path);
-    let volumes = volumes::check(&spec, pod, causes);
-    claims::check_pod(&spec, causes);
+    let volumes = volumes::check(&spec, pod.map(|pod| pod.name), causes);
+    claims::check_pod(&spec, pod.is_some_and(|pod| pod.mirror), causes);
     container::check_all(&spec, &volumes, causes);
     resources::check_pod(&spec, causes);
     host::check(&spec, pod.is_some(), causes);

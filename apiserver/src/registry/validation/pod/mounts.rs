@@ -1,6 +1,6 @@
 //! Where containers see the volumes of their pod.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use martello_api::status::Cause;
 
@@ -25,8 +25,8 @@ pub(super) fn devices<'a>(spec: &Field<'a>) -> HashSet<&'a str> {
 /// may be devices.
 pub(super) fn check(container: &Field<'_>, volumes: &HashSet<&str>, claims: &HashSet<&str>, causes: &mut Vec<Cause>) {
     let (mounts, devices) = (container.items("volumeMounts"), container.items("volumeDevices"));
-    let (device_names, device_paths) = (texts(&devices, "name"), texts(&devices, "devicePath"));
-    let (mount_names, mount_paths) = (texts(&mounts, "name"), texts(&mounts, "mountPath"));
+    let (device_names, device_paths) = (texts(&devices, "name"), last_paths(&devices, "devicePath"));
+    let (mount_names, mount_paths) = (texts(&mounts, "name"), last_paths(&mounts, "mountPath"));
     let mut paths: HashSet<&str> = HashSet::new();
     for mount in &mounts {
         let (name, path) = (mount.at("name"), mount.at("mountPath"));
@@ -81,6 +81,12 @@ pub(super) fn check(container: &Field<'_>, volumes: &HashSet<&str>, claims: &Has
 /// What stands under a key of any of them.
 fn texts<'a>(all: &[Field<'a>], key: &str) -> HashSet<&'a str> {
     all.iter().map(|one| one.str(key)).collect()
+}
+
+/// Where they are. Of several of one name upstream knows the last.
+fn last_paths<'a>(all: &[Field<'a>], key: &str) -> HashSet<&'a str> {
+    let by_name: HashMap<&str, &str> = all.iter().map(|one| (one.str("name"), one.str(key))).collect();
+    by_name.into_values().collect()
 }
 
 /// A raw device is a claim's.

@@ -10,6 +10,7 @@ const MOST_TOLD: usize = 1_000;
 const MAX_PATH_BYTES: usize = 4096;
 
 /// A path in a volume, and what brings it where that is told.
+#[derive(Clone)]
 struct Placed {
     path: String,
     source: String,
@@ -34,12 +35,15 @@ pub(super) fn warnings(spec: &Field<'_>) -> Vec<String> {
                 tell(&volume, &what, items(&source, ""), &mut said);
             }
         }
-        let mut all = Vec::new();
+        let (mut all, mut before) = (Vec::new(), Vec::new());
         for source in volume.at("projected").items("sources") {
             if source.is_empty() {
                 said.push(format!("volume {:?} (Projected) has no sources provided", volume.str("name")));
+                continue;
             }
-            all.extend(projected(&source));
+            // A source that tells no paths is met, upstream, as if it brought those of the one before.
+            before = projected(&source).unwrap_or(before);
+            all.extend(before.iter().cloned());
         }
         tell(&volume, "Projected", all, &mut said);
     }
@@ -99,33 +103,31 @@ fn items(source: &Field<'_>, shown: &str) -> Vec<Placed> {
     source.items("items").iter().map(|item| placed(item.str("path"), shown)).collect()
 }
 
-fn projected(source: &Field<'_>) -> Vec<Placed> {
-    if let Some(found) = source.get("configMap") {
-        return items(&found, &format!("ConfigMap {:?}", found.str("name")));
+/// The paths that a source tells.
+fn projected(source: &Field<'_>) -> Option<Vec<Placed>> {
+    for (kind, shown) in [("configMap", "ConfigMap"), ("secret", "Secret")] {
+        if let Some(found) = source.get(kind).filter(|found| found.get("items").is_some()) {
+            return Some(items(&found, &format!("{shown} {:?}", found.str("name"))));
+        }
     }
-    if let Some(found) = source.get("secret") {
-        return items(&found, &format!("Secret {:?}", found.str("name")));
-    }
-    if let Some(found) = source.get("downwardAPI") {
-        return items(&found, "DownwardAPI");
+    if let Some(found) = source.get("downwardAPI").filter(|found| found.get("items").is_some()) {
+        return Some(items(&found, "DownwardAPI"));
     }
     if let Some(found) = source.get("serviceAccountToken") {
-        return vec![placed(found.str("path"), "ServiceAccountToken")];
+        return Some(vec![placed(found.str("path"), "ServiceAccountToken")]);
     }
     if let Some(found) = source.get("clusterTrustBundle") {
         let name = if found.get("name").is_some() { found.str("name") } else { found.str("signerName") };
-        return vec![placed(found.str("path"), &format!("ClusterTrustBundle {name:?}"))];
+        return Some(vec![placed(found.str("path"), &format!("ClusterTrustBundle {name:?}"))]);
     }
-    let certificate = source.at("podCertificate");
-    [
+    let certificate = source.get("podCertificate")?;
+    let paths = [
         ("certificateChainPath", "PodCertificate chain"),
         ("keyPath", "PodCertificate key"),
         ("credentialBundlePath", "PodCertificate credential bundle"),
-    ]
-    .into_iter()
-    .filter(|(key, _)| !certificate.str(key).is_empty())
-    .map(|(key, shown)| placed(certificate.str(key), shown))
-    .collect()
+    ];
+    let told = paths.into_iter().filter(|(key, _)| !certificate.str(key).is_empty());
+    Some(told.map(|(key, shown)| placed(certificate.str(key), shown)).collect())
 }
 
 #[cfg(test)]
@@ -143,6 +145,24 @@ mod tests {
         assert_eq!(
             warnings(&Field::new(&spec, "spec")),
             [r#"volume "v" (Projected): overlapping paths: "a/token" (ServiceAccountToken) with "a" (Secret "s")"#]
+        );
+    }
+
+    #[test]
+    fn a_source_without_paths_counts_as_the_one_before() {
+        let spec = json!({"volumes": [{"name": "v", "projected": {"sources": [
+            {"configMap": {"name": "a"}},
+            {"serviceAccountToken": {"path": "token"}},
+            {"configMap": {"name": "b"}},
+            {},
+        ]}}]});
+        let token = r#""token" (ServiceAccountToken)"#;
+        assert_eq!(
+            warnings(&Field::new(&spec, "spec")),
+            [
+                r#"volume "v" (Projected) has no sources provided"#.to_owned(),
+                format!(r#"volume "v" (Projected): overlapping paths: {token} with {token}"#),
+            ]
         );
     }
 

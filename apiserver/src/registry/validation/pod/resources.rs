@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use martello_api::{quantity::Quantity, status::Cause};
 
+use super::claims;
 use crate::registry::{
     core::pod_usage,
     validation::{
@@ -44,8 +45,8 @@ pub(super) fn overhead(overhead: &Field<'_>, causes: &mut Vec<Cause>) {
 fn whole_pages(name: &str, amount: &Field<'_>, causes: &mut Vec<Cause>) {
     let Some(size) = name.strip_prefix(HUGE) else { return };
     let Some(quantity) = read(amount) else { return };
-    let page = size.parse::<Quantity>().map_or(0, |page| page.units());
-    if page <= 0 || quantity.millis() % 1000 != 0 || quantity.units() % page != 0 {
+    let page = size.parse::<Quantity>().ok().filter(|page| page.millis() % 1000 == 0).map_or(0, |page| page.units());
+    if page <= 0 || quantity.units() % page != 0 {
         amount.invalid(&format!("{} is not positive integer multiple of {name}", amount.text()), causes);
     }
 }
@@ -80,6 +81,7 @@ pub(super) fn check_pod(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if huge && !basic {
         resources.forbidden("HugePages require cpu or memory", causes);
     }
+    claims::check_container(&claims::Claimed::of(spec), &resources, causes);
     against_containers(spec, &resources, causes);
 }
 

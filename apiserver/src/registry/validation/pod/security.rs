@@ -15,7 +15,22 @@ const SYSCTL_LIMIT: usize = 253;
 /// Kinds of profiles.
 const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 /// Longest name of a profile: the longest path.
-const MAX_PROFILE: usize = 4095;
+pub(super) const MAX_PROFILE: usize = 4095;
+
+/// Sysctls of the IPC namespace, beside those of message queues.
+const IPC_SYSCTLS: [&str; 10] = [
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+    "kernel.shm",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.msg",
+];
+
 /// Checks the security context of a container.
 pub(super) fn check_container(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
     ids(context, &["runAsUser", "runAsGroup"], causes);
@@ -137,7 +152,7 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
     let mut seen: HashSet<&str> = HashSet::new();
     for sysctl in context.items("sysctls") {
         let name = sysctl.at("name");
-        let normal = name.text().replace('/', ".");
+        let normal = normal_sysctl(name.text());
         if name.text().is_empty() {
             name.required("", causes);
         } else if !is_sysctl(name.text()) {
@@ -145,8 +160,7 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
         } else if seen.contains(&name.text()) {
             name.duplicate(causes);
         }
-        let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| normal.starts_with(prefix))
-            || normal == "kernel.sem";
+        let of_ipc = IPC_SYSCTLS.contains(&normal.as_str()) || normal.starts_with("fs.mqueue.");
         if spec.flag("hostNetwork") && normal.starts_with("net.") {
             name.invalid("may not be specified when 'hostNetwork' is true", causes);
         }
@@ -157,6 +171,20 @@ fn sysctls(spec: &Field<'_>, context: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// A name with dots between its parts: one whose first separator is a slash has them the other way round, so that parts may
+/// hold dots, as names of network devices do.
+fn normal_sysctl(name: &str) -> String {
+    if name.chars().find(|letter| matches!(letter, '.' | '/')) != Some('/') {
+        return name.to_owned();
+    }
+    let swapped = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    name.chars().map(swapped).collect()
+}
+
 fn is_sysctl(name: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.len() <= SYSCTL_LIMIT
@@ -165,4 +193,35 @@ fn is_sysctl(name: &str) -> bool {
                 && part.bytes().next().is_some_and(word)
                 && part.bytes().next_back().is_some_and(word)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sysctls_of_a_shared_namespace_are_found_by_their_whole_names() {
+        let faults = |name: &str| {
+            let spec = json!({"hostNetwork": true, "hostIPC": true, "securityContext": {"sysctls": [{"name": name}]}});
+            let mut causes = Vec::new();
+            check_pod(&Field::new(&spec, "spec"), &mut causes);
+            causes.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+        };
+        for (name, shared) in [
+            ("kernel.shmmax", "IPC"),
+            ("kernel/shmmax", "IPC"),
+            ("fs.mqueue.x", "IPC"),
+            ("net.core.somaxconn", "Network"),
+            ("net/ipv4/conf/eth0.1/rp_filter", "Network"),
+        ] {
+            assert_eq!(
+                faults(name),
+                [format!("Invalid value: {name:?}: may not be specified when 'host{shared}' is true")]
+            );
+        }
+        assert!(faults("kernel.shmfoo").is_empty());
+        assert!(faults("kernel.shm/max").is_empty());
+    }
 }

@@ -9,7 +9,7 @@ fn faults(extra: Value) -> Vec<String> {
     }
     crate::registry::core::pod_defaults::spec(&mut pod, &["spec"], true);
     let mut causes = Vec::new();
-    spec(&pod, &["spec"], "spec", Some("p"), &mut causes);
+    spec(&pod, &["spec"], "spec", Some(Owner { name: "p", mirror: false }), &mut causes);
     causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
 }
 
@@ -156,4 +156,69 @@ fn long_lists_are_checked_without_a_search_per_item() {
     let spec = json!({"containers": [container], "volumes": volumes, "resourceClaims": claims});
     assert_eq!(faults(spec.clone()), Vec::<String>::new());
     assert_eq!(warnings::warnings(&json!({"spec": spec})), Vec::<String>::new());
+}
+
+#[test]
+fn a_directory_of_the_host_without_a_path_is_told_once() {
+    assert_eq!(
+        faults(json!({"volumes": [{"name": "v", "hostPath": {"path": "", "type": "Wrong"}}]})),
+        ["spec.volumes[0].hostPath.path: Required value"]
+    );
+}
+
+#[test]
+fn a_pod_of_a_nodes_files_claims_nothing_and_needs_an_account_for_tokens() {
+    let claim = json!({"name": "a", "resourceClaimName": "b"});
+    let token = json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}});
+    let mut object = json!({
+        "metadata": {"name": "p", "annotations": {MIRROR: "x"}},
+        "spec": {
+            "containers": [{"name": "c", "image": "i"}], "nodeName": "n", "resourceClaims": [claim.clone(), claim], "volumes": [token],
+        },
+    });
+    crate::registry::core::pod_defaults::spec(&mut object, &["spec"], true);
+    let mut causes = Vec::new();
+    pod(&object, &mut causes);
+    let told: Vec<String> = causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "[]: Forbidden: static pods do not support resource claims",
+            "[]: Forbidden: static pods do not support resource claims",
+            "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set",
+        ]
+    );
+}
+
+#[test]
+fn rules_of_an_init_container_are_looked_at_beside_a_policy_only() {
+    let init = |policy: Value| {
+        let rules = json!([{"action": "Wrong", "exitCodes": {"operator": "In", "values": [1]}}]);
+        faults(json!({"initContainers": [
+            {"name": "i", "image": "i", "restartPolicy": policy, "restartPolicyRules": rules},
+        ]}))
+    };
+    assert_eq!(
+        init(Value::Null),
+        [
+            "spec.initContainers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"
+        ]
+    );
+    assert_eq!(
+        init(json!("Never")),
+        [
+            "spec.initContainers[0].restartPolicyRules[0].action: Unsupported value: \"Wrong\": supported values: \"Restart\", \"RestartAllContainers\""
+        ]
+    );
+}
+
+#[test]
+fn a_pod_as_a_whole_uses_no_claims() {
+    assert_eq!(
+        faults(json!({"resources": {"claims": [{"name": "a"}]}})),
+        [
+            "spec.resources.claims: Forbidden: claims may not be set for Resources at pod-level",
+            "spec.resources.claims[0]: Not found: \"a\": must be one of the names in pod.spec.resourceClaims which is empty",
+        ]
+    );
 }

@@ -48,8 +48,6 @@ const SOURCES: [&str; 30] = [
     "ephemeral",
     "image",
 ];
-const HOST_PATH_TYPES: [&str; 8] =
-    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 const DOWNWARD_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// What the metadata of a template of claims may not have, and what messages call it.
@@ -101,6 +99,18 @@ pub(super) fn check<'a>(spec: &Field<'a>, pod: Option<&str>, causes: &mut Vec<Ca
         }
     }
     names
+}
+
+/// Checks that tokens are asked for only where the pod has an account.
+pub(super) fn tokens(spec: &Field<'_>, causes: &mut Vec<Cause>) {
+    if !spec.str("serviceAccountName").is_empty() {
+        return;
+    }
+    for source in spec.items("volumes").iter().flat_map(|volume| volume.at("projected").items("sources")) {
+        if let Some(token) = source.get("serviceAccountToken") {
+            token.forbidden("must not be specified when serviceAccountName is not set", causes);
+        }
+    }
 }
 
 fn sources(volume: &Field<'_>, made: &dyn Fn(&str) -> Option<String>, causes: &mut Vec<Cause>) {
@@ -156,13 +166,6 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
     match kind {
         "emptyDir" if field.str("sizeLimit").starts_with('-') => {
             field.at("sizeLimit").forbidden("SizeLimit field must be a valid resource quantity", causes);
-        }
-        "hostPath" => {
-            let path = field.at("path");
-            if path.needs_text(causes) {
-                no_steps_back(&path, causes);
-            }
-            field.at("type").one_of(&HOST_PATH_TYPES, causes);
         }
         "gitRepo" => {
             field.at("repository").needs_text(causes);

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use martello_api::quantity::Quantity;
 use serde_json::Value;
 
-use super::{annotations, overlaps};
+use super::overlaps;
 use crate::registry::{
     core::claim,
     object,
@@ -26,11 +26,14 @@ const POD_SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const CONTAINER_APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const OLD_SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
-const OLD_APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+/// What is said of profiles of AppArmor that are annotations.
+pub const OLD_APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 /// Most ports that one is compared with, and most pairs that are told: pairs grow with the square of what a client sends.
 const MOST_PAIRS: usize = 1_000;
+/// What is counted in bytes.
+const FRACTIONS: [&str; 2] = ["memory", "ephemeral-storage"];
 const MATCHES_NO_POD: &str = "a null labelSelector results in matching no pod";
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
@@ -51,16 +54,20 @@ pub fn template_warnings(object: &Value, at: &[&str], path: &str) -> Vec<String>
     volumes(&spec, &mut said);
     said.extend(overlaps::warnings(&spec));
     duplicates(&spec, &mut said);
-    fractions(&spec.at("overhead"), &spec, "overhead", &mut said);
+    said.extend(FRACTIONS.iter().filter_map(|name| fraction(&spec.at("overhead"), name)));
     pod_profiles(&metadata, &spec, &mut said);
     for container in CONTAINERS.into_iter().flat_map(|list| spec.items(list)) {
         container_profiles(&metadata, &spec, &container, &mut said);
-        for part in ["limits", "requests"] {
-            fractions(&container.at("resources").at(part), &container.at("resources"), part, &mut said);
+        let resources = container.at("resources");
+        for name in FRACTIONS {
+            for part in ["limits", "requests"] {
+                said.extend(fraction(&resources.at(part), name));
+            }
         }
         environment(&container, &mut said);
     }
     ports(&spec, &mut said);
+    port_names(&spec, &mut said);
     if spec.at("terminationGracePeriodSeconds").int().is_some_and(|seconds| seconds < 0) {
         let path = spec.at("terminationGracePeriodSeconds").path;
         said.push(format!("{path}: must be >= 0; negative values are invalid and will be treated as 1"));
@@ -116,7 +123,7 @@ fn old_annotations(metadata: &Field<'_>, said: &mut Vec<String>) {
 }
 
 fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
-    const DEPRECATED: [(&str, &str); 10] = [
+    const DEPRECATED: [(&str, &str); 9] = [
         ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
         ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
         ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -126,7 +133,6 @@ fn volumes(spec: &Field<'_>, said: &mut Vec<String>) {
         ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
         ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
         ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
-        ("flexVolume", "deprecated in v1.23"),
     ];
     for volume in spec.items("volumes") {
         said.extend(claim::warnings(&volume.at("ephemeral").at("volumeClaimTemplate").at("spec")));
@@ -165,22 +171,16 @@ fn pod_profiles(metadata: &Field<'_>, spec: &Field<'_>, said: &mut Vec<String>) 
 fn container_profiles(metadata: &Field<'_>, spec: &Field<'_>, container: &Field<'_>, said: &mut Vec<String>) {
     let annotations = metadata.at("annotations");
     let name = container.str("name");
-    let (context, pod) = (container.at("securityContext"), spec.at("securityContext"));
+    let context = container.at("securityContext");
     let seccomp = format!("{CONTAINER_SECCOMP}{name}");
     if annotations.get(&seccomp).is_some() && context.get("seccompProfile").is_none() {
         said.push(format!("{}.annotations[{seccomp}]: {OLD_SECCOMP}", metadata.path));
     }
     let app_armor = format!("{CONTAINER_APP_ARMOR}{name}");
-    let Some(annotation) = annotations.get(&app_armor) else { return };
-    let (own, whole) = (context.get("appArmorProfile"), pod.get("appArmorProfile"));
-    let meant = annotations::profile_of(annotation.text());
-    let told = match (&own, meant) {
-        // A pod's annotations became fields when it was made.
-        (Some(own), Some(meant)) if spec.path == "spec" => *own.value == meant,
-        (None, None) if spec.path == "spec" => true,
-        _ => spec.path != "spec" && own.is_none() && whole.is_none(),
-    };
-    if told {
+    // Those of a pod became fields when it was made, which was told then.
+    let fielded =
+        [&context, &spec.at("securityContext")].iter().any(|context| context.get("appArmorProfile").is_some());
+    if spec.path != "spec" && !fielded && annotations.get(&app_armor).is_some() {
         said.push(format!("{}.annotations[{app_armor}]: {OLD_APP_ARMOR}", metadata.path));
     }
 }
@@ -202,12 +202,29 @@ fn environment(container: &Field<'_>, said: &mut Vec<String>) {
     }
 }
 
-fn fractions(amounts: &Field<'_>, owner: &Field<'_>, key: &str, said: &mut Vec<String>) {
-    for name in ["memory", "ephemeral-storage"] {
-        let shown = amounts.str(name);
-        if shown.parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 != 0) {
-            let path = &owner.path;
-            said.push(format!("{path}.{key}[{name}]: fractional byte value {shown:?} is invalid, must be an integer"));
+/// There is no part of a byte.
+fn fraction(amounts: &Field<'_>, name: &str) -> Option<String> {
+    let shown = amounts.str(name);
+    let part = shown.parse::<Quantity>().is_ok_and(|quantity| quantity.millis() % 1000 != 0);
+    let path = &amounts.path;
+    part.then(|| format!("{path}[{name}]: fractional byte value {shown:?} is invalid, must be an integer"))
+}
+
+fn all_ports<'a>(spec: &Field<'a>) -> impl Iterator<Item = Field<'a>> {
+    let containers: Vec<Field<'a>> = CONTAINERS.into_iter().flat_map(|list| spec.items(list)).collect();
+    containers.into_iter().flat_map(|container| container.items("ports"))
+}
+
+fn port_names(spec: &Field<'_>, said: &mut Vec<String>) {
+    let mut names: HashMap<&str, String> = HashMap::new();
+    for port in all_ports(spec).filter(|port| !port.str("name").is_empty()) {
+        let name = port.str("name");
+        match names.get(name) {
+            Some(first) => said.push(format!(
+                "{}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}",
+                port.path
+            )),
+            None => drop(names.insert(name, port.path.clone())),
         }
     }
 }
@@ -218,10 +235,8 @@ type Declared<'p> = (i64, &'p str, String);
 fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
     // Those of one number and protocol together.
     let mut seen: HashMap<(i64, &str), Vec<Declared<'_>>> = HashMap::new();
-    let mut names: HashMap<&str, String> = HashMap::new();
     let mut told = 0;
-    let containers = CONTAINERS.into_iter().flat_map(|list| spec.items(list));
-    for port in containers.flat_map(|container| container.items("ports")) {
+    for port in all_ports(spec) {
         let number = |port: &Field<'_>, key: &str| port.at(key).int().unwrap_or(0);
         let (host, ip) = (number(&port, "hostPort"), port.str("hostIP"));
         if !ip.is_empty() && host == 0 {
@@ -230,17 +245,6 @@ fn ports(spec: &Field<'_>, said: &mut Vec<String>) {
                 "{}: hostIP set without hostPort: {{Name:{name} HostPort:0 ContainerPort:{own} Protocol:{protocol} HostIP:{ip}}}",
                 port.path
             ));
-        }
-        let name = port.str("name");
-        match names.get(name) {
-            Some(first) => said.push(format!(
-                "{}: duplicate port name {name:?} with {first}, services and probes that select ports by name will use {first}",
-                port.path
-            )),
-            None if name.is_empty() => {}
-            None => {
-                names.insert(name, port.path.clone());
-            }
         }
         let others = seen.entry((number(&port, "containerPort"), port.str("protocol"))).or_default();
         if told >= MOST_PAIRS {
