@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Core, Server};
 use crate::{
-    registry::{Kind, apiregistration, core::service, flowcontrol, object, scheduling::priority_class},
+    flow::upkeep,
+    registry::{Kind, apiregistration, core::service_allocation, object, scheduling::priority_class},
     store::{ListAt, Page},
 };
 
@@ -58,7 +59,7 @@ pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
     core.authorizer.replace_all(changes);
     if let Some(kind) = core.registry.find("", "v1", "services") {
         for object in all(core, kind).await? {
-            service::learn(core, &object);
+            service_allocation::learn(core, &object);
         }
     }
     for plural in ["prioritylevelconfigurations", "flowschemas"] {
@@ -126,7 +127,11 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     });
-    create(&client, "/api/v1/namespaces/default/services", &service).await?;
+    // Looked for first: a second one would be told that its address is taken, not that its name is.
+    match get(&client, "/api/v1/namespaces/default/services/kubernetes").await {
+        Err(error) if error.code == 404 => create(&client, "/api/v1/namespaces/default/services", &service).await?,
+        other => drop(other?),
+    }
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
@@ -145,14 +150,7 @@ pub async fn ensure(server: &Server) -> Result<(), ApiError> {
 
 /// Makes what says who serves what, who is served first, and where addresses of Services come from.
 async fn ensure_extensions(server: &Server, client: &kube::Client) -> Result<(), ApiError> {
-    const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
-    for object in flowcontrol::bootstrap::MANDATORY.iter().chain(flowcontrol::bootstrap::SUGGESTED.iter()) {
-        let plural = match object::text(object, &["kind"]) {
-            "FlowSchema" => "flowschemas",
-            _ => "prioritylevelconfigurations",
-        };
-        create(client, &format!("{FLOW}/{plural}"), object).await?;
-    }
+    upkeep::ensure(&server.core).await?;
     for object in apiregistration::local::services(&server.core.registry) {
         create(client, "/apis/apiregistration.k8s.io/v1/apiservices", &object).await?;
     }
@@ -188,10 +186,8 @@ pub async fn create(client: &kube::Client, path: &str, body: &Value) -> Result<(
 /// Gives a default role or binding back what it lost, and what a former version did not give it.
 async fn give_back(client: &kube::Client, path: &str, wanted: &Value) -> Result<(), ApiError> {
     let path = format!("{path}/{}", object::name(wanted));
-    let request = http::Request::get(&path).header(http::header::USER_AGENT, "kube-apiserver").body(Vec::new());
-    let request = request.map_err(|error| ApiError::internal(format!("GET {path} at start: {error}")))?;
     // One that went in the meantime is made at the next start.
-    let Ok(present) = client.request::<Value>(request).await else { return Ok(()) };
+    let Ok(present) = get(client, &path).await else { return Ok(()) };
     let Some(repaired) = martello_policy::bootstrap::repaired(&present, wanted) else { return Ok(()) };
     match send(client, "PUT", &path, &repaired).await {
         Err(error) if matches!(error.code, 404 | 409) => Ok(()),
@@ -207,18 +203,28 @@ async fn replace(client: &kube::Client, path: &str, name: &str, body: &Value) ->
     }
 }
 
-async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<(), ApiError> {
+/// Sends an object.
+pub async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<(), ApiError> {
+    let bytes =
+        serde_json::to_vec(body).map_err(|error| ApiError::internal(format!("{method} {path} at start: {error}")))?;
+    ask(client, method, path, bytes).await.map(drop)
+}
+
+async fn get(client: &kube::Client, path: &str) -> Result<Value, ApiError> {
+    ask(client, "GET", path, Vec::new()).await
+}
+
+async fn ask(client: &kube::Client, method: &str, path: &str, body: Vec<u8>) -> Result<Value, ApiError> {
     let failed = |why: String| ApiError::internal(format!("{method} {path} at start: {why}"));
-    let bytes = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
     let request = http::Request::builder()
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::USER_AGENT, "kube-apiserver")
-        .body(bytes)
+        .body(body)
         .map_err(|error| failed(error.to_string()))?;
     match client.request::<Value>(request).await {
-        Ok(_) => Ok(()),
+        Ok(answer) => Ok(answer),
         Err(kube::Error::Api(status)) => Err(ApiError::new(status.code, &status.reason, status.message.clone())),
         Err(error) => Err(failed(error.to_string())),
     }

@@ -175,6 +175,7 @@ impl Server {
         bootstrap::ensure(self).await?;
         tokio::spawn(extensions::look_after(Arc::clone(&self.core)));
         tokio::spawn(account_tokens::look_after(Arc::clone(&self.core)));
+        tokio::spawn(crate::flow::upkeep::look_after(Arc::clone(&self.core)));
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
         crate::flow::condition::follow_all(&self.core);
         Ok(())

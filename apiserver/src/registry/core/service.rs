@@ -1,6 +1,6 @@
 //! Services.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{proxied::Proxied, service_families, service_rules};
+use super::{proxied::Proxied, service_allocation, service_families, service_kept, service_rules};
 use crate::{
     registry::{
         call::Call,
@@ -18,7 +18,7 @@ use crate::{
         networking::ip_address,
         object, table,
     },
-    server::{Core, services::AllocationError},
+    server::Core,
 };
 
 /// Services.
@@ -87,7 +87,7 @@ impl Strategy for Services {
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
-        service_rules::carry_over(object, old);
+        service_kept::carry_over(object, old);
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
@@ -104,6 +104,10 @@ impl Strategy for Services {
 
     fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
         service_rules::warnings(object)
+    }
+
+    fn status_warnings(&self, object: &Value) -> Vec<String> {
+        service_rules::status_warnings(object)
     }
 
     fn creates_on_update(&self) -> bool {
@@ -144,164 +148,35 @@ impl Strategy for Services {
         ]
     }
 
+    fn begin(&self, core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+        service_allocation::give(core, change)
+    }
+
     fn before_commit<'a>(
         &'a self,
-        core: &'a Arc<Core>,
+        _: &'a Arc<Core>,
         _: &'a Call,
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let done = allocate(core, change);
-        Box::pin(async move { done })
+        // It once was a default of all types, and is not shown where it means nothing.
+        if object::text(change.object, &["spec", "type"]) == "ExternalName" {
+            object::remove(change.object, &["spec"], "internalTrafficPolicy");
+        }
+        Box::pin(async { Ok(()) })
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
         ip_address::follow(core, object, old);
         if let Some(any) = object.or(old) {
-            release_but(core, any, object);
+            service_allocation::take_back(core, any, object);
         }
     }
 
     fn abandon(&self, core: &Arc<Core>, object: &Value, old: Option<&Value>) {
-        release_but(core, object, old);
+        service_allocation::take_back(core, object, old);
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {
         (name == "proxy").then_some(&Proxied::Service as &dyn Connect)
     }
-}
-
-fn owner(service: &Value) -> String {
-    format!("{}/{}", object::namespace(service), object::name(service))
-}
-
-/// Takes back what the Service has beyond what `kept` says.
-fn release_but(core: &Arc<Core>, service: &Value, kept: Option<&Value>) {
-    let (addresses, ports) = kept.map(|kept| (addresses_of(kept), ports_of(kept))).unwrap_or_default();
-    core.services.keep_only(&owner(service), &addresses, &ports);
-}
-
-/// Notes what a stored Service has.
-pub fn learn(core: &Arc<Core>, service: &Value) {
-    let owner = owner(service);
-    for address in addresses_of(service) {
-        if let Err(error) = core.services.address(&owner, Some(address), true) {
-            tracing::warn!(service = owner, %address, %error, "a stored Service has an address that can't be its own");
-        }
-    }
-    for port in ports_of(service) {
-        if let Err(error) = core.services.port(&owner, Some(port), true) {
-            tracing::warn!(service = owner, port, %error, "a stored Service has a node port that can't be its own");
-        }
-    }
-}
-
-fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
-    object::text(service, &["spec", "clusterIP"]).parse().into_iter().collect()
-}
-
-fn ports_of(service: &Value) -> Vec<u16> {
-    object::list(service, &["spec", "ports"])
-        .iter()
-        .filter_map(|port| object::int(port, &["nodePort"]))
-        .chain(object::int(service, &["spec", "healthCheckNodePort"]))
-        .filter_map(|port| u16::try_from(port).ok())
-        .filter(|port| *port != 0)
-        .collect()
-}
-
-/// Gives the Service its address and node ports.
-fn allocate(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
-    let Change { object, old, dry_run } = change;
-    let owner = owner(object);
-    let keep = !dry_run;
-    let mut causes = Vec::new();
-    let kind = object::text(object, &["spec", "type"]).to_owned();
-    if kind == "ExternalName" {
-        return Ok(());
-    }
-    let asked = object::text(object, &["spec", "clusterIP"]).to_owned();
-    if asked != "None" {
-        match core.services.address(&owner, asked.parse().ok(), keep) {
-            Ok(address) => {
-                object::set(object, &["spec"], "clusterIP", address.to_string());
-                object::set(object, &["spec"], "clusterIPs", vec![address.to_string()]);
-            }
-            Err(error) => causes.push(failed("spec.clusterIPs", json!([asked]), &error)),
-        }
-    } else {
-        object::set(object, &["spec"], "clusterIPs", vec!["None"]);
-    }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        node_ports(core, object, &owner, keep, &mut causes);
-    }
-    if service_rules::needs_health_check(object) {
-        let asked = object::int(object, &["spec", "healthCheckNodePort"])
-            .and_then(|port| u16::try_from(port).ok())
-            .filter(|port| *port != 0);
-        match (core.services.port(&owner, asked, keep), asked) {
-            (Ok(given), _) => object::set(object, &["spec"], "healthCheckNodePort", given),
-            (Err(error), Some(asked)) => {
-                release_but(core, object, old);
-                let why = format!("failed to allocate requested HealthCheck NodePort {asked}: {error}");
-                return Err(ApiError::internal(why));
-            }
-            (Err(error), None) => {
-                release_but(core, object, old);
-                return Err(ApiError::internal(format!("failed to allocate a HealthCheck NodePort 0: {error}")));
-            }
-        }
-    }
-    if causes.is_empty() {
-        return Ok(());
-    }
-    release_but(core, object, old);
-    Err(ApiError::invalid("", "Service", object::name(object), causes))
-}
-
-/// Gives node ports. Ports of one number, of different protocols, share theirs.
-fn node_ports(core: &Arc<Core>, service: &mut Value, owner: &str, keep: bool, causes: &mut Vec<Cause>) {
-    let all = object::text(service, &["spec", "type"]) == "NodePort"
-        || object::flag(service, &["spec", "allocateLoadBalancerNodePorts"]);
-    let number = |port: &Value, key: &str| object::int(port, &[key]).filter(|port| *port != 0);
-    // The first that each number has, of those that were asked for and of those that were given.
-    let mut before: HashMap<Option<i64>, i64> = HashMap::new();
-    for port in object::list(service, &["spec", "ports"]) {
-        if let Some(asked) = number(port, "nodePort") {
-            before.entry(number(port, "port")).or_insert(asked);
-        }
-    }
-    let mut given: HashMap<Option<i64>, u16> = HashMap::new();
-    let ports = object::list_mut(service, &["spec", "ports"]);
-    for (index, port) in ports.into_iter().flatten().enumerate() {
-        let (own, of) = (number(port, "nodePort"), number(port, "port"));
-        if own.is_none() && !all {
-            continue;
-        }
-        let shared = given.get(&of).map(|port| i64::from(*port));
-        let asked = own.or(shared).or_else(|| before.get(&of).copied());
-        let wanted = asked.map(|asked| u16::try_from(asked).unwrap_or_default());
-        match core.services.port(owner, wanted, keep) {
-            Ok(found) => {
-                object::set(port, &[], "nodePort", found);
-                given.entry(of).or_insert(found);
-            }
-            Err(error) => causes.push(failed(&format!("spec.ports[{index}].nodePort"), json!(asked), &error)),
-        }
-    }
-}
-
-fn failed(path: &str, value: Value, error: &AllocationError) -> Cause {
-    let why = match error {
-        AllocationError::OutOfRange { .. } | AllocationError::OtherNetwork if path.starts_with("spec.clusterIP") => {
-            format!("failed to allocate IP {}: {error}", value.get(0).and_then(Value::as_str).unwrap_or_default())
-        }
-        AllocationError::Taken("IP") => {
-            format!(
-                "failed to allocate IP {}: provided IP is already allocated",
-                value.get(0).and_then(Value::as_str).unwrap_or_default()
-            )
-        }
-        other => other.to_string(),
-    };
-    Cause::invalid(path, &value, &why)
 }

@@ -38,11 +38,13 @@ pub fn settle(service: &mut Value, old: Option<&Value>) {
             }
         }
     }
-    infer(service);
+    let given_up = old.is_some_and(|old| reduced(service, old, "ipFamilies"));
+    infer(service, given_up);
 }
 
-/// Adds the families of addresses, and the one that a Service has where it says nothing.
-fn infer(service: &mut Value) {
+/// Adds the families of addresses, and the one that a Service has where it says nothing; the other one too where a Service
+/// has both and did not just give one up.
+fn infer(service: &mut Value, given_up: bool) {
     let mut families = object::list(service, &["spec", "ipFamilies"]).to_vec();
     for address in addresses(service).iter().skip(families.len()) {
         if address != "None" && family_of(address) == Some(OWN) {
@@ -53,7 +55,7 @@ fn infer(service: &mut Value) {
         families.push(json!(OWN));
     }
     let single = object::text(service, &["spec", "ipFamilyPolicy"]) == "SingleStack";
-    if is_bare(service) && families.len() == 1 && !single {
+    if is_bare(service) && families.len() == 1 && !single && !given_up {
         families.push(json!(if families.first() == Some(&json!(OWN)) { OTHER } else { OWN }));
     }
     if !families.is_empty() {
@@ -78,10 +80,15 @@ fn family_of(address: &str) -> Option<&'static str> {
 
 /// What is wrong with addresses and families of a settled Service. The first step that finds something ends the search.
 #[must_use]
-pub fn check(spec: &Field<'_>) -> Vec<Cause> {
-    let mut causes = Vec::new();
+pub fn check(service: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let whole = Field::new(service, "");
+    let (spec, mut causes) = (&whole.at("spec"), Vec::new());
+    if spec.str("type") == "ExternalName" {
+        return causes;
+    }
     related(spec, &mut causes);
     if causes.is_empty() {
+        causes = old.map(|old| given_up(service, old)).unwrap_or_default();
         fitting(spec, &mut causes);
     }
     let bare = spec.str("clusterIP") == "None" && spec.at("selector").is_empty();
@@ -170,17 +177,18 @@ fn configured(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Whether the list under `key` got shorter. One that is left out does not.
+fn reduced(new: &Value, old: &Value, key: &str) -> bool {
+    let of = |service: &Value| object::list(service, &["spec", key]).len();
+    of(new) != 0 && of(new) < of(old) && object::text(new, &["spec", "ipFamilyPolicy"]) != "SingleStack"
+}
+
 /// What is wrong with a Service that gave something up.
-#[must_use]
-pub fn check_update(new: &Value, old: &Value) -> Vec<Cause> {
+fn given_up(new: &Value, old: &Value) -> Vec<Cause> {
     let policy = object::text(new, &["spec", "ipFamilyPolicy"]);
-    let of = |service: &Value, key: &str| object::list(service, &["spec", key]).len();
     let mut causes = Vec::new();
-    if policy == "SingleStack" || object::text(new, &["spec", "type"]) == "ExternalName" {
-        return causes;
-    }
     for (key, what) in [("clusterIPs", "cluster IP"), ("ipFamilies", "IP family")] {
-        if of(new, key) == 1 && of(old, key) == 2 {
+        if reduced(new, old, key) {
             let why = format!("must be 'SingleStack' to release the secondary {what}");
             causes.push(Cause::invalid(POLICY, &json!(policy), &why));
         }
@@ -194,7 +202,7 @@ mod tests {
 
     fn faults(mut service: Value) -> Vec<String> {
         settle(&mut service, None);
-        let causes = check(&Field::new(&service, "").at("spec"));
+        let causes = check(&service, None);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
     }
 
@@ -223,5 +231,23 @@ mod tests {
             faults(json!({"spec": {"ipFamilies": ["IPv6"]}})),
             ["spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"]
         );
+    }
+
+    #[test]
+    fn a_family_is_given_up_by_policy_only() {
+        let old = json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv4", "IPv6"],
+            "ipFamilyPolicy": "RequireDualStack"}});
+        let mut new = json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "RequireDualStack"}});
+        settle(&mut new, Some(&old));
+        let told: Vec<String> = check(&new, Some(&old)).into_iter().map(|cause| cause.message).collect();
+        assert_eq!(
+            told,
+            ["Invalid value: \"RequireDualStack\": must be 'SingleStack' to release the secondary IP family"]
+        );
+        new["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+        settle(&mut new, Some(&old));
+        assert_eq!(check(&new, Some(&old)).len(), 0);
+        assert_eq!(new["spec"]["ipFamilies"], json!(["IPv4"]));
     }
 }

@@ -1,11 +1,11 @@
 //! What holds for Services, and how their columns read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::{service_families, service_ports};
+use super::service_ports;
 use crate::registry::{
     networking::cidr,
     object, table,
@@ -20,28 +20,8 @@ const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const OF_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
-/// Checks a new Service.
+/// Checks a new Service, whose addresses are settled and given.
 pub fn check(service: &Value, causes: &mut Vec<Cause>) {
-    if has_addresses(service, causes) {
-        check_settled(service, causes);
-    }
-}
-
-/// Checks what addresses are given by, which happens before anything else is looked at; answers whether that went well.
-fn has_addresses(service: &Value, causes: &mut Vec<Cause>) -> bool {
-    let spec = Field::new(service, "").at("spec");
-    if spec.str("type") == "ExternalName" {
-        return true;
-    }
-    let found = service_families::check(&spec);
-    if !found.is_empty() {
-        *causes = found;
-        return false;
-    }
-    true
-}
-
-fn check_settled(service: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(service, "");
     let spec = whole.at("spec");
     let (kind, headless) = (spec.str("type"), spec.str("clusterIP") == "None");
@@ -75,7 +55,7 @@ fn external_name(spec: &Field<'_>, causes: &mut Vec<Cause>) {
         spec.at("clusterIPs").forbidden(WHY, causes);
     }
     for key in ["ipFamilies", "ipFamilyPolicy"] {
-        if !spec.at(key).is_empty() {
+        if spec.count(key) > 0 || spec.at(key).value.is_string() {
             spec.at(key).forbidden(WHY, causes);
         }
     }
@@ -206,11 +186,7 @@ pub fn warnings(service: &Value) -> Vec<String> {
         said.push(format!("annotation {HINTS} is deprecated, please use {MODE} instead"));
     }
     let addresses = spec.items("clusterIPs").into_iter().filter(|address| !named && address.text() != "None");
-    said.extend(addresses.chain(spec.items("externalIPs")).filter_map(|ip| address::warning(&ip)));
-    said.extend(address::warning(&spec.at("loadBalancerIP")));
-    for range in spec.items("loadBalancerSourceRanges") {
-        said.extend(cidr::range_warnings(&range.path, range.text()));
-    }
+    said.extend(addresses.filter_map(|ip| address::warning(&ip)));
     let external = spec.count("externalIPs") > 0;
     if headless {
         if !spec.str("loadBalancerIP").is_empty() {
@@ -222,8 +198,14 @@ pub fn warnings(service: &Value) -> Vec<String> {
         if spec.str("sessionAffinity") != "None" {
             said.push("spec.SessionAffinity is ignored for headless services".to_owned());
         }
-    } else if external && !named {
+    }
+    said.extend(spec.items("externalIPs").iter().filter_map(address::warning));
+    if external && !headless && !named {
         said.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    }
+    said.extend(address::warning(&spec.at("loadBalancerIP")));
+    for range in spec.items("loadBalancerSourceRanges") {
+        said.extend(cidr::range_warnings(&range.path, range.text()));
     }
     if named && external {
         said.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
@@ -235,6 +217,15 @@ pub fn warnings(service: &Value) -> Vec<String> {
         said.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
     }
     said
+}
+
+/// What a client is told besides that changed the status.
+#[must_use]
+pub fn status_warnings(service: &Value) -> Vec<String> {
+    let balancer = Field::new(service, "").at("status").at("loadBalancer");
+    // Upstream names the place of the address and not its field.
+    let places = balancer.items("ingress").into_iter().map(|place| Field::new(place.at("ip").value, place.path));
+    places.filter_map(|place| address::warning(&place)).collect()
 }
 
 /// The old and the new annotation for one thing say the same.
@@ -249,15 +240,7 @@ fn hints(service: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// Checks a changed Service: first what may change, then what holds for new ones too.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
-    if !has_addresses(new, causes) {
-        return;
-    }
     let kinds = [new, old].map(|service| object::text(service, &["spec", "type"]));
-    let reduced = service_families::check_update(new, old);
-    if !reduced.is_empty() {
-        *causes = reduced;
-        return;
-    }
     if !kinds.contains(&"ExternalName") {
         check_addresses(new, old, causes);
         check_families(new, old, causes);
@@ -272,7 +255,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if [new, old].into_iter().all(needs_health_check) && port(new) != port(old) {
         causes.push(Cause::forbidden("spec.healthCheckNodePort", "field is immutable"));
     }
-    check_settled(new, causes);
+    check(new, causes);
 }
 
 /// Whether what balances load asks the nodes of a Service how they are.
@@ -365,98 +348,6 @@ fn check_addresses(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// What a client may leave out of an update stays as it is, and what only the old type had goes.
-pub fn carry_over(new: &mut Value, old: &Value) {
-    let of = |service: &Value| object::text(service, &["spec", "type"]).to_owned();
-    let (now, before) = (of(new), of(old));
-    follow_first_address(new, old);
-    if now == "ExternalName" || before == "ExternalName" {
-        if now == "ExternalName" {
-            drop_same(new, old, &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
-        }
-    } else {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"] {
-            if object::at(new, &["spec", key]).is_none_or(object::is_zero)
-                && let Some(value) = object::at(old, &["spec", key]).cloned()
-                && (key != "healthCheckNodePort" || now == before)
-            {
-                object::set(new, &["spec"], key, value);
-            }
-        }
-    }
-    node_ports(new, old, matches!(now.as_str(), "NodePort" | "LoadBalancer"));
-    if before == "LoadBalancer" && now != "LoadBalancer" {
-        drop_same(new, old, &["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
-    }
-    if needs_health_check(old) && !needs_health_check(new) {
-        drop_same(new, old, &["healthCheckNodePort"]);
-    }
-    let external = |service: &Value| service.get("spec").is_some_and(is_external);
-    if external(old) && !external(new) {
-        drop_same(new, old, &["externalTrafficPolicy"]);
-    }
-    service_families::settle(new, Some(old));
-}
-
-/// Of a client that knows only `clusterIP`: the list follows what it changed there.
-fn follow_first_address(new: &mut Value, old: &Value) {
-    let of = |service: &Value| {
-        (
-            object::text(service, &["spec", "clusterIP"]).to_owned(),
-            object::list(service, &["spec", "clusterIPs"]).to_vec(),
-        )
-    };
-    let ((first, mut all), (first_before, all_before)) = (of(new), of(old));
-    if first != first_before && all == all_before {
-        if first.is_empty() {
-            object::remove(new, &["spec"], "clusterIPs");
-        } else {
-            match all.first_mut() {
-                Some(slot) => *slot = json!(first),
-                None => all.push(json!(first)),
-            }
-            object::set(new, &["spec"], "clusterIPs", all);
-        }
-    } else if first == first_before && all.is_empty() && !all_before.is_empty() {
-        object::remove(new, &["spec"], "clusterIP");
-    }
-}
-
-/// Drops what was left as it was although it no longer means anything.
-fn drop_same(new: &mut Value, old: &Value, keys: &[&str]) {
-    for key in keys {
-        let empty = |value: Option<&Value>| value.is_none_or(object::is_zero);
-        let (own, was) = (object::at(new, &["spec", key]), object::at(old, &["spec", key]));
-        if own == was || empty(own) {
-            object::remove(new, &["spec"], key);
-        }
-    }
-}
-
-fn node_ports(new: &mut Value, old: &Value, kept: bool) {
-    let number = |port: &Value, key: &str| object::int(port, &[key]);
-    let key = |port: &Value| (number(port, "port"), object::text(port, &["protocol"]).to_owned());
-    let mut before: HashMap<(Option<i64>, String), Option<i64>> = HashMap::new();
-    let mut taken: HashSet<Option<i64>> = HashSet::new();
-    for port in object::list(old, &["spec", "ports"]) {
-        before.entry(key(port)).or_insert(number(port, "nodePort"));
-        taken.insert(number(port, "nodePort"));
-    }
-    for port in object::list_mut(new, &["spec", "ports"]).into_iter().flatten() {
-        if !kept {
-            if taken.contains(&number(port, "nodePort")) {
-                object::remove(port, &[], "nodePort");
-            }
-            continue;
-        }
-        if port.get("nodePort").is_none_or(object::is_zero)
-            && let Some(Some(number)) = before.get(&key(port))
-        {
-            object::set(port, &[], "nodePort", *number);
-        }
-    }
-}
-
 /// The column of addresses outside the cluster.
 #[must_use]
 pub fn external(service: &Value) -> String {
@@ -486,4 +377,36 @@ pub fn ports(service: &Value) -> String {
         })
         .collect();
     if ports.is_empty() { "<none>".to_owned() } else { ports.join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_a_balancer_that_is_written_oddly_is_told_of() {
+        let service = json!({"status": {"loadBalancer": {"ingress": [{"hostname": "a"}, {"ip": "2001:DB8::1"}]}}});
+        assert_eq!(
+            status_warnings(&service),
+            [
+                r#"status.loadBalancer.ingress[1]: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")"#
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_ignored_is_told_of_in_upstreams_order() {
+        let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"],
+            "externalIPs": ["2001:DB8::1"], "sessionAffinity": "ClientIP"}});
+        let told = warnings(&service);
+        assert_eq!(
+            told[..2],
+            [
+                "spec.externalIPs is ignored for headless services",
+                "spec.SessionAffinity is ignored for headless services"
+            ]
+        );
+        assert!(told[2].starts_with("spec.externalIPs[0]: IPv6 address"));
+        assert_eq!(told.len(), 3);
+    }
 }

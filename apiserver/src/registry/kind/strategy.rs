@@ -86,6 +86,15 @@ pub struct Change<'a> {
     pub dry_run: bool,
 }
 
+/// What discovery tells of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What can be done with its objects.
+    pub verbs: Vec<Text>,
+    /// The version that its objects are stored in, where that is served.
+    pub stored: Option<String>,
+}
+
 /// The rules of a kind. Everything has the default that most kinds share.
 pub trait Strategy: Send + Sync + 'static {
     /// Its names, verbs and subresources.
@@ -98,6 +107,11 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// The schema of a custom kind; those of built-in kinds are found by their names.
     fn schema(&self) -> Option<&Schema> {
+        None
+    }
+
+    /// How discovery tells of it, where that differs from how it is served.
+    fn told(&self) -> Option<Told> {
         None
     }
 
@@ -185,6 +199,16 @@ pub trait Strategy: Send + Sync + 'static {
     /// for what most kinds have.
     fn reset_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
         None
+    }
+
+    /// What a client is told of what is about to be settled for it, before anything is checked.
+    fn early_warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a client is told that changed the status.
+    fn status_warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
     }
 
     /// What a client is told besides.
@@ -303,9 +327,31 @@ pub trait Strategy: Send + Sync + 'static {
         vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
     }
 
+    /// By what rows of a list are ordered before their names, where anything comes before these.
+    fn row_rank(&self) -> Option<fn(&Value) -> i64> {
+        None
+    }
+
     /// What a row says of its object besides: that it has come to its end.
     fn row_condition(&self, _object: &Value) -> Option<Value> {
         None
+    }
+
+    /// Before a new or changed object is checked; gives it what is given once, or refuses. [`Strategy::abandon`] takes back
+    /// what was given where the object is not stored after all.
+    fn begin(&self, _core: &Arc<Core>, _change: Change<'_>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Once it is known what is to be written, and before that is named and checked: refuses what its writer may not write.
+    fn guard<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        _call: &'a Call,
+        _object: &'a Value,
+        _old: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// Before a change is stored; may fill in or refuse.
@@ -342,7 +388,7 @@ pub trait Strategy: Send + Sync + 'static {
     /// After an object came, changed or went, at this revision. Of two commits the later may be told first.
     fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>, _revision: u64) {}
 
-    /// After a change that [`Strategy::before_commit`] saw was not stored after all.
+    /// After a change that [`Strategy::begin`] saw was not stored after all.
     fn abandon(&self, _core: &Arc<Core>, _object: &Value, _old: Option<&Value>) {}
 
     /// A kind that answers without being stored (reviews): what a create answers.

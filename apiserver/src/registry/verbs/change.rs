@@ -86,42 +86,70 @@ pub async fn change(
             return make(core, kind, call, plan).await.map(|written| (written, true));
         };
         let current = core.value(kind, &entry).await?;
-        let mut new = transformed(core, kind, call, plan, &current).await?;
-        let pinned = check_preconditions(kind, call, &new, &current, plan)?;
-        shape(core, kind, call, plan, &mut new, &current).await;
-        if plan.part == Part::Main {
-            admission::mutate(core, kind, call, Operation::Update, &mut new, Some(&current)).await?;
-            meta::dedup_owners(call, &mut new, true);
-            meta::prepare_update(&mut new, &current);
-            kind.prepare_update(&mut new, &current, call.now);
-        } else if core.hooks.may_mutate() {
-            let only_status = plan.part == Part::Status;
-            admission::mutate_part(core, kind, call, &mut new, &current, only_status).await?;
-        }
-        if plan.part != Part::Main {
-            meta::dedup_owners(call, &mut new, true);
-        }
-        if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
-            meta::bump_generation(kind, &mut new, &current);
-        }
-        check(kind, plan, &new, &current)?;
-        if matches!(plan.part, Part::Main | Part::Whole("scale")) {
-            kind.warnings(&new, Some(&current)).into_iter().for_each(|warning| call.warn(warning));
-        }
-        admission::validate(core, kind, call, Operation::Update, Some(&new), Some(&current)).await?;
-        let (objects, dry_run) = ((&new, Some(&current)), plan.dry_run);
-        let _charged = quota::charge(core, kind, call, Operation::Update, objects, dry_run).await?;
-        let change = Change { object: &mut new, old: Some(&current), dry_run: plan.dry_run };
-        kind.before_commit(core, call, change).await?;
-        codec::normalize(kind, &mut new);
-        match commit(core, kind, plan, &entry, new, &current).await {
+        match attempt(core, kind, call, plan, &entry, &current).await {
             Ok(written) => return Ok((written, false)),
-            Err(WriteError::Conflict(_)) if pinned => return Err(kind.conflict(call.name(), MODIFIED)),
-            Err(WriteError::Conflict(_)) => {}
-            Err(WriteError::Failed(error)) => return Err(error),
+            Err(error) => {
+                if plan.part == Part::Main {
+                    kind.abandon(core, &current, Some(&current));
+                }
+                if let WriteError::Failed(error) = error {
+                    return Err(error);
+                }
+            }
         }
     }
     Err(kind.conflict(call.name(), MODIFIED))
+}
+
+/// Changes the object, unless another write comes between.
+async fn attempt(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    plan: &Plan<'_>,
+    entry: &Arc<Entry>,
+    current: &Value,
+) -> Result<Written, WriteError> {
+    let mut new = transformed(core, kind, call, plan, current).await?;
+    let pinned = check_preconditions(kind, call, &new, current, plan)?;
+    shape(core, kind, call, plan, &mut new, current).await;
+    if plan.part == Part::Main {
+        admission::mutate(core, kind, call, Operation::Update, &mut new, Some(current)).await?;
+        kind.guard(core, call, &new, Some(current)).await?;
+        meta::dedup_owners(call, &mut new, true);
+        meta::prepare_update(&mut new, current);
+        kind.early_warnings(&new).into_iter().for_each(|warning| call.warn(warning));
+        kind.prepare_update(&mut new, current, call.now);
+    } else if core.hooks.may_mutate() {
+        let only_status = plan.part == Part::Status;
+        admission::mutate_part(core, kind, call, &mut new, current, only_status).await?;
+    }
+    if plan.part != Part::Main {
+        meta::dedup_owners(call, &mut new, true);
+    }
+    if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
+        meta::bump_generation(kind, &mut new, current);
+    }
+    if plan.part == Part::Main {
+        kind.begin(core, Change { object: &mut new, old: Some(current), dry_run: plan.dry_run })?;
+    }
+    check(kind, plan, &new, current)?;
+    if matches!(plan.part, Part::Main | Part::Whole("scale")) {
+        kind.warnings(&new, Some(current)).into_iter().for_each(|warning| call.warn(warning));
+    }
+    if plan.part == Part::Status {
+        kind.status_warnings(&new).into_iter().for_each(|warning| call.warn(warning));
+    }
+    admission::validate(core, kind, call, Operation::Update, Some(&new), Some(current)).await?;
+    let (objects, dry_run) = ((&new, Some(current)), plan.dry_run);
+    let _charged = quota::charge(core, kind, call, Operation::Update, objects, dry_run).await?;
+    let change = Change { object: &mut new, old: Some(current), dry_run: plan.dry_run };
+    kind.before_commit(core, call, change).await?;
+    codec::normalize(kind, &mut new);
+    match commit(core, kind, plan, entry, new, current).await {
+        Err(WriteError::Conflict(_)) if pinned => Err(kind.conflict(call.name(), MODIFIED).into()),
+        done => done,
+    }
 }
 
 /// What the plan makes of the object. Where it has to see it in other versions it says so, and is asked again.
@@ -289,7 +317,7 @@ async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut
 
 fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(), ApiError> {
     let mut causes = Vec::new();
-    validation::metadata::update(kind, new, current, &mut causes);
+    validation::metadata::update(kind, new, current, plan.part == Part::Main, &mut causes);
     match plan.part {
         Part::Main => {
             kind.validate(new, &mut causes);

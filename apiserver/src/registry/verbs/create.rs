@@ -59,58 +59,74 @@ async fn create_once(
     dry_run: bool,
 ) -> Result<answer::Written, ApiError> {
     meta::fit_namespace(kind, call, &mut object)?;
-    if object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty() {
-        let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));
-        object::set(&mut object, &["metadata"], "name", name);
-    }
-    call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::drop_system_fields(&mut object);
     if call.verb != "patch" {
         meta::dedup_owners(call, &mut object, false);
     }
     codec::track(core, kind, call, None, &mut object, "").await;
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;
+    kind.guard(core, call, &object, None).await?;
+    // Only now: who fills in what a new object lacks sees that it has no name yet.
+    if object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty() {
+        let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));
+        object::set(&mut object, &["metadata"], "name", name);
+    }
+    call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::dedup_owners(call, &mut object, true);
     meta::prepare_create(kind, &mut object, call.now);
+    kind.early_warnings(&object).into_iter().for_each(|warning| call.warn(warning));
     kind.prepare_create(&mut object, call.now);
-    let mut causes = Vec::new();
-    validation::metadata::create(kind, &object, &mut causes);
-    kind.validate(&object, &mut causes);
-    kind.validate_create(&object, &mut causes);
-    if !causes.is_empty() {
-        return Err(kind.invalid(object::name(&object), causes));
+    kind.begin(core, Change { object: &mut object, old: None, dry_run })?;
+    let stored = store(core, kind, call, &mut object, dry_run).await;
+    if stored.is_err() {
+        kind.abandon(core, &object, None);
     }
-    kind.warnings(&object, None).into_iter().for_each(|warning| call.warn(warning));
-    admission::validate(core, kind, call, Operation::Create, Some(&object), None).await?;
-    let _charged = quota::charge(core, kind, call, Operation::Create, (&object, None), dry_run).await?;
-    kind.before_commit(core, call, Change { object: &mut object, old: None, dry_run }).await?;
-    codec::normalize(kind, &mut object);
+    stored
+}
+
+/// Checks a new object, and stores it if it is fine.
+async fn store(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    object: &mut Value,
+    dry_run: bool,
+) -> Result<answer::Written, ApiError> {
+    let mut causes = Vec::new();
+    validation::metadata::create(kind, object, &mut causes);
+    kind.validate(object, &mut causes);
+    kind.validate_create(object, &mut causes);
+    if !causes.is_empty() {
+        return Err(kind.invalid(object::name(object), causes));
+    }
+    kind.warnings(object, None).into_iter().for_each(|warning| call.warn(warning));
+    admission::validate(core, kind, call, Operation::Create, Some(&*object), None).await?;
+    let _charged = quota::charge(core, kind, call, Operation::Create, (&*object, None), dry_run).await?;
+    kind.before_commit(core, call, Change { object: &mut *object, old: None, dry_run }).await?;
+    codec::normalize(kind, object);
     if dry_run {
-        let taken = core.find(kind, object::namespace(&object), object::name(&object)).await?;
+        let taken = core.find(kind, object::namespace(object), object::name(object)).await?;
         return match taken {
-            Some(there) => Err(already_exists(core, kind, &object, Some(&there)).await),
-            None => Ok(answer::Written::Only(object)),
+            Some(there) => Err(already_exists(core, kind, object, Some(&there)).await),
+            None => Ok(answer::Written::Only(object.clone())),
         };
     }
-    let version = object::text(&object, &["metadata", "resourceVersion"]);
+    let version = object::text(object, &["metadata", "resourceVersion"]);
     if version.parse().is_ok_and(|revision: u64| revision != 0) {
-        kind.abandon(core, &object, None);
         core.quotas.touch(call.namespace());
         return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
-    object::remove(&mut object, &["metadata"], "resourceVersion");
-    match core.put(kind, &object, Expected::Absent).await {
+    object::remove(object, &["metadata"], "resourceVersion");
+    match core.put(kind, object, Expected::Absent).await {
         Ok(entry) => {
-            kind.after_commit(core, Some(&object), None, entry.revision);
-            Ok(answer::Written::Stored(entry, object))
+            kind.after_commit(core, Some(&*object), None, entry.revision);
+            Ok(answer::Written::Stored(entry, std::mem::take(object)))
         }
         Err(WriteError::Conflict(there)) => {
-            kind.abandon(core, &object, None);
             core.quotas.touch(call.namespace());
-            Err(already_exists(core, kind, &object, there.as_deref()).await)
+            Err(already_exists(core, kind, object, there.as_deref()).await)
         }
         Err(WriteError::Failed(error)) => {
-            kind.abandon(core, &object, None);
             core.quotas.touch(call.namespace());
             Err(error)
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::answer;
 use crate::{
     admission,
-    http::reply::Reply,
+    http::{negotiate::Form, reply::Reply},
     registry::{
         call::Call,
         codec,
@@ -17,6 +17,7 @@ use crate::{
         object,
         options::{DeleteOptions, Propagation},
         storage::{Expected, WriteError, set_revision},
+        table,
     },
     server::Core,
     store::Entry,
@@ -41,6 +42,10 @@ pub async fn delete(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<R
     let options = DeleteOptions::read(&call.query, body.as_ref())?;
     let outcome = delete_object(core, kind, call, call.namespace(), call.name(), &options).await?;
     if outcome.gone && kind.deleted() == Deleted::Status {
+        if let Form::Table(version) = &call.accepted.form {
+            // No table shows it, and what is asked of one is looked at.
+            table::Shape::of(call, version)?;
+        }
         return Ok(answer::encoded(call, 200, &answer::success(kind, &outcome.object)));
     }
     // Whoever asked in the old way that dependents go first is told that they are still going.
@@ -86,6 +91,10 @@ async fn attempt(
     let mut new = current.clone();
     if !object::is_terminating(&current) && kind.begin_delete(&mut new, now) {
         return keep(core, kind, entry, new, &current, options).await;
+    }
+    if object::is_terminating(&current) && kind.holds_back(&current) {
+        // It is waited for, and whoever asks again changes nothing.
+        return Ok(Outcome { object: current, gone: false });
     }
     let mut grace = kind.grace(&current, options.grace);
     let mut pending = false;
@@ -150,6 +159,10 @@ fn mark(kind: &Kind, new: &mut Value, current: &Value, grace: Option<i64>, held:
             let begun = end.checked_sub(SignedDuration::from_secs(before)).unwrap_or(now);
             set_deletion(new, seconds, begun);
         }
+        if grace.is_none() && held {
+            // What was marked in another way is marked as what has no time left, too.
+            object::set(new, &["metadata"], "deletionGracePeriodSeconds", 0);
+        }
         return if seconds == 0 || before == 0 { Mark::Ended } else { Mark::Deleting };
     }
     if grace.is_some() || held {
@@ -201,11 +214,20 @@ fn set_finalizers(new: &mut Value, propagation: Option<Propagation>) {
     }
 }
 
+/// Whether upstream marks an object of the kind as ending in a way of its own, in which it has its own words.
+fn is_marked_first(kind: &Kind) -> bool {
+    matches!((kind.group(), kind.name()), ("", "Namespace") | ("apiextensions.k8s.io", "CustomResourceDefinition"))
+}
+
 fn check_preconditions(kind: &Kind, current: &Value, options: &DeleteOptions) -> Result<(), ApiError> {
     let conflict = |what: &str, wanted: &str, found: &str, perhaps: &str| {
         let why = format!(
             "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {perhaps}"
         );
+        if is_marked_first(kind) {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+            return kind.conflict(object::name(current), &why);
+        }
         // Upstream names the kind here, where it names the resource elsewhere.
         ApiError::conflict(kind.group(), kind.name(), object::name(current), &why)
     };

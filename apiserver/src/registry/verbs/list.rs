@@ -159,7 +159,15 @@ fn table_metadata(selected: &Selected) -> Value {
 }
 
 /// Answers with what was selected. What needs no opening and no converting is joined while it is sent.
-pub async fn render(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, selected: Selected) -> Result<Reply, ApiError> {
+pub async fn render(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    mut selected: Selected,
+) -> Result<Reply, ApiError> {
+    if let (Form::Table(_), Some(rank)) = (&call.accepted.form, kind.row_rank()) {
+        rank_rows(&mut selected.items, rank);
+    }
     let plain = call.accepted.encoding == Encoding::Json && !call.pretty();
     let ready = || selected.items.iter().all(|entry| !entry.is_sealed() && kind.shows_as_stored(entry));
     match &call.accepted.form {
@@ -179,6 +187,12 @@ pub async fn render(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, selected: S
     }
     let values = core.values(kind, &selected.items).await?;
     answer::told(call, 200, shaped(kind, call, &selected, values)?)
+}
+
+/// Orders what comes by name by its rank.
+fn rank_rows(items: &mut [Arc<Entry>], rank: fn(&Value) -> i64) {
+    // What can't be read comes last: whoever opens it tells why.
+    items.sort_by_cached_key(|entry| parse(entry.bytes()).map_or(i64::MAX, |value| rank(&value)));
 }
 
 /// A list in the form that the client asked for.

@@ -78,7 +78,9 @@ async fn main(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Reply, A
         return computed::serve(kind, &call, objects);
     }
     match call.verb {
-        "create" if kind.group().is_empty() && kind.resource.plural == "bindings" => binding::create(core, call).await,
+        "create" if kind.group().is_empty() && kind.resource.plural == "bindings" => {
+            binding::create(core, kind, call).await
+        }
         "create" if !kind.offers("get") => answer_review(core, kind, &call).await,
         "create" => create::create(core, kind, &call).await,
         "get" => get::get(core, kind, &call).await,
@@ -131,6 +133,7 @@ async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Resul
     meta::fit_namespace(kind, call, &mut object)?;
     meta::drop_system_fields(&mut object);
     codec::track(core, kind, call, None, &mut object, "").await;
+    let object = crate::admission::dynamic::asked(core, kind, call, object).await?;
     match kind.answer(core, call, object) {
         Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
         None => Err(ApiError::method_not_allowed()),

@@ -115,10 +115,7 @@ fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Val
     check_uid(kind, call, scale, current)?;
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
-    match kind.scale_paths() {
-        None => object::set(&mut new, &["spec"], "replicas", replicas),
-        Some(paths) => set_at(&mut new, &paths.spec_replicas, replicas.into()),
-    }
+    set_replicas(kind, &mut new, replicas);
     for key in ["resourceVersion", "uid"] {
         match object::at(scale, &["metadata", key]).cloned() {
             Some(value) => object::set(&mut new, &["metadata"], key, value),
@@ -128,6 +125,13 @@ fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Val
         }
     }
     Ok(new)
+}
+
+fn set_replicas(kind: &Kind, value: &mut Value, replicas: i64) {
+    match kind.scale_paths() {
+        None => object::set(value, &["spec"], "replicas", replicas),
+        Some(paths) => set_at(value, &paths.spec_replicas, replicas.into()),
+    }
 }
 
 /// Where an object of a custom kind keeps what its scale tells, each path by its segments.
@@ -150,6 +154,17 @@ fn set_at(object: &mut Value, path: &[String], value: Value) {
 
 fn value_at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
     path.iter().try_fold(object, |value, key| value.get(key))
+}
+
+/// The scale as which a change of an object's number of replicas is admitted.
+pub fn admitted(kind: &Kind, value: &Value) -> Result<Value, ApiError> {
+    scale_made_of(kind, value, true)
+}
+
+/// Takes over the number that an admitted scale has.
+pub fn take_admitted(kind: &Kind, value: &mut Value, scale: &Value) {
+    let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
+    set_replicas(kind, value, replicas);
 }
 
 /// The scale of an object.

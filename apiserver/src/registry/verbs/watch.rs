@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::stream;
 use martello_api::{
+    go,
     schema::{encode_protobuf, protobuf_event},
     status::ApiError,
 };
@@ -387,7 +388,7 @@ fn wrap(name: &str, object: &[u8]) -> Bytes {
 }
 
 fn line(value: &Value) -> Bytes {
-    let mut bytes = serde_json::to_vec(value).unwrap_or_default();
+    let mut bytes = go::encode(value);
     bytes.push(b'\n');
     bytes.into()
 }
