@@ -17,6 +17,7 @@ use crate::{
         object,
         storage::{Expected, WriteError, parse, store_failure},
         validation::selector,
+        verbs::change::MODIFIED,
     },
     server::Core,
     store::{Entry, ListAt, Page},
@@ -26,6 +27,8 @@ use crate::{
 const ATTEMPTS: usize = 20;
 /// Most evictions that the budget's controller has not seen yet: what it keeps of them has to stay small.
 const MAX_DISRUPTED: usize = 2000;
+/// The type of the causes that speak of budgets.
+const CAUSE: &str = "DisruptionBudget";
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 const SEVERAL: &str =
     "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
@@ -69,19 +72,11 @@ pub(super) async fn ask(core: &Arc<Core>, call: &Call, pod: &Value, dry_run: boo
             Err(WriteError::Failed(error)) => return Err(error),
         }
     }
-    let name = object::name(&budget);
-    Err(ApiError::new(
-        504,
-        "Timeout",
-        format!("Timeout: couldn't update PodDisruptionBudget {name:?} due to conflicts"),
-    ))
+    Err(kind.conflict(object::name(&budget), MODIFIED))
 }
 
 async fn of_pod(core: &Arc<Core>, kind: &Kind, pod: &Value) -> Result<Vec<(Arc<Entry>, Value)>, ApiError> {
-    let labels = object::at(pod, &["metadata", "labels"]).filter(|labels| !object::is_zero(labels));
-    if labels.is_none() {
-        return Ok(Vec::new());
-    }
+    let labels = object::at(pod, &["metadata", "labels"]);
     let scope = kind.scope(object::namespace(pod));
     let listed = core.store.list(&scope, ListAt::Latest, Page::default()).await;
     let mut found = Vec::new();
@@ -120,13 +115,20 @@ fn count(budget: &mut Value, call: &Call, pod: &str) -> Result<(), ApiError> {
         return Err(busy(&name));
     }
     let allowed = number(budget, &["status", "disruptionsAllowed"]);
-    let forbid = |why: &str| ApiError::forbidden("policy", "poddisruptionbudget", &name, why);
+    let forbid = |why: &str, told: &str| {
+        let mut error = ApiError::forbidden("policy", "poddisruptionbudget", &name, why);
+        let told = format!("The disruption budget {name} does not allow evicting pods currently: {told}");
+        error.details.get_or_insert_default().causes.push(Cause::new(CAUSE, "", told));
+        error
+    };
     if allowed < 0 {
-        return Err(forbid("pdb disruptions allowed is negative"));
+        let why = "pdb disruptions allowed is negative";
+        return Err(forbid(why, why));
     }
     let disrupted = object::at(budget, &["status", "disruptedPods"]).and_then(Value::as_object);
     if disrupted.is_some_and(|pods| pods.len() > MAX_DISRUPTED) {
-        return Err(forbid("DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
+        return Err(forbid(why, "too many pending evictions not confirmed by PDB controller"));
     }
     if allowed == 0 {
         return Err(refusal(&why_none(budget, &name), 0));
@@ -144,19 +146,21 @@ fn count(budget: &mut Value, call: &Call, pod: &str) -> Result<(), ApiError> {
 }
 
 fn why_none(budget: &Value, name: &str) -> String {
-    let failed = object::list(budget, &["status", "conditions"]).iter().find(|condition| {
-        object::text(condition, &["type"]) == "DisruptionAllowed"
-            && object::text(condition, &["reason"]) == "SyncFailed"
-    });
-    if let Some(condition) = failed {
-        let why = object::text(condition, &["message"]);
-        return format!(
-            "The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
-        );
+    let conditions = object::list(budget, &["status", "conditions"]);
+    let condition = conditions.iter().find(|condition| object::text(condition, &["type"]) == "DisruptionAllowed");
+    let condition = condition.filter(|condition| object::text(condition, &["status"]) == "False");
+    let told = condition.map(|condition| ["reason", "message"].map(|key| object::text(condition, &[key])));
+    let told = told.filter(|[_, message]| !message.is_empty());
+    let refused = format!("The disruption budget {name} does not allow evicting pods currently");
+    if let Some(["SyncFailed", why]) = told {
+        return format!("{refused} because it failed sync: {why}");
     }
     let number = |key: &str| object::int(budget, &["status", key]).unwrap_or(0);
     let (needs, has) = (number("desiredHealthy"), number("currentHealthy"));
-    format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")
+    if has <= needs {
+        return format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently");
+    }
+    told.map_or_else(|| refused.clone(), |[reason, message]| format!("{refused} ({reason}): {message}"))
 }
 
 /// Seconds after which to ask a budget again that is just being looked at.
@@ -169,7 +173,29 @@ pub(super) fn busy(name: &str) -> ApiError {
 
 fn refusal(why: &str, retry_after_seconds: u32) -> ApiError {
     let mut error = ApiError::new(429, "TooManyRequests", REFUSED);
-    let causes = vec![Cause::new("DisruptionBudget", "", why)];
+    let causes = vec![Cause::new(CAUSE, "", why)];
     error.details = Some(Box::new(Details { causes, retry_after_seconds, ..Details::default() }));
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_says_why_it_spares_no_pod() {
+        let why = |healthy: i64, reason: &str, message: &str| {
+            let condition =
+                json!({"type": "DisruptionAllowed", "status": "False", "reason": reason, "message": message});
+            let status = json!({"currentHealthy": healthy, "desiredHealthy": 2, "conditions": [condition]});
+            why_none(&json!({"status": status}), "b")
+        };
+        let refused = "The disruption budget b does not allow evicting pods currently";
+        assert_eq!(why(3, "SyncFailed", "x"), format!("{refused} because it failed sync: x"));
+        let needs = "The disruption budget b needs 2 healthy pods and has 2 currently";
+        assert_eq!(why(2, "SyncFailed", ""), needs);
+        assert_eq!(why(2, "InsufficientPods", "x"), needs);
+        assert_eq!(why(3, "InsufficientPods", "x"), format!("{refused} (InsufficientPods): x"));
+        assert_eq!(why(3, "InsufficientPods", ""), refused);
+    }
 }

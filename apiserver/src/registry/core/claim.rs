@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
-use super::{claim_rules as rules, persistent_volume::OLD_CLASS};
+use super::{
+    claim_rules as rules,
+    persistent_volume::OLD_CLASS,
+    pod_defaults::{whole_millis, whole_millis_of},
+};
 use crate::registry::{
     kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
@@ -22,6 +26,9 @@ impl Strategy for PersistentVolumeClaims {
     fn default(&self, object: &mut Value) {
         object::set_default(object, &["status"], "phase", "Pending");
         default_spec(object, &["spec"]);
+        for part in ["capacity", "allocatedResources"] {
+            whole_millis_of(object::at_mut(object, &["status", part]));
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
@@ -99,6 +106,7 @@ impl Strategy for PersistentVolumeClaims {
 pub fn default_spec(object: &mut Value, path: &[&str]) {
     if object::at(object, path).is_some_and(Value::is_object) {
         object::set_default(object, path, "volumeMode", "Filesystem");
+        whole_millis(object, &[path, &["resources"]].concat());
     }
 }
 

@@ -159,7 +159,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     class_given(new, old, &mut now, &before, causes);
     if object::text(new, &["status", "phase"]) == "Bound" {
         if let (Some(own), Some(was)) = (
-            object::map_mut(&mut now, &["resources", "requests"]),
+            object::at_mut(&mut now, &["resources", "requests"]).and_then(Value::as_object_mut),
             object::at(&before, &["resources", "requests", "storage"]),
         ) {
             own.insert("storage".to_owned(), was.clone());

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::registry::{
     kind::{Cell, Column, Strategy, resource},
     object, table,
-    validation::text,
+    validation::{field::NOWHERE, text},
 };
 
 /// Most bytes of all values together, as upstream's.
@@ -40,7 +40,7 @@ impl Strategy for ConfigMaps {
             bytes += value.as_str().map_or(0, decoded_length);
         }
         if bytes > MAX_BYTES {
-            causes.push(Cause::too_long("", MAX_BYTES));
+            causes.push(Cause::too_long(NOWHERE, MAX_BYTES));
         }
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
+use super::pod_defaults::whole_millis_of;
 use crate::registry::{
     kind::{Strategy, resource},
     object,
@@ -22,6 +23,7 @@ impl Strategy for LimitRanges {
 
     fn default(&self, object: &mut Value) {
         for limit in object::list_mut(object, &["spec", "limits"]).into_iter().flatten() {
+            BOUNDS.iter().for_each(|part| whole_millis_of(limit.get_mut(*part)));
             if object::text(limit, &["type"]) == "Container" {
                 fill(limit, "max", "default");
                 fill(limit, "default", "defaultRequest");
@@ -165,8 +167,13 @@ impl<'a> Bounds<'a> {
             ratio.field.invalid(&format!("ratio {shown} is less than 1"), causes);
         }
         if let (Some(min), Some(max)) = (&self.min, &self.max) {
-            let bound = max.quantity.as_f64() / min.quantity.as_f64();
-            if ratio.quantity.as_f64() > bound {
+            let all = [&ratio.quantity, &max.quantity, &min.quantity];
+            // In thousandths, where these can be counted: then the division has no more digits than upstream's.
+            let fine = all.iter().all(|one| one.units() < i64::MAX / 1000);
+            let number = |of: &Quantity| if fine { of.millis() as f64 } else { of.units() as f64 };
+            let own = if fine { number(&ratio.quantity) / 1000.0 } else { number(&ratio.quantity) };
+            let bound = number(&max.quantity) / number(&min.quantity);
+            if own > bound {
                 ratio.field.invalid(&format!("ratio {shown} is greater than max/min = {bound:.6}"), causes);
             }
         }
@@ -201,4 +208,21 @@ fn ordered(
         Blame::Crossed => (&low.field.path, high.field.text()),
     };
     causes.push(Cause::invalid(path.as_str(), &json!(value), &why));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_that_is_just_reached_is_fine() {
+        let told = |ratio: &str| {
+            let limit = json!({"type": "Container", "max": {"cpu": "300m"}, "min": {"cpu": "100m"}, "maxLimitRequestRatio": {"cpu": ratio}});
+            let mut causes = Vec::new();
+            LimitRanges.validate(&json!({"spec": {"limits": [limit]}}), &mut causes);
+            causes.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+        };
+        assert_eq!(told("3"), Vec::<String>::new());
+        assert_eq!(told("3001m"), ["Invalid value: \"3001m\": ratio 3001m is greater than max/min = 3.000000"]);
+    }
 }

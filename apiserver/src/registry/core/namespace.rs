@@ -115,7 +115,8 @@ impl Strategy for Namespaces {
     }
 
     fn holds_back(&self, object: &Value) -> bool {
-        !object::list(object, &["spec", "finalizers"]).is_empty()
+        // The first delete only begins it, even if nothing is waited for.
+        !object::is_terminating(object) || !object::list(object, &["spec", "finalizers"]).is_empty()
     }
 
     fn mark_deleted(&self, object: &mut Value) {
@@ -132,12 +133,7 @@ impl Strategy for Namespaces {
     }
 
     fn selectable(&self) -> &'static [&'static str] {
-        &["status.phase", "name"]
-    }
-
-    fn field(&self, object: &Value, path: &str) -> String {
-        let path = if path == "name" { "metadata.name" } else { path };
-        crate::registry::kind::plain_field(object, path)
+        &["status.phase"]
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -163,7 +159,7 @@ fn check_finalizer(finalizer: &Field<'_>, causes: &mut Vec<Cause>) {
     }
 }
 
-/// `finalize`: the one way to change `spec.finalizers`.
+/// `finalize`: the one way to change `spec.finalizers`, and a way to change the metadata too.
 struct Finalize;
 
 impl Connect for Finalize {
@@ -183,26 +179,29 @@ impl Connect for Finalize {
                 unconditional: true,
                 transform: &|current| {
                     let Some(current) = current else { return Err(kind.not_found(call.name())) };
-                    let mut new = current.clone();
-                    let finalizers = object::list(&body, &["spec", "finalizers"]).to_vec();
-                    if finalizers.is_empty() {
-                        object::remove(&mut new, &["spec"], "finalizers");
-                    } else {
-                        object::set(&mut new, &["spec"], "finalizers", finalizers);
-                    }
-                    for key in ["name", "uid", "resourceVersion"] {
-                        match object::at(&body, &["metadata", key]).cloned() {
-                            Some(value) => object::set(&mut new, &["metadata"], key, value),
-                            None => {
-                                object::remove(&mut new, &["metadata"], key);
-                            }
-                        }
-                    }
+                    // All but the status is as it was sent.
+                    let mut new = body.clone();
+                    object::copy_key(&mut new, current, "status");
                     Ok(new)
                 },
             };
             let (written, _) = change(core, kind, &call, &plan).await?;
             answer::stored(core, kind, &call, 200, written).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_delete_only_begins_it_and_finalizers_are_waited_for() {
+        let held = |time: Option<&str>, finalizers: &[&str]| {
+            Namespaces.holds_back(&json!({"metadata": {"deletionTimestamp": time}, "spec": {"finalizers": finalizers}}))
+        };
+        let time = Some("2026-01-01T00:00:00Z");
+        assert!(held(None, &[]) && held(None, &["a"]) && held(time, &["a"]));
+        assert!(!held(time, &[]));
     }
 }

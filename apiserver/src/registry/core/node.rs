@@ -9,7 +9,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::proxied::Proxied;
+use super::{pod_defaults::whole_millis_of, proxied::Proxied};
 use crate::registry::{
     kind::{Cell, Column, Connect, Strategy, resource},
     networking::cidr::{any_range, range_warnings, strict_range},
@@ -50,8 +50,15 @@ impl Strategy for Nodes {
         // Clients that know of one range only change that one.
         let cidr = object::text(object, &["spec", "podCIDR"]).to_owned();
         let first = object::list(object, &["spec", "podCIDRs"]).first().and_then(Value::as_str);
-        if !cidr.is_empty() && first != Some(cidr.as_str()) {
-            object::set(object, &["spec"], "podCIDRs", vec![cidr]);
+        match first.map(str::to_owned) {
+            first if !cidr.is_empty() && first.as_deref() != Some(cidr.as_str()) => {
+                object::set(object, &["spec"], "podCIDRs", vec![cidr]);
+            }
+            Some(first) if cidr.is_empty() && !first.is_empty() => object::set(object, &["spec"], "podCIDR", first),
+            _ => {}
+        }
+        for part in ["capacity", "allocatable"] {
+            whole_millis_of(object::at_mut(object, &["status", part]));
         }
     }
 
@@ -175,7 +182,11 @@ impl Strategy for Nodes {
 
     fn row(&self, object: &Value) -> Vec<Cell> {
         let info = |key: &str| object::text(object, &["status", "nodeInfo", key]);
-        let known = |text: &str| Cell::from(if text.is_empty() { "<unknown>" } else { text });
+        let kernel = known(info("kernelVersion"));
+        let kernel = match info("architecture") {
+            "" => kernel.to_owned(),
+            architecture => format!("{kernel} ({architecture})"),
+        };
         vec![
             object::name(object).into(),
             status(object).into(),
@@ -184,9 +195,9 @@ impl Strategy for Nodes {
             info("kubeletVersion").into(),
             address(object, "InternalIP").into(),
             address(object, "ExternalIP").into(),
-            known(info("osImage")),
-            known(info("kernelVersion")),
-            known(info("containerRuntimeVersion")),
+            known(info("osImage")).into(),
+            kernel.into(),
+            known(info("containerRuntimeVersion")).into(),
         ]
     }
 
@@ -214,16 +225,20 @@ fn ranges(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     if items.len() < 2 {
         return;
     }
-    if let Some((index, wrong)) = items.iter().enumerate().find(|(_, cidr)| any_range(cidr.text()).is_none()) {
+    let wrong = items.iter().enumerate().find(|(_, cidr)| any_range(cidr.text()).is_none());
+    if let Some((index, wrong)) = wrong {
         let told = wrong.text();
         let why = format!("invalid CIDR[{index}]: <nil> (invalid CIDR address: {told})");
         let message = format!("Internal error: invalid PodCIDRs. failed to check with dual stack with error:{why}");
         causes.push(Cause::new("InternalError", cidrs.path.as_str(), message));
-        return cidrs.invalid(ONE_OF_EACH, causes);
     }
     let is_six = |cidr: &Field<'_>| cidr.text().contains(':');
-    if items.len() > 2 || items.iter().all(is_six) || !items.iter().any(is_six) {
+    if wrong.is_some() || items.len() > 2 || items.iter().all(is_six) || !items.iter().any(is_six) {
         cidrs.invalid(ONE_OF_EACH, causes);
+    }
+    let mut seen: HashSet<&str> = HashSet::new();
+    for cidr in items.iter().filter(|cidr| !seen.insert(cidr.text())) {
+        cidr.duplicate(causes);
     }
 }
 
@@ -312,6 +327,10 @@ fn status(node: &Value) -> String {
     text
 }
 
+fn known(text: &str) -> &str {
+    if text.is_empty() { "<unknown>" } else { text }
+}
+
 fn roles(node: &Value) -> String {
     let mut roles: Vec<&str> = object::at(node, &["metadata", "labels"])
         .and_then(Value::as_object)
@@ -366,11 +385,40 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_is_shown_with_its_architecture() {
+        let kernel = |info: Value| Nodes.row(&json!({"status": {"nodeInfo": info}})).swap_remove(8);
+        assert_eq!(kernel(json!({"kernelVersion": "6.8.0", "architecture": "arm64"})), "6.8.0 (arm64)".into());
+        assert_eq!(kernel(json!({"kernelVersion": "6.8.0"})), "6.8.0".into());
+        assert_eq!(kernel(json!({"architecture": "arm64"})), "<unknown> (arm64)".into());
+        assert_eq!(kernel(json!({})), "<unknown>".into());
+    }
+
+    #[test]
     fn each_range_that_changes_is_told_of() {
         let node = |cidrs: &[&str]| json!({"spec": {"podCIDRs": cidrs}});
         let had = node(&["10.0.0.0/24", "fd00::/64"]);
         assert_eq!(said(&node(&["10.0.1.0/24", "fd01::/64"]), Some(&had)).len(), 2);
         assert_eq!(said(&node(&["10.0.1.0/24"]), Some(&had)).len(), 1);
         assert_eq!(said(&had, Some(&node(&[]))).len(), 0);
+    }
+
+    #[test]
+    fn a_range_that_is_there_twice_is_told_of() {
+        let found = said(&json!({"spec": {"podCIDRs": ["10.0.0.0/24", "10.0.0.0/24"]}}), None);
+        assert_eq!(found.last().unwrap(), "spec.podCIDRs[1]: Duplicate value: \"10.0.0.0/24\"");
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn the_one_range_and_the_first_of_the_list_are_the_same() {
+        let filled = |spec: Value| {
+            let mut node = json!({"spec": spec, "status": {"capacity": {"cpu": "100u"}}});
+            Nodes.default(&mut node);
+            (node["spec"].take(), node["status"]["allocatable"]["cpu"].take())
+        };
+        let both = json!({"podCIDRs": ["10.0.0.0/24"], "podCIDR": "10.0.0.0/24"});
+        assert_eq!(filled(json!({"podCIDRs": ["10.0.0.0/24"]})), (both.clone(), json!("1m")));
+        assert_eq!(filled(json!({"podCIDR": "10.0.0.0/24"})).0, both);
+        assert_eq!(filled(json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.9.0.0/24"]})).0, both);
     }
 }

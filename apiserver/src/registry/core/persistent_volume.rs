@@ -8,7 +8,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{claim, persistent_volume_rules as rules, volume_sources};
+use super::{claim, persistent_volume_rules as rules, pod_defaults::whole_millis_of, volume_sources};
 use crate::registry::{
     kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
@@ -33,6 +33,7 @@ impl Strategy for PersistentVolumes {
         }
         object::set_default(object, &["spec"], "volumeMode", "Filesystem");
         volume_sources::default(object, &["spec"]);
+        whole_millis_of(object::at_mut(object, &["spec", "capacity"]));
     }
 
     fn prepare_create(&self, object: &mut Value, now: Timestamp) {
@@ -59,6 +60,7 @@ impl Strategy for PersistentVolumes {
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
         rules::check(&Field::new(object, "").at("spec"), object::name(object), causes);
+        rules::mount_options(object, causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {

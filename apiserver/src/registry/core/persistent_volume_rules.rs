@@ -19,16 +19,30 @@ use crate::registry::{
 
 const INLINE: &str = "may not be specified in the context of inline volumes";
 const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+/// Sources that are mounted with the options that an annotation once held.
+const MOUNTED_WITH_OPTIONS: [&str; 13] = [
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "cinder",
+    "cephfs",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+];
 /// Sources that are told of, and what is said.
-const OLD_SOURCES: [(&str, &str); 8] = [
+const OLD_SOURCES: [(&str, &str); 6] = [
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
     ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
     ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
     ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
-    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
-    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
 ];
 
 /// Checks the spec of the volume of this name.
@@ -61,6 +75,16 @@ pub fn check(spec: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
         if spec.get("csi").is_none() {
             spec.at("csi").required("has to be specified when using volumeAttributesClassName", causes);
         }
+    }
+}
+
+/// Checks that a volume whose source knows no options of mounts has none in its annotations.
+pub fn mount_options(volume: &Value, causes: &mut Vec<Cause>) {
+    let whole = Field::new(volume, "");
+    let known = MOUNTED_WITH_OPTIONS.iter().any(|source| whole.at("spec").get(source).is_some());
+    if !known && whole.at("metadata").at("annotations").get(MOUNT_OPTIONS).is_some() {
+        let path = format!("metadata.annotations.{MOUNT_OPTIONS}");
+        causes.push(Cause::forbidden(path, "may not specify mount options for this volume type"));
     }
 }
 
@@ -164,7 +188,8 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     check(&Field::new(new, "").at("spec"), object::name(new), causes);
     let (mut compared, before) = (source_of(new), source_of(old));
     // The secret for growing may be added later.
-    if object::at(&before, &["csi", "controllerExpandSecretRef"]).is_none_or(Value::is_null) {
+    let had = |path: &[&str]| object::at(&before, path).is_some_and(|found| !found.is_null());
+    if had(&["csi"]) && !had(&["csi", "controllerExpandSecretRef"]) {
         object::remove(&mut compared, &["csi"], "controllerExpandSecretRef");
     }
     if !object::semantically_equal(Some(&compared), Some(&before)) {
@@ -178,7 +203,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid("volumeMode", &of(new, "volumeMode"), "field is immutable"));
     }
     let (now, before) = (of(new, "nodeAffinity"), of(old, "nodeAffinity"));
-    if !before.is_null() && !object::semantically_equal(Some(&renamed(&now)), Some(&renamed(&before))) {
+    if !before.is_null() && !object::semantically_equal(Some(&now), Some(&renamed(before, &now))) {
         let shown = internal::of("io.k8s.api.core.v1.VolumeNodeAffinity", &now);
         let why = "field is immutable, except for updating from beta label to GA";
         causes.push(Cause::invalid("nodeAffinity", &shown, why));
@@ -189,13 +214,18 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// An affinity by the newer names of labels: a volume may be moved to them.
-fn renamed(affinity: &Value) -> Value {
-    let mut affinity = affinity.clone();
-    for term in object::list_mut(&mut affinity, &["required", "nodeSelectorTerms"]).into_iter().flatten() {
-        for expression in object::list_mut(term, &["matchExpressions"]).into_iter().flatten() {
-            if let Some(new) = node_labels::successor(object::text(expression, &["key"])) {
-                object::set(expression, &[], "key", new);
+/// An affinity by the newer names of labels where `now` has these: a volume may be moved to them, and not back.
+fn renamed(mut affinity: Value, now: &Value) -> Value {
+    const TERMS: [&str; 2] = ["required", "nodeSelectorTerms"];
+    let terms = object::list_mut(&mut affinity, &TERMS).into_iter().flatten().zip(object::list(now, &TERMS));
+    for (term, new_term) in terms {
+        for part in ["matchExpressions", "matchFields"] {
+            let own = object::list_mut(term, &[part]).into_iter().flatten();
+            for (own, new) in own.zip(object::list(new_term, &[part])) {
+                let new = object::text(new, &["key"]);
+                if node_labels::successor(object::text(own, &["key"])) == Some(new) {
+                    object::set(own, &[], "key", new);
+                }
             }
         }
     }
@@ -213,16 +243,12 @@ fn source_of(volume: &Value) -> Value {
 pub fn warnings(volume: &Value) -> Vec<String> {
     let whole = Field::new(volume, "");
     let (spec, mut said) = (whole.at("spec"), Vec::new());
-    let annotations = whole.at("metadata");
-    for (key, _) in annotations.entries("annotations") {
-        match key {
-            OLD_CLASS => said.push(format!(
-                "metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
-            )),
-            MOUNT_OPTIONS => said.push(format!(
-                "metadata.annotations[{MOUNT_OPTIONS}]: deprecated since v1.31; use \"mountOptions\" attribute instead"
-            )),
-            _ => {}
+    let annotations = whole.at("metadata").at("annotations");
+    for (key, since, field) in [(OLD_CLASS, "v1.8", "storageClassName"), (MOUNT_OPTIONS, "v1.31", "mountOptions")] {
+        if annotations.get(key).is_some() {
+            said.push(format!(
+                "metadata.annotations[{key}]: deprecated since {since}; use {field:?} attribute instead"
+            ));
         }
     }
     if spec.str("persistentVolumeReclaimPolicy") == "Recycle" {
@@ -232,6 +258,69 @@ pub fn warnings(volume: &Value) -> Vec<String> {
         said.extend(node_labels::term_warnings(&term, false));
     }
     let old = OLD_SOURCES.iter().filter(|(kind, _)| spec.get(kind).is_some());
-    said.extend(old.map(|(kind, why)| format!("spec.{kind}: {why}")));
+    // Upstream calls one source otherwise than its field is called.
+    let called = |kind: &'static str| if kind == "storageos" { "storageOS" } else { kind };
+    said.extend(old.map(|&(kind, why)| format!("spec.{}: {why}", called(kind))));
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn told(new: &Value, old: &Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        check_update(new, old, &mut causes);
+        causes.into_iter().map(|cause| cause.field).collect()
+    }
+
+    #[test]
+    fn labels_get_their_newer_names_and_never_the_older() {
+        let volume = |key: &str| {
+            let expression = json!({"key": key, "operator": "In", "values": ["a"]});
+            json!({"metadata": {"name": "v"}, "spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1"}, "hostPath": {"path": "/a", "type": ""},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}},
+            }})
+        };
+        let (old, new) = (volume("beta.kubernetes.io/os"), volume("kubernetes.io/os"));
+        assert_eq!(told(&new, &old), Vec::<String>::new());
+        assert_eq!(told(&old, &new), ["nodeAffinity"]);
+    }
+
+    #[test]
+    fn what_is_old_is_told_of_class_first() {
+        let volume = json!({
+            "metadata": {"annotations": {MOUNT_OPTIONS: "ro", OLD_CLASS: "a"}},
+            "spec": {"storageos": {}},
+        });
+        assert_eq!(
+            warnings(&volume),
+            [
+                r#"metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead"#,
+                r#"metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use "mountOptions" attribute instead"#,
+                "spec.storageOS: deprecated in v1.22, non-functional in v1.25+",
+            ]
+        );
+        assert_eq!(warnings(&json!({"spec": {"flocker": {}}})), Vec::<String>::new());
+    }
+
+    #[test]
+    fn options_of_mounts_are_for_sources_that_know_them() {
+        let found = |source: &str| {
+            let mut causes = Vec::new();
+            let volume = json!({"metadata": {"annotations": {MOUNT_OPTIONS: "ro"}}, "spec": {source: {}}});
+            mount_options(&volume, &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(found("nfs"), Vec::<String>::new());
+        assert_eq!(
+            found("hostPath"),
+            [
+                "metadata.annotations.volume.beta.kubernetes.io/mount-options: Forbidden: may not specify mount options for this volume type"
+            ]
+        );
+    }
 }

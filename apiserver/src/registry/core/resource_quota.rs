@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{quantity::Quantity, resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
+use super::pod_defaults::whole_millis_of;
 use crate::registry::{
     kind::{Cell, Column, Deleted, Strategy, resource},
     object, table,
@@ -34,6 +35,12 @@ pub struct ResourceQuotas;
 impl Strategy for ResourceQuotas {
     fn resource(&self) -> Resource {
         resource("", "v1", "ResourceQuota", "resourcequotas").short(&["quota"]).status().build()
+    }
+
+    fn default(&self, object: &mut Value) {
+        for path in [["spec", "hard"], ["status", "hard"], ["status", "used"]] {
+            whole_millis_of(object::at_mut(object, &path));
+        }
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
@@ -65,6 +72,10 @@ impl Strategy for ResourceQuotas {
         let status = Field::new(object, "").at("status");
         amounts(&status, "hard", causes);
         amounts(&status, "used", causes);
+    }
+
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_some() { Vec::new() } else { crossed(object) }
     }
 
     fn deleted(&self) -> Deleted {
@@ -99,6 +110,25 @@ impl Strategy for ResourceQuotas {
         }
         vec![object::name(object).into(), requests.join(", ").into(), limits.join(", ").into(), table::age(object)]
     }
+}
+
+/// What is told of a quota that bounds requests higher than limits.
+fn crossed(quota: &Value) -> Vec<String> {
+    let hard = |name: &str| object::at(quota, &["spec", "hard", name]).and_then(Value::as_str);
+    let quantity = |amount: &str| amount.parse::<Quantity>().unwrap_or_default();
+    let mut told = Vec::new();
+    for name in ["cpu", "memory", "storage", "ephemeral-storage"] {
+        let (limit_name, asked_name) = (format!("limits.{name}"), format!("requests.{name}"));
+        // Only these two have a short name that means what is requested.
+        let short = Some(name.to_owned()).filter(|name| matches!(name.as_str(), "cpu" | "memory"));
+        let asked = [Some(asked_name), short].into_iter().flatten().find_map(|own| Some((hard(&own)?, own.clone())));
+        if let (Some((asked, asked_name)), Some(limit)) = (asked, hard(&limit_name))
+            && quantity(asked) > quantity(limit)
+        {
+            told.push(format!("ResourceQuota {asked_name} ({asked}) should be less than {limit_name} ({limit})"));
+        }
+    }
+    told
 }
 
 fn amounts(holder: &Field<'_>, key: &str, causes: &mut Vec<Cause>) {
@@ -188,4 +218,24 @@ fn scope_selector(spec: &Field<'_>, selector: &Field<'_>, causes: &mut Vec<Cause
     // Upstream shows the other list here.
     let scopes = spec.at("scopes");
     pairs.for_each(|_| causes.push(Cause::invalid(list.path.as_str(), scopes.value, "conflicting scopes")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_are_bounded_higher_than_limits_are_told_of_once() {
+        let hard =
+            json!({"cpu": "2", "limits.cpu": "1", "requests.memory": "1Gi", "limits.memory": "1Mi", "memory": "1"});
+        let quota = json!({"spec": {"hard": hard}});
+        assert_eq!(
+            ResourceQuotas.warnings(&quota, None),
+            [
+                "ResourceQuota cpu (2) should be less than limits.cpu (1)",
+                "ResourceQuota requests.memory (1Gi) should be less than limits.memory (1Mi)",
+            ]
+        );
+        assert_eq!(ResourceQuotas.warnings(&quota, Some(&quota)).len(), 0);
+    }
 }

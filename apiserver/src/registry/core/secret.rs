@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     configmap::{decoded_length, immutable},
-    token_secrets,
+    secret_pair, token_secrets,
 };
 use crate::{
     registry::{
@@ -104,6 +104,17 @@ impl Strategy for Secrets {
         }
         immutable(object, old, &["data"], causes);
         self.validate_create(object, causes);
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        if object::text(object, &["type"]) != "kubernetes.io/tls" {
+            return Vec::new();
+        }
+        let bytes = |key: &str| {
+            let encoded = object::text(object, &["data", key]);
+            base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default()
+        };
+        secret_pair::fault(&bytes("tls.crt"), &bytes("tls.key")).into_iter().collect()
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, _old: Option<&Value>, _revision: u64) {

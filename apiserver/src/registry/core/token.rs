@@ -50,8 +50,10 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     let dry_run = call.dry_run("CreateOptions")?;
     let mut body = codec::Foreign::read(call, GROUP, "v1", "TokenRequest")?.apply(call, &Value::Null)?;
     check_name(call, &body)?;
+    object::set_default(&mut body, &["spec"], "expirationSeconds", DEFAULT_SECONDS);
     body = admission::created_below(core, kind, call, body).await?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
+    check_account(call.name(), &body, &account.uid)?;
     let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
     let mut audiences: Vec<String> =
@@ -78,7 +80,7 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
     object::set(&mut body, &["metadata"], "name", call.name());
     object::set(&mut body, &["metadata"], "namespace", call.namespace());
-    object::set(&mut body, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
+    object::set(&mut body, &["metadata"], "uid", account.uid.to_string());
     object::set(&mut body, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
     object::set(&mut body, &["spec"], "audiences", audiences);
     object::set(&mut body, &["spec"], "expirationSeconds", granted);
@@ -100,10 +102,20 @@ fn check_name(call: &Call, body: &Value) -> Result<(), ApiError> {
     Err(ApiError::invalid(GROUP, "TokenRequest", call.name(), vec![cause]))
 }
 
+/// The body may leave the UID out; if it has one, it is that of the account, so that no namesake gets the token.
+fn check_account(name: &str, body: &Value, uid: &str) -> Result<(), ApiError> {
+    let asked = object::uid(body);
+    if asked.is_empty() || asked == uid {
+        return Ok(());
+    }
+    let why = format!("the UID in the token request ({asked}) does not match the UID of the service account ({uid})");
+    // Upstream names the kind where the resource stands otherwise.
+    Err(ApiError::conflict(GROUP, "TokenRequest", name, &why))
+}
+
 /// What of the body counts as set by the client: upstream decodes the life that is the default, too.
 fn asked_fields(body: &Value) -> Value {
-    let mut spec = body.get("spec").cloned().unwrap_or_else(|| json!({}));
-    object::set_default(&mut spec, &[], "expirationSeconds", DEFAULT_SECONDS);
+    let spec = body.get("spec").cloned().unwrap_or_else(|| json!({}));
     json!({"spec": spec})
 }
 
@@ -266,4 +278,21 @@ async fn node_of(core: &Arc<Core>, name: &str) -> Result<Option<BoundObject>, Ap
     let entry = core.find(nodes, "", name).await?;
     let uid = entry.map(|entry| entry.uid.to_string()).unwrap_or_default();
     Ok(Some(BoundObject { name: name.to_owned(), uid }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namesake_of_the_account_gets_no_token() {
+        assert!(check_account("a", &json!({}), "u").is_ok());
+        assert!(check_account("a", &json!({"metadata": {"uid": "u"}}), "u").is_ok());
+        let refused = check_account("a", &json!({"metadata": {"uid": "v"}}), "u").unwrap_err();
+        assert_eq!(refused.code, 409);
+        assert_eq!(
+            refused.message,
+            "Operation cannot be fulfilled on TokenRequest.authentication.k8s.io \"a\": the UID in the token request (v) does not match the UID of the service account (u)"
+        );
+    }
 }

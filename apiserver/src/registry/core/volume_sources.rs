@@ -212,12 +212,22 @@ fn quobyte(field: &Field<'_>, causes: &mut Vec<Cause>) {
         field.at("tenant").required("must be a UUID and may not exceed a length of 64 characters", causes);
     } else {
         for pair in registry.text().split(',') {
-            if pair.rsplit_once(':').is_none_or(|(host, _)| host.contains(':') && !host.starts_with('[')) {
+            if !is_host_and_port(pair) {
                 registry.invalid(REGISTRY, causes);
             }
         }
     }
     each_required(field, &["volume"], causes);
+}
+
+/// Whether Go can split it into a host, which may be in brackets, and a port. Both may be empty.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((before, port)) = text.rsplit_once(':') else { return false };
+    let bracket = |text: &str| text.contains(['[', ']']);
+    match before.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').is_some_and(|host| !bracket(host)) && !bracket(port),
+        None => !before.contains(':') && !bracket(before) && !bracket(port),
+    }
 }
 
 /// Whose target of iSCSI it is.
@@ -376,6 +386,16 @@ mod tests {
         let mut causes = Vec::new();
         check(kind, &Field::new(source, "s"), "pv", &mut causes);
         causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn a_registry_is_pairs_of_hosts_and_ports() {
+        for good in ["a:1", "[::1]:80", ":", "a:b"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in ["a", "[::1]", "::1:80", "[a:1", "a]:1", "[a]b:1"] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
     }
 
     #[test]

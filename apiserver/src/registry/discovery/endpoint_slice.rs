@@ -44,12 +44,20 @@ impl Strategy for EndpointSlices {
         Generation::Spec
     }
 
+    fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        drop_topology(object);
+    }
+
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
-        // Labels say whose the slice is, and count too.
-        let path = ["metadata", "labels"];
-        if !object::semantically_equal(object::at(object, &path), object::at(old, &path)) {
+        // Labels say whose the slice is, and count too; so does what is dropped here.
+        let same = |path: &[&str]| object::semantically_equal(object::at(object, path), object::at(old, path));
+        let (labelled, led) = (same(&["metadata", "labels"]), same(&["endpoints"]));
+        if !labelled || !led {
             let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
             object::set(object, &["metadata"], "generation", generation + 1);
+        }
+        if !led {
+            drop_topology(object);
         }
     }
 
@@ -121,6 +129,13 @@ impl Strategy for EndpointSlices {
             addresses.into(),
             table::age(object),
         ]
+    }
+}
+
+/// What said where endpoints are before there were fields for that is not written any more.
+fn drop_topology(slice: &mut Value) {
+    for endpoint in object::list_mut(slice, &["endpoints"]).into_iter().flatten() {
+        object::remove(endpoint, &[], "deprecatedTopology");
     }
 }
 
@@ -268,6 +283,18 @@ mod tests {
             ]
         );
         assert_eq!(faults(slice.clone(), Some(slice)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_old_topology_is_dropped_and_counts_as_a_change() {
+        let slice = |topology: Value| json!({"metadata": {"generation": 3}, "endpoints": [{"addresses": ["10.0.0.1"], "deprecatedTopology": topology}]});
+        let bare = json!({"metadata": {"generation": 3}, "endpoints": [{"addresses": ["10.0.0.1"]}]});
+        let mut new = slice(json!({"a": "b"}));
+        EndpointSlices.prepare_create(&mut new, Timestamp::UNIX_EPOCH);
+        assert_eq!(new, bare);
+        let mut new = slice(json!({"a": "b"}));
+        EndpointSlices.prepare_update(&mut new, &bare, Timestamp::UNIX_EPOCH);
+        assert_eq!((&new["endpoints"], &new["metadata"]["generation"]), (&bare["endpoints"], &json!(4)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::rules;
 use crate::registry::{
-    kind::{Cell, Column, Strategy, plain_field, resource},
+    kind::{Cell, Column, NameRule, Strategy, plain_field, resource},
     object,
 };
 
@@ -15,6 +15,11 @@ pub struct Events;
 impl Strategy for Events {
     fn resource(&self) -> Resource {
         resource("", "v1", "Event", "events").short(&["ev"]).build()
+    }
+
+    // As upstream's, whose rules for events of old do not look at names.
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
     }
 
     fn collects_garbage(&self) -> bool {

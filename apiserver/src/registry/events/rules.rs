@@ -44,10 +44,14 @@ pub fn row(event: &Value) -> Vec<Cell> {
     let text = |key: &str| object::text(event, &[key]);
     let first =
         [text("firstTimestamp"), text("eventTime")].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
-    let series = object::text(event, &["series", "lastObservedTime"]);
-    let last = [series, text("lastTimestamp"), first].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
-    let count =
-        object::int(event, &["series", "count"]).or_else(|| object::int(event, &["count"])).filter(|count| *count != 0);
+    let (last, count) = match event.get("series").filter(|series| !series.is_null()) {
+        Some(series) => (object::text(series, &["lastObservedTime"]), object::int(series, &["count"]).unwrap_or(0)),
+        None => {
+            let last = [text("lastTimestamp"), first].into_iter().find(|time| !time.is_empty()).unwrap_or_default();
+            // An event that was seen once says so, or nothing.
+            (last, object::int(event, &["count"]).filter(|count| *count != 0).unwrap_or(1))
+        }
+    };
     let involved = |key: &str| object::text(event, &["involvedObject", key]);
     let mut source = object::text(event, &["source", "component"]).to_owned();
     if source.is_empty() {
@@ -71,7 +75,7 @@ pub fn row(event: &Value) -> Vec<Cell> {
         source.into(),
         text("message").trim().into(),
         Cell::since(first),
-        count.unwrap_or(1).into(),
+        count.into(),
         object::name(event).into(),
     ]
 }
@@ -207,6 +211,18 @@ mod tests {
         assert!(fits(None, "default", "") && fits(None, "a", "a"));
         assert!(!fits(None, "a", "") && !fits(None, "kube-system", "") && !fits(None, "a", "b"));
         assert!(fits(new, "kube-system", "") && fits(new, "a", "b") && !fits(new, "a", ""));
+    }
+
+    #[test]
+    fn a_series_alone_says_when_it_was_seen_and_how_often() {
+        let shown = |event: Value| {
+            let row = row(&event);
+            (row[0].clone(), row[8].clone())
+        };
+        let time = "2026-01-01T00:00:00Z";
+        assert_eq!(shown(json!({"series": {}, "lastTimestamp": time, "count": 3})), ("<unknown>".into(), 0.into()));
+        assert_eq!(shown(json!({"firstTimestamp": time, "count": 3})), (Cell::since(time), 3.into()));
+        assert_eq!(shown(json!({"eventTime": time})), (Cell::since(time), 1.into()));
     }
 
     #[test]

@@ -45,9 +45,11 @@ impl Strategy for Ingresses {
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let named = object::text(object, &["metadata", "annotations", CLASS_ANNOTATION]);
-        let class = object::text(object, &["spec", "ingressClassName"]);
-        if !named.is_empty() && !class.is_empty() && named != class {
+        let named = object::at(object, &["metadata", "annotations", CLASS_ANNOTATION]).and_then(Value::as_str);
+        let class = object::at(object, &["spec", "ingressClassName"]).and_then(Value::as_str);
+        if let (Some(named), Some(class)) = (named, class)
+            && named != class
+        {
             let path = format!("annotations.{CLASS_ANNOTATION}");
             causes.push(Cause::invalid(path, &json!(named), "must match `ingressClassName` when both are specified"));
         }
@@ -58,7 +60,9 @@ impl Strategy for Ingresses {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        if old.is_some() || object::at(object, &["metadata", "annotations", CLASS_ANNOTATION]).is_none() {
+        let annotated = object::at(object, &["metadata", "annotations", CLASS_ANNOTATION]).is_some();
+        let named = object::at(object, &["spec", "ingressClassName"]).is_some_and(Value::is_string);
+        if old.is_some() || !annotated || named {
             return Vec::new();
         }
         vec![format!("annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead")]
@@ -153,6 +157,16 @@ mod tests {
         assert_eq!(ingress(&[]), "*");
         assert_eq!(ingress(&["a", "b"]), "a,b");
         assert_eq!(ingress(&["a", "b", "c", "d", "e"]), "a,b,c + 2 more...");
+    }
+
+    #[test]
+    fn the_annotation_for_the_class_says_the_same_and_is_told_of_alone() {
+        let ingress = |class: Value| json!({"metadata": {"annotations": {CLASS_ANNOTATION: ""}}, "spec": {"ingressClassName": class}});
+        let mut causes = Vec::new();
+        Ingresses.validate_create(&ingress(json!("a")), &mut causes);
+        assert_eq!(causes[0].field, "annotations.kubernetes.io/ingress.class");
+        assert_eq!(Ingresses.warnings(&ingress(json!("a")), None).len(), 0);
+        assert_eq!(Ingresses.warnings(&ingress(Value::Null), None).len(), 1);
     }
 
     #[test]

@@ -38,9 +38,9 @@ impl Strategy for IngressClasses {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        let (new, was) = (object::at(object, &["spec", "controller"]), object::at(old, &["spec", "controller"]));
+        let (new, was) = (object::text(object, &["spec", "controller"]), object::text(old, &["spec", "controller"]));
         if new != was {
-            causes.push(Cause::invalid("spec.controller", new.unwrap_or(&Value::Null), "field is immutable"));
+            causes.push(Cause::invalid("spec.controller", &new.into(), "field is immutable"));
         }
         check(object, causes);
     }
@@ -58,12 +58,15 @@ impl Strategy for IngressClasses {
     fn row(&self, object: &Value) -> Vec<Cell> {
         let parameters = object::at(object, &["spec", "parameters"]).filter(|parameters| !parameters.is_null());
         let shown = parameters.map_or("<none>".to_owned(), |parameters| {
-            let (group, kind) = (object::text(parameters, &["apiGroup"]), object::text(parameters, &["kind"]));
-            let kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-            format!("{kind}/{}", object::text(parameters, &["name"]))
+            let group = parameters.get("apiGroup").and_then(Value::as_str);
+            let group = group.map_or_else(String::new, |group| format!(".{group}"));
+            let (kind, name) = (object::text(parameters, &["kind"]), object::text(parameters, &["name"]));
+            format!("{kind}{group}/{name}")
         });
+        let name = object::name(object);
+        let default = object::text(object, &["metadata", "annotations", DEFAULT_ANNOTATION]) == "true";
         vec![
-            object::name(object).into(),
+            if default { format!("{name} (default)") } else { name.to_owned() }.into(),
             object::text(object, &["spec", "controller"]).into(),
             shown.into(),
             table::age(object),
@@ -93,5 +96,26 @@ fn check_parameters(parameters: &Field<'_>, causes: &mut Vec<Cause>) {
         ("Namespace", false) => namespace.check(text::dns1123_label, causes),
         ("Cluster", false) => namespace.forbidden("`parameters.scope` is set to 'Cluster'", causes),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_default_class_is_marked_and_a_group_is_shown_if_it_is_set() {
+        let shown = |default: &str, parameters: Value| {
+            let class = json!({"metadata": {"name": "a", "annotations": {DEFAULT_ANNOTATION: default}},
+                "spec": {"controller": "x/y", "parameters": parameters}});
+            IngressClasses.row(&class).into_iter().take(3).collect::<Vec<_>>()
+        };
+        let cells = |name: &str, parameters: &str| [name, "x/y", parameters].map(Cell::from).to_vec();
+        assert_eq!(shown("true", Value::Null), cells("a (default)", "<none>"));
+        assert_eq!(shown("false", json!({"kind": "K", "name": "n"})), cells("a", "K/n"));
+        assert_eq!(shown("", json!({"apiGroup": "g", "kind": "K", "name": "n"})), cells("a", "K.g/n"));
+        assert_eq!(shown("", json!({"apiGroup": "", "kind": "K", "name": "n"})), cells("a", "K./n"));
     }
 }

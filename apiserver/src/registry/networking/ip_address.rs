@@ -93,7 +93,8 @@ impl Strategy for IpAddresses {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 3] = [Column::name(), Column::text("ParentRef", "spec.parentRef"), Column::age()];
+        // Rows have an age, which upstream's columns don't tell of.
+        const COLUMNS: [Column; 2] = [Column::name(), Column::text("ParentRef", "spec.parentRef")];
         &COLUMNS
     }
 

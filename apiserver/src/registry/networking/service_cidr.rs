@@ -34,21 +34,12 @@ impl Strategy for ServiceCidrs {
         resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs").cluster_scoped().status().build()
     }
 
-    // As upstream's, whose rules for new and changed objects leave the status to whoever writes it.
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
-        object::map_mut(object, &["status"]);
-    }
-
-    fn keeps_status(&self) -> bool {
-        false
+        object::set(object, &[], "status", json!({}));
     }
 
     fn status_keeps_metadata(&self) -> bool {
         true
-    }
-
-    fn reset_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
-        Some(&[])
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
@@ -116,17 +107,48 @@ fn check(object: &Value, causes: &mut Vec<Cause>) {
         return all.required("at least one CIDR required", causes);
     }
     if ranges.len() > MAX_RANGES {
-        return all.invalid("may only hold up to 2 values", causes);
-    }
-    if let [first, second] = ranges.as_slice() {
-        let family = |range: &Field<'_>| cidr::any_range(range.text()).map(|range| range.addr().is_ipv4());
-        match (family(first), family(second)) {
-            (Some(one), Some(other)) if one == other => {
-                let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-                return all.invalid(why, causes);
-            }
-            _ => {}
-        }
+        let shown = json!({"CIDRs": all.value});
+        return causes.push(Cause::invalid(all.path, &shown, "may only hold up to 2 values"));
     }
     ranges.iter().for_each(|range| range.check(cidr::canonical_range, causes));
+    if let [first, second] = ranges.as_slice() {
+        let family = |range: &Field<'_>| cidr::any_range(range.text()).map(|range| range.addr().is_ipv4());
+        if family(first).is_some_and(|one| Some(one) == family(second)) {
+            let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+            all.invalid(why, causes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_range_brings_no_status_of_its_own() {
+        let mut range = json!({"status": {"conditions": [{"type": "Ready"}]}});
+        ServiceCidrs.prepare_create(&mut range, Timestamp::UNIX_EPOCH);
+        assert_eq!(range, json!({"status": {}}));
+        assert!(ServiceCidrs.keeps_status());
+    }
+
+    #[test]
+    fn each_range_is_checked_before_their_families() {
+        let told = |ranges: &[&str]| {
+            let mut causes = Vec::new();
+            check(&json!({"spec": {"cidrs": ranges}}), &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&["10.0.0.0/24", "2001:db8::/64"]), Vec::<String>::new());
+        let both = told(&["10.0.0.1/24", "10.0.1.0/24"]);
+        assert_eq!(
+            both[0],
+            "spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length"
+        );
+        assert!(both[1].starts_with("spec.cidrs: Invalid value: [\"10.0.0.1/24\",\"10.0.1.0/24\"]: may specify"));
+        assert_eq!(
+            told(&["a", "b", "c"]),
+            ["spec.cidrs: Invalid value: {\"CIDRs\":[\"a\",\"b\",\"c\"]}: may only hold up to 2 values"]
+        );
+    }
 }

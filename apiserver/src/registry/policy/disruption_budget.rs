@@ -6,9 +6,13 @@ use serde_json::{Value, json};
 
 use crate::registry::{
     apps::{share, workload},
-    kind::{Cell, Column, Generation, Strategy, resource},
+    kind::{Cell, Column, Generation, NameRule, Strategy, resource},
     object, table,
-    validation::{condition, field::Field, selector},
+    validation::{
+        condition,
+        field::{Field, selector_shown},
+        selector,
+    },
 };
 
 /// PodDisruptionBudgets.
@@ -17,6 +21,11 @@ pub struct DisruptionBudgets;
 impl Strategy for DisruptionBudgets {
     fn resource(&self) -> Resource {
         resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).status().build()
+    }
+
+    // As upstream's, whose rules for budgets do not look at names.
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
     }
 
     fn allows_unconditional_update(&self) -> bool {
@@ -87,7 +96,7 @@ fn shown(spec: &Field<'_>) -> Value {
     let of = |key: &str| spec.at(key).value.clone();
     json!({
         "MinAvailable": of("minAvailable"),
-        "Selector": of("selector"),
+        "Selector": selector_shown(spec.at("selector").value),
         "MaxUnavailable": of("maxUnavailable"),
         "UnhealthyPodEvictionPolicy": of("unhealthyPodEvictionPolicy"),
     })

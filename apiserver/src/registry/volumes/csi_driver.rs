@@ -20,8 +20,6 @@ const MIN_TOKEN_SECONDS: i64 = 600;
 const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 /// Shortest time between two reports of what fits a node.
 const MIN_UPDATE_SECONDS: i64 = 10;
-/// Fields whose change counts as a new generation.
-const COUNTED: [&str; 4] = ["tokenRequests", "requiresRepublish", "seLinuxMount", "nodeAllocatableUpdatePeriodSeconds"];
 /// A field that upstream, as it comes, does not take (`VolumeLimitScaling` is off in 1.36).
 const GATED: &str = "preventPodSchedulingIfMissing";
 const TOKENS_IN_ATTRIBUTES: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
@@ -59,10 +57,8 @@ impl Strategy for CsiDrivers {
         if object::at(old, &["spec", GATED]).is_none() {
             object::remove(object, &["spec"], GATED);
         }
-        let of = |driver: &Value, key: &str| object::at(driver, &["spec", key]).cloned();
-        let changed =
-            COUNTED.iter().any(|key| !object::semantically_equal(of(object, key).as_ref(), of(old, key).as_ref()));
-        if changed {
+        // The first change makes the first generation.
+        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
             let before = object::int(old, &["metadata", "generation"]).unwrap_or(0);
             object::set(object, &["metadata"], "generation", before + 1);
         }
@@ -100,8 +96,11 @@ impl Strategy for CsiDrivers {
         }
     }
 
-    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+    fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         let tokens = object::list(object, &["spec", "tokenRequests"]);
+        if old.is_some_and(|old| object::list(old, &["spec", "tokenRequests"]) == tokens) {
+            return Vec::new();
+        }
         let unset = object::at(object, &["spec", "serviceAccountTokenInSecrets"]).is_none_or(Value::is_null);
         if !tokens.is_empty() && unset { vec![TOKENS_IN_ATTRIBUTES.to_owned()] } else { Vec::new() }
     }
@@ -176,5 +175,32 @@ fn tokens(spec: &Field<'_>, causes: &mut Vec<Cause>) {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_of_the_spec_is_a_new_generation() {
+        let driver = |pod_info: bool| json!({"metadata": {"name": "d"}, "spec": {"podInfoOnMount": pod_info}});
+        let updated = |pod_info: bool| {
+            let mut new = driver(pod_info);
+            CsiDrivers.prepare_update(&mut new, &driver(false), Timestamp::UNIX_EPOCH);
+            object::int(&new, &["metadata", "generation"])
+        };
+        assert_eq!(updated(false), None);
+        assert_eq!(updated(true), Some(1));
+    }
+
+    #[test]
+    fn tokens_in_attributes_are_told_of_when_they_are_asked_for() {
+        let driver =
+            |seconds: i64| json!({"spec": {"tokenRequests": [{"audience": "a", "expirationSeconds": seconds}]}});
+        assert_eq!(CsiDrivers.warnings(&driver(600), None), [TOKENS_IN_ATTRIBUTES]);
+        assert!(CsiDrivers.warnings(&driver(600), Some(&driver(600))).is_empty());
+        assert_eq!(CsiDrivers.warnings(&driver(700), Some(&driver(600))), [TOKENS_IN_ATTRIBUTES]);
+        assert!(CsiDrivers.warnings(&json!({"spec": {}}), Some(&driver(600))).is_empty());
     }
 }
