@@ -10,7 +10,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{GROUP, claim_rules, claim_status, defaults, go_form};
+use super::{GROUP, authority, claim_rules, claim_status, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
@@ -23,9 +23,6 @@ use crate::{
 
 /// ResourceClaims.
 pub struct Claims;
-
-/// The label of namespaces in which claims may see devices that others use.
-const ADMIN_LABEL: &str = "resource.kubernetes.io/admin-access";
 
 impl Strategy for Claims {
     fn resource(&self) -> Resource {
@@ -96,10 +93,10 @@ impl Strategy for Claims {
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            if change.old.is_some() {
-                return Ok(());
+            match change.old {
+                Some(old) => authority::told(core, call, change.object, old).await,
+                None => authority::asked(core, call, change.object, "ResourceClaim", &["spec"]).await,
             }
-            admin_access(core, call, change.object, "ResourceClaim", &["spec"]).await
         })
     }
 }
@@ -115,36 +112,4 @@ fn state(claim: &Value) -> String {
         (allocated && reserved, "reserved"),
     ];
     states.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
-}
-
-/// Checks that who asks for devices that others use does so in a namespace where that is allowed.
-pub(super) async fn admin_access(
-    core: &Arc<Core>,
-    call: &Call,
-    object: &Value,
-    kind: &str,
-    path: &[&str],
-) -> Result<(), ApiError> {
-    let spec = object::at(object, path).unwrap_or(&Value::Null);
-    let spec = Field::new(spec, path.join("."));
-    let asked: Vec<_> = spec
-        .at("devices")
-        .items("requests")
-        .iter()
-        .map(|request| request.at("exactly"))
-        .filter(|exact| exact.flag("adminAccess"))
-        .map(|exact| exact.at("adminAccess").path)
-        .collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
-    let namespaces = core.registry.find("", "v1", "namespaces").ok_or_else(ApiError::no_such_route)?;
-    let entry = core.get(namespaces, "", call.namespace()).await?;
-    let namespace = core.value(namespaces, &entry).await?;
-    if object::text(&namespace, &["metadata", "labels", ADMIN_LABEL]) == "true" {
-        return Ok(());
-    }
-    let why = format!("admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace");
-    let causes = asked.iter().map(|path| Cause::forbidden(path.as_str(), &why)).collect();
-    Err(ApiError::invalid(GROUP, kind, object::name(object), causes))
 }

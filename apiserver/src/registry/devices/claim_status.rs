@@ -76,12 +76,7 @@ fn identity<'a>(device: &Field<'a>) -> [&'a str; 4] {
 }
 
 fn shown_identity([driver, pool, device, share]: &[&str; 4]) -> Value {
-    json!({
-        "Driver": driver,
-        "Pool": pool,
-        "Device": device,
-        "ShareID": if share.is_empty() { Value::Null } else { json!(share) },
-    })
+    json!({"Driver": driver, "Pool": pool, "Device": device, "ShareID": share})
 }
 
 fn allocated(allocation: &Field<'_>, names: &Requests, causes: &mut Vec<Cause>) {

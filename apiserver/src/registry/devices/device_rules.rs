@@ -5,13 +5,21 @@ use serde_json::{Value, json};
 
 use super::{
     claim_status::binding_conditions,
-    lists::{each, label_value, named, qualified, set},
+    lists::{each, entries, label_value, named, qualified, set},
     slice_rules::check_counters,
 };
-use crate::registry::validation::{field::Field, pod::affinity::node_selector, text, version::Version};
+use crate::registry::validation::{
+    field::{Field, go_form},
+    pod::affinity::node_selector,
+    text,
+    version::Version,
+};
 
 /// Most attributes and capacities of a device together, counters it uses, taints it has, and values it lists.
 const MAX_ATTRIBUTES: usize = 32;
+const MAX_ATTRIBUTE_VALUES: usize = 48;
+/// Longest name of an attribute or capacity: a domain, a slash and an identifier.
+const MAX_KEY_BYTES: usize = 63 + 1 + 32;
 const MAX_CONSUMED: usize = 2;
 const MAX_TAINTS: usize = 16;
 const MAX_VALUES: usize = 10;
@@ -22,18 +30,24 @@ const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 /// Checks a device; `own_place` says whether each device says itself where it can be used from.
 pub fn check(device: &Field<'_>, own_place: bool, causes: &mut Vec<Cause>) {
     device.at("name").check(text::dns1123_label, causes);
-    let (attributes, capacities) = (device.entries("attributes"), device.entries("capacity"));
+    let [attributes, capacities] = ["attributes", "capacity"].map(|key| entries(device, key, MAX_KEY_BYTES));
     let total = attributes.len() + capacities.len();
     if total > MAX_ATTRIBUTES {
         let why = format!("the total number of attributes and capacities must not exceed {MAX_ATTRIBUTES}");
         causes.push(Cause::invalid(device.path.as_str(), &json!(total), &why));
     }
+    if attributes.len() > MAX_ATTRIBUTE_VALUES {
+        let why = format!("the total number of attribute values must not exceed {MAX_ATTRIBUTE_VALUES}");
+        causes.push(Cause::invalid(device.path.as_str(), &json!(attributes.len()), &why));
+    }
+    // Of a name the map complains, of a value its entry.
+    let [named_attributes, named_capacities] = ["attributes", "capacity"].map(|key| device.at(key).path);
     for (name, value) in &attributes {
-        qualified(name, &value.path, causes);
+        qualified(name, &named_attributes, causes);
         attribute(value, causes);
     }
     for (name, capacity) in &capacities {
-        qualified(name, &capacity.path, causes);
+        qualified(name, &named_capacities, causes);
         if let Some(policy) = capacity.get("requestPolicy") {
             if device.flag("allowMultipleAllocations") {
                 request_policy(&policy, capacity, causes);
@@ -114,9 +128,24 @@ fn attribute(attribute: &Field<'_>, causes: &mut Vec<Cause>) {
     match set.as_slice() {
         [_] => {}
         [] => causes.push(Cause::invalid(attribute.path.as_str(), &json!(""), "exactly one value must be specified")),
-        _ => attribute.invalid("exactly one value must be specified", causes),
+        _ => {
+            let shown = go_form(attribute.value, &VALUES.map(|(key, name)| (key, name, Value::Null)));
+            causes.push(Cause::invalid(attribute.path.as_str(), &shown, "exactly one value must be specified"));
+        }
     }
 }
+
+/// Values of an attribute, by their names in upstream's internal types.
+const VALUES: [(&str, &str); 8] = [
+    ("int", "IntValue"),
+    ("bool", "BoolValue"),
+    ("string", "StringValue"),
+    ("version", "VersionValue"),
+    ("ints", "IntValues"),
+    ("bools", "BoolValues"),
+    ("strings", "StringValues"),
+    ("versions", "VersionValues"),
+];
 
 /// Checks a taint.
 pub(super) fn taint(taint: &Field<'_>, causes: &mut Vec<Cause>) {
@@ -249,6 +278,23 @@ fn valid_range(range: &Field<'_>, default: &Field<'_>, most: &Field<'_>, causes:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_names_the_map_complains_and_of_values_the_entry() {
+        let device = json!({"name": "d", "attributes": {"a b": {"string": "x", "bool": true}}});
+        let mut causes = Vec::new();
+        check(&Field::new(&device, "d"), false, &mut causes);
+        let said: Vec<_> = causes.into_iter().map(|cause| (cause.field, cause.message)).collect();
+        assert_eq!(said.len(), 2);
+        assert_eq!(said[0].0, "d.attributes");
+        assert_eq!(
+            said[1],
+            (
+                "d.attributes[a b]".to_owned(),
+                r#"Invalid value: {"IntValue":null,"BoolValue":true,"StringValue":"x","VersionValue":null,"IntValues":null,"BoolValues":null,"StringValues":null,"VersionValues":null}: exactly one value must be specified"#.to_owned()
+            )
+        );
+    }
 
     #[test]
     fn a_range_holds_its_default_and_fits() {

@@ -1,5 +1,7 @@
 //! Lists with a limit, of which no two items have the same key; and names of devices, drivers and attributes.
 
+use std::borrow::Cow;
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -7,9 +9,9 @@ use crate::registry::validation::{
     field::Field,
     text::{self, Faults},
 };
+pub use crate::registry::volumes::csi_driver::driver_name as driver;
 
-/// Longest name of a driver, and of a pool.
-const MAX_DRIVER_BYTES: usize = 63;
+/// Longest name of a pool.
 const MAX_POOL_BYTES: usize = 253;
 /// Longest name of an attribute, its domain apart.
 const MAX_ID_BYTES: usize = 32;
@@ -59,15 +61,25 @@ pub fn named(key: &'static str) -> impl Fn(&Field<'_>) -> Value {
     move |item| json!(item.str(key))
 }
 
-/// Checks a name of a driver.
-pub fn driver(name: &Field<'_>, causes: &mut Vec<Cause>) {
-    name.needs_text(causes);
-    if name.text().len() > MAX_DRIVER_BYTES {
-        causes.push(Cause::too_long(name.path.as_str(), MAX_DRIVER_BYTES));
+/// The entries of the map under `key`; names of more than `limit` bytes are cut in their middle where messages show them.
+#[must_use]
+pub fn entries<'a>(owner: &Field<'a>, key: &str, limit: usize) -> Vec<(&'a str, Field<'a>)> {
+    let map = owner.at(key).path;
+    let cut = |(name, entry): (&'a str, Field<'a>)| {
+        (name, Field::new(entry.value, format!("{map}[{}]", shortened(name, limit))))
+    };
+    owner.entries(key).into_iter().map(cut).collect()
+}
+
+fn shortened(name: &str, limit: usize) -> Cow<'_, str> {
+    const DOTS: &str = "...";
+    let (bytes, left) = (name.as_bytes(), limit.saturating_sub(DOTS.len()));
+    if bytes.len() <= limit {
+        return Cow::Borrowed(name);
     }
-    for fault in text::dns1123_subdomain(&name.text().to_lowercase()) {
-        causes.push(Cause::invalid(name.path.as_str(), &json!(name.text()), &fault));
-    }
+    let head = bytes.get(..left.div_ceil(2)).unwrap_or_default();
+    let tail = bytes.get(bytes.len() - left / 2..).unwrap_or_default();
+    Cow::Owned(format!("{}{DOTS}{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail)))
 }
 
 /// Checks a name of a pool: subdomains, with slashes between.
@@ -210,6 +222,21 @@ mod tests {
             assert!(uid(&other).iter().all(|fault| fault.starts_with("uid must be in RFC 4122")), "{other}");
             assert_eq!(uid(&other).len(), 1, "{other}");
         }
+    }
+
+    #[test]
+    fn long_names_are_cut_in_their_middle() {
+        let map = json!({"m": {"a".repeat(20): 1, "b": 2}});
+        let paths: Vec<_> = entries(&Field::new(&map, "p"), "m", 16).into_iter().map(|(_, entry)| entry.path).collect();
+        assert_eq!(paths, ["p.m[aaaaaaa...aaaaaa]", "p.m[b]"]);
+    }
+
+    #[test]
+    fn of_a_driver_without_a_name_nothing_more_is_said() {
+        let mut causes = Vec::new();
+        driver(&Field::new(&json!(""), "p"), &mut causes);
+        let said: Vec<_> = causes.into_iter().map(|cause| cause.message).collect();
+        assert_eq!(said, ["Required value"]);
     }
 
     #[test]

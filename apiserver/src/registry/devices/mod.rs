@@ -3,6 +3,7 @@
 use super::kind::{Kind, Lifecycle};
 use flat::{Flat, Shape};
 
+mod authority;
 pub mod claim;
 pub mod claim_rules;
 pub mod claim_status;

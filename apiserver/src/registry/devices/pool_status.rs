@@ -41,7 +41,7 @@ impl Strategy for PoolStatusRequests {
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
         let spec = Field::new(object, "").at("spec");
-        named_driver(&spec.at("driver"), causes);
+        driver(&spec.at("driver"), causes);
         if let Some(name) = spec.get("poolName") {
             pool(&name, causes);
         }
@@ -79,13 +79,6 @@ impl Strategy for PoolStatusRequests {
     }
 }
 
-/// Checks a name of a driver; of one that is missing nothing more is said.
-fn named_driver(name: &Field<'_>, causes: &mut Vec<Cause>) {
-    if name.needs_text(causes) {
-        driver(name, causes);
-    }
-}
-
 fn between(number: &Field<'_>, low: i64, high: i64, causes: &mut Vec<Cause>) {
     match number.int() {
         Some(own) if own < low => number.invalid(&format!("must be greater than or equal to {low}"), causes),
@@ -115,7 +108,7 @@ fn check_answer(status: &Field<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn check_pool(own: &Field<'_>, causes: &mut Vec<Cause>) {
-    named_driver(&own.at("driver"), causes);
+    driver(&own.at("driver"), causes);
     pool(&own.at("poolName"), causes);
     if let Some(node) = own.get("nodeName") {
         node.check(text::dns1123_subdomain, causes);

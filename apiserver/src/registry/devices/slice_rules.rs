@@ -122,9 +122,9 @@ pub(super) fn check_counters(owner: &Field<'_>, causes: &mut Vec<Cause>) {
     if counters.len() > MAX_COUNTERS {
         return all.too_many(counters.len(), MAX_COUNTERS, causes);
     }
-    for (name, counter) in counters {
+    for (name, _) in counters {
         for fault in text::dns1123_label(name) {
-            causes.push(Cause::invalid(counter.path.as_str(), &json!(name), &fault));
+            causes.push(Cause::invalid(all.path.as_str(), &json!(name), &fault));
         }
     }
 }

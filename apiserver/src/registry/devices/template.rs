@@ -9,7 +9,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{GROUP, claim, claim_rules, defaults, go_form};
+use super::{GROUP, authority, claim_rules, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
@@ -76,7 +76,7 @@ impl Strategy for Templates {
             if change.old.is_some() {
                 return Ok(());
             }
-            claim::admin_access(core, call, change.object, "ResourceClaimTemplate", &["spec", "spec"]).await
+            authority::asked(core, call, change.object, "ResourceClaimTemplate", &["spec", "spec"]).await
         })
     }
 }
