@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use martello_api::{
+    go,
     identity::{GROUP_MASTERS, User},
     k8s_openapi::api::rbac::v1::PolicyRule,
 };
@@ -20,9 +21,9 @@ pub const MOST_RIGHTS: usize = 32_768;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Escalation {
     /// These rules are beyond the user's own, as upstream words it.
-    #[error("user {user:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{rules}")]
+    #[error("user {user} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{rules}")]
     Exceeds {
-        /// Who writes.
+        /// Who writes, quoted.
         user: String,
         /// The user's groups, quoted.
         groups: String,
@@ -53,14 +54,14 @@ impl Authorizer {
         if missing.is_empty() {
             return Ok(());
         }
-        let groups: Vec<String> = user.groups.iter().map(|group| format!("{group:?}")).collect();
+        let groups: Vec<String> = user.groups.iter().map(|group| go::quoted(group)).collect();
         let lines: BTreeSet<String> = compact(missing).iter().map(describe).collect();
         let mut rules = lines.into_iter().collect::<Vec<_>>().join("\n");
         let unresolved = self.missing_roles(user, namespace);
         if !unresolved.is_empty() {
             rules.push_str(&format!("; resolution errors: [{unresolved}]"));
         }
-        Err(Escalation::Exceeds { user: user.name.clone(), groups: groups.join(" "), rules })
+        Err(Escalation::Exceeds { user: go::quoted(&user.name), groups: groups.join(" "), rules })
     }
 
     /// Whether `user` may write an aggregation rule.
@@ -155,24 +156,16 @@ fn covers_path(own: &str, path: &str) -> bool {
     own == "*" || own == path || (own.ends_with('*') && path.starts_with(own.trim_end_matches('*')))
 }
 
-/// Single rights on the same resource (and name) joined to one rule with their verbs.
+/// Single rights on the same resource, of whatever name, joined to one rule with their verbs.
 fn compact(single: Vec<Rule>) -> Vec<Rule> {
+    let is_simple = |rule: &Rule| !rule.resources.is_empty() && rule.resource_names.is_empty();
     let mut joined: Vec<Rule> = Vec::new();
     for right in single {
-        let same = joined.iter_mut().find(|rule| {
-            !right.resources.is_empty()
-                && rule.api_groups == right.api_groups
-                && rule.resources == right.resources
-                && rule.resource_names == right.resource_names
-        });
-        match same {
-            Some(rule) => {
-                for verb in right.verbs {
-                    if !rule.verbs.contains(&verb) {
-                        rule.verbs.push(verb);
-                    }
-                }
-            }
+        let same = |rule: &&mut Rule| {
+            is_simple(rule) && rule.api_groups == right.api_groups && rule.resources == right.resources
+        };
+        match joined.iter_mut().find(same).filter(|_| is_simple(&right)) {
+            Some(rule) => rule.verbs.extend(right.verbs),
             None => joined.push(right),
         }
     }
@@ -192,7 +185,7 @@ fn describe(rule: &Rule) -> String {
         .into_iter()
         .filter(|(_, values)| !values.is_empty())
         .map(|(name, values)| {
-            let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+            let values: Vec<String> = values.iter().map(|value| go::quoted(value)).collect();
             format!("{name}:[{}]", values.join(" "))
         })
         .collect();
@@ -226,6 +219,22 @@ mod tests {
                 r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#,
                 r#"{APIGroups:["apps"], Resources:["deployments"], Verbs:["*"]}"#,
                 r#"{NonResourceURLs:["/a"], Verbs:["get"]}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn rights_to_names_are_told_one_by_one_and_a_verb_as_often_as_it_is_asked_for() {
+        let wanted = [
+            Rule::on_resources(&[""], &["secrets"], &["get", "list"]).named(&["a"]),
+            Rule::on_resources(&[""], &["pods"], &["get", "get"]),
+        ];
+        assert_eq!(
+            lines(&[], &wanted),
+            [
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["get" "get"]}"#,
+                r#"{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["get"]}"#,
+                r#"{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["list"]}"#,
             ]
         );
     }

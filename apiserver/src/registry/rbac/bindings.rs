@@ -133,13 +133,24 @@ impl Strategy for Bindings {
         ]
     }
 
-    fn before_commit<'a>(
+    fn guard<'a>(
         &'a self,
         core: &'a Arc<Core>,
         call: &'a Call,
+        object: &'a Value,
+        old: Option<&'a Value>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(guard::check_binding(core, call, object, old))
+    }
+
+    fn before_commit<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        _call: &'a Call,
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        Box::pin(async move { guard::check_binding(core, call, change.object, change.old).await })
+        let read = guard::readable(change.object);
+        Box::pin(async move { read })
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
+    go,
     identity::GROUP_MASTERS,
     k8s_openapi::api::rbac::v1::PolicyRule,
     status::ApiError,
@@ -20,7 +21,6 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Checks the rules of a role that is about to be written.
 pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    readable(role)?;
     if old.is_some_and(|old| helps_collection_only(role, old))
         || call.user.is_in(GROUP_MASTERS)
         || holds(core, call, "escalate", &call.target)
@@ -44,13 +44,20 @@ pub async fn check_binding(
     binding: &Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    readable(binding)?;
     if old.is_some_and(|old| helps_collection_only(binding, old)) || call.user.is_in(GROUP_MASTERS) {
         return Ok(());
     }
     let name = object::text(binding, &["roleRef", "name"]);
-    let plural = if object::text(binding, &["roleRef", "kind"]) == "ClusterRole" { "clusterroles" } else { "roles" };
+    let plural = match object::text(binding, &["roleRef", "kind"]) {
+        "ClusterRole" => "clusterroles",
+        "Role" => "roles",
+        other => {
+            let why = format!("unsupported role reference kind: {}", go::quoted(other));
+            return Err(ApiError::new(500, "", why));
+        }
+    };
     let target = ResourceTarget {
+        group: object::text(binding, &["roleRef", "apiGroup"]).to_owned(),
         resource: plural.to_owned(),
         name: name.to_owned(),
         subresource: String::new(),
@@ -72,7 +79,7 @@ pub async fn check_binding(
 fn helps_collection_only(new: &Value, old: &Value) -> bool {
     let rest = |object: &Value| {
         let mut rest = object.clone();
-        for key in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+        for key in ["ownerReferences", "finalizers", "managedFields"] {
             object::remove(&mut rest, &["metadata"], key);
         }
         rest
@@ -96,7 +103,7 @@ fn rules_of(role: &Value) -> Vec<PolicyRule> {
 }
 
 /// What the authorizer could not read must not be stored.
-fn readable(object: &Value) -> Result<(), ApiError> {
+pub fn readable(object: &Value) -> Result<(), ApiError> {
     Change::written(object).map(|_| ()).map_err(|error| ApiError::bad_request(error.cause.to_string()))
 }
 
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn only_what_garbage_collection_changes_is_let_through_unseen() {
         let old = json!({"metadata": {"name": "r", "finalizers": ["a"], "resourceVersion": "1"}, "rules": []});
-        let freed = json!({"metadata": {"name": "r", "resourceVersion": "2"}, "rules": []});
+        let freed = json!({"metadata": {"name": "r", "resourceVersion": "1"}, "rules": []});
         let labeled = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": []});
         assert!(helps_collection_only(&freed, &old));
         assert!(!helps_collection_only(&labeled, &old));
