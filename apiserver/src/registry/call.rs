@@ -90,9 +90,12 @@ impl Call {
         self.notes.lock().extend(notes.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)));
     }
 
-    /// Tells the audit trail something whose key is not known before.
+    /// Tells the audit trail something whose key is not known before; of the same key the first stays, as upstream has it.
     pub fn annotate(&self, key: String, value: String) {
-        self.notes.lock().push((Cow::Owned(key), value));
+        let mut notes = self.notes.lock();
+        if !notes.iter().any(|(own, _)| *own == key) {
+            notes.push((Cow::Owned(key), value));
+        }
     }
 
     /// Whose fields a write sets: what was asked for, or the client's name.

@@ -65,8 +65,9 @@ fn decode_as(
     };
     let refuse = |error: DecodeError| error.to_api_error(gvk, &call.body);
     let document = document.map_err(refuse)?;
-    if custom.is_none() {
-        check_kind(gvk, document.kind(), document.api_version(), &call.body)?;
+    match custom {
+        None => check_kind(gvk, document.kind(), document.api_version(), &call.body)?,
+        Some(_) => document.check_numbers().map_err(refuse)?,
     }
     let decoded = document.decode(schema).map_err(refuse)?;
     if let Some(kind) = custom {
@@ -114,7 +115,7 @@ impl Mismatch {
         let own = wanted.api_version();
         let kind = if kind.is_empty() { &*wanted.kind } else { kind };
         let version = if version.is_empty() { &*own } else { version };
-        if kind == wanted.kind && version == own {
+        if kind == wanted.kind && version == own || former::stands_for(wanted, kind, version) {
             return None;
         }
         let mut parts = version.split('/');
@@ -164,8 +165,15 @@ fn check_custom(kind: &Kind, call: &Call, value: &Value, strictness: FieldValida
         return Err(schema::unrecognized(gvk, why, &call.body));
     }
     if own.is_empty() {
-        let body = String::from_utf8_lossy(&call.body).into_owned();
-        return Err(DecodeError::MissingKind(body).to_api_error(gvk, &call.body));
+        let why = DecodeError::MissingKind(String::from_utf8_lossy(&call.body).into_owned());
+        if strictness != FieldValidation::Ignore {
+            return Err(why.to_api_error(gvk, &call.body));
+        }
+        // Whoever does not look at fields goes another way, on which the kind of the path stands in.
+        let (kind, version) = (&gvk.kind, &gvk.version);
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        )));
     }
     if version != wanted {
         let unknown = value.as_object().into_iter().flatten().map(|(name, _)| name);
@@ -194,6 +202,13 @@ fn group_of(version: &str) -> &str {
 /// What a patch makes of an object without a schema says of itself what it is; `shown` is its JSON.
 fn check_named(value: &Value, shown: impl FnOnce() -> String) -> Result<(), ApiError> {
     let (own, version) = (object::text(value, &["kind"]), object::text(value, &["apiVersion"]));
+    for field in ["apiVersion", "kind"] {
+        let found = value.get(field).filter(|found| !matches!(found, Value::String(_) | Value::Null));
+        if let Some(found) = found.cloned() {
+            let why = DecodeError::Head { field, found: schema::Raw::from(found).go_kind() };
+            return Err(patch::invalid_patch(&shown(), &why.to_string()));
+        }
+    }
     if let Some(why) = malformed_version(version) {
         return Err(patch::invalid_patch(&shown(), &why));
     }
@@ -237,8 +252,28 @@ fn finish(kind: &Kind, mut value: Value) -> Value {
 /// What somebody else than the client made of an object: decoded anew, with defaults. Fields that the kind does not know
 /// are dropped.
 pub fn remade(kind: &Kind, value: Value) -> Result<Value, String> {
+    still_is(kind, &value)?;
     let decoded = schema::decode_value(schema_of(kind), value).map_err(|error| error.to_string())?;
     Ok(finish(kind, decoded.value))
+}
+
+/// The same, but fields that a built-in kind does not know are refused.
+pub fn remade_strictly(kind: &Kind, value: Value) -> Result<Value, String> {
+    still_is(kind, &value)?;
+    let decoded = schema::decode_value(schema_of(kind), value).map_err(|error| error.to_string())?;
+    if kind.is_custom() || decoded.issues.is_empty() {
+        return Ok(finish(kind, decoded.value));
+    }
+    Err(format!("strict decoding error: {}", listed(&decoded.issues)))
+}
+
+/// Whether an object still is of a kind that is known.
+fn still_is(kind: &Kind, value: &Value) -> Result<(), String> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    match Mismatch::find(&kind.resource.gvk, text("kind"), text("apiVersion")) {
+        Some(Mismatch::Malformed(why) | Mismatch::Kind(why)) if !kind.is_custom() => Err(why),
+        _ => Ok(()),
+    }
 }
 
 /// The object with a part of it set, merged as server-side apply merges; nobody becomes the owner of what is set.
@@ -273,7 +308,7 @@ fn listed(issues: &[FieldIssue]) -> String {
 fn decode_protobuf(gvk: &GroupVersionKind, call: &Call, schema: &Schema) -> Result<Value, ApiError> {
     let refuse = |error: ProtobufError| error.to_api_error(gvk, &call.body);
     let envelope = Envelope::open(&call.body).map_err(refuse)?;
-    check_kind(gvk, envelope.kind, envelope.api_version, &call.body)?;
+    check_kind(gvk, &envelope.kind, &envelope.api_version, &call.body)?;
     envelope.decode(schema).map_err(refuse)
 }
 
@@ -504,6 +539,8 @@ mod tests {
             panic!("a mismatch")
         };
         assert!(why.starts_with("no kind \"Deployment\" is registered for version \"apps/v9\""), "{why}");
+        let eviction = GroupVersionKind::new("policy", "v1", "Eviction");
+        assert_eq!(Mismatch::find(&eviction, "Eviction", "policy/v1beta1"), None);
         let event = GroupVersionKind::new("", "v1", "Event");
         assert_eq!(
             Mismatch::find(&event, "Event", "events.k8s.io/v1"),

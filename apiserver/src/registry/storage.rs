@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use martello_api::status::ApiError;
+use martello_api::{go, status::ApiError};
 use serde_json::Value;
 
 use super::{kind::Kind, object};
@@ -96,7 +96,7 @@ fn member(out: &mut Vec<u8>, key: &str, value: &Value) {
     // Writing into memory does not fail, and keys are text.
     drop(serde_json::to_writer(&mut *out, key));
     out.push(b':');
-    drop(serde_json::to_writer(&mut *out, value));
+    go::encode_into(out, value);
 }
 
 /// What the store says, as clients are told.

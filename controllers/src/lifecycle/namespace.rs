@@ -25,6 +25,8 @@ use crate::{
 const FINALIZER: &str = "kubernetes";
 const DISCOVERY_FAILURE: &str = "NamespaceDeletionDiscoveryFailure";
 const CONTENT_FAILURE: &str = "NamespaceDeletionContentFailure";
+/// How remaining pods are told.
+const PODS: &str = "pods.";
 /// Pods take their grace period to go: how often to look whether something is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The same where an extension server is away, which may take long.
@@ -92,9 +94,13 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
     let mut remaining = Remaining { stale, ..Remaining::default() };
     let mut failed = None;
     // One kind that can't be emptied keeps the namespace, and nothing else.
-    for resource in resources.iter().filter(|resource| resource.namespaced) {
+    for resource in in_order(&resources) {
         if remaining.stale.contains(&resource.resource.api_version) {
             continue;
+        }
+        if !is_pods(resource) && remaining.content.iter().any(|(resource, _)| resource == PODS) {
+            // What pods run may need the rest until it ends, policies that hold for it above all.
+            break;
         }
         if let Err(error) = empty(client, name, resource, &mut remaining).await {
             remaining.failures.push(Chain(&error).to_string());
@@ -117,6 +123,16 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
         return Ok(None);
     }
     Ok(Some(if remaining.content.is_empty() { ASK_AGAIN } else { LOOK_AGAIN }))
+}
+
+/// What is in namespaces, in the order in which it is deleted: pods before all else.
+fn in_order(resources: &[Deletable]) -> impl Iterator<Item = &Deletable> {
+    let of = |pods: bool| resources.iter().filter(move |own| own.namespaced && is_pods(own) == pods);
+    of(true).chain(of(false))
+}
+
+fn is_pods(kind: &Deletable) -> bool {
+    (kind.resource.group.as_str(), kind.resource.plural.as_str()) == ("", "pods")
 }
 
 async fn write_conditions(
@@ -265,6 +281,23 @@ fn merged(present: &[NamespaceCondition], told: Vec<NamespaceCondition>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_go_before_all_else() {
+        let of = |group: &str, plural: &str| Deletable {
+            resource: kube::core::ApiResource::from_gvk_with_plural(
+                &kube::core::GroupVersionKind::gvk(group, "v1", "X"),
+                plural,
+            ),
+            namespaced: plural != "nodes",
+            watchable: true,
+            collection: true,
+        };
+        let all = [of("", "configmaps"), of("", "nodes"), of("metrics.k8s.io", "pods"), of("", "pods")];
+        let order: Vec<&str> = in_order(&all).map(|own| own.resource.plural.as_str()).collect();
+        assert_eq!(order, ["pods", "configmaps", "pods"]);
+        assert!(is_pods(in_order(&all).next().unwrap()));
+    }
 
     #[test]
     fn what_remains_is_named() {

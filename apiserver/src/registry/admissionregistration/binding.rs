@@ -1,15 +1,26 @@
 //! ValidatingAdmissionPolicyBindings and MutatingAdmissionPolicyBindings: where a policy holds, and with which parameters.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use martello_api::{resource::Resource, status::Cause};
+use futures::future::BoxFuture;
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
 use serde_json::Value;
 
-use super::{GROUP, policy_rules, rules};
-use crate::registry::{
-    kind::{Cell, Column, Generation, Strategy, resource},
-    object, table,
-    validation::{field::Field, text},
+use super::{GROUP, policy_rules, read_access, rules};
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        object, table,
+        validation::{field::Field, text},
+    },
+    server::Core,
 };
 
 /// Bindings of policies.
@@ -63,6 +74,19 @@ impl Strategy for Bindings {
         }
     }
 
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        super::name_warnings(object)
+    }
+
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        Box::pin(async move { read_access::check_binding(*self, core, call, change.object).await })
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 4] = [
             Column::name(),
@@ -75,10 +99,7 @@ impl Strategy for Bindings {
 
     fn row(&self, object: &Value) -> Vec<Cell> {
         let reference = object::at(object, &["spec", "paramRef"]).filter(|reference| !reference.is_null());
-        let shown = reference.map_or("<unset>".to_owned(), |reference| {
-            let text = |key: &str| object::text(reference, &[key]).to_owned();
-            if text("namespace").is_empty() { text("name") } else { format!("{}/{}", text("namespace"), text("name")) }
-        });
+        let shown = reference.map_or_else(unset, named);
         vec![
             object::name(object).into(),
             object::text(object, &["spec", "policyName"]).into(),
@@ -104,5 +125,65 @@ fn actions(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     }
     if seen.is_empty() {
         all.required("at least one validation action is required", causes);
+    }
+}
+
+fn unset() -> String {
+    "<unset>".to_owned()
+}
+
+/// What a binding takes its parameters from, in one cell; whether they live in a namespace can't be told from here.
+fn named(reference: &Value) -> String {
+    let text = |key: &str| object::text(reference, &[key]);
+    match (text("namespace"), text("name")) {
+        (_, "") => {
+            object::at(reference, &["selector"]).filter(|selector| !selector.is_null()).map_or_else(unset, in_go)
+        }
+        ("", name) => format!("*/{name}"),
+        (namespace, name) => format!("{namespace}/{name}"),
+    }
+}
+
+/// A selector as upstream prints its type.
+fn in_go(selector: &Value) -> String {
+    let labels: BTreeMap<&str, &str> = object::at(selector, &["matchLabels"])
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
+        .collect();
+    let labels: String = labels.into_iter().map(|(key, value)| format!("{key}: {value},")).collect();
+    let rules = object::list(selector, &["matchExpressions"]).iter().map(|rule| {
+        let values: Vec<&str> = object::list(rule, &["values"]).iter().filter_map(Value::as_str).collect();
+        let (key, operator) = (object::text(rule, &["key"]), object::text(rule, &["operator"]));
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},", values.join(" "))
+    });
+    let rules: String = rules.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{rules}}},}}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_parameters_are_taken_from_is_told_in_one_cell() {
+        assert_eq!(named(&json!({"name": "p", "namespace": "n"})), "n/p");
+        assert_eq!(named(&json!({"name": "p"})), "*/p");
+        assert_eq!(named(&json!({"namespace": "n"})), "<unset>");
+        let selector = json!({"matchLabels": {"b": "2", "a": "1"},
+            "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]});
+        assert_eq!(
+            named(&json!({"selector": selector})),
+            "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+        );
+        assert_eq!(
+            named(&json!({"selector": {}})),
+            "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}"
+        );
     }
 }

@@ -1,13 +1,23 @@
 //! ValidatingAdmissionPolicies and MutatingAdmissionPolicies.
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
 use serde_json::{Value, json};
 
-use super::{GROUP, policy_rules, rules};
-use crate::registry::{
-    kind::{Cell, Column, Generation, Strategy, resource},
-    object, table,
+use super::{GROUP, policy_rules, read_access, rules};
+use crate::{
+    registry::{
+        call::Call,
+        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        object, table,
+    },
+    server::Core,
 };
 
 /// Policies in CEL.
@@ -65,6 +75,20 @@ impl Strategy for Policies {
 
     fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
         policy_rules::check_status(object, causes);
+    }
+
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        super::name_warnings(object)
+    }
+
+    fn before_commit<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        let checked = read_access::check_policy(*self, core, call, change.object, change.old);
+        Box::pin(async move { checked })
     }
 
     fn columns(&self) -> &'static [Column] {

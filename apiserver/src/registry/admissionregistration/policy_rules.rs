@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{policy::Policies, rules};
 use crate::{
     cel,
+    crd::jsonpath::JsonPath,
     registry::{
         object,
         validation::{
@@ -31,7 +32,9 @@ pub fn check(policies: Policies, policy: &Value, old: Option<&Value>, causes: &m
     let whole = Field::new(policy, "");
     let spec = whole.at("spec");
     let params = spec.get("paramKind");
-    let mut scope = Scope { params: params.is_some(), variables: Vec::new() };
+    // Upstream always knows the name in mutating policies.
+    let composed = policies == Policies::Mutating || spec.count("variables") > 0;
+    let mut scope = Scope { params: params.is_some(), composed, variables: Vec::new() };
     spec.at("failurePolicy").needs_one_of(&rules::FAILURE_POLICIES, causes);
     if let Some(kind) = params {
         rules::param_kind(&kind, causes);
@@ -194,12 +197,21 @@ pub fn check_status(policy: &Value, causes: &mut Vec<Cause>) {
     let status = whole.at("status");
     for warning in status.at("typeChecking").items("expressionWarnings") {
         warning.at("warning").needs_text(causes);
-        let field = warning.at("fieldRef");
-        if field.text().trim().is_empty() {
-            field.required("", causes);
-        }
+        reference(&warning.at("fieldRef"), causes);
     }
     condition::check(&status, causes);
+}
+
+/// What a warning is about is a JSON path; it may begin without a dot.
+fn reference(field: &Field<'_>, causes: &mut Vec<Cause>) {
+    let path = field.text().trim();
+    if path.is_empty() {
+        return field.required("", causes);
+    }
+    let dot = if path.starts_with(|first: char| first.is_alphanumeric() || first == '_') { "." } else { "" };
+    if let Err(fault) = JsonPath::parse(&format!("{dot}{path}")) {
+        causes.push(Cause::invalid(field.path.clone(), &path.into(), &format!("invalid JSONPath: {fault}")));
+    }
 }
 
 #[cfg(test)]
@@ -238,5 +250,32 @@ mod tests {
                 "spec.mutations[0].applyConfiguration: Invalid value: \"{applyConfiguration}\": must not be specified when patchType is JSONPatch",
             ]
         );
+    }
+
+    #[test]
+    fn variables_are_known_where_there_are_some() {
+        let spec = |variables: Value| {
+            let about = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+                "operations": ["CREATE"]}], "matchPolicy": "Exact", "namespaceSelector": {}, "objectSelector": {}});
+            json!({"failurePolicy": "Fail", "matchConstraints": about, "variables": variables,
+                "validations": [{"expression": "variables.x == 1"}]})
+        };
+        let without = faults(Policies::Validating, spec(json!([])));
+        assert!(without.iter().any(|told| told.contains("undeclared reference to 'variables'")), "{without:?}");
+        let with = faults(Policies::Validating, spec(json!([{"name": "y", "expression": "1"}])));
+        assert!(with.iter().any(|told| told.contains("undefined field 'x'")), "{with:?}");
+    }
+
+    #[test]
+    fn a_warning_is_about_a_path() {
+        let faults = |path: &str| {
+            let warning = json!({"fieldRef": path, "warning": "w"});
+            let mut causes = Vec::new();
+            check_status(&json!({"status": {"typeChecking": {"expressionWarnings": [warning]}}}), &mut causes);
+            causes.len()
+        };
+        assert_eq!(faults("spec.validations[0].expression"), 0);
+        assert_eq!(faults(" "), 1);
+        assert_eq!(faults("spec.validations[0"), 1);
     }
 }

@@ -68,6 +68,10 @@ impl Strategy for Webhooks {
         webhook_rules::check(object, Strictness::after(old, object), *self == Self::Mutating, causes);
     }
 
+    fn warnings(&self, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        super::name_warnings(object)
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 3] = [
             Column::name(),

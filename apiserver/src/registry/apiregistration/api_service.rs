@@ -63,6 +63,12 @@ impl Strategy for ApiServices {
         check(object, causes);
     }
 
+    fn validate_status(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        for condition in Field::new(object, "").at("status").items("conditions") {
+            condition.at("status").one_of(&["True", "False", "Unknown"], causes);
+        }
+    }
+
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
         core.extensions.note(object, old, revision);
     }
@@ -84,7 +90,7 @@ impl Strategy for ApiServices {
         let conditions = object::list(object, &["status", "conditions"]);
         let found = conditions.iter().find(|one| object::text(one, &["type"]) == AVAILABLE);
         let available = found.map_or("Unknown".to_owned(), |one| match object::text(one, &["status"]) {
-            "True" => "True".to_owned(),
+            other if other == "True" || object::text(one, &["reason"]).is_empty() => other.to_owned(),
             other => format!("{other} ({})", object::text(one, &["reason"])),
         });
         vec![object::name(object).into(), service.into(), available.into(), table::age(object)]
@@ -111,10 +117,14 @@ fn check(object: &Value, causes: &mut Vec<Cause>) {
     let whole = Field::new(object, "");
     let spec = whole.at("spec");
     let (group, version) = (spec.at("group"), spec.at("version"));
-    let name = format!("{}.{}", version.text(), group.text());
-    if object::name(object) != name {
-        let why = format!("must be `spec.version+\".\"+spec.group`: {name:?}");
-        causes.push(Cause::invalid("metadata.name", &json!(object::name(object)), &why));
+    let wanted = format!("{}.{}", version.text(), group.text());
+    for key in ["generateName", "name"] {
+        let name = object::text(object, &["metadata", key]);
+        // What is missing, or no name at all, is told of elsewhere.
+        if name != wanted && !name.is_empty() && text::path_segment(name).is_empty() {
+            let why = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+            causes.push(Cause::invalid(format!("metadata.{key}"), &json!(name), &why));
+        }
     }
     if group.text().is_empty() && version.text() != "v1" {
         group.required("only v1 may have an empty group and it better be legacy kube", causes);
@@ -150,5 +160,51 @@ fn check(object: &Value, causes: &mut Vec<Cause>) {
     }
     if spec.flag("insecureSkipTLSVerify") && !bundle.text().is_empty() {
         insecure.invalid("may not be true if caBundle is present", causes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_named_after_its_version_and_group() {
+        let faults = |metadata: Value| {
+            let mut causes = Vec::new();
+            let spec =
+                json!({"group": "g.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1});
+            check(&json!({"metadata": metadata, "spec": spec}), &mut causes);
+            causes.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+        };
+        assert!(faults(json!({"name": "v1.g.example.com"})).is_empty());
+        assert!(faults(json!({"name": ""})).is_empty());
+        assert!(faults(json!({"name": "a/b"})).is_empty());
+        assert_eq!(faults(json!({"name": "v2.g.example.com"})), ["metadata.name"]);
+        assert_eq!(faults(json!({"generateName": "a-", "name": "a-x"})), ["metadata.generateName", "metadata.name"]);
+    }
+
+    #[test]
+    fn a_condition_holds_or_not_or_nobody_knows() {
+        let status = json!({"status": {"conditions": [{"status": "Unknown"}, {"status": "Maybe"}]}});
+        let mut causes = Vec::new();
+        ApiServices.validate_status(&status, &status, &mut causes);
+        assert_eq!(causes.len(), 1);
+        assert_eq!(causes[0].field, "status.conditions[1].status");
+        assert_eq!(
+            causes[0].message,
+            "Unsupported value: \"Maybe\": supported values: \"True\", \"False\", \"Unknown\""
+        );
+    }
+
+    #[test]
+    fn a_cell_gives_a_reason_where_there_is_one() {
+        let cell = |condition: Value| {
+            let mut condition = condition;
+            object::set(&mut condition, &[], "type", AVAILABLE);
+            ApiServices.row(&json!({"metadata": {"name": "n"}, "status": {"conditions": [condition]}})).remove(2)
+        };
+        assert_eq!(cell(json!({"status": "False", "reason": "R"})), Cell::from("False (R)"));
+        assert_eq!(cell(json!({"status": "False"})), Cell::from("False"));
+        assert_eq!(cell(json!({"status": "True", "reason": "R"})), Cell::from("True"));
     }
 }

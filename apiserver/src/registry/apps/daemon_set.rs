@@ -1,14 +1,22 @@
 //! DaemonSets.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
 use serde_json::{Value, json};
 
 use super::{share, workload};
-use crate::registry::{
-    kind::{Cell, Column, Generation, Strategy, resource},
-    object, table,
-    validation::{field::Field, selector},
+use crate::{
+    registry::{
+        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        object, table,
+        validation::{field::Field, selector},
+    },
+    server::Core,
 };
 
 /// DaemonSets.
@@ -50,13 +58,20 @@ impl Strategy for DaemonSets {
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
         object::set(object, &[], "status", json!({}));
-        set_template_generation(object, template_generation(object).max(1));
+        let given = template_generation(object).max(1);
+        set_template_generation(object, given);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
         let template = |value| object::at(value, &["spec", "template"]);
         let changed = !object::semantically_equal(template(object), template(old));
         set_template_generation(object, template_generation(old) + i64::from(changed));
+    }
+
+    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+        workload::annotated_number(change.object, TEMPLATE_GENERATION).map(|_| ()).map_err(|why| {
+            ApiError::bad_request(format!("DaemonSet in version \"v1\" cannot be handled as a DaemonSet: {why}"))
+        })
     }
 
     fn generation(&self) -> Generation {
@@ -138,10 +153,14 @@ impl Strategy for DaemonSets {
 }
 
 fn template_generation(object: &Value) -> i64 {
-    object::text(object, &["metadata", "annotations", TEMPLATE_GENERATION]).parse().unwrap_or(0)
+    workload::annotated_number(object, TEMPLATE_GENERATION).ok().flatten().unwrap_or(0)
 }
 
+/// What is no number stays, and is refused.
 fn set_template_generation(object: &mut Value, number: i64) {
+    if workload::annotated_number(object, TEMPLATE_GENERATION).is_err() {
+        return;
+    }
     object::set(object, &["metadata", "annotations"], TEMPLATE_GENERATION, number.to_string());
 }
 
@@ -207,5 +226,8 @@ mod tests {
         DaemonSets.prepare_update(&mut same, &old, Timestamp::UNIX_EPOCH);
         DaemonSets.prepare_update(&mut other, &old, Timestamp::UNIX_EPOCH);
         assert_eq!((template_generation(&same), template_generation(&other)), (1, 2));
+        let mut wrong = json!({"metadata": {"annotations": {TEMPLATE_GENERATION: "x"}}});
+        DaemonSets.prepare_create(&mut wrong, Timestamp::UNIX_EPOCH);
+        assert_eq!(wrong["metadata"]["annotations"][TEMPLATE_GENERATION], "x");
     }
 }

@@ -1,18 +1,29 @@
 //! Deployments.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
 use serde_json::{Value, json};
 
 use super::{share, workload};
-use crate::registry::{
-    kind::{Cell, Column, Generation, Strategy, resource},
-    object, table,
-    validation::field::Field,
+use crate::{
+    registry::{
+        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        object, table,
+        validation::field::Field,
+    },
+    server::Core,
 };
 
 /// Deployments.
 pub struct Deployments;
+
+/// To which revision a Deployment goes back; upstream's internal type has it as a field.
+const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
 
 impl Strategy for Deployments {
     fn resource(&self) -> Resource {
@@ -42,6 +53,30 @@ impl Strategy for Deployments {
         object::set(object, &[], "status", json!({}));
     }
 
+    /// Annotations count too: they are copied to the sets.
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if !same_annotations(object, old) {
+            let before = object::int(old, &["metadata", "generation"]).unwrap_or(0);
+            object::set(object, &["metadata"], "generation", before + 1);
+        }
+    }
+
+    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+        if object::text(change.object, &["metadata", "annotations", ROLLBACK_TO]).is_empty() {
+            return Ok(());
+        }
+        let revision = workload::annotated_number(change.object, ROLLBACK_TO).map_err(|why| {
+            let text = object::text(change.object, &["metadata", "annotations", ROLLBACK_TO]);
+            ApiError::bad_request(format!(
+                "Deployment in version \"v1\" cannot be handled as a Deployment: failed to parse annotation[{ROLLBACK_TO}]={text} as int64: {why}"
+            ))
+        })?;
+        if let Some(revision) = revision {
+            object::set(change.object, &["metadata", "annotations"], ROLLBACK_TO, revision.to_string());
+        }
+        Ok(())
+    }
+
     fn prepare_status(&self, object: &mut Value, old: &Value) {
         crate::registry::meta::restore(object, old, "labels");
     }
@@ -60,6 +95,12 @@ impl Strategy for Deployments {
         check_strategy(object, causes);
         workload::not_negative(object, "minReadySeconds", causes);
         workload::not_negative(object, "revisionHistoryLimit", causes);
+        let revision = workload::annotated_number(object, ROLLBACK_TO).ok().flatten();
+        if let Some(revision) = revision.filter(|revision| *revision < 0) {
+            // The path is upstream's.
+            let why = "must be greater than or equal to 0";
+            causes.push(Cause::invalid("spec.rollback.version", &revision.into(), why));
+        }
         workload::not_negative(object, "progressDeadlineSeconds", causes);
         let whole = Field::new(object, "");
         let deadline = whole.at("spec").at("progressDeadlineSeconds");
@@ -89,7 +130,11 @@ impl Strategy for Deployments {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        workload::warnings(object, old)
+        let mut said = workload::name_warnings(object, old);
+        // The template is looked at in every new generation.
+        let same = old.filter(|old| same_annotations(object, old));
+        said.extend(workload::template_warnings(object, same, &["spec", "template"], "spec.template"));
+        said
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -121,6 +166,11 @@ impl Strategy for Deployments {
             table::selector_text(object::at(object, &["spec", "selector"])).into(),
         ]
     }
+}
+
+fn same_annotations(object: &Value, old: &Value) -> bool {
+    let of = |deployment| object::at(deployment, &["metadata", "annotations"]);
+    object::semantically_equal(of(object), of(old))
 }
 
 fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {
@@ -172,6 +222,17 @@ mod tests {
                 r#"spec.strategy: Unsupported value: {"Type":"Foo","RollingUpdate":{"MaxUnavailable":0,"MaxSurge":"5%"}}: supported values: "Recreate", "RollingUpdate""#
             ]
         );
+    }
+
+    #[test]
+    fn a_change_of_annotations_is_a_new_generation() {
+        let old = json!({"metadata": {"generation": 3, "annotations": {}}, "spec": {}});
+        let mut labeled = json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {}});
+        Deployments.prepare_update(&mut labeled, &old, Timestamp::UNIX_EPOCH);
+        assert_eq!(labeled["metadata"]["generation"], 3);
+        let mut annotated = json!({"metadata": {"generation": 3, "annotations": {"a": "b"}}, "spec": {}});
+        Deployments.prepare_update(&mut annotated, &old, Timestamp::UNIX_EPOCH);
+        assert_eq!(annotated["metadata"]["generation"], 4);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What workloads share: a template, a selector that selects it, a number of replicas.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -157,6 +159,20 @@ pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
     }
 }
 
+/// The number in an annotation that upstream reads as a field; the error is the one of its parser.
+pub fn annotated_number(object: &Value, key: &str) -> Result<Option<i64>, String> {
+    let Some(text) = object::at(object, &["metadata", "annotations", key]).and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|error: ParseIntError| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {text:?}: {why}")
+    })
+}
+
 /// Names and images of the template's containers, as columns.
 #[must_use]
 pub fn containers(object: &Value) -> [Cell; 2] {
@@ -172,4 +188,19 @@ pub fn containers_at(object: &Value, path: &[&str]) -> [Cell; 2] {
         Cell::from(all.join(","))
     };
     [of("name"), of("image")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_in_an_annotation_is_read_as_upstream_reads_it() {
+        let read = |text: &str| annotated_number(&json!({"metadata": {"annotations": {"n": text}}}), "n");
+        assert_eq!(read("+5"), Ok(Some(5)));
+        assert_eq!(read("x"), Err(r#"strconv.ParseInt: parsing "x": invalid syntax"#.to_owned()));
+        let large = "99999999999999999999";
+        assert_eq!(read(large), Err(format!("strconv.ParseInt: parsing {large:?}: value out of range")));
+        assert_eq!(annotated_number(&json!({}), "n"), Ok(None));
+    }
 }

@@ -1,6 +1,7 @@
 //! HorizontalPodAutoscalers between their versions. What version 1 has no field for, it has as annotations of JSON.
 
 use martello_api::{
+    go,
     resource::GroupVersionKind,
     schema::{self, Schemas},
 };
@@ -25,7 +26,35 @@ const DIRECTIONS: [(&str, &str); 2] = [("scaleUp", "ScaleUp"), ("scaleDown", "Sc
 
 /// Drops the annotations that only version 1 has.
 pub(super) fn drop_annotations(object: &mut Value) {
-    for key in [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR] {
+    drop_keys(object, &[METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR]);
+}
+
+/// Drops the annotations that say how things are.
+pub(super) fn drop_seen(object: &mut Value) {
+    drop_keys(object, &[CURRENT_METRICS, CONDITIONS]);
+}
+
+/// What version 1 says of the status as annotations is kept as it was.
+pub(super) fn keep_seen(object: &mut Value, old: &Value) {
+    keep(object, old, &[CURRENT_METRICS, CONDITIONS]);
+}
+
+/// What version 1 says of the spec as annotations is kept as it was.
+pub(super) fn keep_wanted(object: &mut Value, old: &Value) {
+    keep(object, old, &[METRICS, BEHAVIOR]);
+}
+
+fn keep(object: &mut Value, old: &Value, keys: &[&str]) {
+    drop_keys(object, keys);
+    for key in keys {
+        if let Some(value) = object::at(old, &["metadata", "annotations", key]) {
+            object::set(object, &["metadata", "annotations"], key, value.clone());
+        }
+    }
+}
+
+fn drop_keys(object: &mut Value, keys: &[&str]) {
+    for key in keys {
         object::remove(object, &["metadata", "annotations"], key);
     }
     if object::at(object, &["metadata", "annotations"]).is_some_and(object::is_zero) {
@@ -35,7 +64,7 @@ pub(super) fn drop_annotations(object: &mut Value) {
 
 /// Whether an object of version 1 has metrics beside the share of CPU.
 pub(super) fn has_metrics(object: &Value) -> bool {
-    !annotation_list(object, METRICS).is_empty()
+    annotated(object, METRICS, metrics::spec_to_v2).is_some_and(|metrics| !metrics.is_empty())
 }
 
 /// Version 2 becomes version 1.
@@ -63,8 +92,15 @@ pub(super) fn to_v1(object: &mut Value) {
     }
     annotate_list(object, CURRENT_METRICS, current.iter().map(metrics::status_to_v1).collect());
     let conditions = take_list(object, "status", "conditions");
-    annotate_list(object, CONDITIONS, conditions);
+    annotate_list(object, CONDITIONS, conditions.iter().map(in_order).collect());
     normalize(object, "v1");
+}
+
+/// A condition with its fields in upstream's order.
+fn in_order(condition: &Value) -> Value {
+    let own = ["type", "status", "lastTransitionTime", "reason", "message"];
+    let own = own.into_iter().filter_map(|key| Some((key.to_owned(), condition.get(key)?.clone())));
+    Value::Object(own.collect())
 }
 
 /// What a version always writes is written.
@@ -78,7 +114,7 @@ fn normalize(object: &mut Value, version: &'static str) {
 /// Version 1 becomes version 2.
 pub(super) fn to_v2(object: &mut Value) {
     object::set(object, &[], "apiVersion", "autoscaling/v2");
-    let mut metrics: Vec<Value> = annotation_list(object, METRICS).iter().map(metrics::spec_to_v2).collect();
+    let mut metrics = annotated(object, METRICS, metrics::spec_to_v2).unwrap_or_default();
     if let Some(percent) =
         object::remove(object, &["spec"], "targetCPUUtilizationPercentage").filter(|percent| !percent.is_null())
     {
@@ -91,17 +127,18 @@ pub(super) fn to_v2(object: &mut Value) {
     if let Some(behavior) = annotation(object, BEHAVIOR).and_then(|behavior| public_behavior(&behavior)) {
         object::set(object, &["spec"], "behavior", behavior);
     }
-    let mut current: Vec<Value> = annotation_list(object, CURRENT_METRICS).iter().map(metrics::status_to_v2).collect();
     let percent = object::remove(object, &["status"], "currentCPUUtilizationPercentage");
-    if let Some(percent) = percent.filter(|percent| !percent.is_null() && current.is_empty()) {
-        let share = json!({"averageUtilization": percent});
-        current.push(json!({"type": "Resource", "resource": {"name": "cpu", "current": share}}));
-    }
+    let share = percent.filter(|percent| !percent.is_null()).map(
+        |percent| json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}),
+    );
+    // What the annotation says is more than the one share.
+    let current =
+        annotated(object, CURRENT_METRICS, metrics::status_to_v2).unwrap_or_else(|| share.into_iter().collect());
     if !current.is_empty() {
         object::set(object, &["status"], "currentMetrics", current);
     }
-    let conditions = annotation_list(object, CONDITIONS);
-    if !conditions.is_empty() {
+    let conditions = annotated(object, CONDITIONS, |condition| condition.is_object().then(|| condition.clone()));
+    if let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) {
         object::set(object, &["status"], "conditions", conditions);
     }
     drop_annotations(object);
@@ -122,17 +159,18 @@ fn annotate_list(object: &mut Value, key: &str, items: Vec<Value>) {
 }
 
 fn annotate(object: &mut Value, key: &str, value: &Value) {
-    object::set(object, &["metadata", "annotations"], key, value.to_string());
+    object::set(object, &["metadata", "annotations"], key, go::shown(value));
 }
 
 fn annotation(object: &Value, key: &str) -> Option<Value> {
     serde_json::from_str(object::text(object, &["metadata", "annotations", key])).ok()
 }
 
-fn annotation_list(object: &Value, key: &str) -> Vec<Value> {
-    match annotation(object, key) {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
+/// The list that an annotation holds; none where one of its items can't be read.
+fn annotated(object: &Value, key: &str, read: impl Fn(&Value) -> Option<Value>) -> Option<Vec<Value>> {
+    match annotation(object, key)? {
+        Value::Array(items) => items.iter().map(read).collect(),
+        _ => None,
     }
 }
 
@@ -224,11 +262,36 @@ mod tests {
             annotations[BEHAVIOR],
             r#"{"ScaleUp":null,"ScaleDown":{"StabilizationWindowSeconds":null,"SelectPolicy":"Min","Policies":[{"Type":"Pods","Value":1,"PeriodSeconds":60}],"Tolerance":null}}"#
         );
+        let mut escaped = json!({});
+        annotate(&mut escaped, CONDITIONS, &json!([{"message": "<&>"}]));
+        assert_eq!(escaped["metadata"]["annotations"][CONDITIONS], r#"[{"message":"\u003c\u0026\u003e"}]"#);
+        let condition = json!({"message": "m", "status": "True", "type": "X"});
+        assert_eq!(in_order(&condition).to_string(), r#"{"type":"X","status":"True","message":"m"}"#);
         assert!(
             annotations[METRICS].as_str().unwrap().starts_with(
                 r#"[{"type":"Resource","resource":{"name":"memory","targetAverageValue":"100Mi"}},{"type":"Pods","pods":{"metricName":"p","targetAverageValue":"10"}},{"type":"Object","object":{"target":{"kind":"Service","name":"s","apiVersion":"v1"},"metricName":"o","targetValue":"2k","selector":{"matchLabels":{"a":"b"}}}}"#
             ),
             "{annotations}"
         );
+    }
+
+    #[test]
+    fn an_annotation_that_can_not_be_read_says_nothing() {
+        let object = |metrics: &str| json!({"metadata": {"annotations": {METRICS: metrics}}, "spec": {}});
+        assert!(has_metrics(&object(r#"[{"type":"Resource","resource":{"name":"memory","targetAverageValue":"1"}}]"#)));
+        assert!(!has_metrics(&object(r#"[{"type":"Resource","resource":{"name":5}}]"#)));
+        assert!(!has_metrics(&object("[]")));
+        assert!(!has_metrics(&object("{")));
+    }
+
+    #[test]
+    fn a_part_that_is_not_written_keeps_its_annotations() {
+        let with = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+        let mut object = with(json!({CONDITIONS: "new", METRICS: "new", "own": "new"}));
+        keep_seen(&mut object, &with(json!({CURRENT_METRICS: "old", METRICS: "old"})));
+        assert_eq!(object, with(json!({METRICS: "new", "own": "new", CURRENT_METRICS: "old"})));
+        drop_seen(&mut object);
+        keep_wanted(&mut object, &with(json!({})));
+        assert_eq!(object, with(json!({"own": "new"})));
     }
 }

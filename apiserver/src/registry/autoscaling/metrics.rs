@@ -1,8 +1,9 @@
 //! Metrics between the form of version 2 and the flat one that version 1 has in its annotations.
 
+use martello_api::quantity;
 use serde_json::{Map, Value, json};
 
-use crate::registry::object;
+use crate::registry::{object, validation::field::selector_shown};
 
 /// Sources: type, field.
 const SOURCES: [(&str, &str); 5] = [
@@ -88,7 +89,11 @@ fn flatten(metric: &Value, current: bool) -> Value {
         for (name, path, unset) in flat_fields(field, current) {
             let found = object::at(source, path).filter(|value| !value.is_null()).cloned();
             if let Some(value) = found.or_else(|| unset.map(Value::from)) {
-                let value = if *name == "target" { reference(&value) } else { value };
+                let value = match *name {
+                    "target" => reference(&value),
+                    "selector" | "metricSelector" => selector(&value),
+                    _ => value,
+                };
                 fields.insert((*name).to_owned(), value);
             }
         }
@@ -104,39 +109,76 @@ fn reference(value: &Value) -> Value {
     Value::Object(own.collect())
 }
 
-fn unfold(flat: &Value, current: bool) -> Value {
-    let mut metric = json!({"type": object::text(flat, &["type"])});
+/// A selector likewise.
+fn selector(value: &Value) -> Value {
+    let mut own = selector_shown(value).into_owned();
+    for rule in object::list_mut(&mut own, &["matchExpressions"]).into_iter().flatten() {
+        let parts =
+            ["key", "operator", "values"].into_iter().filter_map(|key| Some((key.to_owned(), rule.get(key)?.clone())));
+        *rule = Value::Object(parts.collect());
+    }
+    own
+}
+
+/// None where a field has a type that it can't have.
+fn unfold(flat: &Value, current: bool) -> Option<Value> {
+    let mut metric = json!({"type": given(flat, "type").map_or_else(|| Some("".into()), |kind| read("type", kind))?});
     for (_, field) in SOURCES {
-        let Some(source) = flat.get(field).filter(|source| !source.is_null()) else { continue };
+        let Some(source) = given(flat, field) else { continue };
+        source.as_object()?;
+        let averaged = field == "object" && given(source, "averageValue").is_some();
         let mut unfolded = json!({});
         for (name, path, unset) in flat_fields(field, current) {
-            let Some(value) = source.get(*name).filter(|value| !value.is_null()) else { continue };
+            let found = match given(source, name) {
+                Some(value) => Some(read(name, value)?),
+                None => unset.filter(|unset| *unset == "0").map(Value::from),
+            };
+            let (Some(value), Some((last, parents))) = (found, path.split_last()) else { continue };
             // A zero that is there only because it has to be stands for nothing.
-            if *unset == Some("0") && value == "0" {
+            if *unset == Some("0") && value == "0" && (current || averaged) {
                 continue;
             }
-            if let Some((last, parents)) = path.split_last() {
-                object::set(&mut unfolded, parents, last, value.clone());
-            }
+            object::set(&mut unfolded, parents, last, value);
         }
         if !current {
-            let kind = target_type(&unfolded);
+            let kind = target_type(field, &unfolded);
             object::set(&mut unfolded, &["target"], "type", kind);
         }
         object::set(&mut metric, &[], field, unfolded);
     }
-    metric
+    Some(metric)
+}
+
+fn given<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    value.get(key).filter(|value| !value.is_null())
+}
+
+/// What a flat field holds, if it is of the field's type.
+fn read(name: &str, value: &Value) -> Option<Value> {
+    let text = |value: &Value| value.is_null() || value.is_string();
+    let fits = match name {
+        "selector" | "metricSelector" => value.is_object(),
+        "target" => {
+            value.is_object() && ["kind", "name", "apiVersion"].iter().all(|key| value.get(*key).is_none_or(text))
+        }
+        name if name.ends_with("Utilization") => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
+        name if name.ends_with("Value") => {
+            let amount = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            return quantity::written(amount.trim()).ok().map(Value::from);
+        }
+        _ => value.is_string(),
+    };
+    fits.then(|| value.clone())
 }
 
 /// The type that a target has by what it says.
-fn target_type(source: &Value) -> &'static str {
+fn target_type(field: &str, source: &Value) -> &'static str {
     let has = |key: &str| object::at(source, &["target", key]).is_some();
-    if has("averageUtilization") {
-        "Utilization"
-    } else if has("averageValue") {
-        "AverageValue"
-    } else {
-        "Value"
+    match field {
+        "resource" | "containerResource" if has("averageUtilization") => "Utilization",
+        "object" if !has("averageValue") => "Value",
+        "external" if has("value") => "Value",
+        _ => "AverageValue",
     }
 }
 
@@ -145,8 +187,8 @@ pub(super) fn spec_to_v1(metric: &Value) -> Value {
     flatten(metric, false)
 }
 
-/// A wanted metric, from version 1.
-pub(super) fn spec_to_v2(metric: &Value) -> Value {
+/// A wanted metric, from version 1; none where it can't be read.
+pub(super) fn spec_to_v2(metric: &Value) -> Option<Value> {
     unfold(metric, false)
 }
 
@@ -155,7 +197,39 @@ pub(super) fn status_to_v1(metric: &Value) -> Value {
     flatten(metric, true)
 }
 
-/// A seen metric, from version 1.
-pub(super) fn status_to_v2(metric: &Value) -> Value {
+/// A seen metric, from version 1; none where it can't be read.
+pub(super) fn status_to_v2(metric: &Value) -> Option<Value> {
     unfold(metric, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_is_written_in_upstreams_order() {
+        let rule = json!({"values": ["x"], "operator": "In", "key": "k"});
+        assert_eq!(
+            selector(&json!({"matchExpressions": [rule], "matchLabels": {"b": "1", "a": "2"}})).to_string(),
+            r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k","operator":"In","values":["x"]}]}"#
+        );
+    }
+
+    #[test]
+    fn a_flat_metric_is_read_as_upstream_reads_it() {
+        let described = json!({"kind": "Service", "name": "s", "apiVersion": "v1"});
+        let flat = |more: Value| {
+            let mut source = json!({"target": described, "metricName": "m", "targetValue": "0"});
+            source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"type": "Object", "object": source})
+        };
+        let target = |flat: &Value| spec_to_v2(flat).unwrap()["object"]["target"].clone();
+        assert_eq!(target(&flat(json!({}))), json!({"value": "0", "type": "Value"}));
+        let averaged = json!({"averageValue": "1000m"});
+        assert_eq!(target(&flat(averaged)), json!({"averageValue": "1", "type": "AverageValue"}));
+        let pods = spec_to_v2(&json!({"type": "Pods", "pods": {"metricName": "m", "targetAverageValue": 5}})).unwrap();
+        assert_eq!(pods["pods"]["target"], json!({"averageValue": "5", "type": "AverageValue"}));
+        assert_eq!(spec_to_v2(&flat(json!({"metricName": 5}))), None);
+        assert_eq!(spec_to_v2(&flat(json!({"targetValue": "five"}))), None);
+    }
 }

@@ -32,12 +32,14 @@ pub(super) fn check(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
         least.invalid(&format!("must be greater than or equal to {bound}"), causes);
     }
     let maximum = most.int().unwrap_or(0);
-    if maximum < 1 {
-        most.required("must be set and greater than 0", causes);
+    match maximum {
+        0 => most.required("must be set and greater than 0", causes),
+        ..0 => most.invalid("must be greater than or equal to 1", causes),
+        _ => {}
     }
     if least.int().is_some_and(|least| maximum < least) {
         let why = "must be greater than or equal to `minReplicas`";
-        causes.push(Cause::invalid(most.path, &maximum.into(), why));
+        causes.push(Cause::invalid(most.path.as_str(), &maximum.into(), why));
     }
     reference(&spec.at("scaleTargetRef"), target_version(&spec, old), causes);
     metrics(&spec, least.int(), described_version(old), causes);
@@ -293,6 +295,13 @@ mod tests {
             faults(json!({"minReplicas": 1, "maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "d"}})),
             [r#"spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group"#]
         );
+    }
+
+    #[test]
+    fn a_maximum_is_set_and_positive() {
+        let most = |most: i64| faults(json!({"maxReplicas": most, "scaleTargetRef": target()}));
+        assert_eq!(most(0), ["spec.maxReplicas: Required value: must be set and greater than 0"]);
+        assert_eq!(most(-1), ["spec.maxReplicas: Invalid value: -1: must be greater than or equal to 1"]);
     }
 
     #[test]

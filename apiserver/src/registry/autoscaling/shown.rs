@@ -81,8 +81,10 @@ fn target(metric: &Value, status: &Value) -> String {
         _ => return "<unknown type>".to_owned(),
     };
     let wanted = |key: &str| object::at(metric, &[field, "target", key]).map(shown);
-    let seen = |key: &str| object::at(status, &[field, "current", key]).map_or_else(|| UNKNOWN.to_owned(), shown);
-    let by_value = || format!("{}/{}", seen("value"), wanted("value").unwrap_or_else(|| "<nil>".to_owned()));
+    let current = object::at(status, &[field]).filter(|current| !current.is_null());
+    let reading = |key: &str| current.and_then(|current| object::at(current, &["current", key]));
+    // A source that was read without this number is shown as upstream shows a number that is not there.
+    let seen = |key: &str| current.map_or_else(|| UNKNOWN.to_owned(), |_| reading(key).map_or_else(nil, shown));
     match field {
         "resource" | "containerResource" => {
             let name = object::text(metric, &[field, "name"]);
@@ -92,15 +94,23 @@ fn target(metric: &Value, status: &Value) -> String {
             let percent = |value: Option<&Value>, unset: &str| {
                 value.map_or_else(|| unset.to_owned(), |value| format!("{}%", shown(value)))
             };
-            let seen = percent(object::at(status, &[field, "current", "averageUtilization"]), UNKNOWN);
+            let seen = percent(reading("averageUtilization"), UNKNOWN);
             let wanted = percent(object::at(metric, &[field, "target", "averageUtilization"]), "<auto>");
             format!("{name}: {seen}/{wanted}")
         }
-        "pods" => format!("{}/{}", seen("averageValue"), wanted("averageValue").unwrap_or_default()),
-        _ => {
-            wanted("averageValue").map_or_else(by_value, |average| format!("{}/{average} (avg)", seen("averageValue")))
-        }
+        "pods" => format!("{}/{}", seen("averageValue"), wanted("averageValue").unwrap_or_else(nil)),
+        _ => match wanted("averageValue") {
+            Some(average) => {
+                let seen = reading("averageValue").map_or_else(|| UNKNOWN.to_owned(), shown);
+                format!("{seen}/{average} (avg)")
+            }
+            None => format!("{}/{}", seen("value"), wanted("value").unwrap_or_else(nil)),
+        },
     }
+}
+
+fn nil() -> String {
+    "<nil>".to_owned()
 }
 
 fn shown(value: &Value) -> String {
@@ -121,5 +131,15 @@ mod tests {
         let seen = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 7}}});
         let object = json!({"spec": {"metrics": [cpu, outside, cpu]}, "status": {"currentMetrics": [seen]}});
         assert_eq!(targets(&object), "cpu: 7%/80%, <unknown>/5 (avg) + 1 more...");
+    }
+
+    #[test]
+    fn a_source_that_was_read_without_its_number_has_none() {
+        let of = |metric: Value, status: Value| target(&metric, &status);
+        let pods = json!({"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"averageValue": "5"}}});
+        assert_eq!(of(pods.clone(), json!({"type": "Pods", "pods": {"current": {}}})), "<nil>/5");
+        assert_eq!(of(pods, json!({"type": "Pods"})), "<unknown>/5");
+        let average = json!({"type": "External", "external": {"target": {"averageValue": "5"}}});
+        assert_eq!(of(average, json!({"type": "External", "external": {"current": {}}})), "<unknown>/5 (avg)");
     }
 }

@@ -41,7 +41,16 @@ impl Strategy for Autoscalers {
     }
 
     fn prepare_create(&self, object: &mut Value, _now: Timestamp) {
+        convert::drop_seen(object);
         object::set(object, &[], "status", json!({"currentReplicas": 0, "desiredReplicas": 0}));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        convert::keep_seen(object, old);
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        convert::keep_wanted(object, old);
     }
 
     fn to_stored(&self, object: &mut Value) {

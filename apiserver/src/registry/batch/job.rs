@@ -1,17 +1,30 @@
 //! Jobs.
 
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
 use jiff::Timestamp;
-use martello_api::{resource::Resource, status::Cause};
+use martello_api::{
+    resource::Resource,
+    status::{ApiError, Cause},
+};
 use serde_json::{Value, json};
 
 use super::{job_spec, job_status};
-use crate::registry::{
-    apps::workload,
-    cell::human_duration,
-    core::pod_defaults,
-    kind::{Cell, Column, Generation, Strategy, plain_field, resource},
-    object, table,
-    validation::{field::Field, internal, pod, selector, text},
+use crate::{
+    registry::{
+        apps::workload,
+        call::Call,
+        cell::human_duration,
+        core::pod_defaults,
+        kind::{Cell, Change, Column, Generation, Strategy, plain_field, resource},
+        object, table,
+        validation::{
+            field::{Field, sorted},
+            internal, pod, selector, text,
+        },
+    },
+    server::Core,
 };
 
 /// Jobs.
@@ -79,7 +92,17 @@ impl Strategy for Jobs {
         if !object::flag(object, &["spec", "manualSelector"]) {
             generate_selector(object);
         }
-        take_labels(object);
+    }
+
+    /// The labels that were made for the pods come to the Job too, but only when all is checked.
+    fn before_commit<'a>(
+        &'a self,
+        _: &'a Arc<Core>,
+        _: &'a Call,
+        change: Change<'a>,
+    ) -> BoxFuture<'a, Result<(), ApiError>> {
+        take_labels(change.object);
+        Box::pin(async { Ok(()) })
     }
 
     fn generation(&self) -> Generation {
@@ -233,7 +256,7 @@ fn check_generated(whole: &Field<'_>, generated: &[Generated], causes: &mut Vec<
             None => causes.push(Cause::required(format!("{}[{key}]", labels.path), &format!("must be '{value}'"))),
             Some(own) if own.text() != value => {
                 let path = format!("{}[{key}]", labels.path);
-                causes.push(Cause::invalid(path, labels.value, &format!("must be '{value}'")));
+                causes.push(Cause::invalid(path, &sorted(labels.value), &format!("must be '{value}'")));
             }
             Some(_) => {}
         }
@@ -301,23 +324,21 @@ fn check_completions(spec: &Field<'_>, before: &Value, causes: &mut Vec<Cause>) 
     }
 }
 
-/// The template is for ever. Where the pods of a Job that is suspended and never started will run may still change, and so
-/// may that and their resources once its controller has halted it.
+/// The template is for ever. Only while a Job is suspended and has no pods, because it never started or its controller has
+/// halted it, may change where they will run and what resources they get.
 fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let template = Field::new(object, "").at("spec").at("template");
     let mut before = object::at(old, &["spec", "template"]).cloned().unwrap_or_default();
     let suspended = object::flag(old, &["spec", "suspend"]);
     let active = object::int(old, &["status", "active"]).unwrap_or(0);
-    let halted = suspended && active == 0 && job_status::is(old, "Suspended");
-    if halted || suspended && object::text(old, &["status", "startTime"]).is_empty() {
-        forget_placing(&mut before, template.value);
-    }
-    if !halted {
+    let idle = object::text(old, &["status", "startTime"]).is_empty() || job_status::is(old, "Suspended");
+    if !suspended || active != 0 || !idle {
         if !object::semantically_equal(Some(template.value), Some(&before)) {
             unchangeable(&template, "io.k8s.api.core.v1.PodTemplateSpec", causes);
         }
         return;
     }
+    forget_placing(&mut before, template.value);
     for list in ["containers", "initContainers"] {
         let now = template.at("spec").items(list);
         let Some(before) = object::list_mut(&mut before, &["spec", list]).filter(|list| list.len() == now.len()) else {
@@ -395,6 +416,8 @@ mod tests {
         let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
         Jobs.default(&mut job);
         Jobs.prepare_create(&mut job, Timestamp::UNIX_EPOCH);
+        assert_eq!(job["metadata"].get("labels"), None);
+        take_labels(&mut job);
         job
     }
 
@@ -452,8 +475,10 @@ mod tests {
         let mut old = made(json!({"template": template(), "suspend": true}));
         let mut new = old.clone();
         new["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+        assert_eq!(changed(&new, &old), Vec::<String>::new());
+        old["status"] = json!({"startTime": "2026-01-01T00:00:00Z"});
         assert_eq!(changed(&new, &old), ["spec.template"]);
-        old["status"] = json!({"conditions": [{"type": "Suspended", "status": "True"}]});
+        old["status"]["conditions"] = json!([{"type": "Suspended", "status": "True"}]);
         assert_eq!(changed(&new, &old), Vec::<String>::new());
         new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("i:2");
         assert_eq!(changed(&new, &old), ["spec.template.spec"]);

@@ -3,6 +3,7 @@
 use super::kind::{Kind, Lifecycle};
 
 pub mod asn1;
+mod kept;
 pub mod pod_issued;
 pub mod pod_request;
 pub mod pod_rules;

@@ -11,7 +11,7 @@ use martello_api::{
 };
 use serde_json::{Value, json};
 
-use super::{GROUP, pod_issued, pod_rules, signer_name};
+use super::{GROUP, kept::keep, pod_issued, pod_rules, signer_name};
 use crate::{
     registry::{
         call::Call,
@@ -54,7 +54,7 @@ impl Strategy for PodRequests {
     }
 
     fn prepare_status(&self, object: &mut Value, old: &Value) {
-        keep_ends(object, old);
+        keep(object, old, &ENDS);
         date_conditions(object, old, clock::now());
     }
 
@@ -129,26 +129,6 @@ pub(super) fn has_ended(request: &Value, end: &str) -> bool {
     conditions.iter().any(|one| object::text(one, &["type"]) == end && object::text(one, &["status"]) == "True")
 }
 
-/// Conditions that end a request stay as they were.
-fn keep_ends(request: &mut Value, old: &Value) {
-    for end in ENDS {
-        let is_end = |one: &&Value| object::text(one, &["type"]) == end;
-        let before: Vec<Value> = object::list(old, &["status", "conditions"]).iter().filter(is_end).cloned().collect();
-        let now = object::list(request, &["status", "conditions"]).iter().filter(is_end).count();
-        if before.len() != now {
-            continue;
-        }
-        let mut before = before.into_iter();
-        for condition in object::list_mut(request, &["status", "conditions"]).into_iter().flatten() {
-            if object::text(condition, &["type"]) == end
-                && let Some(kept) = before.next()
-            {
-                *condition = kept;
-            }
-        }
-    }
-}
-
 /// Gives conditions the times that they lack.
 fn date_conditions(request: &mut Value, old: &Value, now: Timestamp) {
     let before = object::list(old, &["status", "conditions"]);
@@ -170,7 +150,7 @@ mod tests {
         let condition = |reason: &str| json!({"type": "Denied", "status": "True", "reason": reason});
         let old = json!({"status": {"conditions": [condition("First")]}});
         let mut new = json!({"status": {"conditions": [condition("Second")]}});
-        keep_ends(&mut new, &old);
+        keep(&mut new, &old, &ENDS);
         assert_eq!(new, old);
         let now: Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
         date_conditions(&mut new, &old, now);

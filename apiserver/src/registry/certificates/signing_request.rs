@@ -15,7 +15,9 @@ use martello_pki::request::SigningRequest;
 use serde_json::{Value, json};
 
 use super::{
-    GROUP, signer_name,
+    GROUP,
+    kept::keep,
+    signer_name,
     signing_rules::{self, May},
 };
 use crate::{
@@ -35,6 +37,8 @@ pub struct SigningRequests;
 pub const APPROVAL: &str = "approval";
 /// The signer of certificates for clients of the API server.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+/// Conditions that only the approval sets.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 /// Columns speak of an older version of the kind.
 const SIGNER: &str = "Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be defaulted:\n 1. If it's a kubelet client certificate, it is assigned\n    \"kubernetes.io/kube-apiserver-client-kubelet\".\n 2. If it's a kubelet serving certificate, it is assigned\n    \"kubernetes.io/kubelet-serving\".\n 3. Otherwise, it is assigned \"kubernetes.io/legacy-unknown\".\nDistribution of trust for signers happens out of band. You can select on this field using `spec.signerName`.";
 
@@ -68,6 +72,10 @@ impl Strategy for SigningRequests {
         signing_rules::check_update(object, old, May::default(), causes);
     }
 
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        keep(object, old, &DECISIONS);
+    }
+
     fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         signing_rules::check(object, causes);
         signing_rules::check_update(object, old, May { issue: true, approve: false }, causes);
@@ -97,7 +105,8 @@ impl Strategy for SigningRequests {
     fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
         match subresource {
             "" => Some(&[&["spec"], &["status"]]),
-            _ => Some(&[&["spec"]]),
+            APPROVAL => Some(&[&["spec"], &["status", "certificate"]]),
+            _ => Some(&[&["spec"], &["status", "conditions"]]),
         }
     }
 
@@ -190,8 +199,8 @@ fn date_conditions(request: &mut Value, old: &Value, now: Timestamp) {
     for condition in object::list_mut(request, &["status", "conditions"]).into_iter().flatten() {
         object::set_default(condition, &[], "lastUpdateTime", now.as_str());
         let key = |one: &Value| (one.get("type").cloned(), one.get("status").cloned());
-        let same = before.iter().find(|one| key(one) == key(condition));
-        let since = same.map(|one| object::text(one, &["lastTransitionTime"])).filter(|time| !time.is_empty());
+        let same = before.iter().filter(|one| key(one) == key(condition));
+        let since = same.map(|one| object::text(one, &["lastTransitionTime"])).find(|time| !time.is_empty());
         object::set_default(condition, &[], "lastTransitionTime", since.unwrap_or(&now));
     }
 }

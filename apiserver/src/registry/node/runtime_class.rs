@@ -4,6 +4,7 @@ use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use crate::registry::{
+    core::pod_defaults,
     kind::{Cell, Column, Strategy, resource},
     object, table,
     validation::{field::Field, internal, metadata, node_labels, pod, text},
@@ -23,6 +24,10 @@ impl Strategy for RuntimeClasses {
 
     fn allows_unconditional_update(&self) -> bool {
         false
+    }
+
+    fn default(&self, object: &mut Value) {
+        pod_defaults::whole_millis_of(object::at_mut(object, &["overhead", "podFixed"]));
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {

@@ -48,7 +48,7 @@ impl Propagation {
 }
 
 /// Breaks what can't be read out of the store; nothing here is ever so broken that it would help.
-const UNSAFE_DELETE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+pub const UNSAFE_DELETE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 
 impl DeleteOptions {
     /// Reads them from the body, or from the query where there is no body: of the two only one counts.

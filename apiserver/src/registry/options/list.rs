@@ -1,6 +1,9 @@
 //! Options of lists and watches.
 
-use martello_api::status::{ApiError, Cause};
+use martello_api::{
+    go,
+    status::{ApiError, Cause},
+};
 use serde_json::json;
 
 use super::{Continue, invalid, number, number_fault};
@@ -173,7 +176,8 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, String> {
     text.parse().ok().filter(|_| !signed).map(Some).ok_or_else(|| {
         // A number without a sign has none, not even a plus.
         let why = if signed { "invalid syntax" } else { number_fault(text) };
-        format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}")
+        let shown = go::quoted(text);
+        format!("resourceVersion: Invalid value: {shown}: strconv.ParseUint: parsing {shown}: {why}")
     })
 }
 

@@ -6,11 +6,14 @@ mod list;
 mod write;
 
 pub use continued::Continue;
-pub use delete::{DeleteOptions, Propagation};
+pub use delete::{DeleteOptions, Propagation, UNSAFE_DELETE};
 pub use list::{Asked, ListOptions, Match, parse_revision};
 pub use write::{FieldValidation, MAX_MANAGER_BYTES, WriteOptions, check_manager, is_printable};
 
-use martello_api::status::{ApiError, Cause};
+use martello_api::{
+    go,
+    status::{ApiError, Cause},
+};
 use serde_json::json;
 
 use crate::http::query::Query;
@@ -44,7 +47,8 @@ pub(super) fn number(query: &Query, name: &str) -> Result<Option<i64>, ApiError>
     let text = query.get(name);
     text.parse().map(Some).map_err(|_| {
         ApiError::bad_request(format!(
-            "strconv.ParseInt: parsing {text:?}: {}",
+            "strconv.ParseInt: parsing {}: {}",
+            go::quoted(text),
             number_fault(text.trim_start_matches('-'))
         ))
     })

@@ -1,6 +1,9 @@
 //! Options of writes.
 
-use martello_api::status::{ApiError, Cause};
+use martello_api::{
+    go,
+    status::{ApiError, Cause},
+};
 use serde_json::json;
 
 use super::{check_dry_run, invalid};
@@ -78,7 +81,7 @@ pub fn check_manager(manager: &str, path: &str, causes: &mut Vec<Cause>) {
 /// What Go prints: letters, marks, numbers, signs and the plain blank.
 #[must_use]
 pub fn is_printable(character: char) -> bool {
-    character == ' ' || !(character.is_control() || character.is_whitespace() || character == '\u{feff}')
+    !character.is_ascii_control() && go::is_printed(character)
 }
 
 #[cfg(test)]
@@ -99,6 +102,12 @@ mod tests {
         );
         let long = format!("fieldManager={}", "x".repeat(MAX_MANAGER_BYTES + 1));
         assert_eq!(causes(read(&long, true)), ["Too long: may not be more than 128 bytes"]);
+        for unprinted in ["%7F", "%C2%AD", "%E2%80%8B", "%EE%80%80", "%F3%A0%80%81", "%D8%80", "%C2%A0"] {
+            assert_eq!(causes(read(&format!("fieldManager=a{unprinted}"), true)).len(), 1, "{unprinted}");
+        }
+        for printed in ["%C3%A9", "%E2%98%83", "a%CC%81", "%F0%9F%98%80", "%EF%BF%BD", "a%20b"] {
+            assert!(read(&format!("fieldManager={printed}"), true).is_ok(), "{printed}");
+        }
         assert_eq!(causes(read("", true)), ["Required value: is required for apply patch"]);
         let read = read("dryRun=All&dryRun=All&fieldValidation=Strict", false).unwrap();
         assert_eq!(read, WriteOptions { dry_run: true, strictness: FieldValidation::Strict });

@@ -271,10 +271,7 @@ fn unread(asked: &Value) -> String {
         };
         told.push(format!("spec.resourceAttributes.{key} {how} due to parse error"));
     }
-    match told.as_slice() {
-        [] | [_] => told.concat(),
-        more => format!("[{}]", more.join(", ")),
-    }
+    told.join("; ")
 }
 
 fn is_field_requirement(one: &Value) -> bool {
@@ -328,7 +325,7 @@ mod tests {
         let newer = json!({"requirements": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Newer"}]});
         assert_eq!(
             unread(&json!({"fieldSelector": {"rawSelector": "a"}, "labelSelector": newer})),
-            "[spec.resourceAttributes.fieldSelector ignored due to parse error, spec.resourceAttributes.labelSelector partially ignored due to parse error]"
+            "spec.resourceAttributes.fieldSelector ignored due to parse error; spec.resourceAttributes.labelSelector partially ignored due to parse error"
         );
     }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use martello_api::{resource::Resource, status::ApiError};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     call::Call,
     kind::{Kind, Strategy},
+    object,
 };
 use crate::server::Core;
 
@@ -44,6 +45,12 @@ pub trait Review: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Value, ApiError>> + Send;
 }
 
+/// An object of the kind of `review` in which nothing is left of what was asked: with it upstream answers who asks of themselves.
+fn blank(review: &Value) -> Value {
+    let of = |key: &str| object::text(review, &[key]);
+    json!({"kind": of("kind"), "apiVersion": of("apiVersion"), "metadata": {}})
+}
+
 /// The kind that `review` answers.
 #[must_use]
 pub fn asked(review: impl Review) -> Kind {
@@ -64,5 +71,16 @@ impl<R: Review> Strategy for Asked<R> {
         object: Value,
     ) -> Option<BoxFuture<'a, Result<Value, ApiError>>> {
         Some(Box::pin(self.0.review(core, call, object)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_asked_nothing_is_left() {
+        let review = json!({"kind": "K", "apiVersion": "g/v1", "metadata": {"name": "n"}, "spec": {"namespace": "x"}});
+        assert_eq!(blank(&review), json!({"kind": "K", "apiVersion": "g/v1", "metadata": {}}));
     }
 }

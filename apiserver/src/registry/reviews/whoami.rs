@@ -6,7 +6,12 @@ use martello_api::{clock::rfc3339_seconds, resource::Resource, status::ApiError}
 use serde_json::{Value, json};
 
 use crate::{
-    registry::{call::Call, kind::resource, object, reviews::Review},
+    registry::{
+        call::Call,
+        kind::resource,
+        object,
+        reviews::{Review, blank},
+    },
     server::Core,
 };
 
@@ -21,9 +26,10 @@ impl Review for WhoAmI {
             .build()
     }
 
-    async fn review(&self, _: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
-        object::set(&mut review, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
-        object::set(&mut review, &[], "status", json!({"userInfo": &*call.user}));
-        Ok(review)
+    async fn review(&self, _: &Arc<Core>, call: &Call, review: Value) -> Result<Value, ApiError> {
+        let mut answer = blank(&review);
+        object::set(&mut answer, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
+        object::set(&mut answer, &[], "status", json!({"userInfo": &*call.user}));
+        Ok(answer)
     }
 }

@@ -73,7 +73,7 @@ impl Strategy for PriorityClasses {
             class.at("value").forbidden(&why, causes);
         }
         if let Some(policy) = class.get("preemptionPolicy") {
-            policy.one_of(&["PreemptLowerPriority", "Never"], causes);
+            policy.needs_one_of(&["PreemptLowerPriority", "Never"], causes);
         }
     }
 
@@ -143,4 +143,25 @@ pub fn object_of(class: &SystemClass) -> Value {
         "description": class.description,
         "preemptionPolicy": "PreemptLowerPriority",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_of_no_text_is_a_missing_one() {
+        let said = |policy: &str| {
+            let class = json!({"metadata": {"name": "c"}, "value": 1, "preemptionPolicy": policy});
+            let mut causes = Vec::new();
+            PriorityClasses.validate_create(&class, &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert!(said("Never").is_empty());
+        assert_eq!(said(""), ["preemptionPolicy: Required value"]);
+        assert_eq!(
+            said("Odd"),
+            ["preemptionPolicy: Unsupported value: \"Odd\": supported values: \"PreemptLowerPriority\", \"Never\""]
+        );
+    }
 }

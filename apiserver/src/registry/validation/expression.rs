@@ -33,6 +33,8 @@ pub enum Place {
 pub struct Scope {
     /// Whether there are parameters.
     pub params: bool,
+    /// Whether the object has variables at all; where it has none, `variables` is no name.
+    pub composed: bool,
     /// Names and expressions of variables, those that came before first.
     pub variables: Vec<(String, String)>,
 }
@@ -78,8 +80,8 @@ fn environment(place: Place, scope: &Scope) -> Environment {
         ..Declarations::default()
     };
     let mut environment = Environment::admission(&declared);
-    if place == Place::MatchCondition {
-        return environment;
+    if place == Place::MatchCondition || !scope.composed {
+        return environment.without_variables();
     }
     for (name, expression) in &scope.variables {
         let ty = environment.compile(expression).map_or(Type::Dyn, |program| program.output_type().clone());
@@ -108,7 +110,8 @@ mod tests {
 
     fn told(place: Place, text: &str) -> Vec<String> {
         let value = json!(text);
-        let scope = Scope { params: false, variables: vec![("x".to_owned(), "object.metadata.name".to_owned())] };
+        let variables = vec![("x".to_owned(), "object.metadata.name".to_owned())];
+        let scope = Scope { params: false, composed: true, variables };
         let mut causes = Vec::new();
         check(&Field::new(&value, "spec.x"), place, &scope, &mut causes);
         causes.into_iter().map(|cause| cause.message).collect()
@@ -129,6 +132,9 @@ mod tests {
         let refused = told(Place::Validation, "1 + 1");
         assert_eq!(refused, ["Invalid value: \"1 + 1\": must evaluate to bool but got int"]);
         let refused = told(Place::MatchCondition, "variables.x == 'a'");
-        assert!(refused.first().is_some_and(|told| told.contains("undefined field 'x'")), "{refused:?}");
+        assert!(
+            refused.first().is_some_and(|told| told.contains("undeclared reference to 'variables'")),
+            "{refused:?}"
+        );
     }
 }

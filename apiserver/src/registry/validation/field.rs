@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::text::Faults;
 use crate::registry::object;
 
+/// The path of what is wrong with an object as a whole, as upstream prints a path without a name.
+pub const NOWHERE: &str = "[]";
+
 /// A value and its path in messages. What is missing is null.
 #[derive(Clone, Debug)]
 pub struct Field<'a> {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::internal_order;
 
 /// Fields whose Go names are more than a capital in front.
-const NAMES: [(&str, &str); 42] = [
+const NAMES: [(&str, &str); 39] = [
     ("apiGroup", "APIGroup"),
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
@@ -27,18 +27,15 @@ const NAMES: [(&str, &str); 42] = [
     ("hostIPC", "HostIPC"),
     ("httpGet", "HTTPGet"),
     ("httpHeaders", "HTTPHeaders"),
-    ("image", "Image"),
     ("initiatorName", "InitiatorName"),
     ("ip", "IP"),
     ("iqn", "IQN"),
     ("iscsi", "ISCSI"),
     ("iscsiInterface", "ISCSIInterface"),
-    ("monitors", "CephMonitors"),
     ("nfs", "NFS"),
     ("os", "OS"),
     ("pdName", "PDName"),
     ("pkixPublicKey", "PKIXPublicKey"),
-    ("pool", "RBDPool"),
     ("rbd", "RBD"),
     ("scaleIO", "ScaleIO"),
     ("seLinuxChangePolicy", "SELinuxChangePolicy"),
@@ -50,6 +47,10 @@ const NAMES: [(&str, &str); 42] = [
     ("uid", "UID"),
     ("wwids", "WWIDs"),
 ];
+
+/// Fields whose Go names are others in the types of this sort of volume alone.
+const RBD: [(&str, &str); 4] =
+    [("monitors", "CephMonitors"), ("image", "RBDImage"), ("pool", "RBDPool"), ("user", "RadosUser")];
 
 /// Types that upstream has no internal form of.
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
@@ -85,7 +86,9 @@ fn message(schema: &Schema, value: &Value) -> Value {
             }
             (name, _) if is_pod && (name == "serviceAccount" || OF_THE_HOST.contains(&name)) => {}
             (name, kind) => {
-                shown.insert(go_name(name), own.map_or_else(|| unset(field), |own| set(kind, own)));
+                let of_rbd = RBD.iter().find(|(json, _)| *json == name && schema.name.contains(".RBD"));
+                let go = of_rbd.map_or_else(|| go_name(name), |(_, go)| (*go).to_owned());
+                shown.insert(go, own.map_or_else(|| unset(field), |own| set(kind, own)));
             }
         }
     }
@@ -191,6 +194,15 @@ mod tests {
         let middle = r#"],"EphemeralContainers":null,"RestartPolicy":"Never","TerminationGracePeriodSeconds":null,"ActiveDeadlineSeconds":null,"DNSPolicy":"","NodeSelector":null,"ServiceAccountName":"s","AutomountServiceAccountToken":null,"NodeName":"","SecurityContext":{"HostNetwork":true,"HostPID":false,"HostIPC":false,"ShareProcessNamespace":null,"HostUsers":null,"SELinuxOptions":null,"WindowsOptions":null,"RunAsUser":null,"RunAsGroup":null,"RunAsNonRoot":null,"SupplementalGroups":null,"SupplementalGroupsPolicy":null,"FSGroup":null,"FSGroupChangePolicy":null,"Sysctls":null,"SeccompProfile":null,"AppArmorProfile":null,"SELinuxChangePolicy":null}"#;
         let end = r#","ImagePullSecrets":null,"Hostname":"","Subdomain":"","SetHostnameAsFQDN":null,"Affinity":null,"SchedulerName":"","Tolerations":null,"HostAliases":null,"PriorityClassName":"","Priority":null,"PreemptionPolicy":null,"DNSConfig":null,"ReadinessGates":null,"RuntimeClassName":null,"Overhead":null,"EnableServiceLinks":null,"TopologySpreadConstraints":null,"OS":null,"SchedulingGates":null,"ResourceClaims":null,"Resources":null,"HostnameOverride":null,"SchedulingGroup":null}}"#;
         assert_eq!(shown, format!("{start}{container}{middle}{end}"));
+    }
+
+    #[test]
+    fn a_pool_has_its_odd_name_in_volumes_alone() {
+        let result = of("io.k8s.api.resource.v1.DeviceRequestAllocationResult", &json!({"pool": "p"}));
+        assert_eq!(result["Pool"], "p");
+        let volume = of("io.k8s.api.core.v1.RBDPersistentVolumeSource", &json!({"pool": "p", "monitors": ["m"]}));
+        assert_eq!(volume["RBDPool"], "p");
+        assert_eq!(volume["CephMonitors"], json!(["m"]));
     }
 
     #[test]

@@ -19,6 +19,8 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 /// Groups whose kinds take finalizers without a prefix, beside custom resources: their servers' rules are looser upstream.
 const LOOSE_GROUPS: [&str; 4] =
     ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+/// Kinds that do too, since their own rules do not look at metadata.
+const LOOSE_KINDS: [(&str, &str); 2] = [("", "Event"), ("policy", "PodDisruptionBudget")];
 /// Kinds that may not own.
 const NO_OWNERS: [(&str, &str); 1] = [("v1", "Event")];
 
@@ -74,10 +76,15 @@ const COMPARED_ONCE: [(&str, &str); 9] = [
     ("storage.k8s.io", "VolumeAttachment"),
 ];
 
-/// Checks the metadata of an object against what it was.
+/// Kinds whose rules for a status do not look at metadata.
+const STATUS_ALONE: [(&str, &str); 2] = [("batch", "CronJob"), ("policy", "PodDisruptionBudget")];
+/// Kinds whose rules for a status check all of the metadata as those for the rest do.
+const CHECKED_ALIKE: (&str, &str) = ("certificates.k8s.io", "CertificateSigningRequest");
+
+/// Checks the metadata of an object against what it was; `main` is false for what is written through a subresource.
 ///
 /// Upstream's kinds check once more what is checked for all; the message lists each fault once, and the causes each time.
-pub fn update(kind: &Kind, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+pub fn update(kind: &Kind, object: &Value, old: &Value, main: bool, causes: &mut Vec<Cause>) {
     let base = object::text(object, &["metadata", "generateName"]);
     for fault in text::path_segment(&without_dash(base)) {
         causes.push(Cause::invalid("metadata.generateName", &json!(base), &fault));
@@ -86,12 +93,13 @@ pub fn update(kind: &Kind, object: &Value, old: &Value, causes: &mut Vec<Cause>)
     changed(object, old, causes);
     described(object, false, causes);
     let is = |(group, name): (&str, &str)| group == kind.group() && (name.is_empty() || name == kind.name());
-    if !COMPARED_ONCE.into_iter().any(is) {
+    let compared_once: &[(&str, &str)] = if main { &COMPARED_ONCE } else { &STATUS_ALONE };
+    if !compared_once.iter().copied().any(is) {
         changed(object, old, causes);
         described(object, false, causes);
         prefixed(kind, object, causes);
     }
-    let whole = CHECKED_WHOLE.into_iter().find(|(group, name, _)| is((*group, *name)));
+    let whole = CHECKED_WHOLE.into_iter().find(|(group, name, _)| (main || is(CHECKED_ALIKE)) && is((*group, *name)));
     for _ in 0..whole.map_or(0, |(_, _, times)| times) {
         self::name(kind, object, causes);
         common(kind, object, causes);
@@ -200,7 +208,8 @@ fn managers(object: &Value, causes: &mut Vec<Cause>) {
 
 /// Checks that finalizers have a prefix, of kinds where they need one.
 fn prefixed(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
-    if kind.is_custom() || LOOSE_GROUPS.contains(&kind.group()) {
+    let loose = LOOSE_GROUPS.contains(&kind.group()) || LOOSE_KINDS.contains(&(kind.group(), kind.name()));
+    if kind.is_custom() || loose {
         return;
     }
     for (index, finalizer) in object::finalizers(object).iter().enumerate() {
@@ -352,5 +361,24 @@ fn finalizers(object: &Value, causes: &mut Vec<Cause>) {
             &json!(finalizers),
             "finalizer orphan and foregroundDeletion cannot be both set",
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{batch::cron_job::CronJobs, core::pod::Pods};
+
+    #[test]
+    fn a_fault_is_told_as_often_as_it_is_found() {
+        let object = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"a b": "c"}}});
+        let told = |kind: &Kind, main: bool| {
+            let mut causes = Vec::new();
+            update(kind, &object, &object, main, &mut causes);
+            causes.iter().filter(|cause| cause.field == "metadata.labels").count()
+        };
+        let (pods, cron_jobs) = (Kind::new(Pods), Kind::new(CronJobs));
+        assert_eq!((told(&pods, true), told(&pods, false)), (4, 3));
+        assert_eq!((told(&cron_jobs, true), told(&cron_jobs, false)), (3, 2));
     }
 }
