@@ -317,12 +317,12 @@ async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>)
     }
     if let Some(extension) = extension_of(core, &info) {
         let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
-        let body = if upgrade_wanted(&headers) {
+        let body = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
             Bytes::new()
         } else {
             read_body(request, BODY_TIMEOUT).await.map_err(plain)?
         };
-        let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade };
+        let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade, address };
         let serve = extension::serve(core, &extension, asked);
         let served = within(limit, serve).await;
         return served.map_err(plain);

@@ -1,9 +1,9 @@
 //! Requests for groups that an extension server serves, and the documents in which its groups stand beside our own.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode, header};
 use martello_api::{identity::User, status::ApiError};
 use serde_json::{Value, json};
 
@@ -20,6 +20,11 @@ use crate::{
     },
 };
 
+/// What is answered where an extension server would send the client, and its credentials, somewhere else.
+const REDIRECTED: &str = "the backend attempted to redirect this request, which is not permitted";
+/// Tells an extension server by which path it was asked.
+const FORWARDED_URI: &str = "x-forwarded-uri";
+
 /// A request as it came.
 pub struct Asked<'a> {
     /// Who asks.
@@ -34,6 +39,8 @@ pub struct Asked<'a> {
     pub body: Bytes,
     /// Its connection, if that may be taken over.
     pub upgrade: Option<outbound::Takeover>,
+    /// Where it came from.
+    pub address: Option<SocketAddr>,
 }
 
 /// Lets the extension server answer.
@@ -41,14 +48,36 @@ pub async fn serve(core: &Arc<Core>, extension: &Extension, asked: Asked<'_>) ->
     if !extension.is_available() {
         return Ok(unavailable("service unavailable"));
     }
+    let upgrades = outbound::upgrades(asked.headers);
     let mut headers = outbound::passed_on(asked.headers);
+    outbound::forwarded(&mut headers, asked.address);
+    if !upgrades {
+        let path = asked.target.split('?').next().unwrap_or_default();
+        headers.remove(FORWARDED_URI);
+        outbound::add(&mut headers, FORWARDED_URI, path);
+    }
     identify(&mut headers, asked.user);
     let outgoing =
         Outgoing { method: asked.method, target: asked.target, headers, body: asked.body, host: String::new() };
-    Ok(match extension.ask(core, outgoing).await {
-        Ok(answer) => outbound::pass_back(core, answer, asked.upgrade),
-        Err(why) => unavailable(&format!("error trying to reach service: {why}")),
-    })
+    let answer = match extension.ask(core, outgoing).await {
+        Ok(answer) => answer,
+        Err(why) if upgrades => return Ok(unavailable(&format!("error dialing backend: {why}"))),
+        Err(why) => return Ok(unavailable(&format!("error trying to reach service: {why}"))),
+    };
+    let status = answer.status();
+    if upgrades {
+        let is_answer = status == StatusCode::SWITCHING_PROTOCOLS || status.as_u16() >= 400;
+        return Ok(match is_answer {
+            true => outbound::pass_back(core, answer, asked.upgrade),
+            false => unavailable(&format!("invalid upgrade response: status code {}", status.as_u16())),
+        });
+    }
+    if status.is_redirection() && answer.headers().get(header::LOCATION).is_some_and(|place| !place.is_empty()) {
+        return Ok(super::reply::text(502, REDIRECTED.to_owned()));
+    }
+    let mut reply = outbound::pass_back(core, answer, None);
+    outbound::own_origin(reply.headers_mut());
+    Ok(reply)
 }
 
 /// Upstream's aggregator says in plain words why nobody answers; clients make their own words of the code 503.

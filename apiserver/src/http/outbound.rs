@@ -1,6 +1,6 @@
 //! Requests that others answer in this server's place: connections to them, what is passed on, and what comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -36,6 +36,8 @@ const HOP_BY_HOP: [&str; 8] = [
     "trailer",
     "transfer-encoding",
 ];
+/// From whom a request came, through whom.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A connection to somebody else.
 pub type Io = Box<dyn NodeIo>;
@@ -102,15 +104,21 @@ pub struct Outgoing {
     pub host: String,
 }
 
-/// Whether a request asks for another protocol on its connection.
+/// Whether a request asks for another protocol on its connection. To speak HTTP/2 on it is no such thing here: requests would
+/// flow to whatever is behind this server that nobody authorized or recorded, under its name.
 #[must_use]
 pub fn upgrades(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE) && tokens(headers).any(|token| token.eq_ignore_ascii_case("upgrade"))
+    let names =
+        |name: header::HeaderName, wanted: &str| tokens(headers, name).any(|one| one.eq_ignore_ascii_case(wanted));
+    headers.contains_key(header::UPGRADE)
+        && names(header::CONNECTION, "upgrade")
+        && !names(header::UPGRADE, "h2c")
+        && !names(header::UPGRADE, "h2")
 }
 
-/// What the header `Connection` names.
-fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+/// What a header lists.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
@@ -119,22 +127,43 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 #[must_use]
 pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let upgrades = upgrades(headers);
-    let named = |name: &HeaderName| tokens(headers).any(|token| token.eq_ignore_ascii_case(name.as_str()));
     let mut passed = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
-        let own = match (upgrades, name == header::CONNECTION || name == header::UPGRADE) {
-            (true, true) => false,
-            (false, true) => true,
-            (true, false) => HOP_BY_HOP.contains(&name.as_str()),
-            (false, false) => HOP_BY_HOP.contains(&name.as_str()) || named(name),
+        let key = name.as_str();
+        let own = match name == header::UPGRADE {
+            true => !upgrades,
+            false => {
+                HOP_BY_HOP.contains(&key)
+                    || tokens(headers, header::CONNECTION).any(|named| named.eq_ignore_ascii_case(key))
+            }
         };
-        let identity = name == header::AUTHORIZATION
-            || ["impersonate-", "x-remote-"].iter().any(|prefix| name.as_str().starts_with(prefix));
+        let identity =
+            name == header::AUTHORIZATION || ["impersonate-", "x-remote-"].iter().any(|prefix| key.starts_with(prefix));
         if !own && !identity && name != header::HOST && name != header::CONTENT_LENGTH {
             passed.append(name.clone(), value.clone());
         }
     }
+    if upgrades {
+        passed.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
     passed
+}
+
+/// Tells who asks: the address, behind those through which the request came before.
+pub fn forwarded(headers: &mut HeaderMap, address: Option<SocketAddr>) {
+    let Some(address) = address else { return };
+    let before: Vec<&str> = tokens(headers, FORWARDED_FOR).filter(|one| !one.is_empty()).collect();
+    let all = before.into_iter().map(str::to_owned).chain([address.ip().to_canonical().to_string()]);
+    let all = all.collect::<Vec<_>>().join(", ");
+    headers.remove(FORWARDED_FOR);
+    add(headers, FORWARDED_FOR.as_str(), &all);
+}
+
+/// What answers in this server's place does not decide which pages of the web may read what this server answers.
+pub fn own_origin(headers: &mut HeaderMap) {
+    for name in ["credentials", "headers", "methods", "origin"] {
+        headers.remove(format!("access-control-allow-{name}"));
+    }
 }
 
 /// Sends a request, and waits for the head of the answer.
@@ -260,7 +289,40 @@ mod tests {
         }
         let names = |headers: &HeaderMap| passed_on(headers).keys().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names(&headers), ["cookie"], "an upgrade that Connection does not name is none");
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        assert_eq!(names(&headers), ["connection", "x-hop", "cookie", "upgrade"]);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive, X-Hop, upgrade"));
+        assert_eq!(names(&headers), ["cookie", "upgrade", "connection"]);
+        assert_eq!(
+            passed_on(&headers)[header::CONNECTION],
+            "Upgrade",
+            "what else it named was between us and the client"
+        );
+        for http2 in ["h2c", "websocket, H2C", "h2"] {
+            headers.insert(header::UPGRADE, HeaderValue::from_static(http2));
+            assert_eq!(names(&headers), ["cookie"], "{http2}: requests would pass that nobody authorized");
+        }
+    }
+
+    #[test]
+    fn no_backend_opens_this_server_to_other_origins() {
+        let mut headers = HeaderMap::new();
+        for name in ["origin", "credentials", "methods", "headers"] {
+            add(&mut headers, &format!("access-control-allow-{name}"), "*");
+        }
+        add(&mut headers, "access-control-max-age", "1");
+        own_origin(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["access-control-max-age"]);
+    }
+
+    #[test]
+    fn who_asks_is_told_behind_those_before() {
+        let mut headers = HeaderMap::new();
+        forwarded(&mut headers, Some("[::ffff:192.0.2.1]:7".parse().unwrap()));
+        assert_eq!(headers[FORWARDED_FOR], "192.0.2.1");
+        add(&mut headers, "x-forwarded-for", "198.51.100.7");
+        forwarded(&mut headers, Some("[2001:db8::1]:7".parse().unwrap()));
+        assert_eq!(headers[FORWARDED_FOR], "192.0.2.1, 198.51.100.7, 2001:db8::1");
+        assert_eq!(headers.get_all(FORWARDED_FOR).iter().count(), 1);
+        forwarded(&mut headers, None);
+        assert_eq!(headers.len(), 1);
     }
 }

@@ -23,6 +23,7 @@ mod kubectl;
 mod node_agent;
 mod node_rules;
 mod operators;
+mod proxies;
 mod secrets;
 mod slow_clients;
 mod versions;

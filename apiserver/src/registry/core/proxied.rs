@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use martello_api::status::ApiError;
 use martello_pki::{ForeignTrust, foreign_config};
 use rustls::ClientConfig;
@@ -87,7 +87,7 @@ impl Connect for Proxied {
             let outgoing = outgoing(&call, &prefix);
             let asked_for = outgoing.host.clone();
             let answer = outbound::exchange(io, outgoing).await.map_err(unreachable)?;
-            let client = call.upgrade.lock().take();
+            let client = call.upgrade.lock().take().filter(|_| upgrades);
             let code = answer.status().as_u16();
             if upgrades && code != 101 && code < 400 {
                 return Err(ApiError::new(500, "", format!("invalid upgrade response: status code {code}")));
@@ -97,7 +97,7 @@ impl Connect for Proxied {
             if !page {
                 let mut reply = outbound::pass_back(core, answer, client);
                 if !upgrades {
-                    own_origin(reply.headers_mut());
+                    outbound::own_origin(reply.headers_mut());
                     rewrite::location(reply.headers_mut(), &prefix, &hosts);
                 }
                 return Ok(reply);
@@ -113,7 +113,7 @@ impl Connect for Proxied {
             for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION] {
                 reply.headers_mut().remove(name);
             }
-            own_origin(reply.headers_mut());
+            outbound::own_origin(reply.headers_mut());
             rewrite::location(reply.headers_mut(), &prefix, &hosts);
             Ok(reply)
         })
@@ -179,13 +179,6 @@ async fn connect(core: &Core, way: &Way, asked: &Asked<'_>) -> Result<(Io, Strin
     }
 }
 
-/// What is behind the proxy does not decide which pages of the web may read what this server answers.
-fn own_origin(headers: &mut HeaderMap) {
-    for name in ["credentials", "headers", "methods", "origin"] {
-        headers.remove(format!("access-control-allow-{name}"));
-    }
-}
-
 /// What runs in a pod has whatever certificate it made for itself: as upstream, it is not verified.
 fn anyone() -> Option<Arc<ClientConfig>> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
@@ -215,7 +208,7 @@ fn outgoing(call: &Call, prefix: &str) -> Outgoing {
     let path = encoded(call.connects.path.trim_start_matches('/'));
     let query = if call.raw_query().is_empty() { String::new() } else { format!("?{}", call.raw_query()) };
     let mut headers = outbound::passed_on(&call.headers);
-    forwarded(&mut headers, call);
+    outbound::forwarded(&mut headers, call.address);
     if !outbound::upgrades(&call.headers) {
         // Pages are read to be rewritten.
         headers.remove(header::ACCEPT_ENCODING);
@@ -230,15 +223,6 @@ fn outgoing(call: &Call, prefix: &str) -> Outgoing {
         headers,
         body: call.body.clone(),
         host: host.to_owned(),
-    }
-}
-
-fn forwarded(headers: &mut HeaderMap, call: &Call) {
-    if let Some(address) = call.address {
-        let before = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
-        let all = before.map_or(String::new(), |before| format!("{before}, ")) + &address.ip().to_string();
-        headers.remove("x-forwarded-for");
-        outbound::add(headers, "x-forwarded-for", &all);
     }
 }
 
@@ -267,17 +251,6 @@ mod tests {
         assert_eq!(asked("https:web:tls"), Some(Asked { https: true, name: "web", port: "tls" }));
         assert_eq!(asked("ftp:web:21"), None);
         assert_eq!(asked("a:b:c:d"), None);
-    }
-
-    #[test]
-    fn no_backend_opens_this_server_to_other_origins() {
-        let mut headers = HeaderMap::new();
-        for name in ["origin", "credentials", "methods", "headers"] {
-            outbound::add(&mut headers, &format!("access-control-allow-{name}"), "*");
-        }
-        outbound::add(&mut headers, "access-control-max-age", "1");
-        own_origin(&mut headers);
-        assert_eq!(headers.keys().map(header::HeaderName::as_str).collect::<Vec<_>>(), ["access-control-max-age"]);
     }
 
     #[test]
