@@ -114,7 +114,15 @@ impl Cluster {
         let mut interval = tokio::time::interval(READY_INTERVAL);
         while began.elapsed() < READY_TIMEOUT {
             interval.tick().await;
-            if is_ready(&endpoint).await {
+            let is_ready = match health(&endpoint).await {
+                // It lets nobody in whom it doesn't know.
+                Some(401) => match self.admin().await {
+                    Ok(admin) => is_ready(&admin).await,
+                    Err(_) => false,
+                },
+                answered => answered == Some(200),
+            };
+            if is_ready {
                 return Ok(began.elapsed());
             }
             let server = self.server.as_mut().context("the server does not run")?;
@@ -338,12 +346,17 @@ fn wait_briefly(server: &mut Child) {
 
 /// Whether the server answers that it is ready.
 pub async fn is_ready(endpoint: &Endpoint) -> bool {
+    health(endpoint).await == Some(200)
+}
+
+/// With which code the server answers whether it is ready, if it answers.
+async fn health(endpoint: &Endpoint) -> Option<u16> {
     let asked = async {
         let mut connection = endpoint.connect(Http::One).await?;
         let request = connection.request("GET", "/readyz", &[], hyper::body::Bytes::new())?;
         whole(connection.send(request).await?).await
     };
-    matches!(tokio::time::timeout(Duration::from_secs(5), asked).await, Ok(Ok(answer)) if answer.status == 200)
+    tokio::time::timeout(Duration::from_secs(5), asked).await.ok()?.ok().map(|answer| answer.status)
 }
 
 /// The one provider of cryptography of this process; a second call changes nothing.

@@ -20,7 +20,7 @@ pub struct AuthenticationConfiguration {
 }
 
 /// Requests without credentials.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Anonymous {
     /// Whether there are any.
@@ -30,7 +30,7 @@ pub struct Anonymous {
 }
 
 /// Where requests without credentials are let in.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Condition {
     /// Path of the requests.

@@ -1,22 +1,25 @@
 //! Those who know users that this cluster does not: identity providers and a webhook for tokens.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use martello_pki::oidc::claimed_issuer;
+use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    config::{Anonymous, AuthenticationConfiguration, ConfigError},
+    config::ConfigError,
     credentials::Accepted,
-    oidc::Authenticator,
+    providers::{Follower, Providers},
     webhook::{Settings, TokenWebhook, WebhookConfigError},
 };
+use crate::metrics::authentication::Record;
 
 /// All of them.
-#[derive(Default)]
 pub struct Foreign {
-    providers: Vec<Authenticator>,
-    anonymous: Option<Anonymous>,
+    providers: Arc<RwLock<Arc<Providers>>>,
+    /// Who follows the file of providers, once that has begun.
+    follower: Mutex<Option<Follower>>,
     webhook: Option<TokenWebhook>,
 }
 
@@ -47,25 +50,39 @@ impl Foreign {
         webhook: Option<&Path>,
         settings: Settings,
     ) -> Result<Self, ForeignConfigError> {
-        let mut foreign = Self::default();
-        if let Some(path) = providers {
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| ForeignConfigError::Read { path: path.display().to_string(), source })?;
-            let config = AuthenticationConfiguration::read(&text)?;
-            foreign.anonymous = config.anonymous;
-            for (index, provider) in config.jwt.into_iter().enumerate() {
-                foreign.providers.push(Authenticator::new(provider, index)?);
-            }
+        let (mut all, mut follower) = (Providers::none(), None);
+        let text = providers.map(|path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|source| ForeignConfigError::Read { path: path.display().to_string(), source })
+        });
+        let text = text.transpose()?;
+        if let Some(text) = &text {
+            all = Providers::read(text)?;
         }
-        foreign.webhook = webhook.map(|path| TokenWebhook::read(path, settings)).transpose()?;
-        Ok(foreign)
+        let current = Arc::new(RwLock::new(Arc::new(all)));
+        if let (Some(path), Some(text)) = (providers, text) {
+            follower = Some(Follower::new(path, text, Arc::clone(&current)));
+        }
+        let webhook = webhook.map(|path| TokenWebhook::read(path, settings)).transpose()?;
+        Ok(Self { providers: current, follower: Mutex::new(follower), webhook })
+    }
+
+    /// Asks the providers for their keys, and follows their file, until `end`.
+    pub(crate) fn begin(&self, record: &Record, end: &CancellationToken) {
+        let Some(follower) = self.follower.lock().take() else { return };
+        self.providers.read().begin(record);
+        tokio::spawn(follower.run(record.clone(), end.clone()));
+    }
+
+    fn current(&self) -> Arc<Providers> {
+        Arc::clone(&self.providers.read())
     }
 
     /// Whether a request without credentials to this path is let in as nobody. It reaches health and version at most then,
     /// whatever the configuration says.
     #[must_use]
     pub fn lets_in_anonymous(&self, path: &str) -> bool {
-        self.anonymous.as_ref().is_none_or(|anonymous| anonymous.lets_in(path))
+        self.current().lets_in_anonymous(path)
     }
 
     /// Whom a provider takes the bearer of a token for; none if the token is of no provider. `own` is for whom this server's
@@ -77,11 +94,12 @@ impl Foreign {
         wanted: &[String],
         now: Timestamp,
     ) -> Option<Result<Accepted, String>> {
-        if self.providers.is_empty() {
+        let providers = self.current();
+        if providers.is_empty() {
             return None;
         }
         let issuer = claimed_issuer(token)?;
-        let provider = self.providers.iter().find(|provider| provider.issuer() == issuer)?;
+        let provider = providers.of(&issuer)?;
         let audiences: Vec<String> = own.iter().filter(|one| wanted.contains(one)).cloned().collect();
         if audiences.is_empty() {
             return Some(Err(format!("the token is for {own:?} only")));

@@ -8,12 +8,14 @@ use martello_api::identity::User;
 
 use crate::server::Core;
 
+pub mod bearer;
 pub mod config;
 pub mod credentials;
 pub mod foreign;
 pub mod impersonation;
 pub mod mapping;
 pub mod oidc;
+pub mod providers;
 pub mod rules;
 pub mod url;
 pub mod webhook;

@@ -1,11 +1,14 @@
 //! Users of identity providers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
-use martello_api::identity::User;
+use martello_api::{clock, identity::User};
 use martello_pki::{
     ForeignTrust, foreign_config,
     oidc::{self, Claims, Keys, OidcError},
@@ -13,18 +16,28 @@ use martello_pki::{
 use parking_lot::RwLock;
 use rustls::ClientConfig;
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     config::{ConfigError, Provider},
     mapping::Mapper,
     url::Url,
 };
-use crate::http::outbound::{self, Outgoing};
+use crate::{
+    http::outbound::{self, Outgoing},
+    metrics::authentication::Record,
+};
 
 /// Largest document of a provider.
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
-/// How often a provider is asked for its keys at most, whatever tokens claim.
-const FETCH_INTERVAL_SECONDS: i64 = 10;
+/// How often a provider is asked for its keys at most, whatever tokens claim: seldom enough that nobody can flood it through
+/// this server, and often enough that users with a new key wait for no longer than they notice.
+const FETCH_INTERVAL_SECONDS: i64 = 1;
+/// How often it is asked for them although no token needs others: a key that it withdrew is believed no longer than this.
+const REFRESH: Duration = Duration::from_secs(600);
+/// How long is waited before it is asked again where it did not tell them, as upstream's.
+const RETRY: Duration = Duration::from_secs(10);
 /// How long a provider may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,12 +60,17 @@ pub struct Authenticator {
     provider: Provider,
     mapper: Mapper,
     tls: Arc<ClientConfig>,
-    keys: RwLock<(Keys, Option<Timestamp>)>,
-    fetching: tokio::sync::Mutex<()>,
+    keys: RwLock<Keys>,
+    /// When it was last asked; one at a time asks.
+    asked: tokio::sync::Mutex<Option<Timestamp>>,
+    /// Whether its keys are known.
+    known: watch::Sender<bool>,
+    record: OnceLock<Record>,
 }
 
 impl Authenticator {
-    /// Of a provider, the `index`th of its file; its keys are asked for when they are first needed.
+    /// Of a provider, the `index`th of its file; it is asked for its keys by [`Self::keep_fresh`], and when a token needs
+    /// others.
     pub fn new(provider: Provider, index: usize) -> Result<Self, ConfigError> {
         let untrusted = |error: martello_pki::ForeignError| ConfigError::Invalid {
             path: format!("jwt[{index}].issuer.certificateAuthority"),
@@ -61,7 +79,8 @@ impl Authenticator {
         let trust = ForeignTrust::from_pem(provider.issuer.certificate_authority.as_bytes()).map_err(untrusted)?;
         let tls = foreign_config(trust, None).map_err(untrusted)?;
         let mapper = Mapper::new(&provider, index)?;
-        Ok(Self { provider, mapper, tls, keys: RwLock::default(), fetching: tokio::sync::Mutex::default() })
+        let (keys, asked, known) = (RwLock::default(), tokio::sync::Mutex::default(), watch::Sender::new(false));
+        Ok(Self { provider, mapper, tls, keys, asked, known, record: OnceLock::new() })
     }
 
     /// What its tokens call it.
@@ -70,11 +89,53 @@ impl Authenticator {
         &self.provider.issuer.url
     }
 
-    /// The user of a token. Keys that are not known are asked for.
+    /// Whether its keys are known.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        *self.known.borrow()
+    }
+
+    /// Waits until its keys are known.
+    pub async fn known(&self) {
+        if self.known.subscribe().wait_for(|known| *known).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Asks for its keys now, and from time to time, until `end`.
+    pub async fn keep_fresh(&self, record: Record, end: CancellationToken) {
+        if self.record.set(record).is_err() {
+            return;
+        }
+        loop {
+            let pause = match self.fetch(clock::now(), true).await {
+                Ok(()) => REFRESH,
+                Err(error) => {
+                    tracing::warn!(issuer = self.issuer(), %error, "an identity provider did not tell its keys");
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The user of a token. Where no key that is known signed it, the provider may have others by now.
     pub async fn user(&self, token: &str, now: Timestamp) -> Result<User, ProviderError> {
+        let began = std::time::Instant::now();
+        let user = self.find(token, now).await;
+        if let Some(record) = self.record.get() {
+            record.checked(self.issuer(), user.is_ok(), began.elapsed());
+        }
+        user
+    }
+
+    async fn find(&self, token: &str, now: Timestamp) -> Result<User, ProviderError> {
         let claims = match self.verify(token, now) {
-            Err(OidcError::UnknownKey) => {
-                self.fetch(now).await?;
+            Err(OidcError::UnknownKey | OidcError::Signature) => {
+                self.fetch(now, false).await?;
                 self.verify(token, now)?
             }
             verified => verified?,
@@ -83,17 +144,28 @@ impl Authenticator {
     }
 
     fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, OidcError> {
-        let keys = self.keys.read();
-        oidc::verify(token, &keys.0, self.issuer(), &self.provider.issuer.audiences, now)
+        oidc::verify(token, &self.keys.read(), self.issuer(), &self.provider.issuer.audiences, now)
     }
 
-    async fn fetch(&self, now: Timestamp) -> Result<(), ProviderError> {
-        let _one_at_a_time = self.fetching.lock().await;
-        let asked = self.keys.read().1;
-        if asked.is_some_and(|asked| now.as_second() - asked.as_second() < FETCH_INTERVAL_SECONDS) {
+    /// Asks for the keys, unless they were asked for a moment ago and this is not `planned`.
+    async fn fetch(&self, now: Timestamp, planned: bool) -> Result<(), ProviderError> {
+        let mut asked = self.asked.lock().await;
+        let is_recent = |asked: Timestamp| now.as_second() - asked.as_second() < FETCH_INTERVAL_SECONDS;
+        if !planned && asked.is_some_and(is_recent) {
             return Ok(());
         }
-        self.keys.write().1 = Some(now);
+        let fetched = self.ask().await;
+        *asked = Some(now);
+        if let Some(record) = self.record.get() {
+            record.fetched(self.issuer(), fetched.as_ref().ok().map(|(document, _)| &**document), now);
+        }
+        *self.keys.write() = fetched?.1;
+        self.known.send_replace(true);
+        Ok(())
+    }
+
+    /// The keys, and the document in which they stand.
+    async fn ask(&self) -> Result<(Bytes, Keys), ProviderError> {
         let issuer = &self.provider.issuer;
         let discovery = if issuer.discovery_url.is_empty() {
             format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'))
@@ -106,9 +178,9 @@ impl Authenticator {
             return Err(ProviderError::Keys(format!("{discovery} speaks of another issuer")));
         }
         let place = document.get("jwks_uri").and_then(Value::as_str).unwrap_or_default();
-        let keys = Keys::read(&self.get(place).await?)?;
-        self.keys.write().0 = keys;
-        Ok(())
+        let document = self.get(place).await?;
+        let keys = Keys::read(&document)?;
+        Ok((document, keys))
     }
 
     async fn get(&self, url: &str) -> Result<Bytes, ProviderError> {

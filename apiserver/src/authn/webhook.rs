@@ -1,6 +1,11 @@
 //! Tokens that a webhook knows: it is sent a TokenReview, and what it says is believed for a short while.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -13,7 +18,11 @@ use ring::digest::{SHA256, digest};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-use super::{credentials::Accepted, url::Url};
+use super::{
+    bearer::{Bearer, BearerError},
+    credentials::Accepted,
+    url::Url,
+};
 use crate::{
     http::outbound::{self, Outgoing},
     registry::object,
@@ -24,6 +33,10 @@ const MAX_KEPT: usize = 10_000;
 /// How long the webhook may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// How often a webhook is asked that fails in a way that may pass, and how long is waited before it is asked again: the
+/// second time this long, then half as long again each time. As upstream's.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no webhook.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +50,9 @@ pub enum WebhookConfigError {
     /// Its authority can't be used.
     #[error("the token webhook's kubeconfig: certificate-authority")]
     Trust(#[from] martello_pki::ForeignError),
+    /// It names a file that holds no token.
+    #[error("the token webhook's kubeconfig: tokenFile")]
+    Bearer(#[from] BearerError),
 }
 
 /// What is set besides the kubeconfig.
@@ -85,11 +101,6 @@ impl ReviewVersion {
     }
 }
 
-/// How often a webhook is asked that fails in a way that may pass, and how long is waited before it is asked again: the
-/// second time this long, then half as long again each time. As upstream's.
-const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-
 /// Why no answer came.
 struct Failure {
     why: String,
@@ -102,7 +113,7 @@ pub struct TokenWebhook {
     settings: Settings,
     url: Url,
     tls: Arc<ClientConfig>,
-    bearer: Option<String>,
+    bearer: Bearer,
     known: Mutex<HashMap<Key, Answer>>,
 }
 
@@ -122,6 +133,7 @@ impl TokenWebhook {
         let cluster = cluster.ok_or(WebhookConfigError::Invalid("it has no cluster"))?;
         let url = Url::parse(object::text(cluster, &["server"]));
         let url = url.ok_or(WebhookConfigError::Invalid("server must be an https URL"))?;
+        let beside = |file: &str| path.parent().unwrap_or(Path::new(".")).join(file);
         // What stands in the file itself goes before files that it names, as kubectl has it.
         let given = |of: &Value, key: &str| -> Result<Vec<u8>, WebhookConfigError> {
             let data = object::text(of, &[&format!("{key}-data")]);
@@ -131,8 +143,8 @@ impl TokenWebhook {
             match object::text(of, &[key]) {
                 "" => Ok(Vec::new()),
                 file => {
-                    let beside = path.parent().unwrap_or(Path::new(".")).join(file);
-                    std::fs::read(&beside).map_err(|error| failed(&format!("{}: {error}", beside.display())))
+                    let file = beside(file);
+                    std::fs::read(&file).map_err(|error| failed(&format!("{}: {error}", file.display())))
                 }
             }
         };
@@ -145,15 +157,8 @@ impl TokenWebhook {
             (false, false) => foreign_config_as(trust, &chain, &key)?,
             _ => return Err(WebhookConfigError::Invalid("client-certificate and client-key go together")),
         };
-        let bearer = match (object::text(user, &["token"]), object::text(user, &["tokenFile"])) {
-            ("", "") => None,
-            ("", file) => {
-                let beside = path.parent().unwrap_or(Path::new(".")).join(file);
-                let read = std::fs::read_to_string(&beside);
-                Some(read.map_err(|error| failed(&format!("{}: {error}", beside.display())))?.trim().to_owned())
-            }
-            (token, _) => Some(token.to_owned()),
-        };
+        let own = |key: &str| Some(object::text(user, &[key])).filter(|text| !text.is_empty());
+        let bearer = Bearer::new(own("token").map(str::to_owned), own("tokenFile").map(beside))?;
         Ok(Self { settings, url, tls, bearer, known: Mutex::default() })
     }
 
@@ -212,7 +217,7 @@ impl TokenWebhook {
         let mut headers = HeaderMap::new();
         outbound::add(&mut headers, "content-type", "application/json");
         outbound::add(&mut headers, "accept", "application/json");
-        if let Some(bearer) = &self.bearer {
+        if let Some(bearer) = self.bearer.token(Instant::now()).await {
             outbound::add(&mut headers, "authorization", &format!("Bearer {bearer}"));
         }
         let outgoing = Outgoing {
@@ -315,8 +320,8 @@ mod tests {
 
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIBIjCByaADAgECAgEHMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXAwHhcNMjYw\nMTAxMDAwMDAwWhcNMjYwMTAyMDAwMDAwWjAMMQowCAYDVQQDDAFwMFkwEwYHKoZI\nzj0CAQYIKoZIzj0DAQcDQgAErby3fTWm8s8+6pr+XImbAymbaheG+MrvEsU/aQ/p\nO7M8BGQRycFBnevzQ9Fn7ntlDokOXP8XfH8bihEpA89qRaMcMBowGAYDVR0RBBEw\nD4INYS5leGFtcGxlLmNvbTAKBggqhkjOPQQDAgNIADBFAiEAnC4/+rP5Nvz02bZj\nBvpI6lEDY9z9fR2yjcfjF3tyx/MCIDFzDgYjasR2W1eyiNbMmqP3qtkP9WuIhfPy\nbo3Mq3+D\n-----END CERTIFICATE-----\n";
 
-    #[test]
-    fn the_current_context_says_who_is_asked_and_as_whom() {
+    #[tokio::test]
+    async fn the_current_context_says_who_is_asked_and_as_whom() {
         let pem = STANDARD.encode(CERTIFICATE);
         let cluster = |name: &str| {
             json!({"name": name, "cluster": {"server": format!("https://{name}/review"),
@@ -329,11 +334,13 @@ mod tests {
                 {"name": "second", "context": {"cluster": "b", "user": "y"}}],
         });
         let asked = read(&config).unwrap();
-        assert_eq!((asked.url.host.as_str(), asked.bearer.as_deref()), ("b", Some("t-y")));
+        assert_eq!((asked.url.host.as_str(), asked.bearer.token(Instant::now()).await.as_deref()), ("b", Some("t-y")));
         config["users"][1]["user"] = json!({"client-certificate-data": pem, "client-key-data": pem});
         assert!(matches!(read(&config), Err(WebhookConfigError::Trust(martello_pki::ForeignError::Key))));
         config["users"][1]["user"] = json!({"client-certificate-data": pem});
         assert!(matches!(read(&config), Err(WebhookConfigError::Invalid(_))));
+        config["users"][1]["user"] = json!({"tokenFile": "nowhere"});
+        assert!(matches!(read(&config), Err(WebhookConfigError::Bearer(_))));
         config["current-context"] = json!("third");
         assert!(matches!(read(&config), Err(WebhookConfigError::Invalid(_))));
     }

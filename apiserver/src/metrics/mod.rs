@@ -11,6 +11,7 @@ use prometheus_client::{
 use crate::{registry::kind::Kind, store};
 
 pub mod admission;
+pub mod authentication;
 pub mod flow;
 mod process;
 mod requests;
@@ -42,6 +43,8 @@ pub struct Metrics {
     pub admission: admission::Figures,
     /// Who waits and who is served, by priority level.
     pub flow: flow::Figures,
+    /// What is known of identity providers.
+    pub authentication: authentication::Figures,
     watch_events: Family<ResourceLabels, Counter>,
     authentications: Family<ResultLabels, Counter>,
 }
@@ -54,6 +57,7 @@ impl Metrics {
         let requests = requests::Requests::register(&mut registry);
         let admission = admission::Figures::register(&mut registry);
         let flow = flow::Figures::register(&mut registry);
+        let authentication = authentication::Figures::register(&mut registry);
         let watch_events = Family::default();
         registry.register("apiserver_watch_events", "Events sent to watchers", watch_events.clone());
         let authentications = Family::default();
@@ -62,7 +66,7 @@ impl Metrics {
             "Requests by whether their sender was known",
             authentications.clone(),
         );
-        Arc::new(Self { registry, requests, admission, flow, watch_events, authentications })
+        Arc::new(Self { registry, requests, admission, flow, authentication, watch_events, authentications })
     }
 
     /// The counter of events that watchers of a kind are sent.

@@ -186,6 +186,11 @@ impl Server {
         if self.core.foreign.set(foreign).is_err() {
             tracing::error!("who else knows users was said already; what was said now does not count");
         }
+        let (host, port) = self.core.advertise;
+        let record = self.core.metrics.authentication.of_server(&std::net::SocketAddr::new(host, port).to_string());
+        if let Some(foreign) = self.core.foreign.get() {
+            foreign.begin(&record, &self.core.drain);
+        }
     }
 
     /// What all requests share.

@@ -24,21 +24,21 @@ const AUDIENCE: &str = "martello";
 const KID: &str = "first";
 
 /// A key that signs tokens.
-struct Signer(rcgen::KeyPair);
+pub(crate) struct Signer(rcgen::KeyPair);
 
 impl Signer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap())
     }
 
     /// As providers publish it.
-    fn public(&self, kid: &str) -> Value {
+    pub(crate) fn public(&self, kid: &str) -> Value {
         let (x, y) = self.0.public_key_raw()[1..].split_at(32);
         let encoded = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
         json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": kid, "x": encoded(x), "y": encoded(y)})
     }
 
-    fn token(&self, kid: Option<&str>, claims: &Value) -> String {
+    pub(crate) fn token(&self, kid: Option<&str>, claims: &Value) -> String {
         let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::ES256) };
         encode(&header, claims, &EncodingKey::from_ec_der(&self.0.serialize_der())).unwrap()
     }
@@ -46,11 +46,16 @@ impl Signer {
 
 /// Starts a provider that publishes `keys`.
 async fn provider(keys: Value) -> ForeignServer {
+    provider_of(move || keys.clone()).await
+}
+
+/// Starts a provider that publishes what `keys` are when they are asked for.
+pub(crate) async fn provider_of(keys: impl Fn() -> Value + Clone + Send + Sync + 'static) -> ForeignServer {
     let answer = move |request: Request<Bytes>| {
         let issuer = format!("https://{}", request.headers()["host"].to_str().unwrap());
         let body = match request.uri().path() {
             "/.well-known/openid-configuration" => json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")}),
-            "/keys" => keys.clone(),
+            "/keys" => keys(),
             other => json!({"no such path": other}),
         };
         std::future::ready(Response::new(Full::from(body.to_string())))
@@ -59,7 +64,7 @@ async fn provider(keys: Value) -> ForeignServer {
 }
 
 /// Starts a server that reads this file with this argument.
-async fn cluster_with(argument: &str, text: &str) -> (Cluster, tempfile::TempDir) {
+pub(crate) async fn cluster_with(argument: &str, text: &str) -> (Cluster, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.yaml");
     std::fs::write(&path, text).unwrap();
@@ -67,7 +72,7 @@ async fn cluster_with(argument: &str, text: &str) -> (Cluster, tempfile::TempDir
     (Cluster::start_with(Options { arguments, ..Options::default() }).await.unwrap(), folder)
 }
 
-async fn whoami(nobody: &Endpoint, token: &str) -> Answer {
+pub(crate) async fn whoami(nobody: &Endpoint, token: &str) -> Answer {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     nobody.clone().with_token(token).ask("POST", WHOAMI, review.to_string()).await.unwrap()
 }

@@ -24,6 +24,7 @@ mod node_agent;
 mod node_rules;
 mod operators;
 mod proxies;
+mod reloads;
 mod secrets;
 mod slow_clients;
 mod versions;
