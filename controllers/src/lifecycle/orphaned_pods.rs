@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch},
+    api::{DeleteParams, Patch, Preconditions},
 };
 use martello_api::clock;
 use serde_json::{Value, json};
@@ -82,7 +82,8 @@ async fn reconcile(client: &Client, caches: &Caches, node: &str) -> Result<(), R
     Ok(())
 }
 
-/// Gives the pod its last status, unless it has one, and deletes it at once.
+/// Gives the pod its last status, unless it has one, and deletes it at once. Another pod that has its name by now is none of
+/// this.
 async fn end(client: &Client, pod: &Pod, failed: Value) -> Result<(), RequestError> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
@@ -91,9 +92,15 @@ async fn end(client: &Client, pod: &Pod, failed: Value) -> Result<(), RequestErr
         let written = api.patch_status(&name, &patch(), &Patch::Strategic(body)).await;
         written.attempt_unless_gone(|| format!("mark pod {namespace}/{name} as failed"))?;
     }
-    let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+    let deleted = api.delete(&name, &at_once(pod)).await;
     deleted.attempt_unless_gone(|| format!("delete pod {namespace}/{name}, which no node ends"))?;
     Ok(())
+}
+
+/// Has exactly this pod go without a grace period.
+fn at_once(pod: &Pod) -> DeleteParams {
+    let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default().grace_period(0) }
 }
 
 #[cfg(test)]
@@ -114,5 +121,12 @@ mod tests {
         assert!(!ends_unplaced(&pod(false, "", "Pending")));
         assert!(!ends_unplaced(&pod(true, "node", "Pending")));
         assert!(!ends_unplaced(&pod(true, "", "Failed")));
+    }
+
+    #[test]
+    fn only_the_pod_that_was_seen_is_deleted() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u-1"}})).unwrap();
+        let sent = serde_json::to_value(at_once(&pod)).unwrap();
+        assert_eq!((&sent["preconditions"]["uid"], &sent["gracePeriodSeconds"]), (&json!("u-1"), &json!(0)));
     }
 }
