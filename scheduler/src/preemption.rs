@@ -21,6 +21,7 @@ use crate::{
 const MAX_NODES: usize = 100;
 const NEVER: &str = "Never";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+const GONE: &str = "node not found";
 const UNHELPFUL: &str = "Preemption is not helpful for scheduling";
 
 /// Pods that are to end so that another has room.
@@ -133,10 +134,10 @@ fn set(trial: &mut Snapshot, name: &str, info: &NodeInfo, pods: &[Arc<Pod>]) {
     trial.nodes.insert(name.to_owned(), fresh);
 }
 
-/// What speaks against a node.
+/// What speaks against a node; against one that is not there, that.
 fn against(pod: &Pod, name: &str, trial: &Snapshot) -> Vec<String> {
     let request = Request::new(pod, trial);
-    trial.nodes.get(name).map_or_else(Vec::new, |info| filters::check(&request, info))
+    trial.nodes.get(name).map_or_else(|| vec![GONE.to_owned()], |info| filters::check(&request, info))
 }
 
 fn started(pod: &Pod) -> Option<jiff::Timestamp> {
@@ -201,6 +202,13 @@ mod tests {
         let pods = [pod("x", "1", 5, "a"), pod("y", "1", 1, "a"), pod("z", "2", 7, "b")];
         let found = preempt(&pod("p", "1", 10, ""), &snapshot(&pods), &[]).unwrap();
         assert_eq!((found.node.as_str(), names(&found)), ("a", vec!["y".to_owned()]));
+    }
+
+    #[test]
+    fn no_room_is_found_on_a_node_that_is_not_there() {
+        let pod = pod("p", "1", 10, "");
+        assert_eq!(against(&pod, "nowhere", &snapshot(&[])), [GONE]);
+        assert!(against(&pod, "a", &snapshot(&[])).is_empty());
     }
 
     #[test]
