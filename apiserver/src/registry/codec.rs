@@ -434,7 +434,8 @@ fn remove_field(fields: &mut Value, path: &[String]) -> bool {
     true
 }
 
-/// Writes down whose fields were set in an object of another kind, which is answered and not kept.
+/// Writes down whose fields were set in an object of another kind, which is answered and not kept: where that fails, it is
+/// answered without, as by upstream.
 pub fn track_foreign(
     call: &Call,
     (group, version, kind): &(&'static str, &'static str, &'static str),
@@ -443,13 +444,15 @@ pub fn track_foreign(
     subresource: &str,
 ) {
     let gvk = GroupVersionKind::new(group, version, kind);
-    let Some(schema) = Schemas::builtin().get(&gvk) else { return };
+    let Some(schema) = Schemas::builtin().get(&gvk) else {
+        return tracing::error!(kind, "there is no schema by which to say whose fields were set");
+    };
     let (manager, version) = (call.manager(), gvk.api_version());
     let (reset_fields, now) = (&[], call.now);
     let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions: None };
     let mut tracked = asked.clone();
-    if managed_fields::track_update(schema, None, &mut tracked, &writer).is_err() {
-        return;
+    if let Err(error) = managed_fields::track_update(schema, None, &mut tracked, &writer) {
+        return tracing::error!(%error, kind, "whose fields were set could not be found out");
     }
     if let Some(fields) = object::at(&tracked, &["metadata", "managedFields"]).cloned() {
         object::set(answered, &["metadata"], "managedFields", fields);
