@@ -15,6 +15,9 @@ use crate::{
     server::Core,
 };
 
+/// What stands in a scale for the number that a custom object does not have, as upstream's: nobody can ask for it.
+const UNSET: i64 = i32::MIN as i64;
+
 /// Serves a call on the scale of an object.
 pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     if call.verb == "get" {
@@ -115,6 +118,10 @@ fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Val
     check_uid(kind, call, scale, current)?;
     let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
+    if let Some(paths) = kind.scale_paths().filter(|_| replicas == UNSET) {
+        let path = paths.spec_replicas.join(".");
+        return Err(ApiError::bad_request(format!("the spec replicas field \".{path}\" cannot be empty")));
+    }
     set_replicas(kind, &mut new, replicas);
     for key in ["resourceVersion", "uid"] {
         match object::at(scale, &["metadata", key]).cloned() {
@@ -214,7 +221,7 @@ fn selector_of(value: &Value) -> String {
 
 fn custom_scale(paths: &ScalePaths, value: &Value, set: bool) -> Result<(i64, i64, String), ApiError> {
     let replicas = value_at(value, &paths.spec_replicas).and_then(Value::as_i64);
-    let Some(replicas) = replicas.or(set.then_some(0)) else {
+    let Some(replicas) = replicas.or(set.then_some(UNSET)) else {
         let path = paths.spec_replicas.join(".");
         return Err(ApiError::internal(format!("the spec replicas field \".{path}\" does not exist")));
     };
@@ -238,6 +245,6 @@ mod tests {
         let bare = json!({"spec": {}, "status": {"replicas": 2}});
         let error = custom_scale(&paths, &bare, false).unwrap_err();
         assert_eq!(error.message, "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist");
-        assert_eq!(custom_scale(&paths, &bare, true).unwrap(), (0, 2, String::new()));
+        assert_eq!(custom_scale(&paths, &bare, true).unwrap(), (UNSET, 2, String::new()));
     }
 }
