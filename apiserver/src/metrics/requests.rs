@@ -101,6 +101,14 @@ pub struct Observed {
 /// A stream that is being served, until the last clone of it is dropped.
 pub struct Lasting(Gauge);
 
+#[cfg(test)]
+impl Lasting {
+    /// One that nobody counts.
+    pub(crate) fn uncounted() -> Self {
+        Self(Gauge::default())
+    }
+}
+
 impl Drop for Lasting {
     fn drop(&mut self) {
         self.0.dec();

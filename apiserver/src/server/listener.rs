@@ -1,29 +1,31 @@
 //! The listener: TLS, HTTP/2 and HTTP/1.1, limits on everything, and an end that drops nobody.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use http_body_util::BodyExt as _;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
-};
+use hyper::{body::Incoming, server::conn, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use martello_api::clock;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Core, Server,
     callers::{Callers, Visit},
+    http1,
 };
 use crate::{
     authn::{Peer, credentials},
-    http::door::{self, Origin},
+    http::{
+        body::BoxError,
+        door::{self, Origin},
+        reply::Reply,
+    },
 };
 
 /// How long a handshake may take.
@@ -47,6 +49,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait after a failure to accept (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// HTTP/2, as a client asks for it in its handshake.
+const HTTP2: &[u8] = b"h2";
+
 /// Why a listener ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -69,11 +74,11 @@ impl Server {
         let address = listener.local_addr().map_err(ServeError::Address)?;
         tracing::info!(%address, "serving");
         let acceptor = TlsAcceptor::from(tls);
-        let graceful = GracefulShutdown::new();
+        let connections = TaskTracker::new();
         let most = max_connections();
         let places = Arc::new(Semaphore::new(most));
         let callers = Callers::new(most);
-        let http = Arc::new(http_settings());
+        let settings = Settings { http1: Arc::new(http1_settings()), http2: Arc::new(http2_settings()) };
         loop {
             let place = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -91,28 +96,15 @@ impl Server {
                     continue;
                 }
             };
-            let watcher = graceful.watcher();
-            let (core, acceptor, http) = (Arc::clone(&self.core), acceptor.clone(), Arc::clone(&http));
+            let (core, acceptor, settings) = (Arc::clone(&self.core), acceptor.clone(), settings.clone());
             let visit = callers.enter(peer.ip(), place.ok());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let own = Arc::clone(&visit);
                 let connection = async move {
                     // On the heap: it is over soon, and its place would be kept for as long as the connection lasts.
                     let shaken = Box::pin(handshake(&core, &acceptor, stream, peer, &own)).await;
                     let Some((stream, origin)) = shaken else { return };
-                    let service = service_fn(move |request: Request<Incoming>| {
-                        let (core, origin, busy) = (Arc::clone(&core), origin.clone(), own.begin());
-                        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-                        async move {
-                            let reply = door::serve(core, origin, request).await;
-                            drop(busy);
-                            Ok::<_, Infallible>(reply)
-                        }
-                    });
-                    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-                    if let Err(error) = watcher.watch(connection).await {
-                        tracing::debug!(%error, %peer, "a connection ended");
-                    }
+                    converse(core, settings, stream, origin, own).await;
                 };
                 tokio::select! {
                     () = connection => {}
@@ -122,11 +114,72 @@ impl Server {
         }
         drop(listener);
         self.core.drain.cancel();
-        if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        connections.close();
+        if tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await.is_err() {
             tracing::warn!("some requests were still running when the server stopped");
         }
         Ok(())
     }
+}
+
+/// How each protocol is spoken.
+#[derive(Clone)]
+struct Settings {
+    http1: Arc<conn::http1::Builder>,
+    http2: Arc<conn::http2::Builder<TokioExecutor>>,
+}
+
+/// Serves the requests of a connection in the protocol that was agreed upon, until there are no more.
+async fn converse(
+    core: Arc<Core>,
+    settings: Settings,
+    stream: Box<TlsStream<TcpStream>>,
+    origin: Origin,
+    visit: Arc<Visit>,
+) {
+    let (peer, drain) = (origin.address, core.drain.clone());
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let answer = move |request: Request<Incoming>| {
+        let (core, origin, busy) = (Arc::clone(&core), origin.clone(), visit.begin());
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        async move {
+            let reply = door::serve(core, origin, request).await;
+            drop(busy);
+            reply
+        }
+    };
+    // On the heap, each of its own size.
+    let ended = if is_http2 {
+        Box::pin(serve_http2(&settings.http2, stream, answer, &drain)).await.map_err(BoxError::from)
+    } else {
+        Box::pin(http1::serve(settings.http1, stream, answer, drain)).await.map_err(BoxError::from)
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &*error as &dyn std::error::Error, ?peer, "a connection ended");
+    }
+}
+
+/// Serves a connection of HTTP/2 until its client leaves, or until `drain` and the end of what is running then.
+async fn serve_http2<A, F>(
+    settings: &conn::http2::Builder<TokioExecutor>,
+    stream: Box<TlsStream<TcpStream>>,
+    answer: A,
+    drain: &CancellationToken,
+) -> hyper::Result<()>
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let mut connection = pin!(settings.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        over = connection.as_mut() => return over,
+        () = drain.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 /// How many connections there may be, given how many files this process may open.
@@ -141,17 +194,20 @@ fn max_connections() -> usize {
     most
 }
 
-fn http_settings() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn http1_settings() -> conn::http1::Builder {
+    let mut builder = conn::http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .keep_alive(true)
         .pipeline_flush(false);
     builder
-        .http2()
+}
+
+fn http2_settings() -> conn::http2::Builder<TokioExecutor> {
+    let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
@@ -167,7 +223,7 @@ async fn handshake(
     stream: TcpStream,
     peer: SocketAddr,
     visit: &Arc<Visit>,
-) -> Option<(TlsStream<TcpStream>, Origin)> {
+) -> Option<(Box<TlsStream<TcpStream>>, Origin)> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "setting TCP_NODELAY");
     }
@@ -198,5 +254,5 @@ async fn handshake(
     if let Peer::Refused(why) = &peer_of {
         tracing::info!(why = &**why, %peer, "a client certificate was refused; each request will be answered with 401");
     }
-    Some((stream, Origin { peer: peer_of, address: Some(peer), visit: Some(Arc::clone(visit)) }))
+    Some((Box::new(stream), Origin { peer: peer_of, address: Some(peer), visit: Some(Arc::clone(visit)) }))
 }

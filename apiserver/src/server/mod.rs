@@ -23,6 +23,7 @@ pub mod bootstrap;
 mod callers;
 pub mod extensions;
 pub mod followup;
+mod http1;
 mod inprocess;
 mod listener;
 mod local;

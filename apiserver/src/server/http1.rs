@@ -1,0 +1,525 @@
+//! Connections of HTTP/1.1: `hyper` serves them, and is sent off while all a connection does is wait for events.
+//!
+//! Most clients that speak HTTP/1.1 open a connection for each watch, and `hyper` keeps 24 KiB of buffers for each, in sizes
+//! that it does not let us choose. It knows nothing that the rest of a watch takes: its head is sent, what follows are chunks
+//! (RFC 9112, 7.1). So it is taken apart once everything so far is on its way, the chunks are written here, and another one
+//! serves what comes after them.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, buf::Chain};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    rt::{Read, ReadBufCursor, Write},
+    server::conn::http1::{Builder, UpgradeableConnection},
+    service::{Service, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_util::{io::poll_write_buf, sync::CancellationToken};
+
+use crate::http::{
+    body::{BoxError, ReplyBody},
+    reply::Reply,
+};
+
+/// How much is read at once of what a client sends ahead of a watch's end; the rest waits in the kernel.
+const EARLY_BYTES: usize = 256;
+const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
+const END_OF_CHUNKS: Bytes = Bytes::from_static(b"0\r\n\r\n");
+
+/// Why a connection ended early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Http1Error {
+    /// While requests were served.
+    #[error("serving requests")]
+    Serve(#[source] hyper::Error),
+    /// While a watch was served.
+    #[error("serving a stream")]
+    Stream(#[source] io::Error),
+}
+
+/// Serves a connection until its client leaves, or until `drain` and the end of what is running then.
+pub(super) async fn serve<I, A, F>(
+    settings: Arc<Builder>,
+    stream: I,
+    answer: A,
+    drain: CancellationToken,
+) -> Result<(), Http1Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Request<Incoming>) -> F + Unpin,
+    F: Future<Output = Reply>,
+{
+    let shelf = Arc::new(Shelf::default());
+    let shown = Arc::clone(&shelf);
+    let mut service = service_fn(move |request: Request<Incoming>| {
+        let shelf = is_plain_get(&request).then(|| Arc::clone(&shown));
+        let answered = answer(request);
+        async move { Ok::<_, Infallible>(lent(answered.await, shelf)) }
+    });
+    let mut stream = stream;
+    let mut early = Bytes::new();
+    loop {
+        let line = Line { inner: TokioIo::new(stream), early, shelf: Arc::clone(&shelf) };
+        // On the heap, so that it takes no place while it is gone.
+        let connection = Box::new(settings.serve_connection(line, service).with_upgrades());
+        let Some(set_aside) = until_idle(connection, &shelf, &drain).await.map_err(Http1Error::Serve)? else {
+            return Ok(());
+        };
+        service = set_aside.service;
+        let mut telling = Telling::new(set_aside.stream, set_aside.body, set_aside.early);
+        let over = telling.run().await.map_err(Http1Error::Stream)?;
+        Telling { stream, early, .. } = telling;
+        if over == Over::Gone || drain.is_cancelled() {
+            return stream.shutdown().await.map_err(Http1Error::Stream);
+        }
+    }
+}
+
+/// Whether nothing but the answer to a request will be sent or read until the answer is over, and the connection goes on then.
+fn is_plain_get(request: &Request<Incoming>) -> bool {
+    let mut told = request.headers().get_all(header::CONNECTION).iter();
+    let goes_on = told.all(|told| told.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && !request.headers().contains_key(header::UPGRADE)
+        && goes_on
+}
+
+/// Whether an answer is sent in chunks whose number nobody knows.
+fn is_chunked(status: StatusCode, headers: &HeaderMap) -> bool {
+    let otherwise = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TRAILER];
+    status == StatusCode::OK && !otherwise.iter().any(|name| headers.contains_key(name))
+}
+
+fn lent(reply: Reply, shelf: Option<Arc<Shelf>>) -> Response<Lent> {
+    let (parts, body) = reply.into_parts();
+    let body = match (body, shelf) {
+        (body @ ReplyBody::Lasting(..), Some(shelf)) if is_chunked(parts.status, &parts.headers) => {
+            *shelf.body.lock() = Some(body);
+            Lent::Shared(shelf)
+        }
+        (body, _) => Lent::Given(body),
+    };
+    Response::from_parts(parts, body)
+}
+
+/// What a connection and its server share: the body of the answer that is being sent, and what is known of it.
+#[derive(Default)]
+struct Shelf {
+    body: Mutex<Option<ReplyBody>>,
+    /// The body has nothing to send now.
+    waits: AtomicBool,
+    /// The server may have bytes that were not written.
+    holds: AtomicBool,
+}
+
+impl Shelf {
+    /// Takes the body back, if all of it so far has been written.
+    fn take_waiting(&self) -> Option<ReplyBody> {
+        let idle = self.waits.load(Ordering::Relaxed) && !self.holds.load(Ordering::Relaxed);
+        if idle { self.take() } else { None }
+    }
+
+    fn take(&self) -> Option<ReplyBody> {
+        self.waits.store(false, Ordering::Relaxed);
+        self.body.lock().take()
+    }
+}
+
+/// A body that is given away, or that can be taken back.
+enum Lent {
+    Given(ReplyBody),
+    Shared(Arc<Shelf>),
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Given(body) => Pin::new(body).poll_frame(cx),
+            Self::Shared(shelf) => {
+                let mut body = shelf.body.lock();
+                let polled = body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx));
+                shelf.waits.store(polled.is_pending(), Ordering::Relaxed);
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Given(body) if body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Given(body) => body.size_hint(),
+            Self::Shared(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Self::Shared(shelf) = self {
+            drop(shelf.take());
+        }
+    }
+}
+
+/// A connection as `hyper` sees it: what was read too early comes first, and what it holds back is known.
+struct Line<I> {
+    inner: TokioIo<I>,
+    early: Bytes,
+    shelf: Arc<Shelf>,
+}
+
+impl<I: AsyncRead + Unpin> Read for Line<I> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.early.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(cx, buf);
+        }
+        let fits = this.early.len().min(buf.remaining());
+        buf.put_slice(&this.early.split_to(fits));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> Write for Line<I> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.shelf.holds.store(true, Ordering::Relaxed);
+        Pin::new(&mut this.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.shelf.holds.store(true, Ordering::Relaxed);
+        Pin::new(&mut this.inner).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// `hyper` flushes once it has handed out all it had.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.shelf.holds.store(false, Ordering::Relaxed);
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+/// What is left of a connection while a stream waits.
+struct SetAside<I, S> {
+    stream: I,
+    service: S,
+    body: ReplyBody,
+    early: Bytes,
+}
+
+/// Lets `hyper` serve until the connection is over (none), or until all that is left to do is to wait for a stream.
+async fn until_idle<I, S>(
+    mut connection: Box<UpgradeableConnection<Line<I>, S>>,
+    shelf: &Shelf,
+    drain: &CancellationToken,
+) -> hyper::Result<Option<SetAside<I, S>>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Lent>, Error = Infallible> + Unpin,
+{
+    let mut draining = false;
+    let mut drained = pin!(drain.cancelled());
+    let body = std::future::poll_fn(|cx| {
+        if !draining && drained.as_mut().poll(cx).is_ready() {
+            draining = true;
+            Pin::new(&mut *connection).graceful_shutdown();
+        }
+        match Pin::new(&mut *connection).poll(cx) {
+            Poll::Ready(over) => Poll::Ready(over.map(|()| None)),
+            Poll::Pending if draining => Poll::Pending,
+            Poll::Pending => shelf.take_waiting().map_or(Poll::Pending, |body| Poll::Ready(Ok(Some(body)))),
+        }
+    })
+    .await?;
+    Ok(body.and_then(|body| {
+        let parts = connection.into_parts()?;
+        // A copy, since the original is a part of a large buffer.
+        let early = [&parts.read_buf[..], &parts.io.early[..]].concat().into();
+        Some(SetAside { stream: parts.io.inner.into_inner(), service: parts.service, body, early })
+    }))
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// All of it is sent.
+    Told,
+    /// The client has left.
+    Gone,
+}
+
+/// The rest of a chunked answer.
+struct Telling<I> {
+    stream: I,
+    body: ReplyBody,
+    /// What is being written.
+    chunk: Option<Chain<Chain<Bytes, Bytes>, Bytes>>,
+    flushed: bool,
+    told: bool,
+    early: Bytes,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Telling<I> {
+    fn new(stream: I, body: ReplyBody, early: Bytes) -> Self {
+        Self { stream, body, chunk: None, flushed: true, told: false, early }
+    }
+
+    async fn run(&mut self) -> io::Result<Over> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Over>> {
+        while self.poll_send(cx)?.is_ready() {
+            if self.told {
+                return Poll::Ready(Ok(Over::Told));
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { break };
+            let head = match frame.transpose().map_err(io::Error::other)?.map(Frame::into_data) {
+                Some(Ok(data)) if data.is_empty() => continue,
+                Some(Ok(data)) => Bytes::from(format!("{:X}\r\n", data.len())).chain(data).chain(END_OF_CHUNK),
+                // Nobody is told of trailers.
+                Some(Err(_)) => continue,
+                None => {
+                    self.told = true;
+                    END_OF_CHUNKS.chain(Bytes::new()).chain(Bytes::new())
+                }
+            };
+            self.chunk = Some(head);
+        }
+        self.poll_heard(cx)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(chunk) = self.chunk.as_mut() {
+            self.flushed = false;
+            if ready!(poll_write_buf(Pin::new(&mut self.stream), cx, chunk))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if !chunk.has_remaining() {
+                self.chunk = None;
+            }
+        }
+        if !self.flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Notices when the client leaves. What it asks for next must wait, and nothing more is read then.
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Over>> {
+        if !self.early.is_empty() {
+            return Poll::Pending;
+        }
+        let mut room = [0; EARLY_BYTES];
+        let mut read = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Ok(Over::Gone));
+        }
+        self.early = Bytes::copy_from_slice(read.filled());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{
+        StreamExt as _,
+        channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+    };
+    use tokio::{
+        io::{AsyncReadExt as _, DuplexStream, duplex},
+        task::JoinHandle,
+    };
+
+    use super::*;
+    use crate::{http::reply, metrics::Lasting};
+
+    type Sent = Result<Bytes, BoxError>;
+    type Served = JoinHandle<Result<(), Http1Error>>;
+
+    const WATCH: &str = "GET /watch HTTP/1.1\r\nhost: x\r\n\r\n";
+    const OTHER: &str = "GET /other HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// A connection whose `/watch` tells what is sent to the second.
+    fn connected(drain: &CancellationToken) -> (DuplexStream, UnboundedSender<Sent>, Served) {
+        let (client, server) = duplex(1 << 20);
+        let (events, told) = unbounded();
+        let told = Arc::new(Mutex::new(Some(told)));
+        let answer = move |request: Request<Incoming>| {
+            let told: Option<UnboundedReceiver<Sent>> = told.lock().take_if(|_| request.uri().path() == "/watch");
+            std::future::ready(match told {
+                None => reply::text(200, "other"),
+                Some(told) => {
+                    let body = ReplyBody::Lasting(told.boxed(), Arc::new(Lasting::uncounted()));
+                    reply::json_body(200, body)
+                }
+            })
+        };
+        let served = tokio::spawn(serve(Arc::new(Builder::new()), server, answer, drain.clone()));
+        (client, events, served)
+    }
+
+    /// Reads until the connection has told this much.
+    async fn until(client: &mut DuplexStream, end: &str) -> String {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            read.push(
+                client.read_u8().await.unwrap_or_else(|_| panic!("ended with {}", String::from_utf8_lossy(&read))),
+            );
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    async fn say(client: &mut DuplexStream, said: &str) {
+        client.write_all(said.as_bytes()).await.unwrap();
+    }
+
+    fn tell(events: &UnboundedSender<Sent>, event: &str) {
+        events.unbounded_send(Ok(Bytes::copy_from_slice(event.as_bytes()))).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_told_in_chunks_and_requests_follow_it() {
+        let (mut client, events, _served) = connected(&CancellationToken::new());
+        say(&mut client, OTHER).await;
+        until(&mut client, "other").await;
+        tell(&events, "first\n");
+        say(&mut client, WATCH).await;
+        let head = until(&mut client, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("transfer-encoding: chunked"), "{head}");
+        assert_eq!(until(&mut client, "first\n\r\n").await, "6\r\nfirst\n\r\n");
+        for event in ["second\n", "x".repeat(70_000).as_str(), "third\n"] {
+            tell(&events, event);
+            let chunk = format!("{:X}\r\n{event}\r\n", event.len());
+            assert_eq!(until(&mut client, &chunk).await, chunk);
+        }
+        drop(events);
+        assert_eq!(until(&mut client, "\r\n\r\n").await, "0\r\n\r\n");
+        say(&mut client, OTHER).await;
+        until(&mut client, "other").await;
+    }
+
+    #[tokio::test]
+    async fn what_a_client_asks_while_it_watches_is_answered_afterwards() {
+        let (mut client, events, _served) = connected(&CancellationToken::new());
+        say(&mut client, &format!("{WATCH}{OTHER}")).await;
+        until(&mut client, "\r\n\r\n").await;
+        say(&mut client, OTHER).await;
+        tell(&events, "first\n");
+        assert_eq!(until(&mut client, "\n\r\n").await, "6\r\nfirst\n\r\n");
+        drop(events);
+        assert_eq!(until(&mut client, "\r\n\r\n").await, "0\r\n\r\n");
+        until(&mut client, "other").await;
+        until(&mut client, "other").await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_client() {
+        let (mut client, events, served) = connected(&CancellationToken::new());
+        say(&mut client, WATCH).await;
+        until(&mut client, "\r\n\r\n").await;
+        drop(client);
+        served.await.unwrap().unwrap();
+        assert!(events.is_closed(), "nobody is told any more");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_fails_has_no_end() {
+        let (mut client, events, served) = connected(&CancellationToken::new());
+        say(&mut client, WATCH).await;
+        until(&mut client, "\r\n\r\n").await;
+        events.unbounded_send(Err("no".into())).unwrap();
+        assert!(matches!(served.await.unwrap(), Err(Http1Error::Stream(_))));
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stops_lets_a_stream_end_and_goes() {
+        let drain = CancellationToken::new();
+        let (mut client, events, served) = connected(&drain);
+        say(&mut client, WATCH).await;
+        until(&mut client, "\r\n\r\n").await;
+        drain.cancel();
+        tell(&events, "last\n");
+        drop(events);
+        assert_eq!(until(&mut client, "0\r\n\r\n").await, "5\r\nlast\n\r\n0\r\n\r\n");
+        served.await.unwrap().unwrap();
+        let (mut client, _events, served) = connected(&drain);
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_gets_all_of_a_stream() {
+        let (client, server) = duplex(64);
+        let (events, told) = unbounded::<Sent>();
+        let told = Mutex::new(Some(told));
+        let answer = move |_: Request<Incoming>| {
+            let body = ReplyBody::Lasting(told.lock().take().unwrap().boxed(), Arc::new(Lasting::uncounted()));
+            std::future::ready(reply::json_body(200, body))
+        };
+        tokio::spawn(serve(Arc::new(Builder::new()), server, answer, CancellationToken::new()));
+        let mut client = client;
+        say(&mut client, WATCH).await;
+        let event = "y".repeat(1000);
+        (0..100).for_each(|_| tell(&events, &event));
+        until(&mut client, "\r\n\r\n").await;
+        let chunk = format!("3E8\r\n{event}\r\n");
+        for _ in 0..100 {
+            assert_eq!(until(&mut client, &chunk).await, chunk);
+        }
+    }
+
+    #[test]
+    fn only_what_is_chunked_can_be_told_by_others_than_hyper() {
+        let reply = |name: Option<header::HeaderName>| {
+            let body = ReplyBody::Lasting(futures::stream::empty().boxed(), Arc::new(Lasting::uncounted()));
+            let mut reply = reply::json_body(200, body);
+            name.into_iter().for_each(|name| {
+                reply.headers_mut().insert(name, http::HeaderValue::from_static("1"));
+            });
+            matches!(lent(reply, Some(Arc::default())).into_body(), Lent::Shared(_))
+        };
+        assert!(reply(None));
+        assert!(!reply(Some(header::CONTENT_LENGTH)) && !reply(Some(header::CONNECTION)));
+        assert!(matches!(lent(reply::text(200, "x"), Some(Arc::default())).into_body(), Lent::Given(_)));
+    }
+}
