@@ -30,6 +30,17 @@ pub enum Http {
     Two,
 }
 
+impl Http {
+    /// Its version, as people write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One => "1.1",
+            Self::Two => "2",
+        }
+    }
+}
+
 /// One server as one client sees it: an address, what is trusted, and who is asking.
 #[derive(Clone, Debug)]
 pub struct Endpoint {

@@ -86,6 +86,7 @@ pub async fn idle(target: &Target, kind: Kind, watchers: usize, on_each: usize) 
     let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
     let figure =
         Figure::named("watch_idle").of("kind", kind.name()).of("watchers", opened).of("on_each_connection", on_each);
+    let figure = figure.of("http", target.http.name());
     let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
     let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
     let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
