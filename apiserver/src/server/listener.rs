@@ -200,6 +200,8 @@ fn http1_settings() -> conn::http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
+        // The buffer alone may hold more, and then more is taken.
+        .max_header_size(MAX_HEAD_BYTES)
         .keep_alive(true)
         .pipeline_flush(false);
     builder
