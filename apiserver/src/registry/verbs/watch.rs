@@ -176,12 +176,18 @@ impl Watcher {
             return Some(self.bookmark(revision, true));
         }
         while !self.done {
+            let bookmark = self.bookmarks.then(|| tokio::time::Instant::now() + BOOKMARK_PERIOD);
+            let wake = bookmark.map_or(self.deadline, |bookmark| bookmark.min(self.deadline));
             let next = tokio::select! {
                 biased;
                 next = self.source.next() => Some(next),
-                () = tokio::time::sleep_until(self.deadline) => {
-                    self.done = true;
-                    return self.last_words();
+                // One timer for both: each takes its place for as long as the watch lasts.
+                () = tokio::time::sleep_until(wake) => {
+                    if wake == self.deadline {
+                        self.done = true;
+                        return self.last_words();
+                    }
+                    None
                 }
                 () = self.core.drain.cancelled() => return None,
                 () = self.core.registry.replaced(&self.kind), if self.kind.is_custom() => {
@@ -189,7 +195,6 @@ impl Watcher {
                     self.done = true;
                     return self.last_words();
                 }
-                () = tokio::time::sleep(BOOKMARK_PERIOD), if self.bookmarks => None,
             };
             match next {
                 None => {
