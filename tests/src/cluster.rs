@@ -199,6 +199,14 @@ impl Cluster {
         Endpoint::from_kube(&self.config().await?)
     }
 
+    /// Another administrator.
+    pub async fn another_admin(&self, name: &str) -> Result<Endpoint> {
+        let kubeconfig = self.new_kubeconfig(&["--user", name, "--group", "system:masters"])?;
+        let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).context("read the kubeconfig")?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        Endpoint::from_kube(&config.context("use the kubeconfig")?)
+    }
+
     /// An administrator, as soon as pods can be made in `default`: a controller gives that namespace its ServiceAccount a
     /// moment after the server is ready.
     pub async fn admin_with_pods(&mut self) -> Result<Endpoint> {

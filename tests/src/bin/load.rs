@@ -110,6 +110,8 @@ const BESIDE_WORKERS: usize = 16;
 const FEW: usize = 100;
 /// Writers of the updates that many watch.
 const WRITERS: usize = 16;
+/// Connections that one of the idle watchers opens at most: a server lets a user have a part of all only.
+const CONNECTIONS_OF_A_USER: usize = 3000;
 /// Pods that are applied one after the other.
 const PODS: usize = 5;
 
@@ -200,7 +202,8 @@ async fn of_kubeconfig(arguments: &Arguments, path: &Path, pids: Vec<u32>) -> Re
 
 fn target(arguments: &Arguments, name: &str, kubeconfig: PathBuf, endpoint: Endpoint, pids: Vec<u32>) -> Target {
     let prefix = format!("load-{}", std::process::id());
-    Target { name: name.to_owned(), kubeconfig, endpoint, namespaces: None, http: arguments.http(), pids, prefix }
+    let (name, http) = (name.to_owned(), arguments.http());
+    Target { name, kubeconfig, endpoint, others: Vec::new(), namespaces: None, http, pids, prefix }
 }
 
 async fn measure(arguments: &Arguments, first: Target) -> Result<()> {
@@ -331,7 +334,10 @@ async fn watches(arguments: &Arguments, run: &Run) -> Result<()> {
         // On a server of their own: what one keeps that was busy before would be taken for what these need, or hide it.
         let mut cluster = Cluster::start().await?;
         let endpoint = cluster.admin().await?;
-        let target = target(arguments, "fresh", cluster.kubeconfig_path()?, endpoint, vec![cluster.pid()?]);
+        let mut target = target(arguments, "fresh", cluster.kubeconfig_path()?, endpoint, vec![cluster.pid()?]);
+        for number in 0..arguments.idle_watchers / on_each / CONNECTIONS_OF_A_USER {
+            target.others.push(cluster.another_admin(&format!("watcher-{number}")).await?);
+        }
         Run::over(vec![target]).each(measure).await?;
     }
     Ok(())

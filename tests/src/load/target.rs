@@ -30,6 +30,8 @@ pub struct Target {
     pub kubeconfig: PathBuf,
     /// Where and as whom.
     pub endpoint: Endpoint,
+    /// Others who may do as much, for more connections than a server lets one user have.
+    pub others: Vec<Endpoint>,
     /// Who has the namespaces of a server that has none itself, because it serves custom kinds only.
     pub namespaces: Option<Endpoint>,
     /// What the server speaks with each worker.

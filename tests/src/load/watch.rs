@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::{
     meter::Meter,
     target::{Target, expect},
 };
-use crate::raw::Connection;
+use crate::raw::{Connection, Endpoint};
 
 /// How long a watcher may stay silent before the run fails.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -79,15 +79,20 @@ pub async fn idle(target: &Target, kind: Kind, watchers: usize, on_each: usize) 
     let mut connection = target.connect().await?;
     let watch = from_now(&mut connection, &path).await?;
     let meter = Meter::start(target);
-    let connections = stream::iter(0..watchers.div_ceil(on_each)).map(|_| open_on_one(target, &watch, on_each));
+    let users = std::iter::once(&target.endpoint).chain(&target.others).cycle();
+    let connections = stream::iter(users.take(watchers.div_ceil(on_each)));
+    let connections = connections.map(|user| open_on_one(target, user, &watch, on_each));
     let streams: Vec<_> = connections.buffer_unordered(OPENED_AT_ONCE).try_collect().await?;
-    let streams: Vec<Incoming> = streams.into_iter().flatten().collect();
+    let mut streams: Vec<Incoming> = streams.into_iter().flatten().collect();
     let after = target.memory().unwrap_or(before);
+    let all = streams.len();
+    // A server may not let one user have so many.
+    streams.retain_mut(|stream| stream.frame().now_or_never().is_none_or(|frame| matches!(frame, Some(Ok(_)))));
     let opened = u64::try_from(streams.len()).unwrap_or(u64::MAX);
     let figure =
         Figure::named("watch_idle").of("kind", kind.name()).of("watchers", opened).of("on_each_connection", on_each);
     let figure = figure.of("http", target.http.name());
-    let figure = meter.finish(figure, opened).with_mebibytes("mib", after);
+    let figure = meter.finish(figure, opened).with("closed", all - streams.len()).with_mebibytes("mib", after);
     let figure = figure.with_mebibytes("more_mib", after.saturating_sub(before));
     let figure = figure.with("bytes_each", after.saturating_sub(before) / opened.max(1));
     drop(streams);
@@ -112,8 +117,8 @@ async fn open(target: &Target, path: &str) -> Result<Incoming> {
     open_on(&mut connection, path).await
 }
 
-async fn open_on_one(target: &Target, path: &str, watchers: usize) -> Result<Vec<Incoming>> {
-    let mut connection = target.connect().await?;
+async fn open_on_one(target: &Target, user: &Endpoint, path: &str, watchers: usize) -> Result<Vec<Incoming>> {
+    let mut connection = user.connect(target.http).await?;
     let mut streams = Vec::with_capacity(watchers);
     for _ in 0..watchers {
         streams.push(open_on(&mut connection, path).await?);
