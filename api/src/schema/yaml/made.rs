@@ -6,7 +6,10 @@ use super::{
     nodes::{Content, Node, Place, Tree},
     resolve::{Made, resolve},
 };
-use crate::{go, schema::json::Raw};
+use crate::{
+    go,
+    schema::json::{MAX_DEPTH, Raw},
+};
 
 /// So much text may come of aliases, which may name the same again and again; no body that is sent is so large.
 const MAX_REPEATED_BYTES: usize = 64 << 20;
@@ -19,6 +22,7 @@ struct Maker<'t> {
     nodes: &'t [Node],
     /// Aliases that are being followed.
     followed: Vec<Place>,
+    depth: usize,
     made: usize,
     made_of_aliases: usize,
     repeated_bytes: usize,
@@ -34,6 +38,7 @@ pub(super) fn make(tree: &Tree) -> Result<(Raw<'static>, Vec<String>), String> {
     let mut maker = Maker {
         nodes: &tree.nodes,
         followed: Vec::new(),
+        depth: 0,
         made: 1,
         made_of_aliases: 0,
         repeated_bytes: 0,
@@ -73,12 +78,13 @@ impl<'t> Maker<'t> {
             }
             Content::List(items) => {
                 self.count("")?;
-                items.iter().map(|item| self.value(*item)).collect::<Result<_, _>>().map(Made::List)
+                let made = self.deeper(|maker| items.iter().map(|item| maker.value(*item)).collect::<Result<_, _>>());
+                made.map(Made::List)
             }
             Content::Map(_) => {
                 self.count("")?;
                 let mut into = Entries::default();
-                self.fill(node, &mut into)?;
+                self.deeper(|maker| maker.fill(node, &mut into))?;
                 Ok(Made::Map(into.entries))
             }
             Content::Alias { name, of } => {
@@ -86,6 +92,17 @@ impl<'t> Maker<'t> {
                 self.follow(place, name, |maker| maker.value(*of))
             }
         }
+    }
+
+    /// Goes a level deeper. A text that is flat may come to something deep by aliases that name one another.
+    fn deeper<T>(&mut self, make: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        if self.depth >= MAX_DEPTH {
+            return Err(format!("exceeded max depth of {MAX_DEPTH}"));
+        }
+        self.depth += 1;
+        let made = make(self)?;
+        self.depth -= 1;
+        Ok(made)
     }
 
     fn follow<T>(
@@ -139,7 +156,7 @@ impl<'t> Maker<'t> {
             }
             Content::Map(_) => {
                 self.count("")?;
-                self.fill(node, into)
+                self.deeper(|maker| maker.fill(node, into))
             }
             Content::Alias { name, of } => {
                 let target = self.node(*of)?;
@@ -149,7 +166,7 @@ impl<'t> Maker<'t> {
                 self.count("")?;
                 self.follow(place, name, |maker| {
                     maker.count("")?;
-                    maker.fill(target, into)
+                    maker.deeper(|maker| maker.fill(target, into))
                 })
             }
             Content::Scalar { .. } => Err(NO_MAP.into()),

@@ -49,7 +49,8 @@ struct Parser {
     scanner: Scanner,
     nodes: Vec<Node>,
     anchors: HashMap<String, Place>,
-    prefixes: Vec<(String, String)>,
+    /// What stands for the handles of tags.
+    prefixes: HashMap<String, String>,
     depth: usize,
 }
 
@@ -60,7 +61,7 @@ type Pairs = Vec<(Place, Place)>;
 /// Parses the first document, which is all that upstream reads.
 pub(super) fn parse(bytes: &[u8]) -> Parsed<Tree> {
     let scanner = Scanner::new(bytes);
-    let mut parser = Parser { scanner, nodes: Vec::new(), anchors: HashMap::new(), prefixes: Vec::new(), depth: 0 };
+    let mut parser = Parser { scanner, nodes: Vec::new(), anchors: HashMap::new(), prefixes: HashMap::new(), depth: 0 };
     let root = parser.document()?;
     Ok(Tree { nodes: parser.nodes, root })
 }
@@ -144,19 +145,16 @@ impl Parser {
                 Kind::Version { major: 1, minor: 1 } => has_version = true,
                 Kind::Version { .. } => return self.fault("found incompatible YAML document"),
                 Kind::TagPrefix { handle, prefix } => {
-                    if self.prefixes.iter().any(|(known, _)| *known == handle) {
+                    if self.prefixes.insert(handle, prefix).is_some() {
                         return Err(Fault::on(line, "found duplicate %TAG directive"));
                     }
-                    self.prefixes.push((handle, prefix));
                 }
                 _ => break,
             }
             self.take()?;
         }
         for (handle, prefix) in [("!", "!"), ("!!", super::resolve::COMMON)] {
-            if !self.prefixes.iter().any(|(known, _)| known == handle) {
-                self.prefixes.push((handle.into(), prefix.into()));
-            }
+            self.prefixes.entry(handle.into()).or_insert_with(|| prefix.into());
         }
         Ok(())
     }
@@ -235,7 +233,7 @@ impl Parser {
         if handle.is_empty() {
             return Some(suffix);
         }
-        let (_, prefix) = self.prefixes.iter().find(|(known, _)| known == handle)?;
+        let prefix = self.prefixes.get(handle)?;
         Some(format!("{prefix}{suffix}"))
     }
 

@@ -176,3 +176,32 @@ fn only_the_first_document_is_read() {
     let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("a: 1".encode_utf16().flat_map(u16::to_le_bytes)).collect();
     assert_eq!(parse(&wide).unwrap().value.into_value(), json!({"a": 1}));
 }
+
+#[test]
+fn what_aliases_make_deep_is_refused() {
+    use std::fmt::Write as _;
+    let links = |link: &dyn Fn(usize) -> String| {
+        (1..1000).fold("- &a0 {k: v}\n".to_owned(), |mut text, place| {
+            writeln!(text, "- {}", link(place)).unwrap();
+            text
+        })
+    };
+    let filler = format!("- [{}x]\n", "x,".repeat(60_000));
+    for link in
+        [&(|place: usize| format!("&a{place} [*a{}]", place - 1)) as &dyn Fn(usize) -> String, &|place: usize| {
+            format!("&a{place} {{<<: *a{}}}", place - 1)
+        }]
+    {
+        assert_eq!(why(&format!("{filler}{}", links(link))), "yaml: exceeded max depth of 256");
+    }
+}
+
+#[test]
+fn many_directives_take_no_more_time_each() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for place in 0..60_000 {
+        writeln!(text, "%TAG !e{place}! x:{place}").unwrap();
+    }
+    assert_eq!(read(&format!("{text}--- a")), json!("a"));
+}
