@@ -90,7 +90,7 @@ pub fn conversion_fault(error: &DecodeError) -> String {
 ///
 /// # Errors
 /// What can't be converted, in upstream's words.
-pub(crate) fn restored(schema: &Schema, value: Value) -> Result<Value, String> {
+pub fn restored(schema: &Schema, value: Value) -> Result<Value, String> {
     if let Some(why) = value.as_object().and_then(|map| strategic::misfit_in(schema, map)) {
         return Err(why);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::shape::kind_of;
 use super::{Kind, Schema, element};
 use crate::go;
 use crate::schema::{List, ListMerge};
@@ -34,7 +35,7 @@ fn message(schema: &Schema, value: &Value, path: &str, found: &mut Vec<String>) 
     for name in names {
         let here = format!("{path}.{name}");
         match (schema.field(name), map.get(name)) {
-            (Some(field), Some(value)) => kind(&field.kind, value, &here, found),
+            (Some(field), Some(value)) => kind(kind_of(schema, field), value, &here, found),
             (None, _) if !schema.preserve_unknown => {
                 found.push(format!("{here}: field not declared in schema"));
                 // Upstream looks no further here.
@@ -110,10 +111,12 @@ fn syntax(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
-    use crate::schema::Schemas;
+    use crate::schema::{Field, Link, Schemas};
 
     fn faults(spec: Value) -> Vec<String> {
         objections(Schemas::builtin().named("io.k8s.api.core.v1.PodSpec").unwrap(), &spec)
@@ -145,6 +148,22 @@ mod tests {
         ] {
             assert_eq!(faults(spec), [fault]);
         }
+    }
+
+    #[test]
+    fn metadata_within_an_object_is_that_of_every_object_whatever_is_declared() {
+        let declared = |name: &'static str, fields| {
+            let mut schema = Schema::of(name, fields);
+            schema.loose = true;
+            Kind::Message(Link::to(Arc::new(schema)))
+        };
+        let metadata = declared("m", vec![Field::new("name", Kind::String)]);
+        let mut schema = Schema::of("e", vec![Field::new("metadata", metadata)]);
+        schema.loose = true;
+        let applied = json!({"metadata": {"generateName": "a-", "labels": {"a": "b"}}});
+        assert_eq!(objections(&schema, &applied), [".metadata.generateName: field not declared in schema"]);
+        schema.embedded = true;
+        assert_eq!(objections(&schema, &applied), [""; 0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::set::FieldSet;
-use super::shape::{Shape, array, object, shape};
+use super::shape::{Shape, array, is_untyped, object, shape};
 use super::{Kind, Schema, element};
 use crate::schema::{Field, List};
 
@@ -98,6 +98,15 @@ fn compare(kind: &Kind, field: Option<&Field>, old: Option<&Value>, new: Option<
     }
     if new.is_none() {
         changes.removed.set_member(true);
+    }
+    // What changes its form is modified, beside what it had or now has below it.
+    if let (Some(old), Some(new)) = (old, new)
+        && is_untyped(kind)
+        && !old.is_null()
+        && !new.is_null()
+        && old.is_object() != new.is_object()
+    {
+        changes.modified.set_member(true);
     }
     changes
 }

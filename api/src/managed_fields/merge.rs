@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::{Map as JsonMap, Value};
 
 use super::set::FieldSet;
-use super::shape::{Shape, array, object, shape};
+use super::shape::{Shape, array, is_untyped, object, shape};
 use super::{Kind, Schema, element};
 use crate::schema::{Field, List, ListMerge};
 
@@ -32,7 +32,8 @@ fn merge(kind: &Kind, field: Option<&Field>, live: Option<&Value>, config: Optio
         }
         shape => {
             let (ours, theirs) = (object(Some(live)), object(Some(config)));
-            if ours.is_none() && theirs.is_none() {
+            // What has no declared form takes the applied one's.
+            if theirs.is_none() && (ours.is_none() || is_untyped(kind) && !config.is_null()) {
                 config.clone()
             } else {
                 Value::Object(merge_maps(shape, ours, theirs))

@@ -1,9 +1,11 @@
 //! How a value is owned: as one, by field, by key or by item.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map as JsonMap, Value};
 
 use super::{Kind, Link, Schema};
-use crate::schema::{Field, List, ListMerge};
+use crate::schema::{Field, List, ListMerge, Schemas};
 
 /// How a value is owned.
 #[derive(Clone, Copy)]
@@ -19,6 +21,18 @@ pub(super) enum Shape<'s> {
 }
 
 static ANY: Kind = Kind::Any;
+
+/// What the metadata of an object within an object is, whatever the definition declares of it.
+static METADATA: LazyLock<Option<Kind>> =
+    LazyLock::new(|| Schemas::builtin().link("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").map(Kind::Message));
+
+/// The kind of a field of `schema` as who owns what is told by it.
+pub(super) fn kind_of<'s>(schema: &Schema, field: &'s Field) -> &'s Kind {
+    match &*METADATA {
+        Some(metadata) if schema.embedded && field.name == "metadata" => metadata,
+        _ => &field.kind,
+    }
+}
 
 /// How a value of `kind` is owned; where the schema is silent, `values` tell: objects by key, the rest as one.
 pub(super) fn shape<'s>(kind: &'s Kind, field: Option<&Field>, values: [Option<&Value>; 2]) -> Shape<'s> {
@@ -40,6 +54,11 @@ pub(super) fn shape<'s>(kind: &'s Kind, field: Option<&Field>, values: [Option<&
     }
 }
 
+/// Whether the schema says nothing of the form of a value of `kind`.
+pub(super) fn is_untyped(kind: &Kind) -> bool {
+    matches!(kind, Kind::Any | Kind::Raw)
+}
+
 fn schema(link: &Link) -> &Schema {
     link.get()
 }
@@ -48,7 +67,9 @@ impl<'s> Shape<'s> {
     /// The kind of a field or key, and the field if there is one.
     pub(super) fn below(self, name: &str) -> (&'s Kind, Option<&'s Field>) {
         match self {
-            Self::Struct(schema) => schema.field(name).map_or((&ANY, None), |field| (&field.kind, Some(field))),
+            Self::Struct(schema) => {
+                schema.field(name).map_or((&ANY, None), |field| (kind_of(schema, field), Some(field)))
+            }
             Self::Map(kind) => (kind, None),
             Self::Leaf | Self::List(_) => (&ANY, None),
         }

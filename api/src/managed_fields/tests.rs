@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::schema::{Schemas, apply_defaults, decode_value};
+use crate::schema::{Field, Schemas, apply_defaults, decode_value};
 
 fn schema(name: &str) -> &'static Schema {
     Schemas::builtin().named(name).unwrap()
@@ -231,6 +233,46 @@ fn a_write_that_only_touches_times_is_told_from_one_that_changes_something() {
     assert!(same_but_for_times(&live, &new));
     new["data"]["k"] = json!("w");
     assert!(!same_but_for_times(&live, &new));
+}
+
+/// A kind with a field `any` of which the schema says nothing.
+fn untyped() -> Schema {
+    let loose = |fields| {
+        let mut schema = Schema::of("x", fields);
+        schema.loose = true;
+        schema
+    };
+    let spec = loose(vec![Field::new("any", Kind::Any)]);
+    loose(vec![
+        Field::new("apiVersion", Kind::String),
+        Field::new("kind", Kind::String),
+        Field::new("metadata", Kind::Any),
+        Field::new("spec", Kind::Message(Link::to(Arc::new(spec)))),
+    ])
+}
+
+#[test]
+fn what_has_no_declared_form_takes_the_applied_one_and_conflicts_as_a_whole() {
+    let schema = untyped();
+    let spec =
+        |any: &Value| json!({"apiVersion": "e/v1", "kind": "X", "metadata": {"name": "a"}, "spec": {"any": any}});
+    for (live, config) in [
+        (json!({"a": 1}), json!([1])),
+        (json!({"a": 1}), json!("x")),
+        (json!([1]), json!({"a": 1})),
+        (json!({"a": 1, "b": {"c": 1}}), json!(5)),
+    ] {
+        let mut stored = spec(&live);
+        track_update(&schema, None, &mut stored, &writer("cr", 0)).unwrap();
+        let refused = apply(&schema, Some(&stored), &spec(&config), &writer("m", 1), false).unwrap_err().to_string();
+        assert!(refused.contains(".spec.any"), "{refused}");
+        let forced = apply(&schema, Some(&stored), &spec(&config), &writer("m", 1), true).unwrap().value;
+        assert_eq!(forced["spec"]["any"], config);
+    }
+    let mut stored = spec(&json!({"a": {"b": 1}}));
+    track_update(&schema, None, &mut stored, &writer("cr", 0)).unwrap();
+    let added = apply(&schema, Some(&stored), &spec(&json!({"a": {"c": 1}})), &writer("m", 1), false).unwrap().value;
+    assert_eq!(added["spec"]["any"], json!({"a": {"b": 1, "c": 1}}));
 }
 
 #[test]

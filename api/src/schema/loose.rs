@@ -78,6 +78,8 @@ struct Pruner {
     unknown: Vec<String>,
     /// What the paths of the unknown fields take.
     path_bytes: usize,
+    /// Where keys of maps stand in the path, from the point before each.
+    keys: Vec<(usize, usize)>,
     /// What is wrong with the first object within the object that is none.
     fault: Option<String>,
 }
@@ -136,9 +138,21 @@ impl Pruner {
         if self.fault.is_none() {
             let mut shown = value.clone();
             shown.sort_all_objects();
-            let cause = Cause::invalid(self.path.clone(), &shown, why);
+            let cause = Cause::invalid(self.field_path(), &shown, why);
             self.fault = Some(format!("{}: {}", cause.field, cause.message));
         }
+    }
+
+    /// The path as messages about values have it: keys of maps stand in brackets.
+    fn field_path(&self) -> String {
+        let (mut shown, mut from) = (String::with_capacity(self.path.len() + self.keys.len()), 0);
+        for &(start, end) in &self.keys {
+            shown.push_str(self.path.get(from..start).unwrap_or_default());
+            let _infallible = write!(shown, "[{}]", self.path.get(start + 1..end).unwrap_or_default());
+            from = end;
+        }
+        shown.push_str(self.path.get(from..).unwrap_or_default());
+        shown
     }
 
     fn value(&mut self, kind: &Kind, value: &mut Value) {
@@ -157,7 +171,9 @@ impl Pruner {
                 for (name, value) in entries.iter_mut() {
                     self.path.push('.');
                     self.path.push_str(name);
+                    self.keys.push((here, self.path.len()));
                     self.value(&map.value, value);
+                    self.keys.pop();
                     self.path.truncate(here);
                 }
             }
@@ -251,7 +267,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::{Field, Link, ListMerge, decode_json};
+    use super::super::{Field, Link, ListMerge, Map, decode_json};
     use super::*;
 
     fn loose(fields: Vec<Field>) -> Schema {
@@ -316,7 +332,9 @@ mod tests {
     fn an_object_within_an_object_says_what_it_is() {
         let mut inner = loose(Vec::new());
         (inner.embedded, inner.preserve_unknown) = (true, true);
-        let mut root = loose(vec![Field::new("emb", Kind::Message(Link::to(Arc::new(inner))))]);
+        let emb = Kind::Message(Link::to(Arc::new(inner)));
+        let map = Map { value: emb.clone(), atomic: false, nulls: Nulls::default() };
+        let mut root = loose(vec![Field::new("emb", emb), Field::new("map", Kind::Map(Arc::new(map)))]);
         root.embedded = true;
         let fault = |emb: &str| {
             decode_json(&root, format!(r#"{{"kind":"W","emb":{emb}}}"#).as_bytes()).unwrap_err().to_string()
@@ -324,6 +342,8 @@ mod tests {
         assert_eq!(fault(r#"{"apiVersion":1}"#), "emb.apiVersion: Invalid value: 1: must be a string");
         let why = "json: cannot unmarshal array into Go value of type v1.ObjectMeta";
         assert_eq!(fault(r#"{"metadata":[]}"#), format!("emb.metadata: Invalid value: []: {why}"));
+        let below_key = fault(r#"{},"map":{"k.l":{"kind":true}}"#);
+        assert_eq!(below_key, "map[k.l].kind: Invalid value: true: must be a string");
     }
 
     #[test]
