@@ -57,9 +57,17 @@ pub fn cleanup(state_dir: &Path) -> Vec<String> {
     }
     if let Ok(groups) = Hierarchies::detect() {
         let group = prepare::group_name(state_dir);
-        groups.remove(&group);
-        let remaining = groups.directories(&group).into_iter().filter(|directory| directory.exists());
-        left.extend(remaining.map(|directory| format!("control group {}", directory.display())));
+        let remaining = loop {
+            groups.remove(&group);
+            let remaining: Vec<_> =
+                groups.directories(&group).into_iter().filter(|directory| directory.exists()).collect();
+            // A process that has ended leaves its groups a moment later.
+            if remaining.is_empty() || Instant::now() >= deadline {
+                break remaining;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        left.extend(remaining.into_iter().map(|directory| format!("control group {}", directory.display())));
     }
     // Not mounted is what is wanted; what is still mounted fails to be deleted below.
     umount2(&state_dir.join("volatile"), MntFlags::MNT_DETACH).ok();
