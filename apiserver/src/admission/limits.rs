@@ -52,8 +52,21 @@ pub async fn fill(
     if kind.name() != "Pod" || !concerns(kind, call, operation) {
         return Ok(());
     }
+    let is_new = operation == Operation::Create;
+    if !is_new && object::at(object, &["metadata", "deletionTimestamp"]).is_some() {
+        return Ok(());
+    }
+    let notes = object::at(object, &["metadata", "annotations"]).cloned();
     for range in ranges(core, call.namespace()).await? {
         fill_pod(object, &range);
+    }
+    // Who resizes a pod changes nothing but its resources.
+    match notes {
+        _ if is_new => {}
+        Some(notes) => object::set(object, &["metadata"], "annotations", notes),
+        None => {
+            object::remove(object, &["metadata"], "annotations");
+        }
     }
     Ok(())
 }

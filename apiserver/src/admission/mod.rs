@@ -78,6 +78,11 @@ async fn change(
     Ok(())
 }
 
+/// Fills in what the cluster decides for who writes a subresource.
+pub async fn fill_part(core: &Arc<Core>, kind: &Kind, call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    limits::fill(core, kind, call, Operation::Update, object).await
+}
+
 /// Lets policies and webhooks change what a subresource writes; of a status nothing else is taken.
 pub async fn mutate_part(
     core: &Arc<Core>,

@@ -400,7 +400,7 @@ pub fn escape(name: &str) -> Option<String> {
 
 /// The name that was escaped.
 #[must_use]
-pub fn unescape(name: &str) -> String {
+fn unescape(name: &str) -> String {
     let inner = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
     if let Some(word) = inner.filter(|word| is_no_name(word)) {
         return word.to_owned();

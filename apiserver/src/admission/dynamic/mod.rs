@@ -22,6 +22,7 @@ mod exempt;
 mod input;
 mod matching;
 mod mutating;
+mod native;
 mod patching;
 mod policy;
 mod request;

@@ -5,12 +5,12 @@ use martello_api::{
     schema::{self, Schemas},
     status::ApiError,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::request::Request;
+use super::{native, request::Request};
 use crate::{
     admission::Operation,
-    cel::{Object, Value as Cel, unescape},
+    cel::{List, Map, Object, Value as Cel},
     registry::{codec, core::connect_options::ConnectOptions, kind::Kind},
 };
 
@@ -59,43 +59,66 @@ fn configuration(request: &Request<'_>, kind: &Kind, object: &Value, made: &Cel<
     let Cel::Object(built) = made else {
         return Err(format!("unsupported return type from ApplyConfiguration expression: {}", made.type_name()));
     };
-    names_fit(built, "Object").map_err(|why| format!("type mismatch: {why}"))?;
-    let mut config = made.to_json()?;
+    check_names(built, "Object")?;
+    let schema = match request.foreign() {
+        None => codec::schema_of(kind),
+        Some(gvk) => Schemas::builtin().get(gvk).ok_or_else(|| {
+            let (group, version, kind) = (&gvk.group, &gvk.version, &gvk.kind);
+            let why = format!("no corresponding type for {group}/{version}, Kind={kind}");
+            format!("error applying patch: failed to convert patch object to typed object: {why}")
+        })?,
+    };
+    if let Some(why) = native::misfit(schema, built) {
+        return Err(format!("error applying patch: failed to convert patch object to typed object: {why}"));
+    }
+    let mut config = native::json(made)?;
+    let head = |key: &str| object.get(key).cloned().unwrap_or_default();
     if let Some(map) = config.as_object_mut() {
         for key in ["apiVersion", "kind"] {
-            map.insert(key.to_owned(), object.get(key).cloned().unwrap_or_default());
+            map.insert(key.to_owned(), head(key));
         }
     }
-    let merged = match request.foreign() {
-        None => codec::merged(kind, object, &config),
-        Some(gvk) => match Schemas::builtin().get(gvk) {
-            Some(schema) => managed_fields::merged(schema, object, &config),
-            None => {
-                let (group, version, kind) = (&gvk.group, &gvk.version, &gvk.kind);
-                let why = format!("no corresponding type for {group}/{version}, Kind={kind}");
-                Err(format!("failed to convert patch object to typed object: {why}"))
-            }
-        },
-    };
-    merged.map_err(|why| format!("error applying patch: {why}"))
+    let merged =
+        managed_fields::merged(schema, object, &config).map_err(|why| format!("error applying patch: {why}"))?;
+    if schema.loose || (request.foreign().is_none() && kind.is_custom()) {
+        return Ok(merged);
+    }
+    patch::restored(schema, merged).map_err(|why| {
+        let (api, kind) = (head("apiVersion"), head("kind"));
+        let api = api.as_str().unwrap_or_default();
+        let slash = if api.contains('/') { "" } else { "/" };
+        let kind = kind.as_str().unwrap_or_default();
+        format!("unable to convert unstructured object to {slash}{api}, Kind={kind}: {why}")
+    })
 }
 
 /// Types of built objects are named by the path to them: another name is a mistake.
-fn names_fit(object: &Object<'_>, expected: &str) -> Result<(), String> {
+fn check_names(object: &Object<'_>, expected: &str) -> Result<(), String> {
+    let mut found = Vec::new();
+    misnamed(object, expected, &mut found);
+    if found.is_empty() { Ok(()) } else { Err(format!("type mismatch: {}", found.join("\n"))) }
+}
+
+fn misnamed(object: &Object<'_>, expected: &str, found: &mut Vec<String>) {
     if *object.name != *expected {
-        return Err(format!(
+        found.push(format!(
             "unexpected type name {:?}, expected {expected:?}, which matches field name path from root Object type",
             object.name
         ));
     }
-    object.fields.iter().try_for_each(|(name, value)| within(value, &format!("{expected}.{name}")))
+    for (name, value) in &object.fields {
+        misnamed_within(value, &format!("{expected}.{name}"), found);
+    }
 }
 
-fn within(value: &Cel<'_>, expected: &str) -> Result<(), String> {
+fn misnamed_within(value: &Cel<'_>, expected: &str, found: &mut Vec<String>) {
     match value {
-        Cel::Object(object) => names_fit(object, expected),
-        Cel::List(list) => list.iter().try_for_each(|item| within(&item, expected)),
-        _ => Ok(()),
+        Cel::Object(object) => misnamed(object, expected, found),
+        Cel::List(List::Made(items)) => items.iter().for_each(|item| misnamed_within(item, expected, found)),
+        Cel::Map(map @ Map::Made(_)) => {
+            map.entries().iter().for_each(|(_, value)| misnamed_within(value, expected, found));
+        }
+        _ => {}
     }
 }
 
@@ -109,16 +132,16 @@ fn operations(current: &Value, made: &Cel<'_>) -> Result<Option<Value>, String> 
         let Cel::Object(operation) = &item else {
             return Err("type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch".to_owned());
         };
-        let mut written = Map::new();
+        let mut written = serde_json::Map::new();
         for (name, value) in &operation.fields {
             if let Cel::Object(built) = value {
                 let own = built.name.to_string();
-                names_fit(built, &own).map_err(|why| format!("type mismatch: {why}"))?;
+                check_names(built, &own)?;
             }
-            let json = value.to_json().map_err(|why| {
+            let json = value.to_proto_json().map_err(|why| {
                 format!("JSONPath valueExpression evaluated to a type that could not marshal to JSON: {why}")
             })?;
-            written.insert(unescape(name), json);
+            written.insert(name.to_string(), json);
         }
         for key in ["op", "path"] {
             written.entry(key).or_insert_with(|| json!(""));
@@ -134,8 +157,11 @@ fn operations(current: &Value, made: &Cel<'_>) -> Result<Option<Value>, String> 
     let body = json!(operations).to_string();
     match patch::json_patch(current, body.as_bytes()) {
         Ok(patched) => Ok(Some(patched.value)),
-        Err(patch::PatchError::Operation { op, .. }) if op == "test" => Ok(None),
-        Err(error) => Err(format!("JSON Patch: {}", failure(current, body.as_bytes(), &error))),
+        Err(error) => match failure(current, body.as_bytes(), &error) {
+            // A value that is another, not one whose place is missing.
+            why if why.ends_with("test failed") => Ok(None),
+            why => Err(format!("JSON Patch: {why}")),
+        },
     }
 }
 
@@ -186,6 +212,10 @@ impl Refused<'_> {
                 None if !path.is_empty() => {
                     format!("test operation does not apply: is missing path: {path}: missing value")
                 }
+                Some((list @ Value::Array(_), key)) => match unfound(list, &key) {
+                    Some(why) => format!("error in test for path: '{path}': {why}"),
+                    None => format!("testing value {path} failed: test failed"),
+                },
                 _ => format!("testing value {path} failed: test failed"),
             },
             ("move" | "copy", path) => self.carried(op, path),
