@@ -1,6 +1,8 @@
-//! What every namespace needs before anybody can work in it, and ClusterRoles that are made of others.
+//! What every namespace needs before anybody can work in it, ClusterRoles that are made of others, and certificate requests
+//! whose time is over.
 
 pub mod aggregation;
+mod requests;
 pub mod root_ca;
 pub mod service_account;
 
@@ -22,4 +24,5 @@ pub(crate) fn spawn(
     service_account::spawn(client, caches, shutdown, tasks);
     root_ca::spawn(client, caches, config.root_ca.clone(), shutdown, tasks);
     aggregation::spawn(client, caches, shutdown, tasks);
+    requests::spawn(client, shutdown, tasks);
 }

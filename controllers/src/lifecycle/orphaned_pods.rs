@@ -1,8 +1,9 @@
-//! Pods on nodes that are no more, and pods that are deleted before they have a node: nobody else would end them.
+//! Pods on nodes that are no more or out of service, and pods that are deleted before they have a node: nobody else would
+//! end them.
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, Preconditions},
@@ -33,12 +34,26 @@ fn ends_unplaced(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some() && node_of(pod).is_none() && !pods::is_finished(pod)
 }
 
+/// By which an operator says that a node is off and stays off.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// Whether nothing on this node ends any more.
+fn is_out_of_service(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+        && !conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
     let queue: Queue<String> = Queue::new();
     let on_node = queue.clone();
     caches.nodes.on_change(move |before, after| {
         if let (Some(node), None) = (before, after) {
             on_node.add_after(node.name_any(), QUARANTINE);
+        }
+        if let Some(node) = after.filter(|node| is_out_of_service(node)) {
+            on_node.add_after(node.name_any(), UNPLACED);
         }
     });
     let (on_pod, nodes) = (queue.clone(), caches.nodes.clone());
@@ -48,6 +63,12 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             && nodes.get(&Key::new("", &node)).is_none()
         {
             on_pod.add_after(node, QUARANTINE);
+        }
+        if let Some(pod) = after.filter(|pod| pod.metadata.deletion_timestamp.is_some())
+            && let Some(node) = node_of(pod)
+            && nodes.get(&Key::new("", node)).is_some_and(|node| is_out_of_service(&node))
+        {
+            on_pod.add_after(node.to_owned(), UNPLACED);
         }
     });
     let unplaced: Queue<Key> = Queue::new();
@@ -71,7 +92,12 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
 
 async fn reconcile(client: &Client, caches: &Caches, node: &str) -> Result<(), RequestError> {
     caches.nodes.synced().await;
-    if caches.nodes.get(&Key::new("", node)).is_some() {
+    if let Some(present) = caches.nodes.get(&Key::new("", node)) {
+        let ends = |pod: &Pod| node_of(pod) == Some(node) && pod.metadata.deletion_timestamp.is_some();
+        let all = if is_out_of_service(&present) { caches.pods.all() } else { Vec::new() };
+        for pod in all.iter().filter(|pod| ends(pod)) {
+            end(client, pod, json!({"phase": "Failed"})).await?;
+        }
         return Ok(());
     }
     for pod in caches.pods.all().iter().filter(|pod| node_of(pod) == Some(node)) {
@@ -121,6 +147,18 @@ mod tests {
         assert!(!ends_unplaced(&pod(false, "", "Pending")));
         assert!(!ends_unplaced(&pod(true, "node", "Pending")));
         assert!(!ends_unplaced(&pod(true, "", "Failed")));
+    }
+
+    #[test]
+    fn a_node_is_out_of_service_if_it_is_said_to_be_and_is_not_ready() {
+        let node = |key: &str, ready: &str| -> Node {
+            let taints = json!([{"key": key, "effect": "NoExecute"}]);
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            serde_json::from_value(json!({"spec": {"taints": taints}, "status": {"conditions": conditions}})).unwrap()
+        };
+        assert!(is_out_of_service(&node(OUT_OF_SERVICE, "Unknown")));
+        assert!(!is_out_of_service(&node(OUT_OF_SERVICE, "True")));
+        assert!(!is_out_of_service(&node("other", "False")));
     }
 
     #[test]

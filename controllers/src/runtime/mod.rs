@@ -3,10 +3,12 @@
 mod events;
 mod feed;
 mod informer;
+mod mapping;
 mod queue;
 
 pub use events::EventSink;
 pub use informer::{Informer, Watch};
+pub(crate) use mapping::Mapping;
 pub(crate) use queue::Chain;
 pub use queue::{Queue, work};
 

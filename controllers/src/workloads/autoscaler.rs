@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Caches,
-    runtime::{Attempt, EventSink, Key, Queue, RequestError, patch, said, work, write_status},
+    runtime::{Attempt, EventSink, Key, Mapping, Queue, RequestError, patch, said, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -225,11 +225,23 @@ impl Controller {
             self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             return Ok(());
         };
-        let api = self.targets(&own);
+        let mut api = self.targets(&own);
         let name = own.spec.scale_target_ref.name.clone();
-        let target = match api.get_scale(&name).await {
+        let (mut scale, mut unserved) = (api.get_scale(&name).await, None);
+        if matches!(&scale, Err(kube::Error::Api(status)) if status.code == 404) {
+            match self.mapped(&own).await? {
+                // Its name is another than its kind lets one expect.
+                Some(resource) => {
+                    let namespace = own.namespace().unwrap_or_default();
+                    api = Api::namespaced_with(self.client.clone(), &namespace, &resource);
+                    scale = api.get_scale(&name).await;
+                }
+                None => unserved = Some(no_match(&own)),
+            }
+        }
+        let target = match scale {
             Ok(scale) => seen(&scale),
-            Err(kube::Error::Api(status)) => Target::Unreadable(status.message.clone()),
+            Err(kube::Error::Api(status)) => Target::Unreadable(unserved.unwrap_or_else(|| status.message.clone())),
             Err(error) => return Err(error).attempt(|| format!("read the scale of {name}")),
         };
         if let Some((replicas, why)) = rescale(&own, &target) {
@@ -274,6 +286,14 @@ impl Controller {
         self.events.publish(&own.object_ref(&()), kind, reason, note).await;
     }
 
+    /// The resource of what is scaled, as discovery tells.
+    async fn mapped(&self, own: &HorizontalPodAutoscaler) -> Result<Option<ApiResource>, RequestError> {
+        let target = &own.spec.scale_target_ref;
+        let version = target.api_version.as_deref().unwrap_or_default();
+        let found = Mapping::find(&self.client, version, &target.kind).await;
+        Ok(found.attempt(|| format!("find the resource of {version} {}", target.kind))?.map(|mapping| mapping.resource))
+    }
+
     fn targets(&self, own: &HorizontalPodAutoscaler) -> Api<DynamicObject> {
         let target = own.spec.scale_target_ref.clone();
         let version = target.api_version.unwrap_or_default();
@@ -281,6 +301,14 @@ impl Controller {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &target.kind));
         Api::namespaced_with(self.client.clone(), &own.namespace().unwrap_or_default(), &resource)
     }
+}
+
+/// Why something is not scaled whose kind nothing serves.
+fn no_match(own: &HorizontalPodAutoscaler) -> String {
+    let target = &own.spec.scale_target_ref;
+    let group =
+        target.api_version.as_deref().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+    format!("no matches for kind {:?} in group {group:?}", target.kind)
 }
 
 fn seen(scale: &Scale) -> Target {

@@ -19,17 +19,17 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{Selector, SelectorExt},
+    core::{DynamicObject, Selector, SelectorExt},
     runtime::events::EventType,
 };
 use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{controller_of, pods, rollout};
+use super::{controller_of, pods, rollout, stale_disruption};
 use crate::{
     Caches,
-    runtime::{EventSink, Key, Queue, RequestError, work, write_status},
+    runtime::{EventSink, Key, Mapping, Queue, RequestError, said, work, write_status},
 };
 
 const WORKERS: usize = 2;
@@ -81,6 +81,18 @@ pub struct Seen {
     pub again: Option<i64>,
     /// What is told, as events: whether it is a warning, its reason and its note.
     pub told: Vec<(bool, &'static str, String)>,
+    /// Pods whose eviction was allowed long ago, and that are still there.
+    pub late: Vec<String>,
+}
+
+/// Evictions that were allowed.
+struct Disrupted {
+    /// Those that still count, since when.
+    kept: BTreeMap<String, Time>,
+    /// Seconds until the first does not count any more.
+    again: Option<i64>,
+    /// Pods whose eviction does not count any more.
+    late: Vec<String>,
 }
 
 impl Scene<'_> {
@@ -88,7 +100,7 @@ impl Scene<'_> {
     #[must_use]
     pub fn look(&self) -> Seen {
         let old = self.budget.status.clone().unwrap_or_default();
-        let (disrupted, again) = self.disrupted(&old);
+        let Disrupted { kept: disrupted, again, late } = self.disrupted(&old);
         let mut told = Vec::new();
         if self.pods.is_empty() {
             told.push((false, "NoPods", "No matching pods found".to_owned()));
@@ -100,7 +112,7 @@ impl Scene<'_> {
                 }
                 let current = self.healthy(&disrupted);
                 let status = self.allowed(old, disrupted, expected, desired, current);
-                Seen { status, again, told }
+                Seen { status, again, told, late }
             }
             Err(Uncountable(why)) => {
                 let note = format!("Failed to calculate the number of expected pods: {why}");
@@ -109,7 +121,7 @@ impl Scene<'_> {
                 status.disruptions_allowed = Some(0);
                 let generation = status.observed_generation;
                 self.set(&mut status, "False", "SyncFailed", &why, generation);
-                Seen { status, again, told }
+                Seen { status, again, told, late: Vec::new() }
             }
         }
     }
@@ -191,9 +203,10 @@ impl Scene<'_> {
     }
 
     /// Evictions that were allowed and whose pods are still there, for as long as that may take.
-    fn disrupted(&self, old: &PodDisruptionBudgetStatus) -> (BTreeMap<String, Time>, Option<i64>) {
+    fn disrupted(&self, old: &PodDisruptionBudgetStatus) -> Disrupted {
         let mut kept = BTreeMap::new();
         let mut again: Option<i64> = None;
+        let mut late = Vec::new();
         for (name, since) in old.disrupted_pods.iter().flatten() {
             let there =
                 self.pods.iter().any(|pod| pod.name_any() == *name && pod.metadata.deletion_timestamp.is_none());
@@ -201,9 +214,11 @@ impl Scene<'_> {
             if there && left > 0 {
                 kept.insert(name.clone(), since.clone());
                 again = Some(again.map_or(left, |other| other.min(left)));
+            } else if there {
+                late.push(name.clone());
             }
         }
-        (kept, again)
+        Disrupted { kept, again, late }
     }
 
     fn healthy(&self, disrupted: &BTreeMap<String, Time>) -> i32 {
@@ -266,6 +281,7 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
             }
         }
     });
+    stale_disruption::spawn(client, caches, shutdown, tasks);
     let events = EventSink::new(client, "controllermanager");
     let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
     work(tasks, "disruption", &queue, WORKERS, shutdown, controller, Controller::reconcile);
@@ -275,6 +291,21 @@ pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &Cancellati
 fn selector_of(budget: &PodDisruptionBudget) -> Option<Selector> {
     let own: &LabelSelector = budget.spec.as_ref()?.selector.as_ref()?;
     Selector::try_from(own.clone()).ok()
+}
+
+/// Whether the budget counts from what its pods are scaled to.
+fn is_relative(budget: &PodDisruptionBudget) -> bool {
+    budget.spec.as_ref().is_some_and(|spec| {
+        spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)))
+    })
+}
+
+fn group(owner: &OwnerReference) -> &str {
+    owner.api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+fn unscaled(resource: &str) -> Scaled {
+    Scaled::Unknown(format!("{resource} does not implement the scale subresource"))
 }
 
 #[derive(Clone)]
@@ -299,9 +330,15 @@ impl Controller {
             .into_iter()
             .filter(|pod| selector.as_ref().is_some_and(|selector| selector.matches(pod.labels())))
             .collect();
-        let scales = pods.iter().map(|pod| (pod.name_any(), self.scaled(pod))).collect();
+        let scales = if is_relative(&budget) { self.scales(&pods).await } else { BTreeMap::new() };
         let scene = Scene { budget: &budget, pods: &pods, scales: &scales, now: clock::now() };
-        let Seen { status, again, told } = scene.look();
+        let Seen { status, again, told, late } = scene.look();
+        for pod in pods.iter().filter(|pod| late.contains(&pod.name_any())) {
+            // Upstream names the namespace twice.
+            let of = &key.namespace;
+            let note = format!("Pod was expected by PDB {of}/{of} to be deleted but it wasn't");
+            self.events.publish(&pod.object_ref(&()), EventType::Warning, "NotDeleted", note).await;
+        }
         for (warns, reason, note) in told {
             let kind = if warns { EventType::Warning } else { EventType::Normal };
             self.events.publish(&budget.object_ref(&()), kind, reason, note).await;
@@ -315,15 +352,55 @@ impl Controller {
         Ok(())
     }
 
-    fn scaled(&self, pod: &Pod) -> Scaled {
-        let Some(owner) = controller_of(pod) else { return Scaled::Unmanaged };
-        match self.scale(pod, owner) {
-            Some(scale) => Scaled::By(scale),
-            None => Scaled::Unknown(match owner.kind.as_str() {
-                "DaemonSet" => "daemonsets.apps does not implement the scale subresource".to_owned(),
-                "Job" => "jobs.batch does not implement the scale subresource".to_owned(),
-                _ => format!("found no controllers for pod {:?}", pod.name_any()),
-            }),
+    /// Of each pod what scales it; one that scales several is looked for once.
+    async fn scales(&self, pods: &[Arc<Pod>]) -> BTreeMap<String, Scaled> {
+        let mut of_owners: BTreeMap<&str, Scaled> = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for pod in pods {
+            let Some(owner) = controller_of(pod.as_ref()) else {
+                all.insert(pod.name_any(), Scaled::Unmanaged);
+                continue;
+            };
+            let scaled = match of_owners.get(owner.uid.as_str()) {
+                Some(known) => known.clone(),
+                None => match self.scale(pod, owner) {
+                    Some(scale) => Scaled::By(scale),
+                    None => self.asked(pod, owner).await,
+                },
+            };
+            of_owners.insert(&owner.uid, scaled.clone());
+            all.insert(pod.name_any(), scaled);
+        }
+        all
+    }
+
+    /// What the scale of a pod's controller tells, whatever kind that is of.
+    async fn asked(&self, pod: &Pod, owner: &OwnerReference) -> Scaled {
+        match (group(owner), owner.kind.as_str()) {
+            ("apps", "DaemonSet") => return unscaled("daemonsets.apps"),
+            ("batch", "Job") => return unscaled("jobs.batch"),
+            _ => {}
+        }
+        let mapping = match Mapping::find(&self.client, &owner.api_version, &owner.kind).await {
+            Ok(Some(mapping)) if mapping.scales => mapping,
+            Ok(Some(mapping)) => return unscaled(&mapping.shown()),
+            Ok(None) => {
+                let (kind, version) = (&owner.kind, &owner.api_version);
+                return Scaled::Unknown(format!("no matches for kind {kind:?} in version {version:?}"));
+            }
+            Err(error) => return Scaled::Unknown(said(&error)),
+        };
+        let namespace = pod.namespace().unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &mapping.resource);
+        match api.get_scale(&owner.name).await {
+            Ok(scale) if scale.metadata.uid.as_ref() == Some(&owner.uid) => {
+                let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+                Scaled::By(Scale { uid: owner.uid.clone(), replicas })
+            }
+            Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => {
+                Scaled::Unknown(said(&error))
+            }
+            _ => Scaled::Unknown(format!("found no controllers for pod {:?}", pod.name_any())),
         }
     }
 
@@ -334,22 +411,23 @@ impl Controller {
             let scale = Scale { uid: uid?, replicas: replicas.unwrap_or(1) };
             (scale.uid == owner.uid).then_some(scale)
         };
-        match owner.kind.as_str() {
-            "ReplicationController" => {
+        match (group(owner), owner.kind.as_str()) {
+            ("", "ReplicationController") => {
                 let own = self.caches.replication_controllers.get(&key)?;
                 found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
             }
-            "StatefulSet" => {
+            ("apps", "StatefulSet") => {
                 let own = self.caches.stateful_sets.get(&key)?;
                 found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
             }
-            "ReplicaSet" => {
+            ("apps" | "extensions", "ReplicaSet") => {
                 let set = self.caches.replica_sets.get(&key)?;
                 let own = found(set.uid(), set.spec.as_ref().and_then(|spec| spec.replicas))?;
                 let Some(above) = controller_of(set.as_ref()).filter(|above| above.kind == "Deployment") else {
                     return Some(own);
                 };
-                let deployment = self.caches.deployments.get(&Key::new(&key.namespace, &above.name))?;
+                let deployment = self.caches.deployments.get(&Key::new(&key.namespace, &above.name));
+                let deployment = deployment.filter(|found| found.metadata.uid.as_ref() == Some(&above.uid))?;
                 let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
                 Some(Scale { uid: deployment.uid()?, replicas: replicas.unwrap_or(1) })
             }
@@ -431,6 +509,9 @@ mod tests {
         let found = status(&own, &pods(3, 0), None);
         assert_eq!(found.disrupted_pods.unwrap().into_keys().collect::<Vec<_>>(), ["p0"]);
         assert_eq!((found.current_healthy, found.disruptions_allowed), (Some(2), Some(1)));
+        let (pods, scales) = (pods(3, 0), BTreeMap::new());
+        let now = Timestamp::from_second(1000).unwrap();
+        assert_eq!(Scene { budget: &own, pods: &pods, scales: &scales, now }.look().late, ["p1"]);
     }
 
     proptest! {

@@ -14,6 +14,7 @@ pub mod pods;
 pub mod replicaset;
 pub mod replication_controller;
 pub mod rollout;
+mod stale_disruption;
 pub mod stateful_set;
 
 use k8s_openapi::{
