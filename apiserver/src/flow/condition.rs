@@ -12,7 +12,8 @@ use crate::{
 
 const DANGLING: &str = "Dangling";
 /// Whose the condition is.
-const MANAGER: &str = "fieldManager=api-priority-and-fairness-config-consumer-v1";
+const MANAGER: &str = "api-priority-and-fairness-config-consumer-v1";
+const VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
 /// Writes down which schemas lead nowhere, where that is not what they say.
 pub fn follow_all(core: &Arc<Core>) {
@@ -32,8 +33,11 @@ fn follow(core: &Arc<Core>, schema: &Value, dangling: bool) {
     let Some(condition) = due(schema, dangling) else { return };
     let (core, name) = (Arc::clone(core), object::name(schema).to_owned());
     followup::spawn("tell whether a flow schema's level exists", &name.clone(), async move {
-        let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/{name}/status?{MANAGER}");
-        followup::patch(&core.own_client(), &path, &json!({"status": {"conditions": [condition]}})).await
+        let path = format!("/apis/{VERSION}/flowschemas/{name}/status");
+        let told = json!({
+            "apiVersion": VERSION, "kind": "FlowSchema", "metadata": {"name": name}, "status": {"conditions": [condition]},
+        });
+        followup::apply(&core.own_client(), &path, MANAGER, &told).await
     });
 }
 

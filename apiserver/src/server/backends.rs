@@ -167,7 +167,15 @@ pub async fn of_service(
     asker: Asker<'_>,
 ) -> Result<Backend, ApiError> {
     let kind = core.registry.find("", "v1", "services").ok_or_else(ApiError::no_such_route)?;
-    let entry = core.get(kind, namespace, name).await.map_err(|error| not_there(error, name, asker))?;
+    let entry = match core.get(kind, namespace, name).await {
+        Ok(entry) => entry,
+        Err(error) => {
+            if asker != Asker::Configuration && port.parse::<i64>().is_err() {
+                has_endpoints(core, namespace, name).await?;
+            }
+            return Err(not_there(error, name, asker));
+        }
+    };
     let service = core.value(kind, &entry).await?;
     if asker == Asker::Configuration && object::text(&service, &["spec", "type"]) == "ExternalName" {
         let host = object::text(&service, &["spec", "externalName"]).to_owned();
@@ -176,6 +184,9 @@ pub async fn of_service(
     let port_name = port_name(&service, name, port)?;
     let slices = slices(core, namespace, name).await?;
     let is_empty = slices.iter().all(|slice| object::list(slice, &["endpoints"]).is_empty());
+    if is_empty && asker != Asker::Configuration {
+        has_endpoints(core, namespace, name).await?;
+    }
     let none = || {
         let about = match asker {
             Asker::User(asked) if !is_empty => asked,
@@ -194,6 +205,13 @@ pub async fn of_service(
     }
     let host = object::list(endpoint, &["addresses"]).first().and_then(Value::as_str).ok_or_else(none)?;
     Ok(Backend::Direct { host: host.to_owned(), port: *port })
+}
+
+/// Users to whom nothing can answer are told of the Endpoints that upstream looks for; only a port's number makes it look
+/// for the Service first.
+async fn has_endpoints(core: &Core, namespace: &str, service: &str) -> Result<(), ApiError> {
+    let kind = core.registry.find("", "v1", "endpoints").ok_or_else(ApiError::no_such_route)?;
+    core.get(kind, namespace, service).await.map(drop)
 }
 
 /// A missing Service in upstream's words, which differ between what users ask for and what is configured.

@@ -36,21 +36,31 @@ pub fn spawn(what: &'static str, name: &str, work: impl Future<Output = Result<(
 
 /// Sends a merge patch.
 pub async fn patch(client: &Client, path: &str, body: &Value) -> Result<(), ApiError> {
-    send(client, "PATCH", path, body).await
+    send(client, "PATCH", path, MERGE_PATCH, body).await
 }
+
+/// Applies an object, whoever else its fields belong to.
+pub async fn apply(client: &Client, path: &str, manager: &str, body: &Value) -> Result<(), ApiError> {
+    let path = format!("{path}?fieldManager={manager}&force=true");
+    send(client, "PATCH", &path, APPLY_PATCH, body).await
+}
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+/// YAML, of which JSON is a part.
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// Deletes an object.
 pub async fn delete(client: &Client, path: &str) -> Result<(), ApiError> {
-    send(client, "DELETE", path, &Value::Null).await
+    send(client, "DELETE", path, MERGE_PATCH, &Value::Null).await
 }
 
-async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result<(), ApiError> {
+async fn send(client: &Client, method: &str, path: &str, form: &str, body: &Value) -> Result<(), ApiError> {
     let failed = |why: String| ApiError::internal(format!("{method} {path}: {why}"));
     let bytes = if body.is_null() { Ok(Vec::new()) } else { serde_json::to_vec(body) };
     let request = http::Request::builder()
         .method(method)
         .uri(path)
-        .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+        .header(http::header::CONTENT_TYPE, form)
         .header(http::header::USER_AGENT, "kube-apiserver")
         .body(bytes.map_err(|error| failed(error.to_string()))?)
         .map_err(|error| failed(error.to_string()))?;

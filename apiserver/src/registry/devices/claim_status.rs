@@ -1,7 +1,5 @@
 //! What holds for the status of claims: what was given, and to whom.
 
-use std::net::IpAddr;
-
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
@@ -10,6 +8,7 @@ use super::{
     lists::{driver, each, pool, raw, set, uid},
 };
 use crate::registry::{
+    networking::cidr,
     object,
     validation::{condition, field::Field, internal, pod::affinity::node_selector, text},
 };
@@ -181,22 +180,44 @@ fn device_status(status: &Field<'_>, given: &[[&str; 4]], causes: &mut Vec<Cause
 /// An address with the length of its network, in canonical form.
 fn interface_address(address: &Field<'_>, causes: &mut Vec<Cause>) {
     const WHY: &str = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
-    let parsed = address.text().split_once('/').and_then(|(ip, length)| {
-        let ip: IpAddr = ip.parse().ok()?;
-        ipnet::IpNet::new(ip, length.parse().ok()?).ok()
-    });
-    match parsed {
+    match canonical(address.text()) {
         None => address.invalid(WHY, causes),
-        Some(net) if net.to_string() != address.text() => {
-            address.invalid(&format!("must be in canonical form ({:?})", net.to_string()), causes);
+        Some(better) if better != address.text() => {
+            address.invalid(&format!("must be in canonical form ({better:?})"), causes);
         }
         Some(_) => {}
     }
 }
 
+/// An address with the length of its network as it is best written; nothing of what is none.
+fn canonical(text: &str) -> Option<String> {
+    const V4_BITS: u8 = 32;
+    const V6_BITS: u8 = 128;
+    let (ip, length) = text.split_once('/')?;
+    let most = if ip.contains(':') { V6_BITS } else { V4_BITS };
+    let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    let length = length.parse::<u8>().ok().filter(|length| digits && *length <= most)?;
+    let ip = cidr::any_ip(ip)?.to_canonical();
+    // Of an address that is mapped into the larger room the length is, too.
+    let length = if ip.is_ipv4() && length > V4_BITS { length.saturating_sub(V6_BITS - V4_BITS) } else { length };
+    Some(format!("{ip}/{length}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_with_lengths_are_written_in_one_way() {
+        let of = |text: &str| canonical(text).unwrap_or_default();
+        assert_eq!(of("10.9.8.7/24"), "10.9.8.7/24");
+        assert_eq!(of("010.9.8.7/024"), "10.9.8.7/24");
+        assert_eq!(of("2001:DB8:0::1/64"), "2001:db8::1/64");
+        assert_eq!(of("::ffff:192.168.0.1/120"), "192.168.0.1/24");
+        for bad in ["10.9.8.7", "10.9.8.7/33", "10.9.8.7/+1", "10.9.8.7/", "::1/129", "x/1"] {
+            assert_eq!(canonical(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn devices_that_are_not_given_any_more_are_forgotten() {

@@ -15,7 +15,7 @@ use crate::{
         call::Call,
         kind::{Cell, Change, Column, Deleted, Strategy, resource},
         object, table,
-        validation::{field::Field, metadata},
+        validation::{field::Field, pod::volumes::template_metadata},
     },
     server::Core,
 };
@@ -36,14 +36,9 @@ impl Strategy for Templates {
     }
 
     fn validate_create(&self, object: &Value, causes: &mut Vec<Cause>) {
-        let meta = ["spec", "metadata"];
-        metadata::labels(object::at(object, &meta).and_then(|meta| meta.get("labels")), "spec.metadata.labels", causes);
-        metadata::annotations(
-            object::at(object, &meta).and_then(|meta| meta.get("annotations")),
-            "spec.metadata.annotations",
-            causes,
-        );
-        claim_rules::check(&Field::new(object, "").at("spec").at("spec"), causes);
+        let spec = Field::new(object, "").at("spec");
+        template_metadata(&spec.at("metadata"), causes);
+        claim_rules::check(&spec.at("spec"), causes);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -78,5 +73,24 @@ impl Strategy for Templates {
             }
             authority::asked(core, call, change.object, "ResourceClaimTemplate", &["spec", "spec"]).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_gives_its_claims_labels_and_annotations_alone() {
+        let template = json!({"spec": {"metadata": {"name": "n", "uid": "u", "labels": {"a b": "c"},
+            "annotations": {"a b": "c"}}, "spec": {}}});
+        let mut causes = Vec::new();
+        Templates.validate_create(&template, &mut causes);
+        let fields: Vec<_> = causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            ["spec.metadata.annotations", "spec.metadata.labels", "spec.metadata.name", "spec.metadata.uID"]
+        );
+        assert_eq!(causes[2].message, "Forbidden: cannot be set");
     }
 }

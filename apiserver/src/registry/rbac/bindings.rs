@@ -81,6 +81,8 @@ impl Strategy for Bindings {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+        // Upstream looks at all of it once more.
+        self.validate(object, causes);
         if object.get("roleRef") != old.get("roleRef") {
             let fields = [("apiGroup", "APIGroup"), ("kind", "Kind"), ("name", "Name")];
             let found = object.get("roleRef").unwrap_or(&Value::Null);

@@ -72,6 +72,11 @@ impl Strategy for Roles {
         }
     }
 
+    fn validate_update(&self, object: &Value, _old: &Value, causes: &mut Vec<Cause>) {
+        // Upstream looks at all of it once more.
+        self.validate(object, causes);
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: [Column; 2] = [
             Column::name(),
