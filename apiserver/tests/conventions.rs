@@ -256,6 +256,22 @@ async fn a_list_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn a_full_page_goes_on_where_anything_is_behind_it() {
+    let rig = Rig::new().await;
+    for name in ["a", "b", "c"] {
+        rig.admin(Method::POST, MAPS, Some(&config_map(name))).await;
+    }
+    let selected = format!("{MAPS}?limit=2&fieldSelector=metadata.name!%3Dc");
+    let (_, first) = rig.admin(Method::GET, &selected, None).await;
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    let token = first["metadata"]["continue"].as_str().expect("the third is behind, though it is not selected");
+    let (_, rest) = rig.admin(Method::GET, &format!("{selected}&continue={token}"), None).await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), &rest["metadata"]["continue"]), (0, &Value::Null));
+    let (_, all) = rig.admin(Method::GET, &format!("{MAPS}?limit=3&fieldSelector=metadata.name!%3Dc"), None).await;
+    assert_eq!((all["items"].as_array().unwrap().len(), &all["metadata"]["continue"]), (2, &Value::Null));
+}
+
+#[tokio::test]
 async fn a_list_whose_state_is_gone_may_go_on_inconsistently() {
     use martello_apiserver::store::Store as _;
     let rig = Rig::new().await;

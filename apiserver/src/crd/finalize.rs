@@ -7,7 +7,7 @@ use std::{
 };
 
 use martello_api::{clock, status::ApiError};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     definition::Definition,
@@ -33,12 +33,11 @@ pub async fn end(core: &Arc<Core>, client: &kube::Client, crd: &Value) {
     let definition = Definition::compile(crd);
     let name = object::name(crd).to_owned();
     let path = format!("/apis/{}/v1/{}/{name}", DEFINITIONS.0, DEFINITIONS.1);
-    tell(client, &path, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress").await;
+    tell(client, &path).await;
     while let Err(error) = remove_all(core, client, &definition).await {
         tracing::warn!(name, %error, "objects of a custom resource could not be removed, will try again");
         tokio::time::sleep(RETRY).await;
     }
-    tell(client, &path, false, "InstanceDeletionCompleted", "removed all instances").await;
     while let Err(error) = release(client, &path).await {
         if error.code == 404 {
             return;
@@ -50,24 +49,30 @@ pub async fn end(core: &Arc<Core>, client: &kube::Client, crd: &Value) {
     }
 }
 
-/// Writes down how far the end has come.
-async fn tell(client: &kube::Client, path: &str, holds: bool, reason: &str, message: &str) {
+/// Writes down that the end has begun.
+async fn tell(client: &kube::Client, path: &str) {
     let Ok(mut crd) = send(client, "GET", path, &Value::Null).await else { return };
-    let mut status = crd.get("status").cloned().unwrap_or_default();
-    set_condition(&mut status, "Terminating", holds, reason, message, clock::now());
-    object::set(&mut crd, &[], "status", status);
+    note(&mut crd, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress");
     if let Err(error) = send(client, "PUT", &format!("{path}/status"), &crd).await {
         tracing::debug!(%error, "the condition of an ending definition was not written");
     }
 }
 
-/// Takes the finalizer off.
+/// Takes the finalizer off, and says so in the same write: whoever watches sees that only where others hold the definition
+/// back, as upstream has it.
 async fn release(client: &kube::Client, path: &str) -> Result<(), ApiError> {
-    let crd = send(client, "GET", path, &Value::Null).await?;
-    let rest: Vec<&str> = object::finalizers(&crd).into_iter().filter(|own| *own != FINALIZER).collect();
-    let version = object::text(&crd, &["metadata", "resourceVersion"]);
-    let patch = json!({"metadata": {"finalizers": rest, "resourceVersion": version}});
-    send(client, "PATCH", path, &patch).await.map(|_| ())
+    let mut crd = send(client, "GET", path, &Value::Null).await?;
+    let rest: Vec<String> =
+        object::finalizers(&crd).into_iter().filter(|own| *own != FINALIZER).map(str::to_owned).collect();
+    note(&mut crd, false, "InstanceDeletionCompleted", "removed all instances");
+    object::set(&mut crd, &["metadata"], "finalizers", rest);
+    send(client, "PUT", &format!("{path}/status"), &crd).await.map(|_| ())
+}
+
+fn note(crd: &mut Value, holds: bool, reason: &str, message: &str) {
+    let mut status = crd.get("status").cloned().unwrap_or_default();
+    set_condition(&mut status, "Terminating", holds, reason, message, clock::now());
+    object::set(crd, &[], "status", status);
 }
 
 /// Asks for the end of every object, and waits until there is none: something may hold them back.

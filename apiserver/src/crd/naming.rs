@@ -35,6 +35,10 @@ pub fn plan<'v>(crd: &Value, others: impl Iterator<Item = &'v Value>, now: Times
     let was_established = super::definition::has_condition(crd, "Established");
     match (was_established, &names.conflict) {
         (true, _) => {}
+        (false, None) if !is_installing(crd) => {
+            let message = "the initial names have been accepted";
+            set_condition(&mut status, "Established", false, "Installing", message, now);
+        }
         (false, None) if webhook_rules::bundle_fault(bundle(crd)).is_some() => {
             let message = "The conversion webhook CABundle is invalid";
             set_condition(&mut status, "Established", false, "InvalidCABundle", message, now);
@@ -60,6 +64,15 @@ pub fn plan<'v>(crd: &Value, others: impl Iterator<Item = &'v Value>, now: Times
         );
     }
     (Some(&status) != crd.get("status")).then_some(status)
+}
+
+/// Whether a definition says that its names are accepted and that it is not established yet: whoever watches sees that before
+/// it is.
+fn is_installing(crd: &Value) -> bool {
+    let said = object::list(crd, &["status", "conditions"]).iter();
+    let mut said = said.filter(|condition| object::text(condition, &["type"]) == "Established");
+    super::definition::has_condition(crd, "NamesAccepted")
+        && said.any(|condition| matches!(object::text(condition, &["reason"]), "Installing" | "InvalidCABundle"))
 }
 
 /// What the conversion webhook of a definition is trusted by.
@@ -160,6 +173,9 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let mut first = crd("widgets", &["w"]);
         let status = plan(&first, std::iter::empty(), now).unwrap();
+        assert_eq!(told(&status), ["NamesAccepted True NoConflicts", "Established False Installing"]);
+        first["status"] = status;
+        let status = plan(&first, std::iter::empty(), now).unwrap();
         assert_eq!(told(&status), ["NamesAccepted True NoConflicts", "Established True InitialNamesAccepted"]);
         first["status"] = status;
         assert_eq!(plan(&first, std::iter::empty(), now), None);
@@ -176,8 +192,14 @@ mod tests {
     fn a_webhook_that_nobody_can_trust_keeps_a_definition_from_being_established() {
         let mut crd = crd("widgets", &[]);
         crd["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"caBundle": "Zm9v"}}});
-        let status = plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(told(&status)[1], "Established False InvalidCABundle");
+        crd["status"] = plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(told(&crd["status"])[1], "Established False Installing");
+        crd["status"] = plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(told(&crd["status"])[1], "Established False InvalidCABundle");
+        assert_eq!(plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH), None);
+        crd["spec"]["conversion"] = json!({"strategy": "None"});
+        crd["status"] = plan(&crd, std::iter::empty(), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(told(&crd["status"])[1], "Established True InitialNamesAccepted");
     }
 
     #[test]

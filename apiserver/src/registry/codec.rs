@@ -34,7 +34,7 @@ const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
 /// The schema of a kind; one that keeps everything where there is none (our own kinds).
-fn schema_of(kind: &Kind) -> &Schema {
+pub fn schema_of(kind: &Kind) -> &Schema {
     if let Some(own) = kind.schema() {
         return own;
     }
@@ -274,11 +274,6 @@ fn still_is(kind: &Kind, value: &Value) -> Result<(), String> {
         Some(Mismatch::Malformed(why) | Mismatch::Kind(why)) if !kind.is_custom() => Err(why),
         _ => Ok(()),
     }
-}
-
-/// The object with a part of it set, merged as server-side apply merges; nobody becomes the owner of what is set.
-pub fn merged(kind: &Kind, object: &Value, config: &Value) -> Result<Value, String> {
-    managed_fields::merged(schema_of(kind), object, config)
 }
 
 /// Meets what strict validation refuses as the client asked.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     call::Call,
+    codec,
     kind::{Generation, Kind},
     object,
 };
@@ -103,13 +104,27 @@ pub fn prepare_update(object: &mut Value, old: &Value) {
 /// Members of an object whose changes the generation does not count.
 const UNCOUNTED: [&str; 4] = ["metadata", "status", "kind", "apiVersion"];
 
+/// Whether all that the generation counts is as it was.
+fn counts_alike(object: &Value, old: &Value) -> bool {
+    let all = [object, old].into_iter().filter_map(Value::as_object).flatten();
+    let mut counted = all.filter(|(key, _)| !UNCOUNTED.contains(&key.as_str()));
+    counted.all(|(key, _)| object::same(object.get(key), old.get(key)))
+}
+
 /// Lets the generation grow where the kind says so.
 pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
     let keys = |value| Value::as_object(value).into_iter().flatten().map(|(key, _)| key.as_str());
     let mut counted = keys(object).chain(keys(old)).filter(|key| !UNCOUNTED.contains(key));
     let same = match kind.generation() {
         Generation::Untouched => return,
-        Generation::Spec => counted.all(|key| object::semantically_equal(object.get(key), old.get(key))),
+        Generation::Spec => {
+            counts_alike(object, old) || {
+                // What was not decoded may lack what a type always has.
+                let mut shaped = object.clone();
+                codec::normalize(kind, &mut shaped);
+                counts_alike(&shaped, old)
+            }
+        }
         Generation::Exact { status } => {
             counted.all(|key| object.get(key) == old.get(key)) && (!status || object.get("status") == old.get("status"))
         }

@@ -170,6 +170,29 @@ pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {
     }
 }
 
+/// Whether two values that were decoded are the same to Go's semantic equality: null and an empty list are absence. An empty
+/// object is something: decoding leaves one only where Go has a pointer, or a struct that is always there.
+#[must_use]
+pub fn same(left: Option<&Value>, right: Option<&Value>) -> bool {
+    let absent = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        _ => false,
+    };
+    match (left, right) {
+        (left, right) if absent(left) && absent(right) => true,
+        // So is a map written that is always there and has nothing in it.
+        (Some(Value::Null), Some(Value::Object(map))) | (Some(Value::Object(map)), Some(Value::Null)) => map.is_empty(),
+        (Some(Value::Object(left)), Some(Value::Object(right))) => {
+            left.keys().chain(right.keys()).all(|key| same(left.get(key), right.get(key)))
+        }
+        (Some(Value::Array(left)), Some(Value::Array(right))) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(Some(left), Some(right)))
+        }
+        (left, right) => left == right,
+    }
+}
+
 fn is_absent(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -194,6 +217,15 @@ mod tests {
         assert_eq!(int(&object, &["status", "load", "x"]), Some(1));
         set(&mut object, &["spec"], "x", 1);
         assert_eq!(object["spec"], 5);
+    }
+
+    #[test]
+    fn an_empty_object_is_something_in_what_was_decoded() {
+        let same = |left: Value, right: Value| same(Some(&left), Some(&right));
+        assert!(same(json!({"a": null, "b": [], "c": [{"d": 1}]}), json!({"c": [{"d": 1, "e": []}]})));
+        assert!(same(json!({"a": null}), json!({"a": {}})));
+        assert!(!same(json!({"podSelector": {}}), json!({"namespaceSelector": {}})));
+        assert!(!same(json!({}), json!({"affinity": {}})));
     }
 
     #[test]

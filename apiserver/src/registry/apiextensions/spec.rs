@@ -49,9 +49,12 @@ pub fn status(crd: &Value, causes: &mut Vec<Cause>) {
 fn name(crd: &Value, causes: &mut Vec<Cause>) {
     let wanted =
         format!("{}.{}", object::text(crd, &["spec", "names", "plural"]), object::text(crd, &["spec", "group"]));
-    let name = object::name(crd);
-    if name != wanted {
-        causes.push(Cause::invalid("metadata.name", &json!(name), "must be spec.names.plural+\".\"+spec.group"));
+    for key in ["generateName", "name"] {
+        let name = object::text(crd, &["metadata", key]);
+        if !name.is_empty() && name != wanted {
+            let why = "must be spec.names.plural+\".\"+spec.group";
+            causes.push(Cause::invalid(format!("metadata.{key}"), &json!(name), why));
+        }
     }
 }
 

@@ -53,6 +53,11 @@ fn names_versions_and_scope_are_checked() {
         ]
     );
     assert_eq!(
+        faults(|crd| crd["metadata"]["generateName"] = json!("w-")),
+        ["metadata.generateName: Invalid value: \"w-\": must be spec.names.plural+\".\"+spec.group"]
+    );
+    assert_eq!(faults(|crd| crd["metadata"]["name"] = json!("")), Vec::<String>::new(), "that is told of every kind");
+    assert_eq!(
         faults(|crd| crd["spec"]["scope"] = json!("Global")),
         ["spec.scope: Unsupported value: \"Global\": supported values: \"Cluster\", \"Namespaced\""]
     );

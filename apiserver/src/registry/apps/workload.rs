@@ -141,7 +141,7 @@ pub fn check_collisions(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// Checks the numbers of a status: none is negative, and no part is more than the whole.
+/// Checks these numbers of a status: none is negative, and no part is more than the whole.
 pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
     check_not_negative_status(object, keys, causes);
     let count = |key: &str| object::int(object, &["status", key]).unwrap_or(0);
@@ -153,7 +153,7 @@ pub fn check_counts(object: &Value, keys: &[&str], causes: &mut Vec<Cause>) {
         ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
     ];
     for (key, bound, why) in limits {
-        if count(key) > count(bound) {
+        if keys.contains(&key) && count(key) > count(bound) {
             causes.push(Cause::invalid(format!("status.{key}"), &json!(count(key)), why));
         }
     }
@@ -193,6 +193,15 @@ pub fn containers_at(object: &Value, path: &[&str]) -> [Cell; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_numbers_that_a_kind_has_are_compared() {
+        let mut causes = Vec::new();
+        let keys = ["replicas", "readyReplicas"];
+        check_counts(&json!({"status": {"replicas": -1}}), &keys, &mut causes);
+        let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert_eq!(fields, ["status.replicas", "status.readyReplicas"]);
+    }
 
     #[test]
     fn a_number_in_an_annotation_is_read_as_upstream_reads_it() {

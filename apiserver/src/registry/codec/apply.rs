@@ -99,7 +99,10 @@ fn apply_unfinished(
     let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions };
     let force = call.query.flag("force").unwrap_or(false);
     let applied = managed_fields::apply(schema_of(kind), current, config, &writer, force);
-    applied.map(|applied| applied.value).map_err(|error| error.to_api_error())
+    let mut value = applied.map_err(|error| error.to_api_error())?.value;
+    // It is as if it had been decoded.
+    schema::normalize(schema_of(kind), &mut value);
+    Ok(value)
 }
 
 /// An applied object says of itself what it is.

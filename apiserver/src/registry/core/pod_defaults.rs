@@ -52,9 +52,6 @@ pub fn spec(object: &mut Value, path: &[&str], of_pod: bool) {
     for item in object::list_mut(spec, &["volumes"]).into_iter().flatten() {
         volume(item);
     }
-    for constraint in object::list_mut(spec, &["topologySpreadConstraints"]).into_iter().flatten() {
-        object::set_default(constraint, here, "whenUnsatisfiable", "DoNotSchedule");
-    }
     if of_pod {
         requests_from_limits(spec);
     }

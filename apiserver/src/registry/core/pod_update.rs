@@ -36,7 +36,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     tolerations(new, old, causes);
     gates(new, old, causes);
-    if object::semantically_equal(new.get("spec"), old.get("spec")) {
+    if object::same(new.get("spec"), old.get("spec")) {
         return;
     }
     let gated = !object::list(old, &["spec", "schedulingGates"]).is_empty();
@@ -45,7 +45,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let mut settled = new.clone();
     settle(&mut settled, old, gated);
-    if !object::semantically_equal(settled.get("spec"), old.get("spec")) {
+    if !object::same(settled.get("spec"), old.get("spec")) {
         let shown = |pod: &Value| internal::of("io.k8s.api.core.v1.PodSpec", pod.get("spec").unwrap_or(&Value::Null));
         let diff = difference::unified(&shown(old), &shown(&settled));
         causes.push(Cause::forbidden("spec", &format!("{WHY}\n{diff}")));
@@ -194,7 +194,7 @@ pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
                 let why = format!("existing ephemeral containers {name:?} may not be removed\n");
                 causes.push(Cause::forbidden(PATH, &why));
             }
-            Some(own) if !object::semantically_equal(Some(own), Some(before)) => {
+            Some(own) if !object::same(Some(own), Some(before)) => {
                 let shown = |container: &Value| internal::of("io.k8s.api.core.v1.EphemeralContainer", container);
                 let diff = difference::unified(&shown(before), &shown(own));
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");

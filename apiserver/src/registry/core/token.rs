@@ -143,11 +143,18 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
     };
     let (kind_name, name) = (object::text(reference, &["kind"]), object::text(reference, &["name"]));
     let version = object::text(reference, &["apiVersion"]);
+    if node.is_some() && ((version, kind_name) != ("v1", "Pod") || name.is_empty()) {
+        return Err(forbidden("node requested token not bound to a pod"));
+    }
+    let uid = object::text(reference, &["uid"]);
+    if node.is_some() && uid.is_empty() {
+        return Err(forbidden("node requested token with a pod binding without a uid"));
+    }
     let (group, short) = version.split_once('/').unwrap_or(("", version));
     let plural = match (group, kind_name) {
         ("", "Pod") => "pods",
         ("", "Secret") => "secrets",
-        ("", "Node") if node.is_none() => "nodes",
+        ("", "Node") => "nodes",
         _ => {
             let why = format!("cannot bind token to object of type {group}/{short}, Kind={kind_name}");
             return Err(ApiError::bad_request(why));
@@ -158,18 +165,16 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
         return Err(ApiError::bad_request("Name parameter required."));
     }
     let entry = core.get(kind, call.namespace(), name).await?;
-    let conflict = || {
-        let uid = object::text(reference, &["uid"]);
-        let why = format!(
-            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
-        );
-        // Upstream names the kind where the resource stands otherwise.
-        (!uid.is_empty() && uid != &*entry.uid).then(|| ApiError::conflict("", kind_name, name, &why))
-    };
+    // Upstream names the kind where the resource stands otherwise.
+    let conflict =
+        (!uid.is_empty() && uid != &*entry.uid).then(|| ApiError::conflict("", kind_name, name, &of_another(uid)));
     let bound = Some(BoundObject { name: name.to_owned(), uid: entry.uid.to_string() });
     match plural {
         "pods" => {
             let pod = core.value(kind, &entry).await?;
+            if let Some(node) = node {
+                check_node(core, call, body, &pod, node).await?;
+            }
             let account = object::text(&pod, &["spec", "serviceAccountName"]);
             if account != call.name() {
                 return Err(ApiError::bad_request(format!(
@@ -177,24 +182,32 @@ async fn bind(core: &Arc<Core>, call: &Call, body: &Value, spec: &mut TokenSpec)
                     call.name()
                 )));
             }
-            if let Some(conflict) = conflict() {
-                return Err(conflict);
-            }
-            let on = object::text(&pod, &["spec", "nodeName"]);
-            if node.is_some_and(|node| node != on) {
-                return Err(forbidden("node requested token bound to a pod scheduled on a different node"));
-            }
-            if node.is_some() {
-                check_audience(core, call, body, &pod).await?;
-            }
             spec.pod = bound;
-            spec.node = node_of(core, on).await?;
+            spec.node = node_of(core, object::text(&pod, &["spec", "nodeName"])).await?;
         }
-        "secrets" if node.is_some() => return Err(forbidden("node requested token not bound to a pod")),
         "secrets" => spec.secret = bound,
         _ => spec.node = bound,
     }
-    conflict().map_or(Ok(()), Err)
+    conflict.map_or(Ok(()), Err)
+}
+
+fn of_another(uid: &str) -> String {
+    format!(
+        "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+    )
+}
+
+/// A node gets tokens only for the very pods that run on it.
+async fn check_node(core: &Arc<Core>, call: &Call, body: &Value, pod: &Value, node: &str) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::forbidden("", "serviceaccounts", call.name(), why));
+    let uid = object::text(body, &["spec", "boundObjectRef", "uid"]);
+    if uid != object::uid(pod) {
+        return refuse(&of_another(uid));
+    }
+    if node != object::text(pod, &["spec", "nodeName"]) {
+        return refuse("node requested token bound to a pod scheduled on a different node");
+    }
+    check_audience(core, call, body, pod).await
 }
 
 /// A node gets tokens only for the audiences that its pod asks for, by a projected volume or through its storage drivers,

@@ -32,7 +32,9 @@ impl Continue {
     /// The same place in the newest state, for a list whose state is gone.
     #[must_use]
     pub fn in_newest(&self) -> Self {
-        Self { revision: Self::NEWEST, ..self.clone() }
+        // Whoever told the first pages began places with a slash; what goes on without their state is told by another.
+        let start = self.start.trim_start_matches('/').to_owned();
+        Self { revision: Self::NEWEST, start, ..self.clone() }
     }
 
     /// The state to go on in; none for the newest.
@@ -156,6 +158,8 @@ mod tests {
         assert_eq!((read.revision(), read.after()), (Some(7), "shop/web"));
         let newest = Continue::decode(&token.in_newest().encode()).unwrap();
         assert_eq!((newest.revision(), newest.after()), (None, "shop/web"));
+        let cached = Continue::new(7, "/shop/web").in_newest();
+        assert_eq!((cached.start.as_str(), cached.after()), ("shop/web\0", "shop/web"));
     }
 
     #[test]

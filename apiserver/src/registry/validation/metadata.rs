@@ -31,7 +31,7 @@ pub fn create(kind: &Kind, object: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// Kinds whose own rules for updates check all of the metadata once more upstream, and how often.
-const CHECKED_WHOLE: [(&str, &str, usize); 30] = [
+const CHECKED_WHOLE: [(&str, &str, usize); 29] = [
     ("", "ConfigMap", 1),
     ("", "Endpoints", 1),
     ("", "LimitRange", 1),
@@ -42,7 +42,6 @@ const CHECKED_WHOLE: [(&str, &str, usize); 30] = [
     ("", "Pod", 1),
     ("", "ReplicationController", 1),
     ("", "Secret", 1),
-    ("", "Service", 1),
     ("", "ServiceAccount", 1),
     ("admissionregistration.k8s.io", "", 1),
     ("apiregistration.k8s.io", "APIService", 1),

@@ -120,9 +120,15 @@ async fn attempt(
         meta::prepare_update(&mut new, current);
         kind.early_warnings(&new).into_iter().for_each(|warning| call.warn(warning));
         kind.prepare_update(&mut new, current, call.now);
-    } else if core.hooks.may_mutate() {
-        let only_status = plan.part == Part::Status;
-        admission::mutate_part(core, kind, call, &mut new, current, only_status).await?;
+    } else {
+        admission::fill_part(core, kind, call, &mut new).await?;
+        if core.hooks.may_mutate() {
+            let only_status = plan.part == Part::Status;
+            admission::mutate_part(core, kind, call, &mut new, current, only_status).await?;
+            if let Part::Aspect(name) = plan.part {
+                kind.shape_aspect(name, &mut new, current);
+            }
+        }
     }
     if plan.part != Part::Main {
         meta::dedup_owners(call, &mut new, true);

@@ -66,6 +66,8 @@ async fn create_once(
     codec::track(core, kind, call, None, &mut object, "").await;
     admission::mutate(core, kind, call, Operation::Create, &mut object, None).await?;
     kind.guard(core, call, &object, None).await?;
+    // Who changes the object may have taken the namespace out, or moved it to another.
+    meta::fit_namespace(kind, call, &mut object)?;
     // Only now: who fills in what a new object lacks sees that it has no name yet.
     if object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty() {
         let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));

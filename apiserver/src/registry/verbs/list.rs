@@ -90,16 +90,20 @@ pub async fn select(
         found.revision = listed.revision;
         let last = listed.items.last().map(|entry| Arc::clone(entry.key.path()));
         for entry in listed.items {
-            if !selection.selects(&entry) {
-                continue;
-            }
-            if options.limit > 0 && found.items.len() == options.limit {
+            // A full page goes on where there is anything behind it, selected or not.
+            if is_full(&found, options) {
                 found.next = found.items.last().map(|last| token(found.revision, last.key.path()));
                 return Ok(found);
             }
-            found.items.push(entry);
+            if selection.selects(&entry) {
+                found.items.push(entry);
+            }
         }
         if listed.remaining == 0 {
+            return Ok(found);
+        }
+        if is_full(&found, options) && !selection.is_everything() {
+            found.next = found.items.last().map(|last| token(found.revision, last.key.path()));
             return Ok(found);
         }
         if options.limit > 0 && selection.is_everything() {
@@ -110,6 +114,10 @@ pub async fn select(
         at = ListAt::Exact(found.revision);
         after = last;
     }
+}
+
+fn is_full(found: &Selected, options: &ListOptions) -> bool {
+    options.limit > 0 && found.items.len() == options.limit
 }
 
 fn page_limit(selection: &Selection, limit: usize) -> Option<usize> {

@@ -111,7 +111,7 @@ fn read_only(container: &Field<'_>, mount: &Field<'_>, causes: &mut Vec<Cause>) 
     if !mount.flag("readOnly") {
         mode.forbidden("may only be specified when readOnly is true", causes);
     }
-    if !matches!(mount.str("mountPropagation"), "" | "None") {
+    if mount.get("mountPropagation").is_some_and(|propagation| propagation.text() != "None") {
         mode.forbidden("may only be specified when mountPropagation is None or not specified", causes);
     }
 }

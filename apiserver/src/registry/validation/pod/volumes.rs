@@ -223,7 +223,12 @@ fn source(kind: &str, field: &Field<'_>, causes: &mut Vec<Cause>) {
 
 /// The claim that is made for the pod has its name from there.
 fn claim_template(template: &Field<'_>, causes: &mut Vec<Cause>) {
-    let metadata = template.at("metadata");
+    template_metadata(&template.at("metadata"), causes);
+    claim_rules::check(&template.at("spec"), causes);
+}
+
+/// Checks the metadata of a template of claims, of volumes or devices: they are labels and annotations.
+pub fn template_metadata(metadata: &Field<'_>, causes: &mut Vec<Cause>) {
     metadata::annotations(metadata.value.get("annotations"), &metadata.at("annotations").path, causes);
     metadata::labels(metadata.value.get("labels"), &metadata.at("labels").path, causes);
     for (key, shown) in NOT_OF_TEMPLATES {
@@ -231,7 +236,6 @@ fn claim_template(template: &Field<'_>, causes: &mut Vec<Cause>) {
             metadata.at(shown).forbidden("cannot be set", causes);
         }
     }
-    claim_rules::check(&template.at("spec"), causes);
 }
 
 fn files(source: &Field<'_>, name: &str, causes: &mut Vec<Cause>) {
