@@ -24,7 +24,8 @@ use crate::resource::{GroupVersionKind, Text};
 pub use base64::canonical as canonical_base64;
 pub(crate) use decode::duplicates;
 pub use decode::{
-    DecodeError, Decoded, Document, FieldIssue, decode_json, decode_raw, decode_value, decode_yaml, unrecognized,
+    DecodeError, Decoded, Document, FieldIssue, check_head, decode_json, decode_raw, decode_value, decode_yaml,
+    unrecognized,
 };
 pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;

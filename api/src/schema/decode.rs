@@ -116,7 +116,10 @@ impl<'a> Document<'a> {
 }
 
 /// Objects say what they are in text, or not at all.
-fn check_head(raw: &Raw<'_>) -> Result<(), DecodeError> {
+///
+/// # Errors
+/// What is no object, or says what it is in something else.
+pub fn check_head(raw: &Raw<'_>) -> Result<(), DecodeError> {
     let Raw::Map(entries) = raw else { return Err(DecodeError::NoObject(raw.go_kind())) };
     for (name, value) in entries {
         let Some(field) = ["apiVersion", "kind"].into_iter().find(|field| name.eq_ignore_ascii_case(field)) else {

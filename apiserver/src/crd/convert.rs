@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use martello_api::{go, schema::parse_json, status::ApiError};
+use martello_api::{go, status::ApiError};
 use serde_json::{Value, json};
 
 use super::definition::{Definition, Version};
 use crate::{
+    http::reviewed::CONVERSION,
     registry::{object, validation::metadata},
     server::Core,
 };
 
 /// How long a webhook may take, as upstream's.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Versions of reviews that this server speaks, the best first.
-const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
-const GROUP: &str = "apiextensions.k8s.io";
 const OLD_REVIEW: &str = "apiextensions.k8s.io/v1beta1";
-const REVIEW: &str = "ConversionReview";
-
 /// The objects as version `to`.
 pub async fn convert(
     core: &Core,
@@ -55,21 +51,17 @@ async fn ask(core: &Core, definition: &Definition, objects: &[&Value], wanted: &
     let failed = |why: &str| ApiError::new(500, "", format!("{about} {why}"));
     let webhook = definition.conversion.get("webhook").unwrap_or(&Value::Null);
     let spoken = object::list(webhook, &["conversionReviewVersions"]);
-    let version = spoken.iter().filter_map(Value::as_str).find(|version| REVIEWS.contains(version));
-    let version = format!("apiextensions.k8s.io/{}", version.unwrap_or("v1"));
+    let version = spoken.iter().filter_map(Value::as_str).find(|version| CONVERSION.versions.contains(version));
+    let version = format!("{}/{}", CONVERSION.group, version.unwrap_or("v1"));
     let uid = uuid::Uuid::new_v4().to_string();
     let review = json!({
-        "kind": "ConversionReview",
+        "kind": CONVERSION.kind,
         "apiVersion": version,
         "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
     });
     let Some(caller) = &definition.webhook else { return Err(failed("failed: no webhook is configured")) };
-    let answer = caller.call(core, &review, TIMEOUT).await.map_err(|why| failed(&format!("failed: {why}")))?;
-    if answer.is_empty() {
-        return Err(failed("failed: 0-length response with status code: 200 and content type: application/json"));
-    }
-    // What is no JSON is a text in YAML.
-    let answer = parse_json(&answer).map_or_else(|_| Value::from(""), |answer| answer.into_value());
+    let answer = caller.call(core, &review, TIMEOUT).await.and_then(|answer| answer.read(&CONVERSION, &version));
+    let answer = answer.map_err(|why| failed(&format!("failed: {why}")))?;
     let converted = answered(&answer, &version, &uid).map_err(|why| failed(&format!("failed: {why}")))?;
     if converted.len() != objects.len() {
         return Err(failed(&format!("returned {} objects, expected {}", converted.len(), objects.len())));
@@ -116,13 +108,15 @@ impl Wrong {
 
 /// What a review answers.
 fn answered(review: &Value, version: &str, uid: &str) -> Result<Vec<Value>, String> {
-    readable(review, version)?;
     let (own_version, own_kind) = (object::text(review, &["apiVersion"]), object::text(review, &["kind"]));
     // Reviews of the older version were never held against what was asked.
     let is_exact = version != OLD_REVIEW;
-    if is_exact && (own_version != version || own_kind != REVIEW) {
+    if is_exact && (own_version != version || own_kind != CONVERSION.kind) {
+        // Go writes the group and the version of what is of no group with a slash, too.
+        let (group, short) = own_version.split_once('/').unwrap_or(("", own_version));
         return Err(format!(
-            "expected webhook response of {version}, Kind={REVIEW}, got {own_version}, Kind={own_kind}"
+            "expected webhook response of {version}, Kind={}, got {group}/{short}, Kind={own_kind}",
+            CONVERSION.kind
         ));
     }
     let response = review.get("response").filter(|response| !response.is_null()).ok_or("no response provided")?;
@@ -137,36 +131,6 @@ fn answered(review: &Value, version: &str, uid: &str) -> Result<Vec<Value>, Stri
         (_, "") => Err(format!("response.result.status was '{status}', not 'Success'")),
         (_, message) => Err(message.to_owned()),
     }
-}
-
-/// Whether an answer can be read as a review of this version at all.
-fn readable(review: &Value, version: &str) -> Result<(), String> {
-    if !review.is_object() {
-        return Err(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            json_kind(review)
-        ));
-    }
-    let (own_version, own_kind) = (object::text(review, &["apiVersion"]), object::text(review, &["kind"]));
-    if own_version.matches('/').count() > 1 {
-        return Err(format!("unexpected GroupVersion string: {own_version}"));
-    }
-    let of_version = if own_version.is_empty() { version } else { own_version };
-    let of_kind = if own_kind.is_empty() { REVIEW } else { own_kind };
-    let short = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
-    let is_known = REVIEWS.iter().any(|known| of_version == format!("{GROUP}/{known}"));
-    if of_kind != REVIEW || !is_known {
-        return Err(format!(
-            "no kind {} is registered for version {} in scheme \"pkg/util/webhook/client.go:71\"",
-            go::quoted(of_kind),
-            go::quoted(of_version)
-        ));
-    }
-    if of_version != version {
-        let (from, to) = (short(of_version), short(version));
-        return Err(format!("converting ({from}.{REVIEW}) to ({to}.{REVIEW}): unknown conversion"));
-    }
-    Ok(())
 }
 
 /// As Go's decoding names what JSON holds.
@@ -275,25 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_review_is_told_as_decoding_tells_it() {
-        let read = |review: Value| answered(&review, "apiextensions.k8s.io/v1", "u").unwrap_err();
-        let kind = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind});
-        assert!(
-            read(json!([]))
-                .starts_with("couldn't get version/kind; json parse error: json: cannot unmarshal array into")
-        );
-        assert_eq!(
-            read(kind("apiextensions.k8s.io/v1", "Zz")),
-            "no kind \"Zz\" is registered for version \"apiextensions.k8s.io/v1\" in scheme \"pkg/util/webhook/client.go:71\""
-        );
-        assert_eq!(
-            read(kind("apiextensions.k8s.io/v1beta1", "ConversionReview")),
-            "converting (v1beta1.ConversionReview) to (v1.ConversionReview): unknown conversion"
-        );
-        assert_eq!(read(kind("x/y/z", "ConversionReview")), "unexpected GroupVersion string: x/y/z");
-        let old = json!({"kind": "ConversionReview", "apiVersion": OLD_REVIEW, "response": {"uid": "other",
-            "result": {"status": "Success"}, "convertedObjects": []}});
+    fn a_review_of_the_older_version_is_taken_as_it_is() {
+        let old = json!({"response": {"uid": "other", "result": {"status": "Success"}, "convertedObjects": []}});
         assert_eq!(answered(&old, OLD_REVIEW, "u"), Ok(Vec::new()));
+        let none = answered(&json!({}), "apiextensions.k8s.io/v1", "u").unwrap_err();
+        let words = "expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got /, Kind=";
+        assert_eq!(none, words);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Connections that failed, in the words of Go, which clients and people look for.
 
+use martello_api::go;
+
 /// A certificate that nobody vouches for.
 pub const UNKNOWN_AUTHORITY: &str = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
 
@@ -39,6 +41,43 @@ pub fn untrusted(error: &std::io::Error) -> String {
         _ => return error.to_string(),
     };
     format!("tls: failed to verify certificate: x509: {x509}")
+}
+
+/// Reason and message of an answer that did not say what is wrong, by its code, as upstream's client makes them; `said` is
+/// what stood in it.
+#[must_use]
+pub fn generic(code: u16, said: &str) -> (&'static str, String) {
+    let (reason, message) = match code {
+        400 => ("BadRequest", "the server rejected our request for an unknown reason"),
+        401 => ("Unauthorized", "the server has asked for the client to provide credentials"),
+        403 => ("Forbidden", said),
+        404 => ("NotFound", "the server could not find the requested resource"),
+        405 => ("MethodNotAllowed", "the server does not allow this method on the requested resource"),
+        406 if matches!(said, "" | "unknown") => {
+            ("NotAcceptable", "the server was unable to respond with a content type that the client supports")
+        }
+        406 => ("NotAcceptable", said),
+        409 => ("Conflict", "the server reported a conflict"),
+        415 => ("UnsupportedMediaType", said),
+        422 => ("Invalid", "the server rejected our request due to an error in our request"),
+        429 => ("TooManyRequests", "the server has received too many requests and has asked us to try again later"),
+        503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
+        504 => (
+            "Timeout",
+            "the server was unable to return a response in the time allotted, but may still be processing the request",
+        ),
+        500.. => {
+            let said = go::quoted(said);
+            let message = format!("an error on the server ({said}) has prevented the request from succeeding");
+            return ("InternalError", message);
+        }
+        _ => {
+            let message =
+                format!("the server responded with the status code {code} but did not return more information");
+            return ("", message);
+        }
+    };
+    (reason, message.to_owned())
 }
 
 /// A certificate of other names than the one that was asked for, as Go tells it.

@@ -13,6 +13,7 @@ pub mod negotiate;
 pub mod outbound;
 pub mod proxy;
 pub mod reply;
+pub mod reviewed;
 pub mod rewrite;
 pub mod routes;
 pub mod track;

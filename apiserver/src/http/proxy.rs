@@ -9,7 +9,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use martello_api::status::{ApiError, Details};
 
-use super::{outbound, reply::Reply};
+use super::{failed, outbound, reply::Reply};
 use crate::{
     registry::{call::Call, core::node_proxy::NodeAddress},
     server::Core,
@@ -100,24 +100,7 @@ fn refused(code: u16, said: &str, resource: &str, name: &str) -> ApiError {
     let (reason, message) = match code {
         500 => return ApiError::internal(said),
         400 => return ApiError::bad_request(said),
-        401 => ("Unauthorized", "the server has asked for the client to provide credentials".to_owned()),
-        403 => ("Forbidden", said.to_owned()),
-        404 => ("NotFound", "the server could not find the requested resource".to_owned()),
-        405 => ("MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned()),
-        409 => ("Conflict", "the server reported a conflict".to_owned()),
-        429 => {
-            let message = "the server has received too many requests and has asked us to try again later";
-            ("TooManyRequests", message.to_owned())
-        }
-        503 => ("ServiceUnavailable", "the server is currently unable to handle the request".to_owned()),
-        504 => {
-            let message = "the server was unable to return a response in the time allotted, but may still be processing the request";
-            ("Timeout", message.to_owned())
-        }
-        501.. => {
-            ("InternalError", format!("an error on the server ({said:?}) has prevented the request from succeeding"))
-        }
-        _ => ("", format!("the server responded with the status code {code} but did not return more information")),
+        code => failed::generic(code, said),
     };
     // Upstream leaves the verb out, and not the space behind it.
     let mut error = ApiError::new(code, reason, format!("{message} ( {resource} {name})"));

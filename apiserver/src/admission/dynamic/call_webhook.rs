@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 use crate::{
-    http::{failed::UNKNOWN_AUTHORITY, outbound},
+    http::{failed::UNKNOWN_AUTHORITY, outbound, reviewed::Answer},
     registry::object,
     server::{
         Core,
@@ -24,8 +24,6 @@ use crate::{
 
 /// Most bytes of an answer: as much as a request may have.
 const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
-/// Most bytes of a failure's body that are told, as many as upstream's client tells.
-const MAX_FAILURE_BYTES: usize = 2048;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
@@ -48,20 +46,20 @@ impl Caller {
         Self { target: Target::parse(config), tls: tls(object::text(config, &["caBundle"])), idle: Mutex::default() }
     }
 
-    /// Sends a review; the error is upstream's reason for a failed call.
-    pub(crate) async fn call(&self, core: &Core, review: &Value, timeout: Duration) -> Result<Vec<u8>, String> {
+    /// Sends a review; the error is upstream's reason why nothing came back.
+    pub(crate) async fn call(&self, core: &Core, review: &Value, timeout: Duration) -> Result<Answer, String> {
         let body = Bytes::from(review.to_string());
         let seconds = timeout.as_secs();
         let url = format!("{}?timeout={seconds}s", self.target.url());
         let posted = |why: &str| format!("Post {url:?}: {why}");
         match tokio::time::timeout(timeout, self.exchange(core, body, seconds)).await {
-            Ok(Ok(answer)) => answer.judged(),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(why)) => Err(posted(&why)),
             Err(_) => Err(posted("context deadline exceeded")),
         }
     }
 
-    async fn exchange(&self, core: &Core, body: Bytes, seconds: u64) -> Result<Answered, String> {
+    async fn exchange(&self, core: &Core, body: Bytes, seconds: u64) -> Result<Answer, String> {
         let kept = self.idle.lock().take().filter(|sender| !sender.is_closed());
         if let Some(sender) = kept
             && let Ok(answer) = self.send(sender, body.clone(), seconds).await
@@ -72,7 +70,7 @@ impl Caller {
         self.send(sender, body, seconds).await
     }
 
-    async fn send(&self, mut sender: Sender, body: Bytes, seconds: u64) -> Result<Answered, String> {
+    async fn send(&self, mut sender: Sender, body: Bytes, seconds: u64) -> Result<Answer, String> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}?timeout={seconds}s", self.target.path()))
@@ -86,13 +84,13 @@ impl Caller {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status();
         let content_type = answer.headers().get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|own| own.to_str().ok()).unwrap_or_default().to_owned();
+        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes().to_vec();
         if !sender.is_closed() {
             *self.idle.lock() = Some(sender);
         }
-        Ok(Answered { status, content_type, body })
+        Ok(Answer { status, content_type, body })
     }
 
     async fn connect(&self, core: &Core) -> Result<Sender, String> {
@@ -186,115 +184,4 @@ fn tls(bundle: &str) -> Result<Arc<ClientConfig>, String> {
     }
     let trust = ForeignTrust::from_pem(&pem).map_err(|error| error.to_string())?;
     foreign_config(trust, None).map_err(|error| unusable(&error))
-}
-
-/// What came back.
-struct Answered {
-    status: StatusCode,
-    content_type: String,
-    body: Vec<u8>,
-}
-
-impl Answered {
-    /// The body of a success; otherwise what upstream's client says.
-    fn judged(self) -> Result<Vec<u8>, String> {
-        let code = self.status.as_u16();
-        if !(200..=206).contains(&code) {
-            return Err(self.failure());
-        }
-        if self.body.is_empty() {
-            let content_type = if self.content_type.is_empty() { "application/json" } else { &self.content_type };
-            return Err(format!("0-length response with status code: {code} and content type: {content_type}"));
-        }
-        Ok(self.body)
-    }
-
-    fn failure(&self) -> String {
-        let parsed: Option<Value> = serde_json::from_slice(&self.body).ok();
-        let is_failure =
-            |own: &Value| object::text(own, &["kind"]) == "Status" && object::text(own, &["status"]) == "Failure";
-        if let Some(status) = parsed.filter(is_failure) {
-            return object::text(&status, &["message"]).to_owned();
-        }
-        let text = self.text();
-        match self.status.as_u16() {
-            400 => "the server rejected our request for an unknown reason".to_owned(),
-            401 => "the server has asked for the client to provide credentials".to_owned(),
-            403 | 415 => text,
-            404 => "the server could not find the requested resource".to_owned(),
-            405 => "the server does not allow this method on the requested resource".to_owned(),
-            406 if text == UNKNOWN => {
-                "the server was unable to respond with a content type that the client supports".to_owned()
-            }
-            406 => text,
-            409 => "the server reported a conflict".to_owned(),
-            422 => "the server rejected our request due to an error in our request".to_owned(),
-            429 => "the server has received too many requests and has asked us to try again later".to_owned(),
-            503 => "the server is currently unable to handle the request".to_owned(),
-            504 => {
-                "the server was unable to return a response in the time allotted, but may still be processing the request"
-                    .to_owned()
-            }
-            500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
-            code => format!("the server responded with the status code {code} but did not return more information"),
-        }
-    }
-
-    /// What the body says, if it is text.
-    fn text(&self) -> String {
-        let is_text = self.content_type.is_empty() || self.content_type.starts_with("text/");
-        if !is_text {
-            return UNKNOWN.to_owned();
-        }
-        let told = self.body.get(..MAX_FAILURE_BYTES).unwrap_or(&self.body);
-        String::from_utf8_lossy(told).trim().to_owned()
-    }
-}
-
-/// What upstream's client takes a body to say that is no text.
-const UNKNOWN: &str = "unknown";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answered(status: u16, content_type: &str, body: &str) -> Result<Vec<u8>, String> {
-        let status = StatusCode::from_u16(status).unwrap();
-        Answered { status, content_type: content_type.to_owned(), body: body.into() }.judged()
-    }
-
-    #[test]
-    fn failures_are_told_as_upstreams_client_tells_them() {
-        let status = r#"{"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "own words"}"#;
-        for (code, content_type, body, told) in [
-            (200, "application/json", "", "0-length response with status code: 200 and content type: application/json"),
-            (
-                226,
-                "text/plain",
-                "x",
-                "the server responded with the status code 226 but did not return more information",
-            ),
-            (400, "text/plain", "x", "the server rejected our request for an unknown reason"),
-            (403, "text/plain", " plain words\n", "plain words"),
-            (403, "application/json", "{}", "unknown"),
-            (
-                413,
-                "text/plain",
-                "x",
-                "the server responded with the status code 413 but did not return more information",
-            ),
-            (422, "text/plain", "x", "the server rejected our request due to an error in our request"),
-            (500, "text/plain", "a\nb", "an error on the server (\"a\\nb\") has prevented the request from succeeding"),
-            (
-                500,
-                "application/json",
-                "{}",
-                "an error on the server (\"unknown\") has prevented the request from succeeding",
-            ),
-            (502, "application/json", status, "own words"),
-        ] {
-            assert_eq!(answered(code, content_type, body).unwrap_err(), told);
-        }
-        assert_eq!(answered(206, "text/plain", "x").unwrap(), b"x");
-    }
 }

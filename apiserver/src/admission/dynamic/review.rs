@@ -2,13 +2,16 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use martello_api::{
-    schema::{DecodeError, Raw, canonical_base64, parse_json, parse_yaml},
+    schema::canonical_base64,
     status::{ApiError, Details},
 };
 use martello_audit::MAX_ANNOTATIONS;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::registry::object;
+use crate::{
+    http::reviewed::{self, ADMISSION},
+    registry::object,
+};
 
 /// What a webhook answered.
 #[derive(Debug, Default)]
@@ -25,10 +28,6 @@ pub(super) struct Answer {
 /// Most characters of all warnings of an answer; what is more is cut off, as upstream's client of warnings does.
 const MAX_WARNING_CHARS: usize = 4096;
 const MAX_WARNINGS: usize = 64;
-const GROUP: &str = "admission.k8s.io";
-const KIND: &str = "AdmissionReview";
-/// How upstream's errors call what knows the two versions.
-const SCHEME: &str = "k8s.io/apiserver/pkg/util/webhook/client.go:71";
 
 /// The versions of the review that a webhook may speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +46,10 @@ impl Version {
         })
     }
 
-    fn name(self) -> &'static str {
+    fn api_version(self) -> &'static str {
         match self {
-            Self::V1 => "v1",
-            Self::V1beta1 => "v1beta1",
+            Self::V1 => "admission.k8s.io/v1",
+            Self::V1beta1 => "admission.k8s.io/v1beta1",
         }
     }
 }
@@ -66,16 +65,14 @@ pub(super) enum Unusable {
 
 /// The body of a request.
 pub(super) fn ask(version: Version, request: Value) -> Value {
-    json!({"kind": KIND, "apiVersion": format!("{GROUP}/{}", version.name()), "request": request})
+    json!({"kind": ADMISSION.kind, "apiVersion": version.api_version(), "request": request})
 }
 
 /// Reads an answer; the error says what is wrong with it.
-pub(super) fn read(body: &[u8], version: Version, uid: &str, mutating: bool) -> Result<Answer, Unusable> {
-    let review = decode(body).map_err(|error| Unusable::Unreadable(error.to_string()))?;
+pub(super) fn read(answer: &reviewed::Answer, version: Version, uid: &str, mutating: bool) -> Result<Answer, Unusable> {
+    let review = answer.read(&ADMISSION, version.api_version()).map_err(Unusable::Unreadable)?;
     let (api_version, kind) = (object::text(&review, &["apiVersion"]), object::text(&review, &["kind"]));
-    check_kind(api_version, kind, version).map_err(Unusable::Unreadable)?;
     let response = review.get("response").unwrap_or(&Value::Null);
-    Shape { version }.check(response).map_err(Unusable::Unreadable)?;
     if response.is_null() {
         return Err(Unusable::Invalid("webhook response was absent".to_owned()));
     }
@@ -101,61 +98,13 @@ pub(super) fn read(body: &[u8], version: Version, uid: &str, mutating: bool) -> 
     })
 }
 
-/// JSON, or YAML where it does not begin like an object.
-fn decode(body: &[u8]) -> Result<Value, DecodeError> {
-    let looks_like_json = body.trim_ascii_start().starts_with(b"{");
-    let raw = if looks_like_json { parse_json(body)? } else { parse_yaml(body).map_err(DecodeError::Yaml)?.value };
-    match &raw {
-        Raw::Map(entries) => {
-            for (name, value) in entries {
-                let field = match &**name {
-                    "apiVersion" => "apiVersion",
-                    "kind" => "kind",
-                    _ => continue,
-                };
-                if !matches!(value, Raw::String(_) | Raw::Null) {
-                    return Err(DecodeError::Head { field, found: value.go_kind() });
-                }
-            }
-        }
-        Raw::Null => return Ok(Value::Object(Map::new())),
-        other => return Err(DecodeError::NoObject(other.go_kind())),
-    }
-    Ok(raw.into_value())
-}
-
-/// Whether what says this of itself can be read as a review of this version. What it leaves out is taken for granted.
-fn check_kind(api_version: &str, kind: &str, version: Version) -> Result<(), String> {
-    if api_version.matches('/').count() > 1 {
-        return Err(format!("unexpected GroupVersion string: {api_version}"));
-    }
-    let expected = format!("{GROUP}/{}", version.name());
-    let api_version = if api_version.is_empty() { &expected } else { api_version };
-    let kind = if kind.is_empty() { KIND } else { kind };
-    if (api_version, kind) == (expected.as_str(), KIND) {
-        return Ok(());
-    }
-    let other = if version == Version::V1 { Version::V1beta1 } else { Version::V1 };
-    let conversion = |from: &str| {
-        let to = version.name();
-        Err(format!("converting ({from}) to ({to}.{KIND}): unknown conversion"))
-    };
-    if (api_version, kind) == (format!("{GROUP}/{}", other.name()).as_str(), KIND) {
-        return conversion(&format!("{}.{KIND}", other.name()));
-    }
-    if kind == "Status" {
-        return conversion("v1.Status");
-    }
-    Err(format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}"))
-}
-
 /// Whether a response is to the request that was sent, and says what it is.
 fn check_addressed(api_version: &str, kind: &str, response: &Value, uid: &str) -> Result<(), String> {
     let own = object::text(response, &["uid"]);
     if own != uid {
         return Err(format!("expected response.uid={uid:?}, got {own:?}"));
     }
-    if (api_version, kind) == ("admission.k8s.io/v1", KIND) {
+    if (api_version, kind) == (Version::V1.api_version(), ADMISSION.kind) {
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -188,103 +137,6 @@ fn patch_of(response: &Value) -> Result<Vec<u8>, String> {
             Ok(bytes.iter().filter_map(Value::as_u64).filter_map(|byte| u8::try_from(byte).ok()).collect())
         }
         _ => Ok(Vec::new()),
-    }
-}
-
-/// The types of a response's fields, with objections as Go's decoder words them.
-struct Shape {
-    version: Version,
-}
-
-impl Shape {
-    fn check(&self, response: &Value) -> Result<(), String> {
-        let version = self.version.name();
-        let Some(map) = fields(response, "AdmissionReview.response", &format!("{version}.AdmissionResponse"))? else {
-            return Ok(());
-        };
-        const HERE: &str = "AdmissionResponse.response";
-        text(map, HERE, "uid", "types.UID")?;
-        match map.get("allowed") {
-            None | Some(Value::Null | Value::Bool(_)) => {}
-            Some(other) => return Err(wrong(other, HERE, "allowed", "bool")),
-        }
-        if let Some(status) = map.get("status") {
-            status_fits(status)?;
-        }
-        match map.get("patch") {
-            None | Some(Value::Null | Value::String(_) | Value::Array(_)) => {}
-            Some(other) => return Err(wrong(other, HERE, "patch", "[]uint8")),
-        }
-        text(map, HERE, "patchType", &format!("{version}.PatchType"))?;
-        match map.get("auditAnnotations") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(pairs)) => {
-                if let Some(other) = pairs.values().find(|value| !value.is_string() && !value.is_null()) {
-                    return Err(wrong(other, HERE, "auditAnnotations", "string"));
-                }
-            }
-            Some(other) => return Err(wrong(other, HERE, "auditAnnotations", "map[string]string")),
-        }
-        match map.get("warnings") {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::Array(list)) => match list.iter().find(|one| !one.is_string() && !one.is_null()) {
-                Some(other) => Err(wrong(other, HERE, "warnings", "string")),
-                None => Ok(()),
-            },
-            Some(other) => Err(wrong(other, HERE, "warnings", "[]string")),
-        }
-    }
-}
-
-fn status_fits(status: &Value) -> Result<(), String> {
-    const HERE: &str = "Status.response.status";
-    let Some(map) = fields(status, "AdmissionResponse.response.status", "v1.Status")? else { return Ok(()) };
-    text(map, HERE, "status", "string")?;
-    text(map, HERE, "message", "string")?;
-    text(map, HERE, "reason", "v1.StatusReason")?;
-    if let Some(details) = map.get("details") {
-        fields(details, "Status.response.status.details", "v1.StatusDetails")?;
-    }
-    match map.get("code") {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Number(number)) if number.as_i64().is_some_and(|code| i32::try_from(code).is_ok()) => Ok(()),
-        Some(Value::Number(number)) => {
-            Err(format!("json: cannot unmarshal number {number} into Go struct field {HERE}.code of type int32"))
-        }
-        Some(other) => Err(wrong(other, HERE, "code", "int32")),
-    }
-}
-
-/// The fields of what must be an object, if it is there.
-fn fields<'v>(value: &'v Value, place: &str, wanted: &str) -> Result<Option<&'v Map<String, Value>>, String> {
-    match value {
-        Value::Null => Ok(None),
-        Value::Object(map) => Ok(Some(map)),
-        other => {
-            Err(format!("json: cannot unmarshal {} into Go struct field {place} of type {wanted}", go_kind(other)))
-        }
-    }
-}
-
-fn text(map: &Map<String, Value>, place: &str, key: &str, wanted: &str) -> Result<(), String> {
-    match map.get(key) {
-        None | Some(Value::Null | Value::String(_)) => Ok(()),
-        Some(other) => Err(wrong(other, place, key, wanted)),
-    }
-}
-
-fn wrong(value: &Value, place: &str, key: &str, wanted: &str) -> String {
-    format!("json: cannot unmarshal {} into Go struct field {place}.{key} of type {wanted}", go_kind(value))
-}
-
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 
@@ -325,12 +177,17 @@ impl Answer {
 mod tests {
     use super::*;
 
+    fn told(body: &[u8], version: Version, mutating: bool) -> Result<Answer, Unusable> {
+        let answer = reviewed::Answer { status: http::StatusCode::OK, content_type: None, body: body.to_vec() };
+        read(&answer, version, "u", mutating)
+    }
+
     fn answered(response: Value) -> Vec<u8> {
         json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response}).to_string().into()
     }
 
     fn why(body: &[u8], version: Version, mutating: bool) -> Unusable {
-        read(body, version, "u", mutating).unwrap_err()
+        told(body, version, mutating).unwrap_err()
     }
 
     #[test]
@@ -346,9 +203,13 @@ mod tests {
             ("{\"response\":", "couldn't get version/kind; json parse error: unexpected end of JSON input".to_owned()),
             (
                 "{\"apiVersion\": \"v1\", \"kind\": \"Pod\"}",
-                "no kind \"Pod\" is registered for version \"v1\" in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:71\"".to_owned(),
+                "no kind \"Pod\" is registered for version \"v1\" in scheme \"pkg/util/webhook/client.go:71\""
+                    .to_owned(),
             ),
-            ("{\"apiVersion\": \"a/b/c\", \"kind\": \"AdmissionReview\"}", "unexpected GroupVersion string: a/b/c".to_owned()),
+            (
+                "{\"apiVersion\": \"a/b/c\", \"kind\": \"AdmissionReview\"}",
+                "unexpected GroupVersion string: a/b/c".to_owned(),
+            ),
             (
                 "{\"apiVersion\": \"admission.k8s.io/v1beta1\", \"kind\": \"AdmissionReview\"}",
                 "converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion".to_owned(),
@@ -421,13 +282,12 @@ mod tests {
             why(&patched, Version::V1, false),
             Unusable::Invalid("validating webhook may not return response.patch".to_owned())
         );
-        assert_eq!(read(&patched, Version::V1, "u", true).unwrap().patch, b"[]");
+        assert_eq!(told(&patched, Version::V1, true).unwrap().patch, b"[]");
     }
 
     #[test]
     fn the_older_version_need_not_say_what_it_answers() {
-        let bare =
-            read(b"{\"response\": {\"allowed\": true, \"patch\": \"W10=\"}}", Version::V1beta1, "u", true).unwrap();
+        let bare = told(b"{\"response\": {\"allowed\": true, \"patch\": \"W10=\"}}", Version::V1beta1, true).unwrap();
         assert!(bare.allowed);
         assert_eq!((bare.patch.as_slice(), bare.patch_type.as_str()), (b"[]".as_slice(), "JSONPatch"));
         assert_eq!(
@@ -443,14 +303,14 @@ mod tests {
     #[test]
     fn an_answer_may_be_yaml() {
         let body = b"kind: AdmissionReview\napiVersion: admission.k8s.io/v1\nresponse: {uid: u, allowed: true}\n";
-        assert!(read(body, Version::V1, "u", false).unwrap().allowed);
+        assert!(told(body, Version::V1, false).unwrap().allowed);
     }
 
     #[test]
     fn a_refusal_says_who_and_why() {
         let refusal = |status: Value| {
             let body = answered(json!({"uid": "u", "allowed": false, "status": status}));
-            let error = read(&body, Version::V1, "u", false).unwrap().refusal("w.example.com");
+            let error = told(&body, Version::V1, false).unwrap().refusal("w.example.com");
             (error.code, error.message)
         };
         let by = "admission webhook \"w.example.com\" denied the request";

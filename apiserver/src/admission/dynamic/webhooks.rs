@@ -231,9 +231,9 @@ impl<'w, 'a> Asked<'w, 'a> {
             return Err(Failure::Call(why.to_owned()));
         };
         let review = review::ask(version, Value::Object(described));
-        let body = webhook.caller.call(self.request.core, &review, webhook.timeout).await;
-        let body = body.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
-        let answer = review::read(&body, version, &uid, mutating).map_err(|unusable| match unusable {
+        let answered = webhook.caller.call(self.request.core, &review, webhook.timeout).await;
+        let answered = answered.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
+        let answer = review::read(&answered, version, &uid, mutating).map_err(|unusable| match unusable {
             review::Unusable::Unreadable(why) => Failure::Call(format!("failed to call webhook: {why}")),
             review::Unusable::Invalid(why) => Failure::Call(format!("received invalid webhook response: {why}")),
         })?;
