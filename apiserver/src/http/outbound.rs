@@ -36,6 +36,8 @@ const HOP_BY_HOP: [&str; 8] = [
     "trailer",
     "transfer-encoding",
 ];
+/// A subprotocol that is a bearer token: browsers can't send another header with a WebSocket.
+pub const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 /// From whom a request came, through whom.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -139,9 +141,16 @@ pub fn passed_on(headers: &HeaderMap) -> HeaderMap {
         };
         let identity =
             name == header::AUTHORIZATION || ["impersonate-", "x-remote-"].iter().any(|prefix| key.starts_with(prefix));
-        if !own && !identity && name != header::HOST && name != header::CONTENT_LENGTH {
+        let is_rest = matches!(*name, header::HOST | header::CONTENT_LENGTH | header::SEC_WEBSOCKET_PROTOCOL);
+        if !own && !identity && !is_rest {
             passed.append(name.clone(), value.clone());
         }
+    }
+    let protocols: Vec<&str> = tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
+        .filter(|one| !one.is_empty() && !one.starts_with(TOKEN_PROTOCOL))
+        .collect();
+    if !protocols.is_empty() {
+        add(&mut passed, header::SEC_WEBSOCKET_PROTOCOL.as_str(), &protocols.join(","));
     }
     if upgrades {
         passed.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -300,6 +309,16 @@ mod tests {
             headers.insert(header::UPGRADE, HeaderValue::from_static(http2));
             assert_eq!(names(&headers), ["cookie"], "{http2}: requests would pass that nobody authorized");
         }
+    }
+
+    #[test]
+    fn a_token_among_subprotocols_is_not_passed_on() {
+        let mut headers = HeaderMap::new();
+        let token = "base64url.bearer.authorization.k8s.io.c2VjcmV0";
+        add(&mut headers, "sec-websocket-protocol", token);
+        assert!(passed_on(&headers).is_empty(), "alone, it proves nobody's identity, and is a token all the same");
+        add(&mut headers, "sec-websocket-protocol", &format!("chat, {token}, , v2"));
+        assert_eq!(passed_on(&headers)[header::SEC_WEBSOCKET_PROTOCOL], "chat,v2");
     }
 
     #[test]

@@ -128,13 +128,12 @@ async fn failure(answer: Response<Incoming>) -> ApiError {
 /// Lets the agent take over the connection: WebSocket and SPDY bytes pass unread.
 pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call) -> Result<Reply, ApiError> {
     let client = call.upgrade.lock().take();
-    let wants = call.headers.contains_key(header::UPGRADE);
-    let (Some(client), true) = (client, wants) else {
+    let (Some(client), true) = (client, outbound::upgrades(&call.headers)) else {
         return Err(ApiError::bad_request("Upgrade request required"));
     };
-    let mut headers = HeaderMap::new();
+    let (passed, mut headers) = (outbound::passed_on(&call.headers), HeaderMap::new());
     for name in PASSED {
-        for value in call.headers.get_all(name) {
+        for value in passed.get_all(name) {
             headers.append(HeaderName::from_static(name), value.clone());
         }
     }

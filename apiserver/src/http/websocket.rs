@@ -24,13 +24,11 @@ use tokio_tungstenite::{
 
 use super::{
     body::ReplyBody,
-    outbound::Takeover,
+    outbound::{TOKEN_PROTOCOL, Takeover},
     reply::{self, Reply},
 };
 use crate::server::Core;
 
-/// A subprotocol that is a bearer token: browsers can't send another header with a WebSocket.
-const TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 /// Logs as they are.
 const BINARY: &str = "binary.k8s.io";
 /// Logs in texts.
@@ -121,10 +119,10 @@ pub fn take_token(headers: &mut HeaderMap) {
         return;
     }
     let asked: Vec<String> = protocols(headers).map(str::to_owned).collect();
-    let (tokens, others): (Vec<&String>, Vec<&String>) = asked.iter().partition(|one| one.starts_with(TOKEN));
+    let (tokens, others): (Vec<&String>, Vec<&String>) = asked.iter().partition(|one| one.starts_with(TOKEN_PROTOCOL));
     // Upstream wants another protocol beside it, since an answer may not name the token.
     let ([token], false) = (tokens.as_slice(), others.is_empty()) else { return };
-    let encoded = token.strip_prefix(TOKEN).unwrap_or_default();
+    let encoded = token.strip_prefix(TOKEN_PROTOCOL).unwrap_or_default();
     let decoded = URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let bearer = decoded.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
     let others: Vec<&str> = others.into_iter().map(String::as_str).collect();
