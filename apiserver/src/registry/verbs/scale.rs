@@ -44,9 +44,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
                 edit.judge_applied(call)?;
                 return Ok(applied);
             }
-            let mut whole = scale_made_of(kind, current, true)?;
-            object::set_default(&mut whole, &["spec"], "replicas", 0);
-            let scale = edit.apply(call, &whole)?;
+            let scale = edit.apply(call, &scale_made_of(kind, current, true)?)?;
             apply(kind, call, current, &scale)
         },
     };

@@ -399,4 +399,26 @@ async fn a_scale_of_a_custom_object_is_served(server: Server) {
     server.merge(&format!("{one}/scale"), &json!({"spec": {"replicas": 3}})).await;
     let found = server.get(&one).await;
     assert_eq!((&found["spec"]["size"], &found["metadata"]["generation"]), (&json!(3), &json!(2)));
+
+    // One that does not say how many it wants has no scale, and a patch has to say it.
+    let bare = format!("{foos}/bare");
+    server.post(&foos, &object("scaled.example.com", "Foo", "bare", &json!({"spec": {}}))).await;
+    let merge = "application/merge-patch+json";
+    for patch in [json!({}), json!({"metadata": {"labels": {"a": "b"}}}), json!({"spec": {}})] {
+        let answer = server.admin.ask_as("PATCH", &format!("{bare}/scale"), merge, patch.to_string()).await.unwrap();
+        let message = refused(&answer, 400, "BadRequest");
+        assert_eq!(message, "the spec replicas field \".spec.size\" cannot be empty", "{patch}");
+    }
+    assert_eq!(server.get(&bare).await["spec"], json!({}));
+    server.merge(&format!("{bare}/scale"), &json!({"spec": null})).await;
+    assert_eq!(server.get(&bare).await["spec"], json!({"size": 0}));
+    // None at all is not written: it can't be taken away or tested for, and may be replaced.
+    let patch = async |operation: Value| {
+        let (path, body) = (format!("{bare}/scale"), json!([operation]).to_string());
+        server.admin.ask_as("PATCH", &path, "application/json-patch+json", body).await.unwrap().status
+    };
+    assert_eq!(patch(json!({"op": "remove", "path": "/spec/replicas"})).await, 422);
+    assert_eq!(patch(json!({"op": "test", "path": "/spec/replicas", "value": 0})).await, 422);
+    assert_eq!(patch(json!({"op": "replace", "path": "/spec/replicas", "value": 4})).await, 200);
+    assert_eq!(server.get(&bare).await["spec"], json!({"size": 4}));
 }
