@@ -58,7 +58,7 @@ pub fn certificate_peer(core: &Core, chain: &[CertificateDer<'_>], now: Timestam
         Err(error) => return Peer::Refused(error.to_string().into()),
     };
     match martello_pki::verify::expires(chain) {
-        Some(expires) => Peer::Certificate(Arc::new(user), expires),
+        Some(expires) => Peer::Certificate(core.users.share(user), expires),
         None => Peer::Refused("the client certificate's end can't be read".into()),
     }
 }

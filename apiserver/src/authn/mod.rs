@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod oidc;
 pub mod providers;
 pub mod rules;
+pub mod shared;
 pub mod url;
 pub mod webhook;
 

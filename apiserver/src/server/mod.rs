@@ -99,6 +99,8 @@ pub struct Core {
     pub extensions: extensions::Extensions,
     /// Who else knows users.
     pub foreign: std::sync::OnceLock<crate::authn::foreign::Foreign>,
+    /// Who shows a client certificate.
+    pub users: crate::authn::shared::SharedUsers,
     /// Who is served first.
     pub flow: crate::flow::FlowControl,
     /// Policies and webhooks that users configured.
@@ -146,6 +148,7 @@ impl Server {
             quotas: crate::admission::quota::Book::default(),
             extensions: extensions::Extensions::default(),
             foreign: std::sync::OnceLock::new(),
+            users: crate::authn::shared::SharedUsers::default(),
             flow: crate::flow::FlowControl::new(metrics.flow.clone()),
             hooks: crate::admission::dynamic::Hooks::default(),
             published: crate::http::documents::Published::default(),
