@@ -20,12 +20,16 @@ const MAX_DEPTH: usize = 100;
 /// More values than this are refused: an empty one takes two bytes on the wire and hundreds in memory. An object that
 /// is small enough to be stored has fewer.
 const MAX_VALUES: usize = 400_000;
+/// Entries of maps may read so many bytes behind their ends in all: upstream's decoders look for what an entry holds in the
+/// whole message, and what one entry may read twice, ten thousand would read ten thousand times.
+const MAX_BEYOND: usize = 64 << 10;
 
 /// Reads one message and all that is in it.
 #[derive(Default)]
 pub(super) struct Read {
     depth: usize,
     values: usize,
+    beyond: usize,
 }
 
 type Object = JsonMap<String, Value>;
@@ -85,6 +89,7 @@ impl Read {
                     let packed = reader.bytes()?;
                     let mut numbers = Reader::new(packed);
                     while numbers.at() < packed.len() {
+                        self.count()?;
                         append(map, name, whole(&list.item, numbers.varint()?));
                     }
                     return Ok(());
@@ -139,10 +144,7 @@ impl Read {
         reader: &mut Reader<'_>,
         known: Option<Value>,
     ) -> Result<Value, ProtobufError> {
-        self.values += 1;
-        if self.values > MAX_VALUES {
-            return Err(ProtobufError::TooMany);
-        }
+        self.count()?;
         match kind {
             Kind::Bool => Ok(Value::Bool(reader.varint()? != 0)),
             Kind::Int32 | Kind::Int64 => Ok(whole(kind, reader.varint()?)),
@@ -186,6 +188,11 @@ impl Read {
         }
     }
 
+    fn count(&mut self) -> Result<(), ProtobufError> {
+        self.values += 1;
+        if self.values > MAX_VALUES { Err(ProtobufError::TooMany) } else { Ok(()) }
+    }
+
     /// Key and value of an entry of a map. As generated, the code trusts that they are written as they should be, and looks
     /// for their ends in the whole message.
     fn entry(
@@ -208,6 +215,10 @@ impl Read {
                     within.go_to(begins);
                     within.skip_field(end)?;
                 }
+            }
+            self.beyond += within.at().saturating_sub(end);
+            if self.beyond > MAX_BEYOND {
+                return Err(ProtobufError::TooMany);
             }
         }
         let value = match value {
@@ -242,7 +253,10 @@ impl Read {
                 "Allows" => allows = reader.varint()? != 0,
                 "Schema" => single = Some(self.object(schema, reader.bytes()?, JsonMap::new())?),
                 "JSONSchemas" => many.push(self.object(schema, reader.bytes()?, JsonMap::new())?),
-                _ => many.push(reader.text()?.into()),
+                _ => {
+                    self.count()?;
+                    many.push(reader.text()?.into());
+                }
             }
         }
         Ok(match (form, single) {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// So much text may come of aliases, which may name the same again and again; no body that is sent is so large.
-const MAX_REPEATED_BYTES: usize = 64 << 20;
+const MAX_REPEATED_BYTES: usize = 4 << 20;
 /// Up to so many nodes nearly all may come of aliases, as upstream has it.
 const FEW_NODES: f64 = 400_000.0;
 /// From so many on hardly any may.
@@ -146,6 +146,7 @@ impl<'t> Maker<'t> {
         let node = self.node(place)?;
         match &node.content {
             Content::List(items) => {
+                self.count("")?;
                 for item in items.iter().rev() {
                     if matches!(self.node(*item)?.content, Content::List(_)) {
                         return Err(NO_MAP.into());

@@ -5,6 +5,12 @@ use std::collections::HashMap;
 use super::scanner::{Fault, Kind, Scanner};
 use crate::schema::json::MAX_DEPTH;
 
+/// More nodes than this are refused: one takes a letter and a comma, and a hundred bytes in memory. An object that is small
+/// enough to be stored has fewer.
+const MAX_NODES: usize = 800_000;
+/// Tags are cut here; those that mean anything are shorter.
+const MAX_TAG_LETTERS: usize = 64;
+
 /// A node, by its place among those of the document.
 pub(super) type Place = usize;
 
@@ -98,6 +104,10 @@ impl Parser {
         place
     }
 
+    fn has_room(&mut self) -> Parsed<()> {
+        if self.nodes.len() >= MAX_NODES { self.fault(&format!("more than {MAX_NODES} nodes")) } else { Ok(()) }
+    }
+
     fn empty(&mut self, line: usize) -> Place {
         let nothing = Content::Scalar { text: String::new(), implicit: true };
         self.add(nothing, Properties { line, ..Properties::default() })
@@ -161,6 +171,7 @@ impl Parser {
 
     /// A node; `block`: outside of brackets; `indentless`: where the entries of a list need be no deeper than its key.
     fn node(&mut self, block: bool, indentless: bool) -> Parsed {
+        self.has_room()?;
         if matches!(self.scanner.peek()?.kind, Kind::Alias(_)) {
             return self.alias();
         }
@@ -234,11 +245,13 @@ impl Parser {
             return Some(suffix);
         }
         let prefix = self.prefixes.get(handle)?;
-        Some(format!("{prefix}{suffix}"))
+        // Each node keeps its own, and a prefix may be as long as the body.
+        Some(prefix.chars().chain(suffix.chars()).take(MAX_TAG_LETTERS).collect())
     }
 
     /// Goes a level deeper; the brackets are nested no deeper than JSON's may be.
     fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        self.has_room()?;
         if self.depth >= MAX_DEPTH {
             return self.fault(&format!("exceeded max depth of {MAX_DEPTH}"));
         }
