@@ -226,8 +226,12 @@ impl<I: AsyncWrite + Unpin> Write for Line<I> {
     /// `hyper` flushes once it has handed out all it had.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.shelf.holds.store(false, Ordering::Relaxed);
-        Pin::new(&mut this.inner).poll_flush(cx)
+        let done = Pin::new(&mut this.inner).poll_flush(cx);
+        // TLS may still hold what it took.
+        if done.is_ready() {
+            this.shelf.holds.store(false, Ordering::Relaxed);
+        }
+        done
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -297,7 +301,7 @@ struct Telling<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Telling<I> {
     fn new(stream: I, body: ReplyBody, early: Bytes) -> Self {
-        Self { stream, body, chunk: None, flushed: true, told: false, early }
+        Self { stream, body, chunk: None, flushed: false, told: false, early }
     }
 
     async fn run(&mut self) -> io::Result<Over> {
