@@ -18,7 +18,7 @@ use crate::{server::Core, store::Entry};
 
 mod strategy;
 
-pub use strategy::{Change, Connect, Deleted, Generation, NameRule, Strategy, Told, plain_field};
+pub use strategy::{Begun, Change, Connect, Deleted, Generation, NameRule, Strategy, Told, plain_field};
 
 pub use super::{
     cell::Cell,

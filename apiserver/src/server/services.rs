@@ -81,9 +81,8 @@ impl Allocator {
                     range: self.network.to_string(),
                 });
             }
-            match state.addresses.get(&address) {
-                Some(other) if other != owner => return Err(AllocationError::Taken("IP")),
-                _ => {}
+            if state.addresses.contains_key(&address) {
+                return Err(AllocationError::Taken("IP"));
             }
             if keep {
                 state.addresses.insert(address, owner.to_owned());
@@ -124,9 +123,8 @@ impl Allocator {
                     range: format!("{low}-{high}"),
                 });
             }
-            match state.ports.get(&port) {
-                Some(other) if other != owner => return Err(AllocationError::Taken("port")),
-                _ => {}
+            if state.ports.contains_key(&port) {
+                return Err(AllocationError::Taken("port"));
             }
             if keep {
                 state.ports.insert(port, owner.to_owned());
@@ -144,11 +142,19 @@ impl Allocator {
         Ok(port)
     }
 
-    /// Takes back what `owner` has, but for these.
-    pub fn keep_only(&self, owner: &str, addresses: &[Ipv4Addr], ports: &[u16]) {
+    /// Takes these back, as far as `owner` has them.
+    pub fn take_back(&self, owner: &str, addresses: &[Ipv4Addr], ports: &[u16]) {
         let mut state = self.state.lock();
-        state.addresses.retain(|address, other| other != owner || addresses.contains(address));
-        state.ports.retain(|port, other| other != owner || ports.contains(port));
+        for address in addresses {
+            if state.addresses.get(address).is_some_and(|other| other == owner) {
+                state.addresses.remove(address);
+            }
+        }
+        for port in ports {
+            if state.ports.get(port).is_some_and(|other| other == owner) {
+                state.ports.remove(port);
+            }
+        }
     }
 }
 
@@ -162,8 +168,10 @@ mod tests {
         let given: Vec<_> = (0..5).map(|at| allocator.address(&format!("ns/{at}"), None, true).unwrap()).collect();
         assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
         assert_eq!(allocator.address("ns/x", Some(given[0]), true), Err(AllocationError::Taken("IP")));
-        assert!(allocator.address("ns/0", Some(given[0]), true).is_ok());
-        allocator.keep_only("ns/0", &[], &[]);
+        assert_eq!(allocator.address("ns/0", Some(given[0]), true), Err(AllocationError::Taken("IP")));
+        allocator.take_back("ns/1", &given[..1], &[]);
+        assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
+        allocator.take_back("ns/0", &given[..1], &[]);
         assert_eq!(allocator.address("ns/x", None, true), Ok(given[0]));
         let error = allocator.address("ns/y", Some("10.1.0.1".parse().unwrap()), true).unwrap_err();
         assert_eq!(error.to_string(), "the provided network does not match the current range");

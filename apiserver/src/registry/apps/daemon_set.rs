@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{share, workload};
 use crate::{
     registry::{
-        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        kind::{Begun, Cell, Change, Column, Generation, Strategy, resource},
         object, table,
         validation::{field::Field, selector},
     },
@@ -68,8 +68,8 @@ impl Strategy for DaemonSets {
         set_template_generation(object, template_generation(old) + i64::from(changed));
     }
 
-    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
-        workload::annotated_number(change.object, TEMPLATE_GENERATION).map(|_| ()).map_err(|why| {
+    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<Begun, ApiError> {
+        workload::annotated_number(change.object, TEMPLATE_GENERATION).map(|_| Begun::default()).map_err(|why| {
             ApiError::bad_request(format!("DaemonSet in version \"v1\" cannot be handled as a DaemonSet: {why}"))
         })
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{share, workload};
 use crate::{
     registry::{
-        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        kind::{Begun, Cell, Change, Column, Generation, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -61,9 +61,9 @@ impl Strategy for Deployments {
         }
     }
 
-    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+    fn begin(&self, _core: &Arc<Core>, change: Change<'_>) -> Result<Begun, ApiError> {
         if object::text(change.object, &["metadata", "annotations", ROLLBACK_TO]).is_empty() {
-            return Ok(());
+            return Ok(Begun::default());
         }
         let revision = workload::annotated_number(change.object, ROLLBACK_TO).map_err(|why| {
             let text = object::text(change.object, &["metadata", "annotations", ROLLBACK_TO]);
@@ -74,7 +74,7 @@ impl Strategy for Deployments {
         if let Some(revision) = revision {
             object::set(change.object, &["metadata", "annotations"], ROLLBACK_TO, revision.to_string());
         }
-        Ok(())
+        Ok(Begun::default())
     }
 
     fn prepare_status(&self, object: &mut Value, old: &Value) {

@@ -14,7 +14,7 @@ use super::{proxied::Proxied, service_allocation, service_families, service_kept
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Connect, Deleted, NameRule, Strategy, resource},
+        kind::{Begun, Cell, Change, Column, Connect, Deleted, NameRule, Strategy, resource},
         networking::ip_address,
         object, table,
     },
@@ -148,7 +148,7 @@ impl Strategy for Services {
         ]
     }
 
-    fn begin(&self, core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+    fn begin(&self, core: &Arc<Core>, change: Change<'_>) -> Result<Begun, ApiError> {
         service_allocation::give(core, change)
     }
 
@@ -167,13 +167,9 @@ impl Strategy for Services {
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
         ip_address::follow(core, object, old);
-        if let Some(any) = object.or(old) {
-            service_allocation::take_back(core, any, object);
+        if let Some(old) = old {
+            service_allocation::take_back(core, old, object);
         }
-    }
-
-    fn abandon(&self, core: &Arc<Core>, object: &Value, old: Option<&Value>) {
-        service_allocation::take_back(core, object, old);
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

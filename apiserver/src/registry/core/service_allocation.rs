@@ -1,13 +1,20 @@
 //! What Services are given: addresses, and ports on nodes.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use martello_api::status::{ApiError, Cause};
 use serde_json::{Value, json};
 
 use super::{service_families, service_rules};
 use crate::{
-    registry::{kind::Change, object},
+    registry::{
+        kind::{Begun, Change},
+        object,
+    },
     server::{
         Core,
         services::{AllocationError, Allocator},
@@ -19,35 +26,39 @@ const BEFORE_TRIED_PORTS: u16 = 32_768;
 
 /// Gives a new or changed Service its address and its ports on nodes. The first that can't be given is told, alone, and
 /// so is what is wrong with its families.
-pub fn give(core: &Arc<Core>, change: Change<'_>) -> Result<(), ApiError> {
+pub fn give(core: &Arc<Core>, change: Change<'_>) -> Result<Begun, ApiError> {
     let Change { object: service, old, dry_run } = change;
     let faults = service_families::check(service, old);
     if !faults.is_empty() {
         return Err(invalid(service, faults));
     }
-    let mut giving = Giving { services: &core.services, owner: owner(service), dry_run, given: Vec::new() };
+    let mut giving = Giving::new(&core.services, owner(service), dry_run);
     let done = giving.all(service, old);
-    if done.is_err() {
-        take_back(core, service, old);
-    }
-    done
+    let Giving { owner, addresses, ports, .. } = giving;
+    let core = Arc::clone(core);
+    // Just what this write was given: another one may have been given more meanwhile.
+    let begun = Begun::undone_by(move || core.services.take_back(&owner, &addresses, &ports));
+    done.map(|()| begun)
 }
 
-/// Takes back what the Service has beyond what `kept` says.
-pub fn take_back(core: &Core, service: &Value, kept: Option<&Value>) {
-    let (addresses, ports) = kept.map(|kept| (addresses_of(kept), ports_of(kept))).unwrap_or_default();
-    core.services.keep_only(&owner(service), &addresses, &ports);
+/// Takes back what a Service had and has no longer.
+pub fn take_back(core: &Core, old: &Value, new: Option<&Value>) {
+    let (addresses, ports) = new.map(|new| (addresses_of(new), ports_of(new))).unwrap_or_default();
+    let lost_addresses: Vec<_> = addresses_of(old).into_iter().filter(|own| !addresses.contains(own)).collect();
+    let kept: HashSet<u16> = ports.into_iter().collect();
+    let lost_ports: Vec<_> = ports_of(old).into_iter().filter(|own| !kept.contains(own)).collect();
+    core.services.take_back(&owner(old), &lost_addresses, &lost_ports);
 }
 
 /// Notes what a stored Service has.
 pub fn learn(core: &Core, service: &Value) {
     let owner = owner(service);
-    for address in addresses_of(service) {
+    for address in addresses_of(service).into_iter().collect::<BTreeSet<_>>() {
         if let Err(error) = core.services.address(&owner, Some(address), true) {
             tracing::warn!(service = owner, %address, %error, "a stored Service has an address that can't be its own");
         }
     }
-    for port in ports_of(service) {
+    for port in ports_of(service).into_iter().collect::<BTreeSet<_>>() {
         if let Err(error) = core.services.port(&owner, Some(port), true) {
             tracing::warn!(service = owner, port, %error, "a stored Service has a node port that can't be its own");
         }
@@ -96,10 +107,20 @@ struct Giving<'a> {
     services: &'a Allocator,
     owner: String,
     dry_run: bool,
-    given: Vec<u16>,
+    /// Ports that were given or, in a dry run, would be.
+    given: HashSet<u16>,
+    highest: Option<u16>,
+    /// What is to be taken back if the Service is not stored.
+    addresses: Vec<Ipv4Addr>,
+    ports: Vec<u16>,
 }
 
-impl Giving<'_> {
+impl<'a> Giving<'a> {
+    fn new(services: &'a Allocator, owner: String, dry_run: bool) -> Self {
+        let (given, highest) = (HashSet::new(), None);
+        Self { services, owner, dry_run, given, highest, addresses: Vec::new(), ports: Vec::new() }
+    }
+
     fn all(&mut self, service: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
         if old.is_none_or(|old| kind(old) == "ExternalName") {
             self.address(service)?;
@@ -115,7 +136,7 @@ impl Giving<'_> {
         Ok(())
     }
 
-    fn address(&self, service: &mut Value) -> Result<(), ApiError> {
+    fn address(&mut self, service: &mut Value) -> Result<(), ApiError> {
         let asked = object::text(service, &["spec", "clusterIP"]).to_owned();
         if kind(service) == "ExternalName" || asked == "None" {
             return Ok(());
@@ -133,10 +154,12 @@ impl Giving<'_> {
     }
 
     /// What is only tried is asked no more than whether it is of the network.
-    fn one_address(&self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, AllocationError> {
+    fn one_address(&mut self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, AllocationError> {
         let services = self.services;
         if !self.dry_run {
-            return services.address(&self.owner, wanted, true);
+            let given = services.address(&self.owner, wanted, true)?;
+            self.addresses.push(given);
+            return Ok(given);
         }
         let Some(wanted) = wanted else { return Ok(services.network().network()) };
         match services.address(&self.owner, Some(wanted), false) {
@@ -158,14 +181,19 @@ impl Giving<'_> {
             return Err(AllocationError::Taken("port"));
         }
         let given = match (self.dry_run, wanted) {
-            (false, _) => services.port(&self.owner, wanted, true)?,
-            (true, None) => self.given.iter().copied().max().unwrap_or(BEFORE_TRIED_PORTS).saturating_add(1),
+            (false, _) => {
+                let given = services.port(&self.owner, wanted, true)?;
+                self.ports.push(given);
+                given
+            }
+            (true, None) => self.highest.unwrap_or(BEFORE_TRIED_PORTS).saturating_add(1),
             (true, Some(wanted)) => match services.port(&self.owner, Some(wanted), false) {
                 Err(error @ AllocationError::Taken(_)) => return Err(error),
                 _ => wanted,
             },
         };
-        self.given.push(given);
+        self.given.insert(given);
+        self.highest = self.highest.max(Some(given));
         Ok(given)
     }
 
@@ -215,8 +243,8 @@ impl Giving<'_> {
     fn changed_ports(&mut self, service: &mut Value, old: &Value) -> Result<(), ApiError> {
         let (all, name) = (gives_all(service), object::name(service).to_owned());
         let number = |port: &Value| object::int(port, &["nodePort"]).unwrap_or(0);
-        let before: Vec<i64> = object::list(old, &["spec", "ports"]).iter().map(number).collect();
-        let mut seen: Vec<(String, i64)> = Vec::new();
+        let before: HashSet<i64> = object::list(old, &["spec", "ports"]).iter().map(number).collect();
+        let mut seen: HashSet<(String, i64)> = HashSet::new();
         let ports = object::list_mut(service, &["spec", "ports"]);
         for (at, port) in ports.into_iter().flatten().enumerate() {
             let mut own = number(port);
@@ -229,10 +257,9 @@ impl Giving<'_> {
                 object::set(port, &[], "nodePort", own);
             }
             let known = (object::text(port, &["protocol"]).to_owned(), own);
-            if seen.contains(&known) {
-                return Err(ApiError::new(500, "", format!("duplicate nodePort: {{{} {}}}", known.0, known.1)));
+            if let Some((protocol, port)) = seen.replace(known) {
+                return Err(ApiError::new(500, "", format!("duplicate nodePort: {{{protocol} {port}}}")));
             }
-            seen.push(known);
         }
         Ok(())
     }
@@ -262,7 +289,7 @@ mod tests {
     fn given(services: &Allocator, spec: Value, old: Option<Value>, dry_run: bool) -> Result<Value, String> {
         let mut service = json!({"metadata": {"namespace": "n", "name": "s", "uid": "u"}, "spec": spec});
         let old = old.map(|spec| json!({"metadata": {"namespace": "n", "name": "s", "uid": "u"}, "spec": spec}));
-        let mut giving = Giving { services, owner: owner(&service), dry_run, given: Vec::new() };
+        let mut giving = Giving::new(services, owner(&service), dry_run);
         giving.all(&mut service, old.as_ref()).map_err(|error| error.message)?;
         Ok(service["spec"].take())
     }
@@ -294,7 +321,7 @@ mod tests {
             {"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP", "nodePort": 30000}]});
         let ports = given(&services, shared, None, false).unwrap();
         assert_eq!((&ports["ports"][0]["nodePort"], &ports["ports"][1]["nodePort"]), (&json!(30000), &json!(30000)));
-        services.keep_only("n/s/u", &[], &[]);
+        services.take_back("n/s/u", &[], &[30000]);
         let twice = json!({"type": "NodePort", "ports": [
             {"port": 80, "protocol": "TCP", "nodePort": 30000}, {"port": 81, "protocol": "UDP", "nodePort": 30000}]});
         assert_eq!(
@@ -329,10 +356,25 @@ mod tests {
         let services = services();
         let first = given(&services, json!({"type": "ClusterIP", "clusterIP": "10.0.0.3"}), None, false).unwrap();
         let mut second = json!({"metadata": {"namespace": "n", "name": "s", "uid": "other"}, "spec": first});
-        let mut giving = Giving { services: &services, owner: owner(&second), dry_run: false, given: Vec::new() };
+        let mut giving = Giving::new(&services, owner(&second), false);
         let told = giving.all(&mut second, None).unwrap_err().message;
         assert!(told.ends_with("failed to allocate IP 10.0.0.3: provided IP is already allocated"), "{told}");
-        services.keep_only(&owner(&second), &[], &[]);
+        services.take_back(&giving.owner, &giving.addresses, &giving.ports);
         assert!(services.address("n/t/x", Some("10.0.0.3".parse().unwrap()), true).is_err());
+    }
+
+    #[test]
+    fn a_write_that_fails_takes_back_only_what_it_was_given_itself() {
+        let services = services();
+        let old = json!({"type": "ClusterIP", "clusterIP": "10.0.0.3", "ports": [{"port": 80}]});
+        let new = json!({"type": "NodePort", "clusterIP": "10.0.0.3", "ports": [{"port": 80, "nodePort": 30000}]});
+        given(&services, new.clone(), Some(old.clone()), false).unwrap();
+        // Another write that has not seen the first one.
+        let mut service = json!({"metadata": {"namespace": "n", "name": "s", "uid": "u"}, "spec": new});
+        let before = json!({"metadata": {"namespace": "n", "name": "s", "uid": "u"}, "spec": old});
+        let mut giving = Giving::new(&services, owner(&service), false);
+        assert!(giving.all(&mut service, Some(&before)).unwrap_err().message.contains("already allocated"));
+        services.take_back(&giving.owner, &giving.addresses, &giving.ports);
+        assert_eq!(services.port("other", Some(30000), true), Err(AllocationError::Taken("port")));
     }
 }

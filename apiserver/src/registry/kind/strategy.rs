@@ -95,6 +95,31 @@ pub struct Told {
     pub stored: Option<String>,
 }
 
+/// What [`Strategy::begin`] did. It is undone, however the write ends, unless [`Begun::stays`] says that it was stored.
+#[derive(Default)]
+#[must_use]
+pub struct Begun(Option<Box<dyn FnOnce() + Send>>);
+
+impl Begun {
+    /// Something that `undo` takes back.
+    pub fn undone_by(undo: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(undo)))
+    }
+
+    /// The object is stored.
+    pub fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(undo) = self.0.take() {
+            undo();
+        }
+    }
+}
+
 /// The rules of a kind. Everything has the default that most kinds share.
 pub trait Strategy: Send + Sync + 'static {
     /// Its names, verbs and subresources.
@@ -337,10 +362,10 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
-    /// Before a new or changed object is checked; gives it what is given once, or refuses. [`Strategy::abandon`] takes back
-    /// what was given where the object is not stored after all.
-    fn begin(&self, _core: &Arc<Core>, _change: Change<'_>) -> Result<(), ApiError> {
-        Ok(())
+    /// Before a new or changed object is checked; gives it what is given once, or refuses. What was given is taken back where
+    /// the object is not stored after all.
+    fn begin(&self, _core: &Arc<Core>, _change: Change<'_>) -> Result<Begun, ApiError> {
+        Ok(Begun::default())
     }
 
     /// Once it is known what is to be written, and before that is named and checked: refuses what its writer may not write.
@@ -387,9 +412,6 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// After an object came, changed or went, at this revision. Of two commits the later may be told first.
     fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>, _revision: u64) {}
-
-    /// After a change that [`Strategy::begin`] saw was not stored after all.
-    fn abandon(&self, _core: &Arc<Core>, _object: &Value, _old: Option<&Value>) {}
 
     /// A kind that answers without being stored (reviews): what a create answers.
     fn answer<'a>(

@@ -16,7 +16,7 @@ use crate::{
     registry::{
         call::Call,
         codec,
-        kind::{Change, Kind},
+        kind::{Begun, Change, Kind},
         meta, object,
         options::parse_revision,
         storage::{Expected, WriteError},
@@ -88,14 +88,8 @@ pub async fn change(
         let current = core.value(kind, &entry).await?;
         match attempt(core, kind, call, plan, &entry, &current).await {
             Ok(written) => return Ok((written, false)),
-            Err(error) => {
-                if plan.part == Part::Main {
-                    kind.abandon(core, &current, Some(&current));
-                }
-                if let WriteError::Failed(error) = error {
-                    return Err(error);
-                }
-            }
+            Err(WriteError::Failed(error)) => return Err(error),
+            Err(WriteError::Conflict(_)) => {}
         }
     }
     Err(kind.conflict(call.name(), MODIFIED))
@@ -136,9 +130,10 @@ async fn attempt(
     if !matches!(plan.part, Part::Status | Part::Aspect(_) | Part::Whole("binding" | "finalize")) {
         meta::bump_generation(kind, &mut new, current);
     }
-    if plan.part == Part::Main {
-        kind.begin(core, Change { object: &mut new, old: Some(current), dry_run: plan.dry_run })?;
-    }
+    let begun = match plan.part {
+        Part::Main => kind.begin(core, Change { object: &mut new, old: Some(current), dry_run: plan.dry_run })?,
+        _ => Begun::default(),
+    };
     check(kind, plan, &new, current)?;
     if matches!(plan.part, Part::Main | Part::Whole("scale")) {
         kind.warnings(&new, Some(current)).into_iter().for_each(|warning| call.warn(warning));
@@ -154,7 +149,11 @@ async fn attempt(
     codec::normalize(kind, &mut new);
     match commit(core, kind, plan, entry, new, current).await {
         Err(WriteError::Conflict(_)) if pinned => Err(kind.conflict(call.name(), MODIFIED).into()),
-        done => done,
+        Err(error) => Err(error),
+        Ok(written) => {
+            begun.stays();
+            Ok(written)
+        }
     }
 }
 

@@ -78,12 +78,10 @@ async fn create_once(
     meta::prepare_create(kind, &mut object, call.now);
     kind.early_warnings(&object).into_iter().for_each(|warning| call.warn(warning));
     kind.prepare_create(&mut object, call.now);
-    kind.begin(core, Change { object: &mut object, old: None, dry_run })?;
-    let stored = store(core, kind, call, &mut object, dry_run).await;
-    if stored.is_err() {
-        kind.abandon(core, &object, None);
-    }
-    stored
+    let begun = kind.begin(core, Change { object: &mut object, old: None, dry_run })?;
+    let stored = store(core, kind, call, &mut object, dry_run).await?;
+    begun.stays();
+    Ok(stored)
 }
 
 /// Checks a new object, and stores it if it is fine.
