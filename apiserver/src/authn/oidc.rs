@@ -155,7 +155,8 @@ impl Authenticator {
             return Ok(());
         }
         let fetched = self.ask().await;
-        *asked = Some(now);
+        // Whoever waited meanwhile came before these, and has them.
+        *asked = Some(clock::now());
         if let Some(record) = self.record.get() {
             record.fetched(self.issuer(), fetched.as_ref().ok().map(|(document, _)| &**document), now);
         }

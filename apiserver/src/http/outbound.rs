@@ -114,6 +114,8 @@ pub fn upgrades(headers: &HeaderMap) -> bool {
         |name: header::HeaderName, wanted: &str| tokens(headers, name).any(|one| one.eq_ignore_ascii_case(wanted));
     headers.contains_key(header::UPGRADE)
         && names(header::CONNECTION, "upgrade")
+        // What can't be read here may be read behind this server.
+        && headers.get_all(header::UPGRADE).iter().all(|value| value.to_str().is_ok())
         && !names(header::UPGRADE, "h2c")
         && !names(header::UPGRADE, "h2")
 }

@@ -8,6 +8,8 @@ use super::Node;
 
 /// More values than this are not followed: descents multiply.
 const MAX_FOUND: usize = 10_000;
+/// No filter looks at more items.
+const MAX_LOOKED_AT: usize = 1_000_000;
 
 /// A path asks of a value what it has not.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ fn walk<'v>(node: &Node, input: Found<'v>) -> Result<Found<'v>, Unfit> {
         Node::Known(text @ Value::String(_)) => Ok(vec![Cow::Owned(text.clone())]),
         Node::Known(value) => Ok(input.iter().map(|_| Cow::Owned(value.clone())).collect()),
         Node::Field(name) => Ok(input.into_iter().filter_map(|value| field(value, name)).collect()),
-        Node::Wildcard => Ok(input.into_iter().flat_map(children).collect()),
+        Node::Wildcard => Ok(input.into_iter().flat_map(children).take(MAX_FOUND + 1).collect()),
         Node::Descend => {
             let mut found = Vec::new();
             for value in input {
@@ -49,6 +51,7 @@ fn walk<'v>(node: &Node, input: Found<'v>) -> Result<Found<'v>, Unfit> {
             let mut found = Vec::new();
             for part in parts {
                 found.extend(all(part, input.clone())?);
+                within(found.len(), MAX_FOUND)?;
             }
             Ok(found)
         }
@@ -104,8 +107,13 @@ fn each_list<'v>(
             other if other.is_null() => {}
             _ => return Err(Unfit),
         }
+        within(found.len(), MAX_FOUND)?;
     }
     Ok(found)
+}
+
+fn within(count: usize, most: usize) -> Result<(), Unfit> {
+    if count > most { Err(Unfit) } else { Ok(()) }
 }
 
 fn slice<'v>(items: &'v [Value], [from, to, stride]: &[Option<i64>; 3]) -> Result<Vec<&'v Value>, Unfit> {
@@ -124,9 +132,11 @@ fn slice<'v>(items: &'v [Value], [from, to, stride]: &[Option<i64>; 3]) -> Resul
 }
 
 fn filtered<'v>(input: &Found<'v>, holds: impl Fn(&'v Value) -> Result<bool, Unfit>) -> Result<Found<'v>, Unfit> {
-    let mut found = Vec::new();
+    let (mut found, mut looked_at) = (Vec::new(), 0);
     for value in input {
         let Cow::Borrowed(Value::Array(items)) = value else { return Err(Unfit) };
+        looked_at += items.len();
+        within(looked_at, MAX_LOOKED_AT)?;
         for item in items {
             if holds(item)? {
                 found.push(Cow::Borrowed(item));

@@ -1,6 +1,6 @@
 //! Files of a volume that are in each other's way.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use crate::registry::validation::field::Field;
 
@@ -32,27 +32,27 @@ pub(super) fn warnings(spec: &Field<'_>) -> Vec<String> {
             ("downwardAPI", "DownwardAPI".to_owned()),
         ] {
             if let Some(source) = volume.get(kind) {
-                tell(&volume, &what, items(&source, ""), &mut said);
+                tell(&volume, &what, items(&source, "").iter(), &mut said);
             }
         }
-        let (mut all, mut before) = (Vec::new(), Vec::new());
+        let (mut all, mut before): (Vec<Rc<[Placed]>>, Rc<[Placed]>) = (Vec::new(), Rc::from([]));
         for source in volume.at("projected").items("sources") {
             if source.is_empty() {
                 said.push(format!("volume {:?} (Projected) has no sources provided", volume.str("name")));
                 continue;
             }
             // A source that tells no paths is met, upstream, as if it brought those of the one before.
-            before = projected(&source).unwrap_or(before);
-            all.extend(before.iter().cloned());
+            before = projected(&source).map_or(before, Rc::from);
+            all.push(Rc::clone(&before));
         }
-        tell(&volume, "Projected", all, &mut said);
+        tell(&volume, "Projected", all.iter().flat_map(|source| source.iter()), &mut said);
     }
     said
 }
 
-fn tell(volume: &Field<'_>, what: &str, paths: Vec<Placed>, said: &mut Vec<String>) {
+fn tell<'p>(volume: &Field<'_>, what: &str, paths: impl Iterator<Item = &'p Placed>, said: &mut Vec<String>) {
     let mut places = Places::default();
-    for placed in paths.into_iter().filter(|placed| placed.path.len() <= MAX_PATH_BYTES) {
+    for placed in paths.filter(|placed| placed.path.len() <= MAX_PATH_BYTES) {
         for other in places.meet(&placed.path, MOST_TOLD.saturating_sub(said.len())) {
             let (name, own) = (volume.str("name"), placed.shown());
             said.push(format!("volume {name:?} ({what}): overlapping paths: {own} with {other}"));
@@ -60,7 +60,7 @@ fn tell(volume: &Field<'_>, what: &str, paths: Vec<Placed>, said: &mut Vec<Strin
         if said.len() >= MOST_TOLD {
             return;
         }
-        places.add(&placed);
+        places.add(placed);
     }
 }
 
