@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, Preconditions},
 };
 use martello_api::clock;
 use tokio::task::JoinSet;
@@ -42,11 +42,15 @@ pub(crate) fn spawn(client: &Client, shutdown: &CancellationToken, tasks: &mut J
 async fn clean(api: &Api<CertificateSigningRequest>) -> Result<(), RequestError> {
     let all = api.list(&ListParams::default()).await.attempt(|| "list certificate requests".to_owned())?;
     let now = clock::now();
-    for name in all.items.iter().filter(|request| is_past(request, now)).map(ResourceExt::name_any) {
-        let deleted = api.delete(&name, &DeleteParams::default()).await;
-        deleted.attempt_unless_gone(|| format!("delete the certificate request {name}"))?;
+    let mut failed = None;
+    for request in all.items.iter().filter(|request| is_past(request, now)) {
+        let (name, uid) = (request.name_any(), request.uid());
+        let preconditions = Some(Preconditions { uid, ..Preconditions::default() });
+        let deleted = api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await;
+        // One that stays keeps no other.
+        failed = failed.or(deleted.attempt_unless_gone(|| format!("delete the certificate request {name}")).err());
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Whether the time of a request is over: an approved one counts from when it was approved, once it is issued.

@@ -27,6 +27,9 @@ const DISCOVERY_FAILURE: &str = "NamespaceDeletionDiscoveryFailure";
 const CONTENT_FAILURE: &str = "NamespaceDeletionContentFailure";
 /// How remaining pods are told.
 const PODS: &str = "pods.";
+/// How long a namespace is left alone once its deletion has begun, counted from the second that says so: who has begun to
+/// clear up may end (upstream waits for five).
+const GRACE: Duration = Duration::from_secs(2);
 /// Pods take their grace period to go: how often to look whether something is left.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The same where an extension server is away, which may take long.
@@ -75,6 +78,11 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
     if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
         return Ok(None);
     }
+    let begun = namespace.metadata.deletion_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0);
+    let waited = clock::now().duration_since(begun);
+    if let Some(rest) = GRACE.checked_sub(waited.unsigned_abs()).filter(|rest| !rest.is_zero()) {
+        return Ok(Some(rest));
+    }
     let api: Api<Namespace> = Api::all(client.clone());
     let stale = stale(client).await?;
     let resources = match deletable(client).await {
@@ -92,20 +100,22 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
         }
     };
     let mut remaining = Remaining { stale, ..Remaining::default() };
-    let mut failed = None;
+    let (mut failed, mut has_pods) = (None, false);
     // One kind that can't be emptied keeps the namespace, and nothing else.
     for resource in in_order(&resources) {
         if remaining.stale.contains(&resource.resource.api_version) {
             continue;
         }
-        if !is_pods(resource) && remaining.content.iter().any(|(resource, _)| resource == PODS) {
+        if !is_pods(resource) && has_pods {
             // What pods run may need the rest until it ends, policies that hold for it above all.
             break;
         }
         if let Err(error) = empty(client, name, resource, &mut remaining).await {
             remaining.failures.push(Chain(&error).to_string());
             failed = failed.or(Some(error));
+            has_pods |= is_pods(resource);
         }
+        has_pods |= remaining.content.iter().any(|(resource, _)| resource == PODS);
     }
     remaining.content.sort();
     remaining.failures.sort();
@@ -115,7 +125,6 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
     }
     if remaining.is_nothing() {
         let mut finalized = namespace.as_ref().clone();
-        finalized.metadata.resource_version = None;
         finalized.spec.get_or_insert_default().finalizers =
             Some(finalizers.into_iter().filter(|own| own != FINALIZER).collect());
         let done = api.replace_subresource("finalize", name, &post(), &finalized).await;

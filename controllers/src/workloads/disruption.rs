@@ -236,7 +236,7 @@ impl Scene<'_> {
         let own = i32::try_from(self.pods.len()).unwrap_or(i32::MAX);
         if let Some(most) = spec.and_then(|spec| spec.max_unavailable.as_ref()) {
             let (expected, unmanaged) = self.expected()?;
-            return Ok((expected, (expected - rollout::resolve(most, expected, true)).max(0), unmanaged));
+            return Ok((expected, expected.saturating_sub(rollout::resolve(most, expected, true)).max(0), unmanaged));
         }
         match spec.and_then(|spec| spec.min_available.as_ref()) {
             Some(IntOrString::Int(least)) => Ok((own, *least, false)),
@@ -251,12 +251,12 @@ impl Scene<'_> {
     /// The sum of what the pods' controllers are scaled to, each counted once; and whether some pods have none.
     fn expected(&self) -> Result<(i32, bool), Uncountable> {
         let mut seen = BTreeSet::new();
-        let (mut expected, mut unmanaged) = (0, false);
+        let (mut expected, mut unmanaged) = (0i32, false);
         for pod in self.pods {
             match self.scales.get(&pod.name_any()) {
                 Some(Scaled::By(scale)) => {
                     if seen.insert(scale.uid.clone()) {
-                        expected += scale.replicas;
+                        expected = expected.saturating_add(scale.replicas);
                     }
                 }
                 Some(Scaled::Unknown(why)) => return Err(Uncountable(why.clone())),
