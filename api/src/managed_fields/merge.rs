@@ -175,11 +175,7 @@ fn named(here: Shape<'_>, set: &FieldSet) -> FieldSet {
     found.set_member(set.is_member());
     for (element, child) in set.children() {
         let name = element.strip_prefix("f:");
-        let (kind, field) = match (here, name) {
-            (Shape::List(list), None) => (&list.item, None),
-            (_, Some(name)) => here.below(name),
-            (_, None) => (&Kind::Any, None),
-        };
+        let (kind, field) = here.element(element);
         let marker = Value::Object(JsonMap::new());
         let mut below = named(shape(kind, field, [Some(&marker), None]), child);
         if name.is_some_and(|name| here.declares(name)) {

@@ -75,6 +75,15 @@ impl<'s> Shape<'s> {
         }
     }
 
+    /// The kind of what an element of a field set stands for, and the field if there is one.
+    pub(super) fn element(self, element: &str) -> (&'s Kind, Option<&'s Field>) {
+        match (self, element.strip_prefix("f:")) {
+            (Self::List(list), None) => (&list.item, None),
+            (_, Some(name)) => self.below(name),
+            (_, None) => (&ANY, None),
+        }
+    }
+
     /// Whether `name` is a field that the schema declares.
     pub(super) fn declares(self, name: &str) -> bool {
         matches!(self, Self::Struct(schema) if schema.field(name).is_some())

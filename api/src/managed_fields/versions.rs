@@ -134,12 +134,7 @@ fn below(here: Shape<'_>, set: &FieldSet) -> FieldSet {
     let mut found = FieldSet::default();
     found.set_member(set.is_member());
     for (element, child) in set.children() {
-        let name = element.strip_prefix("f:");
-        let (kind, field) = match (here, name) {
-            (Shape::List(list), None) => (&list.item, None),
-            (_, Some(name)) => here.below(name),
-            (_, None) => (&Kind::Any, None),
-        };
+        let (kind, field) = here.element(element);
         found.attach(element, value(kind, field, child));
     }
     found

@@ -512,6 +512,27 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_the_connection_holds_back_is_flushed_before_the_next_event() {
+        let (mut client, server) = duplex(64);
+        let (events, told) = unbounded::<Sent>();
+        let told = Mutex::new(Some(told));
+        let answer = move |_: Request<Incoming>| {
+            let body = ReplyBody::Lasting(told.lock().take().unwrap().boxed(), Arc::new(Lasting::uncounted()));
+            std::future::ready(reply::json_body(200, body))
+        };
+        // It takes all that it is given, as TLS does, and sends it when it is flushed and the client has room.
+        let server = tokio::io::BufWriter::with_capacity(1 << 16, server);
+        tokio::spawn(serve(Arc::new(Builder::new()), server, answer, CancellationToken::new()));
+        let event = "z".repeat(10_000);
+        tell(&events, &event);
+        say(&mut client, WATCH).await;
+        until(&mut client, "\r\n\r\n").await;
+        let chunk = format!("2710\r\n{event}\r\n");
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), until(&mut client, &chunk)).await;
+        assert_eq!(read.unwrap(), chunk);
+    }
+
     #[test]
     fn only_what_is_chunked_can_be_told_by_others_than_hyper() {
         let reply = |name: Option<header::HeaderName>| {

@@ -78,9 +78,7 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
     if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|own| own == FINALIZER) {
         return Ok(None);
     }
-    let begun = namespace.metadata.deletion_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0);
-    let waited = clock::now().duration_since(begun);
-    if let Some(rest) = GRACE.checked_sub(waited.unsigned_abs()).filter(|rest| !rest.is_zero()) {
+    if let Some(rest) = namespace.metadata.deletion_timestamp.as_ref().and_then(|begun| rest(begun.0, clock::now())) {
         return Ok(Some(rest));
     }
     let api: Api<Namespace> = Api::all(client.clone());
@@ -132,6 +130,12 @@ async fn reconcile(client: &Client, caches: &Caches, name: &str) -> Result<Optio
         return Ok(None);
     }
     Ok(Some(if remaining.content.is_empty() { ASK_AGAIN } else { LOOK_AGAIN }))
+}
+
+/// How long the namespace is left alone still. A clock that went back makes nobody wait.
+fn rest(begun: Timestamp, now: Timestamp) -> Option<Duration> {
+    let waited = Duration::try_from(now.duration_since(begun)).ok()?;
+    GRACE.checked_sub(waited).filter(|rest| !rest.is_zero())
 }
 
 /// What is in namespaces, in the order in which it is deleted: pods before all else.
@@ -290,6 +294,15 @@ fn merged(present: &[NamespaceCondition], told: Vec<NamespaceCondition>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_is_left_alone_for_a_moment() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begun = at("2026-01-01T00:00:01Z");
+        assert_eq!(rest(begun, at("2026-01-01T00:00:01.5Z")), Some(Duration::from_millis(1500)));
+        assert_eq!(rest(begun, at("2026-01-01T00:00:03Z")), None);
+        assert_eq!(rest(begun, at("2026-01-01T00:00:00Z")), None);
+    }
 
     #[test]
     fn pods_go_before_all_else() {

@@ -194,6 +194,28 @@ fn depth_and_number_of_values_are_bounded() {
     assert_eq!(envelope.decode(metadata), Err(ProtobufError::TooMany));
 }
 
+#[test]
+fn entries_of_maps_read_little_behind_their_ends_in_all() {
+    // A label of four bytes whose key says that it is as long as 32 KiB.
+    let entry = [0x5a, 4, 0x0a, 0x80, 0x80, 0x02];
+    let metadata = Schemas::builtin().named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
+    let read = |times: usize| {
+        let message = [entry.repeat(times), b"\x0a\x00".repeat(20_000)].concat();
+        Envelope { api_version: "".into(), kind: "".into(), message: &message }.decode(metadata)
+    };
+    assert!(read(1).is_ok(), "one is read as upstream reads it");
+    assert_eq!(read(3), Err(ProtobufError::TooMany));
+}
+
+#[test]
+fn packed_numbers_are_counted() {
+    let security = Schemas::builtin().named("io.k8s.api.core.v1.PodSecurityContext").unwrap();
+    let mut message = Writer::default();
+    message.bytes(4, &vec![1; 500_000]);
+    let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &message.0 };
+    assert_eq!(envelope.decode(security), Err(ProtobufError::TooMany));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(message in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..200, byte: u8) {

@@ -149,6 +149,20 @@ impl Scanner {
         Ok(())
     }
 
+    /// Passes the end of a line on which only a comment may follow.
+    fn end_line(&mut self) -> Scanned<()> {
+        self.skip_blanks()?;
+        self.skip_comment()?;
+        if !is_break_or_end(self.at(0)) {
+            return self.fault("did not find expected comment or line break");
+        }
+        if is_break(self.at(0)) {
+            self.need(2)?;
+            self.skip_line();
+        }
+        Ok(())
+    }
+
     fn fault<T>(&self, why: &str) -> Scanned<T> {
         Err(Fault::on(if self.mark.line == 0 { 0 } else { self.mark.line + 1 }, why))
     }

@@ -205,3 +205,14 @@ fn many_directives_take_no_more_time_each() {
     }
     assert_eq!(read(&format!("{text}--- a")), json!("a"));
 }
+
+#[test]
+fn nothing_that_is_sent_becomes_many_times_as_much() {
+    let prefix = "p".repeat(1000);
+    let tree = nodes::parse(format!("%TAG ! {prefix}\n---\n[!a x, !b y]").as_bytes()).unwrap();
+    let tags: Vec<usize> = tree.nodes.iter().map(|node| node.tag.len()).collect();
+    assert_eq!(tags, [0, 64, 64], "each node would keep a prefix as long as the body");
+    let merges = format!("- &a {{{}}}\n- {{{}}}", "<<: [], ".repeat(2000), "<<: *a, ".repeat(2000));
+    assert_eq!(why(&merges), "yaml: document contains excessive aliasing");
+    assert_eq!(why(&format!("[{}]", "x,".repeat(900_000))), "yaml: more than 800000 nodes");
+}

@@ -521,3 +521,25 @@ pub fn plain_field(object: &Value, path: &str) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_was_begun_is_undone_unless_it_stays() {
+        let begun = || {
+            let undone = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&undone);
+            (Begun::undone_by(move || seen.store(true, Ordering::Relaxed)), undone)
+        };
+        let (left, undone) = begun();
+        drop(left);
+        assert!(undone.load(Ordering::Relaxed));
+        let (kept, undone) = begun();
+        kept.stays();
+        assert!(!undone.load(Ordering::Relaxed));
+    }
+}

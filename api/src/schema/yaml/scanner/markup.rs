@@ -1,6 +1,6 @@
 //! Directives, anchors, aliases and tags.
 
-use super::{Kind, Scanned, Scanner, is_blank, is_blank_or_end, is_break, is_break_or_end, is_name};
+use super::{Kind, Scanned, Scanner, is_blank, is_blank_or_end, is_name};
 
 /// Letters of tags besides those of names.
 const TAG_SIGNS: &str = ";/?:@&=+$,.!~*'()[]%";
@@ -20,15 +20,7 @@ impl Scanner {
             "TAG" => self.tag_prefix()?,
             _ => return self.fault("found unknown directive name"),
         };
-        self.skip_blanks()?;
-        self.skip_comment()?;
-        if !is_break_or_end(self.at(0)) {
-            return self.fault("did not find expected comment or line break");
-        }
-        if is_break(self.at(0)) {
-            self.need(2)?;
-            self.skip_line();
-        }
+        self.end_line()?;
         self.push(kind, line);
         Ok(())
     }

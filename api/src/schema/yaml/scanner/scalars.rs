@@ -43,15 +43,7 @@ impl Scanner {
         let (literal, line) = (self.at(0) == '|', self.mark.line);
         self.skip();
         let (chomping, deeper) = self.block_header()?;
-        self.skip_blanks()?;
-        self.skip_comment()?;
-        if !is_break_or_end(self.at(0)) {
-            return self.fault("did not find expected comment or line break");
-        }
-        if is_break(self.at(0)) {
-            self.need(2)?;
-            self.skip_line();
-        }
+        self.end_line()?;
         let mut indent = deeper.map_or(0, |deeper| self.indent.unwrap_or(0) + deeper);
         let text = self.block_text(literal, chomping, &mut indent)?;
         self.push(Kind::Scalar { text, plain: false }, line);
