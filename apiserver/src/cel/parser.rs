@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::{
-    ast::{Expr, ExprKind, FieldInit, ListItem, Literal, MAX_DEPTH, MAX_NESTING, MapEntry},
+    ast::{Expr, ExprKind, Literal, MAX_DEPTH, MAX_NESTING},
     lexer::{self, Token, TokenKind},
     macros,
-    recovery::{IN_CALL, IN_INDEX, IN_LIST, IN_MAP, Step, Stopped},
+    recovery::{IN_CALL, IN_INDEX, Step, Stopped},
     source::{Issues, MAX_SOURCE_CHARS},
     words,
 };
+
+mod aggregates;
+mod literals;
 
 /// A parsed expression and how many nodes it has.
 pub(crate) struct Parsed {
@@ -348,121 +351,6 @@ impl Parser {
             return self.message(message);
         }
         Ok(self.node(at, ExprKind::Ident(name)))
-    }
-
-    /// If dots and names lead to an opening brace: the whole name, and how many tokens it takes.
-    fn message_name(&self, first: &str) -> Option<(Arc<str>, usize)> {
-        let mut name = first.to_owned();
-        let mut ahead = 0;
-        let kind = |at: usize| self.tokens.get(self.at + at).map(|token| &token.kind);
-        loop {
-            match (kind(ahead), kind(ahead + 1)) {
-                (Some(TokenKind::Sign("{")), _) => return Some((name.into(), ahead)),
-                (Some(TokenKind::Sign(".")), Some(TokenKind::Ident(next))) => {
-                    name.push('.');
-                    name.push_str(next);
-                    ahead += 2;
-                }
-                _ => return None,
-            }
-        }
-    }
-
-    fn message(&mut self, name: Arc<str>) -> Step<Expr> {
-        const EXPECTING: &str = "{'}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}";
-        let open = self.expect("{", "'{'")?;
-        let mut fields = Vec::new();
-        while !self.eat("}") {
-            if self.eat(",") {
-                self.close("}")?;
-                break;
-            }
-            let optional = self.eat("?");
-            let (TokenKind::Ident(field) | TokenKind::Escaped(field)) = self.peek().clone() else {
-                return self.mismatch(EXPECTING);
-            };
-            self.advance();
-            let at = self.expect(":", "':'")?;
-            let value = self.within(&["}", ","])?;
-            fields.push(FieldInit { at, optional, field, value });
-            if self.ends("}", "{'}', ','}")? {
-                break;
-            }
-        }
-        Ok(self.node(open, ExprKind::Struct { name, fields }))
-    }
-
-    fn list(&mut self, at: u32) -> Step<Expr> {
-        self.advance();
-        self.starts(&["]", ",", "?"], IN_LIST)?;
-        let mut items = Vec::new();
-        if self.eat(",") {
-            self.close("]")?;
-            return Ok(self.node(at, ExprKind::List(items)));
-        }
-        while !self.eat("]") {
-            let optional = self.eat("?");
-            let value = self.within(&["]", ","])?;
-            items.push(ListItem { optional, value });
-            if self.ends("]", "{']', ','}")? {
-                break;
-            }
-        }
-        Ok(self.node(at, ExprKind::List(items)))
-    }
-
-    fn map(&mut self, at: u32) -> Step<Expr> {
-        self.advance();
-        self.starts(&["}", ",", "?"], IN_MAP)?;
-        let mut entries = Vec::new();
-        if self.eat(",") {
-            self.close("}")?;
-            return Ok(self.node(at, ExprKind::Map(entries)));
-        }
-        while !self.eat("}") {
-            let optional = self.eat("?");
-            let key = self.within(&[":"])?;
-            self.expect(":", "':'")?;
-            let value = self.within(&["}", ","])?;
-            entries.push(MapEntry { optional, key, value });
-            if self.ends("}", "{'}', ','}")? {
-                break;
-            }
-        }
-        Ok(self.node(at, ExprKind::Map(entries)))
-    }
-
-    fn whole(&mut self, at: u32, text: &str) -> Literal {
-        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let parsed = match digits.strip_prefix("0x") {
-            Some(hex) => i128::from_str_radix(hex, 16),
-            None => digits.parse(),
-        };
-        let value = parsed.ok().map(|value| if negative { -value } else { value });
-        match value.and_then(|value| i64::try_from(value).ok()) {
-            Some(value) => Literal::Int(value),
-            None => self.bad_literal(at, "int"),
-        }
-    }
-
-    fn unsigned(&mut self, at: u32, text: &str) -> Literal {
-        let parsed = match text.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16),
-            None => text.parse(),
-        };
-        parsed.map_or_else(|_| self.bad_literal(at, "uint"), Literal::Uint)
-    }
-
-    fn double(&mut self, at: u32, text: &str) -> Literal {
-        match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Literal::Double(value),
-            _ => self.bad_literal(at, "double"),
-        }
-    }
-
-    fn bad_literal(&mut self, at: u32, kind: &str) -> Literal {
-        self.issues.add(at, format!("invalid {kind} literal"));
-        Literal::Null
     }
 
     /// A call without target.

@@ -133,18 +133,6 @@ fn answered(review: &Value, version: &str, uid: &str) -> Result<Vec<Value>, Stri
     }
 }
 
-/// As Go's decoding names what JSON holds.
-fn json_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// A converted object is still the same object: of its metadata, labels and annotations alone may differ.
 fn checked(old: &Value, mut new: Value, wanted: &str) -> Result<Value, Wrong> {
     match &new {
@@ -154,8 +142,7 @@ fn checked(old: &Value, mut new: Value, wanted: &str) -> Result<Value, Wrong> {
         Value::Object(_) => {}
         Value::Null => return Err(Wrong::Unreadable("unexpected end of JSON input".to_owned())),
         other => {
-            let what = json_kind(other);
-            let why = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+            let why = go::not_of_type(go::json_kind(other), "map[string]interface {}");
             return Err(Wrong::Unreadable(why));
         }
     }

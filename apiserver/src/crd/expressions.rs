@@ -1,20 +1,19 @@
 //! `x-kubernetes-validations`: rules in CEL, compiled once per change of a definition and evaluated on every write.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc};
 
 use martello_api::status::Cause;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{correlate::Former, field_path};
+use super::field_path;
 use crate::{
-    cel::{self, Bindings, Budget, Environment, ErrorKind, Old, Program, Type},
+    cel::{self, Environment, Old, Program, Type},
     registry::object,
 };
 
-/// Longest message that a rule may build.
-const MAX_MESSAGE_BYTES: usize = 5 * 1024;
-const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
+mod evaluate;
+
+use evaluate::{Before, Run};
 
 /// One rule, compiled.
 #[derive(Debug)]
@@ -205,220 +204,10 @@ pub struct Outcome {
     pub tolerated: Vec<String>,
 }
 
-struct Run {
-    /// What may still be spent, and until when.
-    left: u64,
-    deadline: Option<Instant>,
-    stopped: bool,
-    outcome: Outcome,
-}
-
-/// What is known of a value as it was before.
-#[derive(Clone, Copy)]
-struct Before<'v> {
-    /// What rules see as `oldSelf`.
-    old: Option<&'v Value>,
-    /// What tells whether it changed.
-    known: Option<&'v Value>,
-    /// Whether what holds it did not change, which tells where nothing is known of the value itself.
-    unchanged: bool,
-}
-
-impl<'v> Before<'v> {
-    /// Whether the value is what it was.
-    fn same(&self, value: &Value) -> bool {
-        self.known.map_or(self.unchanged, |known| known == value)
-    }
-
-    /// The same of a field; `unchanged`: of the object that holds it.
-    fn field(&self, unchanged: bool, name: &str, atomic: bool) -> Self {
-        fn below<'v>(of: Option<&'v Value>, name: &str) -> Option<&'v Value> {
-            of.and_then(|of| of.get(name))
-        }
-        Self { old: below(self.old, name).filter(|_| !atomic), known: below(self.known, name), unchanged }
-    }
-}
-
-impl Run {
-    fn new() -> Self {
-        let Budget { limit: left, deadline } = Budget::of(cel::RUNTIME_BUDGET);
-        Self { left, deadline, stopped: false, outcome: Outcome::default() }
-    }
-
-    fn value(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
-        if value.is_null() {
-            return;
-        }
-        self.rules(at, value, before, path);
-        match value {
-            Value::Array(items) => self.items(at, value, items, before, path),
-            Value::Object(map) => {
-                let unchanged = before.same(value);
-                for (name, below) in map {
-                    if self.stopped {
-                        return;
-                    }
-                    let before = before.field(unchanged, name, at.atomic);
-                    match (at.fields.get(name), &at.others) {
-                        (Some(of), _) if path.is_empty() => self.value(of, below, before, name),
-                        (Some(of), _) => self.value(of, below, before, &format!("{path}.{name}")),
-                        (None, Some(of)) => self.value(of, below, before, &format!("{path}[{name}]")),
-                        (None, None) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn items(&mut self, at: &Expressions, list: &Value, items: &[Value], before: Before<'_>, path: &str) {
-        let Some(below) = &at.items else { return };
-        let keys = at.keys.as_deref();
-        let old = keys.and_then(|keys| Former::of(keys, before.old));
-        let known = keys.and_then(|keys| Former::of(keys, before.known));
-        let unchanged = before.same(list);
-        for (index, item) in items.iter().enumerate() {
-            if self.stopped {
-                return;
-            }
-            let before = Before {
-                old: old.as_ref().and_then(|former| former.of_item(item)),
-                known: known.as_ref().and_then(|former| former.of_item(item)),
-                unchanged,
-            };
-            self.value(below, item, before, &format!("{path}[{index}]"));
-        }
-    }
-
-    fn rules(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
-        let old = before.old.filter(|old| !old.is_null());
-        let field = if path.is_empty() { "<nil>" } else { path };
-        let kind = json!(at.kind);
-        for rule in &at.rules {
-            if self.stopped {
-                return;
-            }
-            let program = match &rule.program {
-                None => continue,
-                Some(Err(why)) => {
-                    let why = format!("rule compile error: {why}");
-                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
-                    continue;
-                }
-                Some(Ok(program)) => program,
-            };
-            if rule.uses_old && old.is_none() && !rule.optional_old {
-                continue;
-            }
-            if self.left == 0 {
-                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
-                self.stopped = true;
-                return;
-            }
-            let bindings = bindings(at, rule, value, old);
-            let budget = Budget { limit: cel::PER_CALL_LIMIT, deadline: self.deadline };
-            let evaluated = program.evaluate(&bindings, budget);
-            if evaluated.cost > self.left {
-                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
-                self.stopped = true;
-                return;
-            }
-            self.left -= evaluated.cost;
-            match evaluated.result {
-                Ok(cel::Value::Bool(true)) => {}
-                Ok(_) => {
-                    let cause = match self.message(rule, &bindings) {
-                        Ok(message) => failed(at, rule, value, path, &message),
-                        Err(why) => {
-                            self.stopped = true;
-                            Cause::invalid(rule.place(path), &kind, &why)
-                        }
-                    };
-                    if !rule.uses_old && before.same(value) {
-                        self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
-                    } else {
-                        self.outcome.causes.push(cause);
-                    }
-                }
-                Err(error) => {
-                    let (why, rule) = (&error.message, rule.shown());
-                    let why = match error.kind {
-                        ErrorKind::CostExceeded | ErrorKind::Interrupted => {
-                            self.stopped = true;
-                            format!(
-                                "'{why}': no further validation rules will be run due to call cost exceeds limit for rule: {rule}"
-                            )
-                        }
-                        ErrorKind::Runtime if why.starts_with("no such overload") => format!(
-                            "'{why}': call arguments did not match a supported operator, function or macro signature for rule: {rule}"
-                        ),
-                        ErrorKind::Runtime => format!("{why} evaluating rule: {rule}"),
-                    };
-                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
-                }
-            }
-        }
-    }
-
-    /// The message that the rule builds; the fixed one where it builds none that can be shown. Fails where it costs too
-    /// much.
-    fn message<'v>(&mut self, rule: &'v Rule, bindings: &Bindings<'v>) -> Result<String, String> {
-        let Some(Ok(program)) = &rule.message_program else { return Ok(rule.fixed_message()) };
-        let evaluated = program.evaluate(bindings, Budget { limit: cel::PER_CALL_LIMIT, deadline: self.deadline });
-        if evaluated.cost > self.left {
-            return Err(
-                "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
-                    .to_owned(),
-            );
-        }
-        self.left -= evaluated.cost;
-        let built = match &evaluated.result {
-            Ok(value) => value.as_str().map(|text| text.trim().to_owned()),
-            Err(error) if matches!(error.kind, ErrorKind::CostExceeded | ErrorKind::Interrupted) => {
-                return Err(format!(
-                    "no further validation rules will be run due to call cost exceeds limit for messageExpression: {:?}",
-                    rule.message_text
-                ));
-            }
-            Err(_) => None,
-        };
-        let fits = |text: &String| !text.is_empty() && text.len() <= MAX_MESSAGE_BYTES && !text.contains('\n');
-        Ok(built.filter(fits).unwrap_or_else(|| rule.fixed_message()))
-    }
-}
-
-fn failed(at: &Expressions, rule: &Rule, value: &Value, path: &str, message: &str) -> Cause {
-    let field = rule.place(path);
-    // Lists and objects are too large to be shown.
-    let shown = match at.kind.as_str() {
-        "array" | "object" => String::new(),
-        _ => format!(" {value}:"),
-    };
-    match rule.reason.as_str() {
-        "FieldValueRequired" => Cause::required(field, message),
-        "FieldValueForbidden" => Cause::forbidden(field, message),
-        "FieldValueDuplicate" => {
-            let shown = shown.strip_suffix(':').map(|shown| format!(":{shown}")).unwrap_or_default();
-            Cause::new("FieldValueDuplicate", field, format!("Duplicate value{shown}"))
-        }
-        _ => Cause::new("FieldValueInvalid", field, format!("Invalid value:{shown} {message}")),
-    }
-}
-
-fn bindings<'v>(at: &'v Expressions, rule: &Rule, value: &'v Value, old: Option<&'v Value>) -> Bindings<'v> {
-    let view = |json: &'v Value| cel::Value::view(json, at.schema.as_deref());
-    let mut bindings = Bindings::new();
-    bindings.set("self", view(value));
-    match (old, rule.optional_old) {
-        (old, true) => bindings.set("oldSelf", cel::Value::optional(old.map(view))),
-        (Some(old), false) => bindings.set("oldSelf", view(old)),
-        (None, false) => {}
-    }
-    bindings
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn evaluate(schema: &Value, value: &Value, old: Option<&Value>) -> (Vec<String>, Vec<String>) {

@@ -1,0 +1,156 @@
+use super::*;
+
+fn faults(schema: &Value, value: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut causes = Vec::new();
+    check(&Rules::of(schema), value, old, "", &mut causes);
+    causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+}
+
+fn in_spec(schema: Value) -> Value {
+    json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"a": schema}}}})
+}
+
+#[test]
+fn faults_are_told_in_upstreams_words() {
+    let cases = [
+        (
+            json!({"type": "string"}),
+            json!(1),
+            r#"spec.a: Invalid value: "integer": spec.a in body must be of type string: "integer""#,
+        ),
+        (
+            json!({"type": "integer"}),
+            json!(true),
+            r#"spec.a: Invalid value: "boolean": spec.a in body must be of type integer: "boolean""#,
+        ),
+        (json!({"type": "string", "maxLength": 2}), json!("abc"), "spec.a: Too long: may not be more than 2 bytes"),
+        (
+            json!({"type": "string", "minLength": 2}),
+            json!("a"),
+            r#"spec.a: Invalid value: "a": spec.a in body should be at least 2 chars long"#,
+        ),
+        (
+            json!({"type": "string", "pattern": "^b"}),
+            json!("a"),
+            r#"spec.a: Invalid value: "a": spec.a in body should match '^b'"#,
+        ),
+        (
+            json!({"type": "integer", "maximum": 2}),
+            json!(3),
+            "spec.a: Invalid value: 3: spec.a in body should be less than or equal to 2",
+        ),
+        (
+            json!({"type": "integer", "minimum": 2, "exclusiveMinimum": true}),
+            json!(2),
+            "spec.a: Invalid value: 2: spec.a in body should be greater than 2",
+        ),
+        (json!({"type": "array", "maxItems": 1}), json!([1, 2]), "spec.a: Too many: 2: must have at most 1 item"),
+        (
+            json!({"type": "object", "minProperties": 1}),
+            json!({}),
+            "spec.a: Invalid value: 0: spec.a in body should have at least 1 properties",
+        ),
+        (
+            json!({"type": "string", "format": "date"}),
+            json!("x"),
+            r#"spec.a: Invalid value: "x": spec.a in body must be of type date: "x""#,
+        ),
+        (
+            json!({"type": "integer", "enum": [1, 2]}),
+            json!(3),
+            r#"spec.a: Unsupported value: 3: supported values: "1", "2""#,
+        ),
+        (json!({"type": "object", "required": ["c"]}), json!({}), "spec.a.c: Required value"),
+        (
+            json!({"x-kubernetes-int-or-string": true}),
+            json!(true),
+            r#"spec.a: Invalid value: "boolean": spec.a in body must be of type integer,string: "boolean""#,
+        ),
+    ];
+    for (schema, value, expected) in cases {
+        assert_eq!(faults(&in_spec(schema), &json!({"spec": {"a": value}}), None), [expected]);
+    }
+    assert_eq!(
+        faults(&in_spec(json!({"type": "integer"})), &json!({"spec": {"a": 1.5}}), None),
+        [
+            r#"spec.a: Invalid value: "number": spec.a in body must be of type integer: "number""#,
+            r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec.a"#
+        ]
+    );
+}
+
+#[test]
+fn alternatives_tell_of_the_one_that_came_closest() {
+    let one_of = json!({"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}]});
+    assert_eq!(
+        faults(&in_spec(one_of), &json!({"spec": {"a": {"x": 1, "y": 1}}}), None),
+        [
+            r#"<nil>: Invalid value: "": "spec.a" must validate one and only one schema (oneOf). Found 2 valid alternatives"#
+        ]
+    );
+    let any_of = json!({"type": "object", "anyOf": [{"required": ["x"]}]});
+    assert_eq!(
+        faults(&in_spec(any_of), &json!({"spec": {"a": {}}}), None),
+        [r#"<nil>: Invalid value: "": "spec.a" must validate at least one schema (anyOf)"#, "spec.a.x: Required value"]
+    );
+}
+
+#[test]
+fn what_was_wrong_before_is_tolerated_as_long_as_it_stays() {
+    let schema = in_spec(json!({"type": "string", "maxLength": 2}));
+    let old = json!({"spec": {"a": "bad"}});
+    assert!(faults(&schema, &json!({"spec": {"a": "bad", "b": 1}}), Some(&old)).is_empty());
+    assert_eq!(faults(&schema, &json!({"spec": {"a": "worse"}}), Some(&old)).len(), 1);
+}
+
+#[test]
+fn numbers_are_compared_as_go_compares_them() {
+    let cases: [(Value, Value, &[&str]); 8] = [
+        (json!({"type": "number", "minimum": 1.5}), json!(1), &[]),
+        (
+            json!({"type": "number", "minimum": 1.5}),
+            json!(1.25),
+            &["spec.a: Invalid value: 1.25: spec.a in body should be greater than or equal to 1.5"],
+        ),
+        (
+            json!({"type": "number", "minimum": 1e20, "maximum": 1e21}),
+            json!(0),
+            &["spec.a: Invalid value: 0: spec.a in body should be less than or equal to -9223372036854775808"],
+        ),
+        (
+            json!({"type": "integer", "multipleOf": 3}),
+            json!(i64::MAX),
+            &["spec.a: Invalid value: 9223372036854775807: spec.a in body should be a multiple of 3"],
+        ),
+        (
+            json!({"type": "integer", "minimum": 1.5}),
+            json!(1),
+            &[
+                "<nil>: Invalid value: \"\": Minimum boundary value must be of type integer (default format) in spec.a",
+                "spec.a: Invalid value: 1: spec.a in body should be greater than or equal to 1.5",
+            ],
+        ),
+        (
+            json!({"type": "number", "maximum": 2e6}),
+            json!(2_000_000.5),
+            &["spec.a: Invalid value: 2.0000005e+06: spec.a in body should be less than or equal to 2e+06"],
+        ),
+        (json!({"type": "number", "enum": [1, 2.5]}), json!(1.5), &[]),
+        (json!({"type": "number", "multipleOf": 0.1}), json!(0.7), &[]),
+    ];
+    for (schema, value, expected) in cases {
+        assert_eq!(faults(&in_spec(schema), &json!({"spec": {"a": value}}), None), expected);
+    }
+}
+
+#[test]
+fn too_many_properties_do_not_hide_what_is_wrong_with_them() {
+    let schema = json!({"type": "object", "maxProperties": 1, "additionalProperties": {"type": "string"}});
+    assert_eq!(
+        faults(&in_spec(schema), &json!({"spec": {"a": {"x": 1, "y": "<"}}}), None),
+        [
+            "spec.a: Too many: 2: must have at most 1 item",
+            r#"spec.a.x: Invalid value: "integer": spec.a.x in body must be of type string: "integer""#
+        ]
+    );
+}
