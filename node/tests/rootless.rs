@@ -13,10 +13,20 @@
     reason = "a test"
 )]
 
+#[path = "rootless/confinement.rs"]
+mod confinement;
+#[path = "rootless/lifecycle.rs"]
+mod lifecycle;
+#[path = "rootless/network.rs"]
+mod network;
 #[path = "rootless/node.rs"]
 mod node;
 #[path = "rootless/scenarios.rs"]
 mod scenarios;
+#[path = "rootless/streams.rs"]
+mod streams;
+#[path = "rootless/volumes.rs"]
+mod volumes;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

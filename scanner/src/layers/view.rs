@@ -6,68 +6,17 @@ use super::limits::MAX_ENTRIES;
 use super::{Entry, EntryKind, LayerError, LayerPath, Meta};
 use crate::Digest;
 
+mod op;
+mod resolve;
+
+pub use op::Op;
+
 /// Prefix of a name that stands for "removed here" (OCI image spec, "Whiteouts").
 const WHITEOUT: &[u8] = b".wh.";
 /// Name that stands for "nothing of the layers below shows in this directory".
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Symbolic links followed in one path: what Linux follows.
-const MAX_LINKS: usize = 40;
 /// Bytes of paths, link targets and extended attributes that the tree may hold: 268 for each of its nodes.
 const MAX_NAME_BYTES: u64 = 256 << 20;
-
-/// What has to be done in the directory of the layer that is being read, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Make the directory, or, where this layer has made it already, give it other metadata.
-    Dir {
-        /// Where; may be the root.
-        path: LayerPath,
-        /// Its metadata.
-        meta: Meta,
-        /// Nothing of the layers below shows in it.
-        opaque: bool,
-    },
-    /// Make a regular file from the entry's content.
-    File {
-        /// Where.
-        path: LayerPath,
-        /// Its metadata.
-        meta: Meta,
-    },
-    /// Make a symbolic link.
-    Symlink {
-        /// Where.
-        path: LayerPath,
-        /// To what.
-        target: Vec<u8>,
-        /// Its metadata (a link has no mode).
-        meta: Meta,
-    },
-    /// Give a file of this layer another name.
-    Hardlink {
-        /// The new name.
-        path: LayerPath,
-        /// The file.
-        to: LayerPath,
-    },
-    /// Make a named pipe.
-    Fifo {
-        /// Where.
-        path: LayerPath,
-        /// Its metadata.
-        meta: Meta,
-    },
-    /// Hide what the layers below have there.
-    Whiteout {
-        /// Where.
-        path: LayerPath,
-    },
-    /// Take back what this layer put there before: a whiteout, or an earlier entry of the same name.
-    Remove {
-        /// Where.
-        path: LayerPath,
-    },
-}
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,17 +207,6 @@ impl View {
         Ok(())
     }
 
-    /// The file that a hard link names: one that this very layer holds.
-    fn link_target(&self, written: &LayerPath, to: &LayerPath) -> Result<(LayerPath, Node), LayerError> {
-        let (parent, name) = to.split_last().ok_or_else(|| refused(written, "a hard link to nothing"))?;
-        let to = self.resolve_dir(written, &parent)?.join(name);
-        match self.nodes.get(&to) {
-            Some(node) if node.kind == NodeKind::Dir => Err(refused(written, "a hard link to a directory")),
-            Some(node) if node.layer == self.layer => Ok((to, node.clone())),
-            _ => Err(refused(written, "a hard link to a file that is not in its layer")),
-        }
-    }
-
     /// Hides what lower layers have at `path`. What this layer itself has there stays (OCI image spec:
     /// whiteouts apply to lower layers only, in whatever order they stand).
     fn white_out(&mut self, path: LayerPath, ops: &mut Vec<Op>) -> Result<(), LayerError> {
@@ -378,54 +316,6 @@ impl View {
         for path in doomed {
             self.remove(&path);
         }
-    }
-
-    /// The canonical place of a directory as written, following links of lower layers.
-    fn resolve_dir(&self, written: &LayerPath, dir: &LayerPath) -> Result<LayerPath, LayerError> {
-        self.walk(dir.components().map(<[u8]>::to_vec).collect(), true, true).map_err(|why| refused(written, why))
-    }
-
-    /// Walks components from the root, following symbolic links inside the image only: `..` stops at the
-    /// root. When `writing`, a link of the current layer is refused, and every component must be a
-    /// directory or absent.
-    fn walk(&self, components: Vec<Vec<u8>>, writing: bool, follow_last: bool) -> Result<LayerPath, &'static str> {
-        let mut todo: Vec<Vec<u8>> = components.into_iter().rev().collect();
-        let mut at = LayerPath::root();
-        let mut links = 0;
-        while let Some(component) = todo.pop() {
-            match component.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    at = at.split_last().map_or_else(LayerPath::root, |(parent, _)| parent);
-                    continue;
-                }
-                _ => {}
-            }
-            let next = at.join(&component);
-            match self.nodes.get(&next) {
-                Some(Node { kind: NodeKind::Symlink { target }, layer, .. }) if follow_last || !todo.is_empty() => {
-                    if writing && *layer == self.layer {
-                        return Err("it passes through a symbolic link of its own layer");
-                    }
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err("it passes through more than 40 symbolic links");
-                    }
-                    if target.starts_with(b"/") {
-                        at = LayerPath::root();
-                    }
-                    todo.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
-                }
-                Some(node) if node.kind != NodeKind::Dir && (writing || !todo.is_empty()) => {
-                    return Err("it passes through something that is no directory");
-                }
-                _ => at = next,
-            }
-        }
-        if at.as_bytes().len() > 4095 {
-            return Err("its place, with links followed, is longer than 4095 bytes");
-        }
-        Ok(at)
     }
 }
 
