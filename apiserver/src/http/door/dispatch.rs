@@ -1,0 +1,248 @@
+//! What a request comes to that may be served: by whom, and how.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
+use jiff::Timestamp;
+use martello_api::{
+    attributes::{ResourceTarget, Target},
+    go,
+    identity::User,
+    names::path_segment,
+    status::ApiError,
+};
+use martello_policy::Permit;
+use parking_lot::Mutex;
+
+use super::{
+    RequestBody,
+    acceptable::accepted,
+    request_body::{BODY_TIMEOUT, read_body},
+};
+use crate::{
+    http::{
+        compress::{compress, takes_gzip},
+        extension,
+        info::RequestInfo,
+        negotiate::{content_type, media_type},
+        outbound::Takeover,
+        query::Query,
+        reply::{self, Reply},
+        routes,
+        websocket::Spoken,
+    },
+    registry::{
+        call::{Call, Note},
+        codec,
+        core::connect_options::ConnectOptions,
+        kind::Kind,
+        verbs,
+    },
+    server::{Core, extensions::Extension},
+};
+
+/// What got through identity and authorization.
+pub(super) struct Passed {
+    pub(super) user: Arc<User>,
+    pub(super) info: RequestInfo,
+    pub(super) query: Query,
+    pub(super) limit: Option<Duration>,
+    pub(super) headers: HeaderMap,
+    pub(super) permit: Permit,
+    pub(super) upgrade: Option<Takeover>,
+    pub(super) now: Timestamp,
+    pub(super) notes: Arc<Mutex<Vec<Note>>>,
+    pub(super) address: Option<SocketAddr>,
+}
+
+/// A failure, and what the client is told besides.
+pub(super) type Refused = (ApiError, Vec<String>);
+
+pub(super) async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
+    if passed.info.has_gap {
+        let has_router = passed.info.resource().is_some_and(|target| core.registry.has_group(&target.group));
+        return if has_router { Err(plain(ApiError::no_such_route())) } else { Ok(reply::page_not_found()) };
+    }
+    if let Some(extension) = extension_of(core, &passed.info) {
+        return delegated(core, &extension, passed, request).await.map_err(plain);
+    }
+    let Target::Resource(target) = passed.info.target.clone() else {
+        return beside_objects(core, passed, request).await.map_err(plain);
+    };
+    let Some(kind) = core.registry.reach(&target, passed.address.is_none()) else {
+        // A group of which nothing is built in has no router that could answer with an object.
+        if core.registry.has_group(&target.group) {
+            return Err(plain(ApiError::no_such_route()));
+        }
+        return Ok(reply::nothing_here(core));
+    };
+    // Custom kinds have no router that knows methods.
+    let is_odd = (*request.method() == Method::HEAD && target.subresource != "proxy") || passed.info.verb.is_empty();
+    if is_odd && !kind.is_custom() {
+        return Err(plain(ApiError::method_not_allowed()));
+    }
+    refuse_odd_names(&target).map_err(plain)?;
+    on_objects(core, kind, target, passed, request).await
+}
+
+/// A failure of which nothing more is told.
+fn plain(error: ApiError) -> Refused {
+    (error, Vec::new())
+}
+
+/// Serves a request by the extension server that serves its group.
+async fn delegated(
+    core: &Arc<Core>,
+    extension: &Extension,
+    passed: Passed,
+    request: Request<RequestBody>,
+) -> Result<Reply, ApiError> {
+    let Passed { user, limit, headers, upgrade, address, .. } = passed;
+    let method = request.method().clone();
+    let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
+    let body = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
+        Bytes::new()
+    } else {
+        read_body(request, BODY_TIMEOUT).await?
+    };
+    let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade, address };
+    within(limit, extension::serve(core, extension, asked)).await
+}
+
+/// Serves what is no object: discovery, health, and the like.
+async fn beside_objects(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, ApiError> {
+    let Passed { user, info, query, headers, .. } = passed;
+    let method = request.method().clone();
+    let body = if method == Method::GET { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await? };
+    let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
+    Ok(compress(takes_gzip(&headers), reply))
+}
+
+/// Serves a request about objects of a kind.
+async fn on_objects(
+    core: &Arc<Core>,
+    kind: Arc<Kind>,
+    target: ResourceTarget,
+    passed: Passed,
+    request: Request<RequestBody>,
+) -> Result<Reply, Refused> {
+    let Passed { user, info, query, limit, headers, permit, upgrade, now, notes, address } = passed;
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let gzip = takes_gzip(&headers);
+    let method = request.method().clone();
+    let accepted = accepted(text(header::ACCEPT), info.verb, &target, &kind).map_err(plain)?;
+    let sent_as = text(header::CONTENT_TYPE);
+    let content_type = if method == Method::PATCH { media_type(sent_as) } else { content_type(sent_as) }.to_owned();
+    let user_agent = text(header::USER_AGENT).to_owned();
+    let has_none = method == Method::GET || (upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH));
+    let body = if has_none { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
+    let (spoken, upgrade) = Spoken::of(&headers, info.verb, &target, upgrade);
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let call = Call {
+        user,
+        verb: info.verb,
+        target,
+        rest: info.rest,
+        query,
+        accepted,
+        content_type,
+        body,
+        user_agent,
+        now,
+        permit,
+        warnings: Arc::clone(&warnings),
+        notes,
+        conversions: codec::Conversions::default(),
+        upgrade: Mutex::new(upgrade),
+        address,
+        connects: ConnectOptions::default(),
+        headers,
+        method,
+    };
+    let served = carried_out(core, kind, call, limit).await;
+    let told = std::mem::take(&mut *warnings.lock());
+    match served {
+        Ok(mut reply) => {
+            if let Some(spoken) = spoken {
+                reply = spoken.tell(core, reply);
+            }
+            reply::warn(&mut reply, &told);
+            Ok(compress(gzip, reply))
+        }
+        Err(error) => Err((error, told)),
+    }
+}
+
+/// Serves a call within the time that it may take.
+async fn carried_out(
+    core: &Arc<Core>,
+    kind: Arc<Kind>,
+    call: Call,
+    limit: Option<Duration>,
+) -> Result<Reply, ApiError> {
+    let changes = !matches!(call.verb, "get" | "list" | "watch");
+    let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
+    let under_way = binds.then(|| core.unsettled.begin());
+    let work = verbs::serve(Arc::clone(core), kind, call);
+    match (limit, changes) {
+        (None, _) => {
+            drop(under_way);
+            work.await
+        }
+        (_, false) => within(limit, work).await,
+        // A change that has begun goes on to its end, whether or not anybody waits for the answer: what is stored must
+        // become known to the authorizer.
+        (_, true) => {
+            let work = tokio::spawn(async move {
+                let served = work.await;
+                drop(under_way);
+                served
+            });
+            let work = async { work.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) };
+            within(limit, work).await
+        }
+    }
+}
+
+/// Names that could lead elsewhere: nothing is ever called so. Of a namespace upstream says so in other words, and after it
+/// has tried.
+fn refuse_odd_names(target: &ResourceTarget) -> Result<(), ApiError> {
+    for (what, name) in [("Namespace", &target.namespace), ("Name", &target.name)] {
+        let faults = path_segment(name);
+        if !faults.is_empty() {
+            let quoted = go::quoted(name);
+            return Err(ApiError::bad_request(format!("{what} parameter invalid: {quoted}: {}", faults.join(";"))));
+        }
+    }
+    Ok(())
+}
+
+/// The extension server that serves a request, if it is one's.
+pub(super) fn extension_of(core: &Core, info: &RequestInfo) -> Option<Arc<Extension>> {
+    core.extensions.of(&info.path).filter(|extension| !core.registry.has_version(&extension.group, &extension.version))
+}
+
+/// What `work` comes to, if it doesn't take longer than it may.
+async fn within(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<Reply, ApiError>>,
+) -> Result<Reply, ApiError> {
+    let Some(limit) = limit else { return work.await };
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Ok(reply::late()))
+}
+
+pub(super) fn upgrade_wanted(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_never_answered_ends_at_its_deadline() {
+        let ended = within(Some(Duration::from_millis(1)), std::future::pending()).await;
+        assert_eq!(ended.unwrap().status(), 504);
+    }
+}

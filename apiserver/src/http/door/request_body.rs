@@ -1,0 +1,79 @@
+//! Bodies of requests: read whole, within their limits.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::BodyExt as _;
+use martello_api::status::ApiError;
+
+use super::RequestBody;
+
+/// Largest body of a request, as upstream's.
+const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
+/// How long a client may take to send its body.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads a body, bounded in bytes and in time.
+pub(super) async fn read_body(request: Request<RequestBody>, patience: Duration) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(patience, collect(request.into_body())).await {
+        Ok(collected) => collected,
+        Err(_) => Err(ApiError::new(408, "Timeout", "the request's body did not arrive in time")),
+    }
+}
+
+async fn collect(mut body: RequestBody) -> Result<Bytes, ApiError> {
+    let mut first = Bytes::new();
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(format!("reading the request's body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.len() + more.len() + data.len() > MAX_BODY_BYTES {
+            return Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")));
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            more.extend_from_slice(&data);
+        }
+    }
+    if more.is_empty() {
+        return Ok(first);
+    }
+    let mut all = Vec::with_capacity(first.len() + more.len());
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&more);
+    Ok(all.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+    use crate::http::body::BoxError;
+
+    fn body(frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> Request<RequestBody> {
+        let frames = frames.map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)));
+        Request::new(StreamBody::new(frames).boxed_unsync())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_in_time_is_not_waited_for() {
+        let dawdling = futures::stream::iter([Bytes::from_static(b"{")]).chain(futures::stream::pending());
+        let error = read_body(body(dawdling), Duration::from_millis(10)).await.unwrap_err();
+        assert_eq!((error.code, error.reason.as_str()), (408, "Timeout"));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_cut_off_at_its_limit_whatever_its_pieces() {
+        let piece = || Bytes::from(vec![b' '; MAX_BODY_BYTES / 4]);
+        let fits = futures::stream::iter(std::iter::repeat_with(piece).take(4));
+        assert_eq!(read_body(body(fits), BODY_TIMEOUT).await.unwrap().len(), MAX_BODY_BYTES);
+        let endless = futures::stream::iter(std::iter::repeat_with(piece));
+        let error = read_body(body(endless), BODY_TIMEOUT).await.unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (413, "Request entity too large: limit is 3145728"));
+    }
+}
