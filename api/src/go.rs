@@ -166,6 +166,42 @@ pub fn syntax(value: &Value) -> String {
     }
 }
 
+/// What JSON holds, as Go's decoding names it.
+#[must_use]
+pub fn json_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// What Go's decoding says of JSON that holds `found` where a value of the type `wanted` should be.
+#[must_use]
+pub fn not_of_type(found: &str, wanted: &str) -> String {
+    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
+}
+
+/// The same of a field of a struct, at `place`.
+#[must_use]
+pub fn field_not_of_type(found: &str, place: &str, wanted: &str) -> String {
+    format!("json: cannot unmarshal {found} into Go struct field {place} of type {wanted}")
+}
+
+/// As `reflect` names the kind of an untyped value.
+#[must_use]
+pub fn reflect_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "invalid",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => type_name(value),
+    }
+}
+
 /// As `%T`: the name of the type that an untyped value has.
 #[must_use]
 pub fn type_name(value: &Value) -> &'static str {
@@ -227,5 +263,16 @@ mod tests {
         let inner = r#""a":map[string]interface {}{"c":true, "d":"x"}, "b":[]interface {}{1, interface {}(nil), 1.5}"#;
         assert_eq!(syntax(&value), format!("map[string]interface {{}}{{{inner}}}"));
         assert_eq!((type_name(&value), type_name(&json!(1.5))), ("map[string]interface {}", "float64"));
+    }
+
+    #[test]
+    fn a_value_has_a_name_in_json_and_another_in_reflection() {
+        let named = |value: Value| (json_kind(&value), reflect_kind(&value));
+        assert_eq!(named(json!([])), ("array", "slice"));
+        assert_eq!(named(json!({})), ("object", "map"));
+        assert_eq!(named(json!(1)), ("number", "int64"));
+        assert_eq!(named(json!(0.5)), ("number", "float64"));
+        assert_eq!(named(json!(true)), ("bool", "bool"));
+        assert_eq!(named(json!("")), ("string", "string"));
     }
 }

@@ -5,6 +5,7 @@ mod strategic;
 
 use serde_json::{Map as JsonMap, Value};
 
+use crate::go;
 use crate::schema::{DecodeError, FieldIssue, JsonError, Raw, Schema, decode_value, duplicates, parse_json};
 use crate::status::{ApiError, Cause, Details};
 
@@ -185,8 +186,8 @@ fn object(patch: &[u8], prefix: &str) -> Result<ObjectPatch, PatchError> {
         Value::Object(map) => Ok((Some(map), issues)),
         Value::Null => Ok((None, issues)),
         _ => {
-            let why = format!("{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
-            Err(PatchError::Malformed(why))
+            let why = go::not_of_type(found, "map[string]interface {}");
+            Err(PatchError::Malformed(format!("{prefix}{why}")))
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{MAX_COPIED_BYTES, MAX_OPERATIONS, PatchError};
+use crate::go;
 use crate::schema::{FieldIssue, JsonError, Raw, duplicates, parse_json};
 
 /// One operation.
@@ -30,7 +31,7 @@ pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<
         Raw::List(items) => items,
         Raw::Null => Vec::new(),
         other => {
-            return Err(malformed(format!("json: cannot unmarshal {} into Go value of type {whole}", other.go_kind())));
+            return Err(malformed(go::not_of_type(other.go_kind(), whole)));
         }
     };
     if items.len() > MAX_OPERATIONS {
@@ -42,8 +43,7 @@ pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<
             Raw::Map(entries) => entries,
             Raw::Null => Vec::new(),
             other => {
-                let found = other.go_kind();
-                return Err(malformed(format!("json: cannot unmarshal {found} into Go value of type {single}")));
+                return Err(malformed(go::not_of_type(other.go_kind(), single)));
             }
         };
         let mut operation = Operation::default();
@@ -58,10 +58,10 @@ pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<
                 Raw::String(text) => Ok(Some(text.into_owned())),
                 Raw::Null => Ok(None),
                 _ if !checked => Ok(None),
-                other => Err(malformed(format!(
-                    "json: cannot unmarshal {} into Go struct field jsonPatchOp.{key} of type string",
-                    other.go_kind()
-                ))),
+                other => {
+                    let place = format!("jsonPatchOp.{key}");
+                    Err(malformed(go::field_not_of_type(other.go_kind(), &place, "string")))
+                }
             };
             match &*key {
                 "op" => operation.op = text(value)?.unwrap_or_default(),

@@ -19,10 +19,10 @@ type Object = JsonMap<String, Value>;
 
 /// Why a merged value does not fit what it should hold, in the words of upstream's conversion; nothing where it does.
 pub(super) fn misfit(kind: &Kind, value: &Value) -> Option<String> {
-    let unlike = |wanted: &str| Some(format!("cannot restore {wanted} {}", go_kind(value)));
+    let unlike = |wanted: &str| Some(format!("cannot restore {wanted} {}", go::reflect_kind(value)));
     let scalar = |fits: bool, number: bool| match value {
         _ if fits => None,
-        Value::Number(_) if number => Some(format!("cannot convert {} to {}", go_kind(value), kind.go_type())),
+        Value::Number(_) if number => Some(format!("cannot convert {} to {}", go::reflect_kind(value), kind.go_type())),
         _ => Some(format!("unrecognized type: {}", kind.go_type())),
     };
     match kind {
@@ -47,27 +47,13 @@ pub(super) fn misfit(kind: &Kind, value: &Value) -> Option<String> {
         Kind::IntOrString => match value {
             Value::String(_) => None,
             Value::Number(number) if number.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => None,
-            Value::Number(_) => {
-                Some(format!("json: cannot unmarshal number {} into Go value of type int32", go::json(value)))
-            }
-            other => Some(unread(other, "int32")),
+            Value::Number(_) => Some(go::not_of_type(&format!("number {}", go::json(value)), "int32")),
+            other => Some(go::not_of_type(go::json_kind(other), "int32")),
         },
-        Kind::Time | Kind::MicroTime if !value.is_string() => Some(unread(value, "string")),
+        Kind::Time | Kind::MicroTime if !value.is_string() => Some(go::not_of_type(go::json_kind(value), "string")),
         // These read themselves, and say what is wrong.
         Kind::Bytes | Kind::Quantity | Kind::Time | Kind::MicroTime | Kind::Any | Kind::Raw => None,
     }
-}
-
-fn unread(value: &Value, wanted: &str) -> String {
-    let found = match value {
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Null => "null",
-    };
-    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
 }
 
 /// Like [`misfit`], of an object.
@@ -78,21 +64,10 @@ pub(super) fn misfit_in(schema: &Schema, map: &Object) -> Option<String> {
         let value = map.get(&*field.name)?;
         let why = misfit(&field.kind, value)?;
         let is_named = matches!(field.kind, Kind::String) && value.is_number();
-        let named = || format!("cannot convert {} to {}", go_kind(value), field.go_type_below(&field.kind, 0));
+        let named = || format!("cannot convert {} to {}", go::reflect_kind(value), field.go_type_below(&field.kind, 0));
         Some((place(field), if is_named { named() } else { why }))
     });
     misfits.min_by_key(|(place, _)| *place).map(|(_, why)| why)
-}
-
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Array(_) => "slice",
-        Value::Object(_) => "map",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) | Value::Null => "int64",
-    }
 }
 
 /// Go's name of the type that an untyped value has, as a message about strings shows it.

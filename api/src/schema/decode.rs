@@ -18,6 +18,7 @@ use self::path::{Part, Path};
 use super::json::{Raw, double, number, parse};
 use super::normalize::{finish, zero};
 use super::{Kind, Schema, base64, time, yaml};
+use crate::go;
 
 /// More issues than this are not collected, as upstream.
 const MAX_ISSUES: usize = 100;
@@ -96,9 +97,7 @@ impl<'a> Document<'a> {
     pub fn check_numbers(&self) -> Result<(), DecodeError> {
         match excessive(&self.raw) {
             None => Ok(()),
-            Some(text) => {
-                Err(DecodeError::Type(format!("json: cannot unmarshal number {text} into Go value of type float64")))
-            }
+            Some(text) => Err(DecodeError::Type(go::not_of_type(&format!("number {text}"), "float64"))),
         }
     }
 

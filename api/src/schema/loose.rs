@@ -7,7 +7,7 @@ use serde_json::{Map as JsonMap, Value};
 use super::decode::duplicates;
 use super::json::Raw;
 use super::{DecodeError, Decoded, FieldIssue, Kind, Nulls, Schema, Schemas, decode_raw};
-use crate::status::Cause;
+use crate::{go, status::Cause};
 
 /// What every object has, whatever its kind.
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
@@ -58,8 +58,7 @@ fn metadata_of(value: Value, path: &str) -> Result<(Value, Vec<String>), DecodeE
             Ok((decoded.value, unknown.collect()))
         }
         other => {
-            let found = Raw::from(other).go_kind();
-            let why = format!("json: cannot unmarshal {found} into Go value of type v1.ObjectMeta");
+            let why = go::not_of_type(go::json_kind(&other), "v1.ObjectMeta");
             Err(DecodeError::Type(why))
         }
     }

@@ -132,16 +132,14 @@ fn fault(object: &Value, (name, of, holds): &Field, (within, place): (&str, &str
         (Holds::Number, Value::Number(number)) => {
             let fits = number.as_i64().is_some_and(|number| i32::try_from(number).is_ok());
             let place = format!("{within}.{place}{name}");
-            let why = || format!("json: cannot unmarshal number {number} into Go struct field {place} of type {of}");
-            return (!fits).then(why);
+            return (!fits).then(|| go::field_not_of_type(&format!("number {number}"), &place, of));
         }
         (Holds::Texts, Value::Array(all)) => (all.iter().find(|one| !is_text(one))?, "string"),
         (Holds::TextMap, Value::Object(all)) => (all.values().find(|one| !is_text(one))?, "string"),
         (_, other) => (other, *of),
     };
-    let kind = Raw::from(wrong.clone()).go_kind();
     let of = if of.starts_with('.') { format!("{version}{of}") } else { of.to_owned() };
-    Some(format!("json: cannot unmarshal {kind} into Go struct field {within}.{place}{name} of type {of}"))
+    Some(go::field_not_of_type(go::json_kind(wrong), &format!("{within}.{place}{name}"), &of))
 }
 
 fn is_text(value: &Value) -> bool {
@@ -236,10 +234,8 @@ impl Review {
     fn fault(&self, review: &Value, version: &str) -> Option<String> {
         let response = review.get("response").filter(|response| !response.is_null())?;
         if !response.is_object() {
-            let kind = Raw::from(response.clone()).go_kind();
-            let (own, answer) = (self.kind, self.answer);
-            let place = format!("{own}.response of type {version}.{answer}");
-            return Some(format!("json: cannot unmarshal {kind} into Go struct field {place}"));
+            let (place, wanted) = (format!("{}.response", self.kind), format!("{version}.{}", self.answer));
+            return Some(go::field_not_of_type(go::json_kind(response), &place, &wanted));
         }
         let own = self.fields.iter().find_map(|field| fault(response, field, (self.answer, "response."), version));
         let place = format!("response.{}.", self.status);

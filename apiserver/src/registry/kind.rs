@@ -16,9 +16,13 @@ use serde_json::Value;
 use super::object;
 use crate::{server::Core, store::Entry};
 
+mod change;
+mod name_rule;
 mod strategy;
 
-pub use strategy::{Begun, Change, Connect, Deleted, Generation, NameRule, Strategy, Told, plain_field};
+pub use change::{Begun, Change};
+pub use name_rule::NameRule;
+pub use strategy::{Connect, Deleted, Generation, Strategy, Told, plain_field};
 
 pub use super::{
     cell::Cell,

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::schema::{Kind, Schema};
+use crate::{
+    go,
+    schema::{Kind, Schema},
+};
 
 /// Where the shaper is; lives on its stack, and becomes text only in an error.
 pub(super) struct Path<'p> {
@@ -64,7 +67,7 @@ impl<'p> Path<'p> {
                 names.push(*name);
             }
         }
-        format!("json: cannot unmarshal {found} into Go struct field {holder}.{} of type {wanted}", names.join("."))
+        go::field_not_of_type(found, &format!("{holder}.{}", names.join(".")), wanted)
     }
 
     /// What Go calls the type of what should stand here.

@@ -8,7 +8,7 @@ use martello_api::{
 };
 use serde_json::Value;
 
-use super::{finish, reset_fields, schema_of, versions::Versions};
+use super::{finish, ownership::reset_fields, schema_of, versions::Versions};
 use crate::registry::{call::Call, kind::Kind, object, options::FieldValidation};
 
 /// An apply patch, and the keys that it has twice.

@@ -9,9 +9,9 @@ use martello_api::{
 use serde_json::Value;
 
 use super::{
-    Mismatch,
     apply::{Config, apply_config},
-    check_custom_type, check_named, finish, judge, schema_of,
+    finish, judge, schema_of,
+    type_meta::{Mismatch, check_custom_type, check_named},
 };
 use crate::registry::{
     call::Call,

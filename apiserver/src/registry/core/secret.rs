@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use martello_api::{
+    go,
     resource::Resource,
     schema::{Raw, parse_json},
     status::Cause,
@@ -155,7 +156,7 @@ fn json_fault(encoded: &str) -> Option<String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
     match parse_json(&bytes) {
         Ok(Raw::Map(_) | Raw::Null) => None,
-        Ok(other) => Some(text::not_of_type(&other, "map[string]interface {}")),
+        Ok(other) => Some(go::not_of_type(other.go_kind(), "map[string]interface {}")),
         Err(error) => Some(error.to_string()),
     }
 }

@@ -11,47 +11,12 @@ use martello_api::{
 };
 use serde_json::Value;
 
-use super::{AGE_DESCRIPTION, Cell, Column, Kind};
+use super::{AGE_DESCRIPTION, Begun, Cell, Change, Column, Kind, NameRule};
 use crate::{
-    registry::{call::Call, object, select::FieldReader, validation::text, verbs::scale::ScalePaths},
+    registry::{call::Call, object, select::FieldReader, verbs::scale::ScalePaths},
     server::Core,
     store::Entry,
 };
-
-/// How names of objects are formed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// DNS subdomain: most kinds.
-    Subdomain,
-    /// DNS label: Namespaces and Services.
-    Label,
-    /// Anything without slash and percent: RBAC.
-    PathSegment,
-    /// An IP address in its canonical form: IPAddresses.
-    Address,
-    /// A key of a ConfigMap: LeaseCandidates.
-    ConfigMapKey,
-    /// `group.resource`: StorageVersions.
-    GroupResource,
-    /// Anything at all: CertificateSigningRequests; and what depends on the rest of the object: ClusterTrustBundles.
-    Any,
-}
-
-impl NameRule {
-    /// What is wrong with `name`.
-    #[must_use]
-    pub fn faults(self, name: &str) -> text::Faults {
-        match self {
-            Self::Subdomain => text::dns1123_subdomain(name),
-            Self::Label => text::dns1123_label(name),
-            Self::PathSegment => text::path_segment(name),
-            Self::ConfigMapKey => text::config_map_key(name),
-            Self::GroupResource => crate::registry::apiserverinternal::storage_version::name_faults(name),
-            Self::Any => Vec::new(),
-            Self::Address => crate::registry::networking::cidr::canonical_ip(name),
-        }
-    }
-}
 
 /// When `metadata.generation` grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +41,6 @@ pub enum Deleted {
     Object,
 }
 
-/// What a change is made of, for hooks that keep something beside the object.
-pub struct Change<'a> {
-    /// The object as it is about to be stored; hooks may fill it in.
-    pub object: &'a mut Value,
-    /// The object as it was; none when it is made.
-    pub old: Option<&'a Value>,
-    /// Nothing may be kept.
-    pub dry_run: bool,
-}
-
 /// What discovery tells of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -93,31 +48,6 @@ pub struct Told {
     pub verbs: Vec<Text>,
     /// The version that its objects are stored in, where that is served.
     pub stored: Option<String>,
-}
-
-/// What [`Strategy::begin`] did. It is undone, however the write ends, unless [`Begun::stays`] says that it was stored.
-#[derive(Default)]
-#[must_use]
-pub struct Begun(Option<Box<dyn FnOnce() + Send>>);
-
-impl Begun {
-    /// Something that `undo` takes back.
-    pub fn undone_by(undo: impl FnOnce() + Send + 'static) -> Self {
-        Self(Some(Box::new(undo)))
-    }
-
-    /// The object is stored.
-    pub fn stays(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        if let Some(undo) = self.0.take() {
-            undo();
-        }
-    }
 }
 
 /// The rules of a kind. Everything has the default that most kinds share.
@@ -519,27 +449,5 @@ pub fn plain_field(object: &Value, path: &str) -> String {
         Some(Value::Bool(truth)) => truth.to_string(),
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn what_was_begun_is_undone_unless_it_stays() {
-        let begun = || {
-            let undone = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&undone);
-            (Begun::undone_by(move || seen.store(true, Ordering::Relaxed)), undone)
-        };
-        let (left, undone) = begun();
-        drop(left);
-        assert!(undone.load(Ordering::Relaxed));
-        let (kept, undone) = begun();
-        kept.stays();
-        assert!(!undone.load(Ordering::Relaxed));
     }
 }

@@ -1,6 +1,6 @@
 //! Where a list goes on: the token between two pages.
 
-use martello_api::{schema::Raw, status::ApiError};
+use martello_api::{go, schema::Raw, status::ApiError};
 
 /// Where a list goes on: the state it is of, and the key that comes first.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -84,8 +84,7 @@ impl Continue {
             Raw::Map(entries) => entries.as_slice(),
             Raw::Null => &[],
             other => {
-                let found = other.go_kind();
-                return Err(format!("json: cannot unmarshal {found} into Go value of type storage.continueToken"));
+                return Err(go::not_of_type(other.go_kind(), "storage.continueToken"));
             }
         };
         let mut read = Self { version: String::new(), revision: 0, start: String::new() };
@@ -114,9 +113,7 @@ impl Continue {
                 Raw::Number(text) if wanted == "int64" => format!("number {text}"),
                 other => other.go_kind().to_owned(),
             };
-            fault.get_or_insert(format!(
-                "json: cannot unmarshal {found} into Go struct field continueToken.{name} of type {wanted}"
-            ));
+            fault.get_or_insert(go::field_not_of_type(&found, &format!("continueToken.{name}"), wanted));
         }
         fault.map_or(Ok(read), Err)
     }

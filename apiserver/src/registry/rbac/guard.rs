@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
     go,
@@ -9,15 +10,13 @@ use martello_api::{
     k8s_openapi::api::rbac::v1::PolicyRule,
     status::ApiError,
 };
-use martello_policy::Change;
 use serde_json::Value;
 
+use super::GROUP;
 use crate::{
-    registry::{call::Call, object},
+    registry::{call::Call, kind::Change, object},
     server::Core,
 };
-
-const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Checks the rules of a role that is about to be written.
 pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Value>) -> Result<(), ApiError> {
@@ -102,9 +101,11 @@ fn rules_of(role: &Value) -> Vec<PolicyRule> {
     object::list(role, &["rules"]).iter().filter_map(|rule| serde::Deserialize::deserialize(rule).ok()).collect()
 }
 
-/// What the authorizer could not read must not be stored.
-pub fn readable(object: &Value) -> Result<(), ApiError> {
-    Change::written(object).map(|_| ()).map_err(|error| ApiError::bad_request(error.cause.to_string()))
+/// Before a role or a binding is stored: what the authorizer could not read must not be.
+pub fn before_commit(change: &Change<'_>) -> BoxFuture<'static, Result<(), ApiError>> {
+    let read = martello_policy::Change::written(change.object);
+    let read = read.map(|_| ()).map_err(|error| ApiError::bad_request(error.cause.to_string()));
+    Box::pin(std::future::ready(read))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ pub mod bindings;
 pub mod guard;
 pub mod roles;
 
+const GROUP: &str = "rbac.authorization.k8s.io";
+
 /// All of them.
 #[must_use]
 pub fn kinds() -> Vec<Kind> {

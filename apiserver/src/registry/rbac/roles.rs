@@ -9,7 +9,7 @@ use martello_api::{
 };
 use serde_json::Value;
 
-use super::guard;
+use super::{GROUP, guard};
 use crate::{
     registry::{
         call::Call,
@@ -25,8 +25,6 @@ pub struct Roles {
     /// ClusterRoles.
     pub cluster: bool,
 }
-
-const GROUP: &str = "rbac.authorization.k8s.io";
 
 impl Strategy for Roles {
     fn resource(&self) -> Resource {
@@ -112,8 +110,7 @@ impl Strategy for Roles {
         _call: &'a Call,
         change: Change<'a>,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
-        let read = guard::readable(change.object);
-        Box::pin(async move { read })
+        guard::before_commit(&change)
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {

@@ -1,7 +1,6 @@
 //! Forms of names, labels and keys, with upstream's words for what is wrong.
 
 pub use martello_api::names::*;
-use martello_api::schema::Raw;
 
 /// What is wrong with a value, in upstream's words; nothing if it is fine.
 pub type Faults = Vec<String>;
@@ -12,18 +11,4 @@ const LABEL_KEY: &str = "a valid label key must consist of alphanumeric characte
 #[must_use]
 pub fn label_key(text: &str) -> Faults {
     if text.matches('/').count() > 1 { vec![LABEL_KEY.to_owned()] } else { qualified_name(text) }
-}
-
-/// What Go's parser says of JSON that is well-formed and no value of the type `wanted`.
-#[must_use]
-pub fn not_of_type(found: &Raw<'_>, wanted: &str) -> String {
-    let kind = match found {
-        Raw::Null => "null",
-        Raw::Bool(_) => "bool",
-        Raw::Number(_) => "number",
-        Raw::String(_) => "string",
-        Raw::List(_) => "array",
-        Raw::Map(_) => "object",
-    };
-    format!("json: cannot unmarshal {kind} into Go value of type {wanted}")
 }

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use martello_api::{
+    go,
     schema::{Raw, parse_json},
     status::Cause,
 };
 use serde_json::{Value, json};
 
 use super::{all_containers, scheduling, security::MAX_PROFILE, volumes::local_path};
-use crate::registry::validation::{field::Field, text};
+use crate::registry::validation::field::Field;
 
 /// Marks a pod that a node's own files describe.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -57,7 +58,7 @@ fn tolerations(listed: &str, path: &str, causes: &mut Vec<Cause>) {
             };
             return causes.extend(found.into_iter().map(moved));
         }
-        Ok(other) => text::not_of_type(&other, "[]core.Toleration"),
+        Ok(other) => go::not_of_type(other.go_kind(), "[]core.Toleration"),
     };
     causes.push(Cause::invalid(path, &json!(TOLERATIONS), &fault));
 }

@@ -1,0 +1,142 @@
+//! Whose fields were set: `metadata.managedFields` of what is written.
+
+use martello_api::{
+    managed_fields::{self, Convert, Unconverted, Writer},
+    resource::GroupVersionKind,
+    schema::Schemas,
+};
+use serde_json::Value;
+
+use super::{patches, schema_of, versions::Versions};
+use crate::{
+    registry::{call::Call, kind::Kind, object},
+    server::Core,
+};
+
+/// Writes down whose fields were set.
+pub async fn track(core: &Core, kind: &Kind, call: &Call, old: Option<&Value>, new: &mut Value, subresource: &str) {
+    if call.content_type == patches::APPLY {
+        return;
+    }
+    call.conversions.forget();
+    loop {
+        match track_once(kind, call, old, new, subresource) {
+            Ok(()) => return,
+            Err(Unconverted::Later) if call.conversions.settle(core, kind).await => {}
+            Err(error) => {
+                let (namespace, name) = (object::namespace(new), object::name(new));
+                tracing::warn!(namespace, name, kind = kind.name(), "forgot who owns the fields of an object: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn track_once(
+    kind: &Kind,
+    call: &Call,
+    old: Option<&Value>,
+    new: &mut Value,
+    subresource: &str,
+) -> Result<(), Unconverted> {
+    let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
+    let reset_fields = reset_fields(kind, subresource);
+    let versions = Versions { kind, conversions: &call.conversions };
+    let (now, versions) = (call.now, Some(&versions as &dyn Convert));
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions };
+    managed_fields::track_update(schema_of(kind), old, new, &writer)
+}
+
+/// Takes the field at `path` from everybody, which is what a write through the scale of a custom object comes to: upstream
+/// can't tell there whose it is.
+pub fn disown(object: &mut Value, path: &[String]) {
+    let Some(entries) = object::list_mut(object, &["metadata", "managedFields"]) else { return };
+    entries.retain_mut(|entry| match entry.get_mut("fieldsV1") {
+        Some(fields) => !(remove_field(fields, path) && fields.as_object().is_some_and(serde_json::Map::is_empty)),
+        None => true,
+    });
+    if entries.is_empty() {
+        object::remove(object, &["metadata"], "managedFields");
+    }
+}
+
+/// Removes the field at `path` of a set, and what it alone was in the set for. Answers whether it was there.
+fn remove_field(fields: &mut Value, path: &[String]) -> bool {
+    let (Some((first, below)), Some(map)) = (path.split_first(), fields.as_object_mut()) else { return false };
+    let key = format!("f:{first}");
+    if below.is_empty() {
+        return map.shift_remove(&key).is_some();
+    }
+    let Some(inner) = map.get_mut(&key) else { return false };
+    if !remove_field(inner, below) {
+        return false;
+    }
+    match inner.as_object_mut() {
+        Some(left) if left.is_empty() => drop(map.shift_remove(&key)),
+        // What is in the set by itself, and nothing below it.
+        Some(left) if left.len() == 1 => drop(left.shift_remove(".")),
+        _ => {}
+    }
+    true
+}
+
+/// Writes down whose fields were set in an object of another kind, which is answered and not kept: where that fails, it is
+/// answered without, as by upstream.
+pub fn track_foreign(
+    call: &Call,
+    (group, version, kind): &(&'static str, &'static str, &'static str),
+    asked: &Value,
+    answered: &mut Value,
+    subresource: &str,
+) {
+    let gvk = GroupVersionKind::new(group, version, kind);
+    let Some(schema) = Schemas::builtin().get(&gvk) else {
+        return tracing::error!(kind, "there is no schema by which to say whose fields were set");
+    };
+    let (manager, version) = (call.manager(), gvk.api_version());
+    let (reset_fields, now) = (&[], call.now);
+    let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions: None };
+    let mut tracked = asked.clone();
+    if let Err(error) = managed_fields::track_update(schema, None, &mut tracked, &writer) {
+        return tracing::error!(%error, kind, "whose fields were set could not be found out");
+    }
+    if let Some(fields) = object::at(&tracked, &["metadata", "managedFields"]).cloned() {
+        object::set(answered, &["metadata"], "managedFields", fields);
+    }
+}
+
+/// What a write through this endpoint does not change, and so does not own.
+pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
+    if let Some(own) = kind.reset_fields(subresource) {
+        return own;
+    }
+    match subresource {
+        "" if kind.keeps_status() => &[&["status"]],
+        "status" if kind.is_custom() || kind.status_keeps_metadata() => &[&["metadata"], &["spec"]],
+        "status" => &[&["spec"]],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_taken_from_all_leaves_no_empty_sets() {
+        let entry = |fields: Value| serde_json::json!({"manager": "m", "fieldsV1": fields});
+        let mut object = serde_json::json!({"metadata": {"managedFields": [
+            entry(serde_json::json!({"f:spec": {"f:replicas": {}}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}, "f:size": {}}})),
+            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
+        ]}});
+        disown(&mut object, &["spec".to_owned(), "replicas".to_owned()]);
+        let left = serde_json::json!([
+            entry(serde_json::json!({"f:spec": {}})),
+            entry(serde_json::json!({"f:spec": {".": {}, "f:size": {}}})),
+            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
+        ]);
+        assert_eq!(object["metadata"]["managedFields"], left);
+    }
+}
