@@ -10,6 +10,9 @@ use parser::Parser;
 
 /// Values nested deeper than this are refused, so that no body can exhaust the stack; real objects stay below 40.
 pub const MAX_DEPTH: usize = 256;
+/// More values than this are refused, whatever form they come in: an empty one takes two or three bytes of a body, and a
+/// hundred and more in memory. An object that is small enough to be stored has fewer.
+pub const MAX_VALUES: usize = 400_000;
 
 /// Malformed JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,9 @@ pub enum JsonError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("invalid character {} exceeded max depth", quoted(*.0))]
     Depth(char),
+    /// More values than [`MAX_VALUES`].
+    #[error("more than {MAX_VALUES} values, which is more than an object may have")]
+    Many,
 }
 
 /// A parsed but not yet typed value.
@@ -52,7 +58,7 @@ pub enum Raw<'a> {
 /// # Errors
 /// The first thing that is malformed.
 pub fn parse(bytes: &[u8]) -> Result<Raw<'_>, JsonError> {
-    let mut parser = Parser { bytes, at: 0 };
+    let mut parser = Parser { bytes, at: 0, values: 0 };
     let value = parser.value(0)?;
     parser.blank();
     match parser.peek() {
@@ -198,6 +204,15 @@ mod tests {
         assert_eq!(error("'a'"), "invalid character '\\'' looking for beginning of value");
         assert_eq!(error("\"a\nb\""), "invalid character '\\n' in string literal");
         assert_eq!(error(&"[".repeat(300)), "invalid character '[' exceeded max depth");
+    }
+
+    #[test]
+    fn a_body_of_very_many_values_is_refused() {
+        let list = |values: usize| format!("[{}]", vec!["{}"; values].join(","));
+        assert!(parse(list(MAX_VALUES - 1).as_bytes()).is_ok());
+        assert_eq!(parse(list(MAX_VALUES).as_bytes()), Err(JsonError::Many));
+        let map = format!("{{{}}}", vec!["\"\":0"; MAX_VALUES].join(","));
+        assert_eq!(parse(map.as_bytes()), Err(JsonError::Many));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod rbac;
 pub mod reviews;
 pub mod scheduling;
 pub mod select;
+pub mod size;
 pub mod storage;
 pub mod storagemigration;
 pub mod table;

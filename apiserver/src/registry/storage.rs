@@ -203,10 +203,25 @@ impl Core {
         Ok(Object { uid, labels, fields, body })
     }
 
-    /// Stores an object.
+    /// Stores an object, however large it is.
     pub async fn put(&self, kind: &Kind, value: &Value, expected: Expected) -> Result<Arc<Entry>, WriteError> {
+        let packed = self.packed(kind, value).await?;
+        self.put_packed(packed, expected).await
+    }
+
+    /// What is to be stored of an object, and where.
+    pub(super) async fn packed(&self, kind: &Kind, value: &Value) -> Result<(Key, Object), ApiError> {
         let key = kind.key(object::namespace(value), object::name(value));
         let object = self.pack(kind, &key, value).await?;
+        Ok((key, object))
+    }
+
+    /// Stores what was packed.
+    pub(super) async fn put_packed(
+        &self,
+        (key, object): (Key, Object),
+        expected: Expected,
+    ) -> Result<Arc<Entry>, WriteError> {
         let expect = match expected {
             Expected::Absent => Expect::Absent,
             Expected::Revision(revision) => Expect::Revision(revision),

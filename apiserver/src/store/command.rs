@@ -9,8 +9,9 @@ use super::object::Object;
 /// Operations in one commit. The largest that are needed delete an object with everything that hangs on it.
 pub const MAX_COMMIT_OPS: usize = 1024;
 
-/// Bytes of objects in one commit: upstream's limit of a request is 3 MiB, and sealing adds a little.
-pub const MAX_COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of objects in one commit: the largest object has 1.5 MiB without its escapes, all of it may have to be escaped by
+/// six bytes for one, and sealing adds a little.
+pub const MAX_COMMIT_BYTES: usize = 10 * 1024 * 1024;
 
 /// One operation of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::{JsonError, MAX_DEPTH, Raw, lossy};
+use super::{JsonError, MAX_DEPTH, MAX_VALUES, Raw, lossy};
 
 /// Where reading is.
 pub(super) struct Parser<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
+    /// How many values have begun.
+    pub(super) values: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -30,6 +32,10 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn value(&mut self, depth: usize) -> Result<Raw<'a>, JsonError> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(JsonError::Many);
+        }
         self.blank();
         match self.peek() {
             Some(bracket @ (b'{' | b'[')) if depth >= MAX_DEPTH => Err(JsonError::Depth(char::from(bracket))),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map as JsonMap, Number, Value};
 
 use super::super::decode::quantity;
+use super::super::json::MAX_VALUES;
 use super::super::json::lossy;
 use super::super::normalize::{finish, zero};
 use super::super::{Field, Kind, Schema, parse_json};
@@ -17,9 +18,6 @@ use crate::clock::{rfc3339_micros, rfc3339_seconds};
 
 /// Messages nested deeper than this are refused, so that no body can exhaust the stack; real objects stay below 40.
 const MAX_DEPTH: usize = 100;
-/// More values than this are refused: an empty one takes two bytes on the wire and hundreds in memory. An object that
-/// is small enough to be stored has fewer.
-const MAX_VALUES: usize = 400_000;
 /// Entries of maps may read so many bytes behind their ends in all: upstream's decoders look for what an entry holds in the
 /// whole message, and what one entry may read twice, ten thousand would read ten thousand times.
 const MAX_BEYOND: usize = 64 << 10;

@@ -62,6 +62,12 @@ impl Form {
     }
 }
 
+/// Whether a call applies.
+#[must_use]
+pub fn is_apply(call: &Call) -> bool {
+    call.verb == "patch" && call.content_type == APPLY
+}
+
 impl Patch {
     /// Whether the body is of a form that patches of the kind have.
     pub fn check_form(kind: &Kind, call: &Call) -> Result<(), ApiError> {

@@ -19,7 +19,7 @@ use crate::{
         kind::{Begun, Change, Kind},
         meta, object,
         options::parse_revision,
-        storage::{Expected, WriteError},
+        storage::WriteError,
         validation,
     },
     server::Core,
@@ -147,7 +147,7 @@ async fn attempt(
     let change = Change { object: &mut new, old: Some(current), dry_run: plan.dry_run };
     kind.before_commit(core, call, change).await?;
     codec::normalize(kind, &mut new);
-    match commit(core, kind, plan, entry, new, current).await {
+    match commit(core, kind, call, plan, (entry, new, current)).await {
         Err(WriteError::Conflict(_)) if pinned => Err(kind.conflict(call.name(), MODIFIED).into()),
         Err(error) => Err(error),
         Ok(written) => {
@@ -339,10 +339,9 @@ fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(
 async fn commit(
     core: &Arc<Core>,
     kind: &Kind,
+    call: &Call,
     plan: &Plan<'_>,
-    entry: &Arc<Entry>,
-    mut new: Value,
-    current: &Value,
+    (entry, mut new, current): (&Arc<Entry>, Value, &Value),
 ) -> Result<Written, WriteError> {
     let revision = object::text(current, &["metadata", "resourceVersion"]).to_owned();
     object::set(&mut new, &["metadata"], "resourceVersion", revision);
@@ -362,7 +361,7 @@ async fn commit(
         crate::registry::storage::set_revision(&mut new, gone.revision);
         return Ok(Written::Only(new));
     }
-    let stored = core.put(kind, &new, Expected::Revision(entry.revision)).await?;
+    let stored = core.put_fitting(kind, call, &mut new, Some(entry)).await?;
     kind.after_commit(core, Some(&new), Some(current), stored.revision);
     Ok(Written::Stored(stored, new))
 }

@@ -14,7 +14,7 @@ use crate::{
         codec,
         kind::{Change, Kind},
         meta, object,
-        storage::{Expected, WriteError},
+        storage::WriteError,
         validation,
     },
     server::{Core, audit::OBJECT_NAME},
@@ -117,7 +117,7 @@ async fn store(
         return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     object::remove(object, &["metadata"], "resourceVersion");
-    match core.put(kind, object, Expected::Absent).await {
+    match core.put_fitting(kind, call, object, None).await {
         Ok(entry) => {
             kind.after_commit(core, Some(&*object), None, entry.revision);
             Ok(answer::Written::Stored(entry, std::mem::take(object)))

@@ -36,7 +36,7 @@ use crate::{
 
 /// How long a watch without a timeout lasts at least; the random part keeps clients from coming back all at once.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
-/// How often a watch tells its progress when nothing happens.
+/// How often a watch tells its progress, if it made any, whether it has told of changes meanwhile or not.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
 /// Frames of known lengths, not a text.
 const PROTOBUF_STREAM: http::HeaderValue =
@@ -59,6 +59,7 @@ struct Watcher {
     initial_end: Option<u64>,
     columns_sent: bool,
     last_bookmark: u64,
+    next_bookmark: tokio::time::Instant,
     deadline: tokio::time::Instant,
     done: bool,
     sent: Counter,
@@ -102,6 +103,7 @@ pub async fn watch(core: &Arc<Core>, kind: &Arc<Kind>, call: Call) -> Result<Rep
         initial_end: (options.initial_events == Some(true) && options.bookmarks).then_some(from),
         columns_sent: false,
         last_bookmark: from,
+        next_bookmark: tokio::time::Instant::now() + BOOKMARK_PERIOD,
         deadline: tokio::time::Instant::now() + lasts,
         done: false,
     };
@@ -176,8 +178,11 @@ impl Watcher {
             return Some(self.bookmark(revision, true));
         }
         while !self.done {
-            let bookmark = self.bookmarks.then(|| tokio::time::Instant::now() + BOOKMARK_PERIOD);
-            let wake = bookmark.map_or(self.deadline, |bookmark| bookmark.min(self.deadline));
+            // Before any event: where they come without end, and few are told of, a bookmark is due all the same.
+            if let Some(bookmark) = self.due_bookmark() {
+                return Some(bookmark);
+            }
+            let wake = if self.bookmarks { self.next_bookmark.min(self.deadline) } else { self.deadline };
             let next = tokio::select! {
                 biased;
                 next = self.source.next() => Some(next),
@@ -197,12 +202,7 @@ impl Watcher {
                 }
             };
             match next {
-                None => {
-                    let revision = self.source.progress();
-                    if revision > self.last_bookmark {
-                        return Some(self.bookmark(revision, false));
-                    }
-                }
+                None => {}
                 Some(Ok(batch)) => {
                     let frame = Box::pin(self.told(&batch)).await;
                     if frame.is_some() {
@@ -253,7 +253,17 @@ impl Watcher {
         (!frame.is_empty()).then(|| frame.into())
     }
 
-    /// A watch that ends in good order tells how far it came.
+    /// A bookmark, where it is time for one and there is progress to tell.
+    fn due_bookmark(&mut self) -> Option<Bytes> {
+        let now = tokio::time::Instant::now();
+        if !self.bookmarks || now < self.next_bookmark {
+            return None;
+        }
+        self.next_bookmark = now + BOOKMARK_PERIOD;
+        self.last_words()
+    }
+
+    /// How far a watch came, where it was not told yet: a watch that ends in good order ends so, too.
     fn last_words(&mut self) -> Option<Bytes> {
         let revision = self.source.progress();
         (self.bookmarks && revision > self.last_bookmark).then(|| self.bookmark(revision, false))

@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::command::{Command, MAX_COMMIT_BYTES};
+use super::super::command::Command;
 use super::super::shared::{self, Shared};
 use super::super::{Committed, StoreError};
 use super::types::{Commands, Member, Types};
 
 /// Commands in one entry: what a disk that takes a long time to sync should cost in memory and delay.
 const ENTRY_COMMANDS: usize = 512;
+
+/// An entry that has so many bytes takes no further command, for the same reason.
+const ENTRY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Commands that wait. Whoever comes when so many wait, waits to wait.
 const WAITING_COMMANDS: usize = 4096;
@@ -61,7 +64,7 @@ async fn feed(mut requests: mpsc::Receiver<Request>, raft: openraft::Raft<Types>
         let (mut commands, mut answers) = (vec![first.command], vec![first.answer]);
         // Those who were just answered get the chance to ask again.
         tokio::task::yield_now().await;
-        while commands.len() < ENTRY_COMMANDS && size_bytes < MAX_COMMIT_BYTES {
+        while commands.len() < ENTRY_COMMANDS && size_bytes < ENTRY_BYTES {
             let Ok(next) = requests.try_recv() else { break };
             size_bytes += next.command.size_bytes();
             commands.push(next.command);
