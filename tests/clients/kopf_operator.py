@@ -193,6 +193,8 @@ def admission():
         assert error.status == 422 and "denied the request: sites are not larger than 100" in error.body, error
     _, _, headers = make(51)
     assert headers["Warning"] == '299 - "that is large"', headers
+    # An object that ends without a time of deletion, since nobody held it yet, leaves kopf its daemons.
+    eventually("its finalizer", lambda: site("of-51")["metadata"].get("finalizers"))
     custom.delete_namespaced_custom_object(name="of-51", **WHERE)
 
 
