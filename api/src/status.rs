@@ -72,6 +72,10 @@ pub fn qualified(group: &str, resource: &str) -> String {
     if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
 }
 
+/// Most causes of one failure that are told: a body of a few megabytes can hold a million faults, and an answer that told
+/// them all would be a hundred times as long.
+const MOST_CAUSES: usize = 10_000;
+
 impl ApiError {
     /// A failure without details.
     #[must_use]
@@ -137,13 +141,18 @@ impl ApiError {
 
     /// 422: `Pod "x" is invalid: …`, with a cause per error. `kind` may carry no group in the message for the core group.
     #[must_use]
-    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+    pub fn invalid(group: &str, kind: &str, name: &str, mut causes: Vec<Cause>) -> Self {
+        let untold = causes.len().saturating_sub(MOST_CAUSES);
+        causes.truncate(MOST_CAUSES);
         let mut lines: Vec<String> = Vec::with_capacity(causes.len());
         let mut told: HashSet<(&str, &str)> = HashSet::with_capacity(causes.len());
         for Cause { field, message, .. } in &causes {
             if told.insert((field, message)) {
                 lines.push(format!("{field}: {message}"));
             }
+        }
+        if untold > 0 {
+            lines.push(format!("and {untold} more"));
         }
         let listed = match lines.as_slice() {
             [] => String::new(),
@@ -297,6 +306,19 @@ impl Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_million_faults_do_not_make_a_gigabyte_of_answer() {
+        let many = |count: usize| {
+            let causes = (0..count).map(|at| Cause::required(format!("spec.containers[{at}].name"), ""));
+            ApiError::invalid("", "Pod", "x", causes.collect())
+        };
+        let told = many(MOST_CAUSES);
+        assert!(told.message.ends_with("spec.containers[9999].name: Required value]"));
+        let told = many(MOST_CAUSES + 7);
+        assert!(told.message.ends_with("spec.containers[9999].name: Required value, and 7 more]"));
+        assert_eq!(told.details.unwrap().causes.len(), MOST_CAUSES);
+    }
 
     #[test]
     fn messages_have_upstreams_form() {

@@ -1,6 +1,6 @@
 //! Whether a value meets its [`Rules`], with upstream's words and order for what does not.
 
-use std::fmt::Write as _;
+use std::{cell::Cell, fmt::Write as _};
 
 use martello_api::{go, status::Cause};
 use serde_json::{Map, Value, json};
@@ -18,6 +18,11 @@ mod numeric;
 #[cfg(test)]
 mod tests;
 
+/// Most bytes of words about what is wrong with an object: a body of a few megabytes can hold a million faults, and each can
+/// take as many words as its author of the rules likes (all values of an `enum`, all fields that are required). What lies
+/// beyond is not looked at, since the object is refused already.
+pub(crate) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
+
 /// Something that does not meet the rules.
 #[derive(Debug)]
 struct Fault {
@@ -25,6 +30,12 @@ struct Fault {
     path: Option<String>,
     reason: &'static str,
     message: String,
+}
+
+impl Fault {
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.path.as_ref().map_or(0, String::len) + self.message.len()
+    }
 }
 
 /// What a check found.
@@ -44,7 +55,7 @@ impl Found {
 
 /// What is wrong with `value`; what was so in `old` already is tolerated. Messages call the root `at`, or nothing.
 pub fn check(rules: &Rules, value: &Value, old: Option<&Value>, at: &str, causes: &mut Vec<Cause>) {
-    let mut checker = Checker { path: String::new() };
+    let mut checker = Checker { path: String::new(), held: Cell::new(0) };
     let found = checker.value(rules, value, old);
     causes.extend(found.faults.into_iter().map(|fault| {
         let field = match &fault.path {
@@ -67,14 +78,33 @@ fn join(at: &str, path: &str) -> String {
 
 struct Checker {
     path: String,
+    /// Weight of the faults that are held: that were found, and not dropped again.
+    held: Cell<usize>,
 }
 
 impl Checker {
+    fn tell(&self, fault: Fault, found: &mut Found) {
+        self.held.set(self.held.get().saturating_add(fault.weight()));
+        found.faults.push(fault);
+    }
+
+    /// Drops faults that do not count.
+    fn forget(&self, found: &mut Found) {
+        let weight: usize = found.faults.drain(..).map(|fault| fault.weight()).sum();
+        self.held.set(self.held.get().saturating_sub(weight));
+    }
+
+    /// Whether so much is wrong already that no more is looked for. The faults that fill it are held, each by a value that
+    /// this one is in: none of these values is taken for a good one because some of it was not looked at.
+    fn is_full(&self) -> bool {
+        self.held.get() > MAX_TOLD_BYTES
+    }
+
     /// What is wrong with a value; nothing of a value that did not change.
     fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
         let mut found = self.judged(rules, value, old);
         if !found.faults.is_empty() && old.is_some_and(|old| unchanged(rules, old, value)) {
-            found.faults.clear();
+            self.forget(&mut found);
         }
         found
     }
@@ -112,7 +142,7 @@ impl Checker {
 
     fn fault(&self, reason: &'static str, shown: &Value, why: &str, found: &mut Found) {
         let message = format!("Invalid value: {}: {} in body {why}", go::shown(shown), self.path);
-        found.faults.push(Fault { path: Some(self.path.clone()), reason, message });
+        self.tell(Fault { path: Some(self.path.clone()), reason, message }, found);
     }
 
     fn invalid(&self, shown: &Value, why: &str, found: &mut Found) {
@@ -121,7 +151,7 @@ impl Checker {
 
     fn pathless(&self, why: String, found: &mut Found) {
         let message = format!("Invalid value: \"\": {why}");
-        found.faults.push(Fault { path: None, reason: "FieldValueInvalid", message });
+        self.tell(Fault { path: None, reason: "FieldValueInvalid", message }, found);
     }
 
     fn typed(&self, rules: &Rules, value: &Value) -> Found {
@@ -162,7 +192,7 @@ impl Checker {
                 1 => "Too long: may not be more than 1 byte".to_owned(),
                 _ => format!("Too long: may not be more than {max} bytes"),
             };
-            found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooLong", message });
+            self.tell(Fault { path: Some(self.path.clone()), reason: "FieldValueTooLong", message }, found);
         } else if let Some(min) = rules.min.filter(|min| count < *min) {
             self.invalid(&json!(text), &format!("should be at least {min} chars long"), found);
         } else if let Some((pattern, compiled)) = &rules.pattern
@@ -190,6 +220,9 @@ impl Checker {
                 _ => None,
             };
             for (at, item) in items.iter().enumerate() {
+                if self.is_full() {
+                    break;
+                }
                 let before = known.as_ref().and_then(|known| known.of_item(item));
                 let _infallible = write!(self.path, "[{at}]");
                 let below = self.value(of, item, before);
@@ -216,7 +249,7 @@ impl Checker {
             1 => format!("Too many: {count}: must have at most 1 item"),
             _ => format!("Too many: {count}: must have at most {max} items"),
         };
-        found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueTooMany", message });
+        self.tell(Fault { path: Some(self.path.clone()), reason: "FieldValueTooMany", message }, found);
     }
 
     fn object(&mut self, rules: &ObjectRules, map: &Map<String, Value>, old: Option<&Value>, found: &mut Found) {
@@ -229,6 +262,9 @@ impl Checker {
         }
         let here = self.path.len();
         for (name, value) in map {
+            if self.is_full() {
+                break;
+            }
             let of = match (rules.fields.get(name), &rules.others) {
                 (Some(of), _) => of,
                 (None, Some(others)) => others,
@@ -244,7 +280,7 @@ impl Checker {
         }
         for name in rules.required.iter().filter(|name| !map.contains_key(*name)) {
             let path = Some(format!("{}.{name}", self.path));
-            found.faults.push(Fault { path, reason: "FieldValueRequired", message: "Required value".into() });
+            self.tell(Fault { path, reason: "FieldValueRequired", message: "Required value".into() }, found);
         }
         found.matches += 1;
     }

@@ -236,6 +236,22 @@ mod tests {
         assert!(failed(1).is_empty());
     }
 
+    #[test]
+    fn what_is_told_of_many_faults_is_bounded_and_never_hides_a_new_one() {
+        let message = "m".repeat(2000);
+        let items =
+            json!({"type": "string", "x-kubernetes-validations": [{"rule": "self == 'a'", "message": message}]});
+        let properties = json!({"l": {"type": "array", "items": items}, "z": items});
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}});
+        let object = |item: &str, z: &str| json!({"spec": {"l": vec![item; 5000], "z": z}});
+        let (told, _) = evaluate(&schema, &object("b", "a"), None);
+        let bytes: usize = told.iter().map(String::len).sum();
+        assert!(!told.is_empty() && bytes < 5 * 1024 * 1024, "{bytes}");
+        let (told, tolerated) = evaluate(&schema, &object("b", "b"), Some(&object("b", "a")));
+        assert_eq!(told, [format!("spec.z: Invalid value: \"b\": {message}")]);
+        assert!(tolerated.iter().map(String::len).sum::<usize>() < 5 * 1024 * 1024);
+    }
+
     /// One search per item would take many minutes.
     #[test]
     fn long_sets_and_lists_by_keys_are_compared_without_a_search_per_item() {

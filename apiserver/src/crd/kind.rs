@@ -20,7 +20,7 @@ use crate::{
     registry::{
         Kind,
         call::Call,
-        kind::{Cell, Change, Generation, Strategy, Told, plain_field},
+        kind::{Cell, Change, Checked, Generation, Strategy, Told, plain_field},
         object,
         select::FieldReader,
         validation::metadata,
@@ -224,12 +224,7 @@ impl Strategy for Objects {
         self.version().scale.as_ref()
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        _call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _call: &'a Call, change: Change<'a>) -> Checked<'a> {
         let refused = change.old.is_none() && self.definition.terminating;
         let refusal = refused.then(|| {
             let why = "create not allowed while custom resource definition is terminating";

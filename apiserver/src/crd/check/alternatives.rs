@@ -23,10 +23,12 @@ impl Checker {
                 self.pathless(format!("{:?} must validate all the schemas (allOf){none}", self.path), &mut main);
             }
         }
-        if let Some(not) = &rules.not
-            && self.judged(not, value, old).faults.is_empty()
-        {
-            self.pathless(format!("{:?} must not validate the schema (not)", self.path), &mut main);
+        if let Some(not) = &rules.not {
+            let mut found = self.judged(not, value, old);
+            if found.faults.is_empty() {
+                self.pathless(format!("{:?} must not validate the schema (not)", self.path), &mut main);
+            }
+            self.forget(&mut found);
         }
         main.matches += 1;
         main
@@ -37,12 +39,11 @@ impl Checker {
         for rules in alternatives {
             let found = self.judged(rules, value, old);
             if found.faults.is_empty() {
+                best.iter_mut().for_each(|best| self.forget(best));
                 main.merge(found);
                 return;
             }
-            if best.as_ref().is_none_or(|best| found.matches > best.matches) {
-                best = Some(found);
-            }
+            self.closest(&mut best, found);
         }
         if let Some(best) = best {
             self.pathless(format!("{:?} must validate at least one schema (anyOf)", self.path), main);
@@ -60,9 +61,12 @@ impl Checker {
             if found.faults.is_empty() {
                 validated += 1;
                 first.get_or_insert(found);
-            } else if best.as_ref().is_none_or(|best| found.matches > best.matches) {
-                best = Some(found);
+            } else {
+                self.closest(&mut best, found);
             }
+        }
+        if validated > 0 {
+            best.iter_mut().for_each(|best| self.forget(best));
         }
         if validated == 1 {
             first.into_iter().for_each(|found| main.merge(found));
@@ -76,6 +80,14 @@ impl Checker {
         self.pathless(format!("{:?} must validate one and only one schema (oneOf). {what}", self.path), main);
         if validated == 0 {
             best.into_iter().for_each(|found| main.merge(found));
+        }
+    }
+    /// Of alternatives that fail, the one of which most was found fit is kept.
+    fn closest(&self, best: &mut Option<Found>, mut found: Found) {
+        match best {
+            Some(best) if found.matches <= best.matches => self.forget(&mut found),
+            Some(best) => self.forget(&mut std::mem::replace(best, found)),
+            None => *best = Some(found),
         }
     }
 }

@@ -19,7 +19,7 @@ impl Checker {
         let listed: Vec<String> = values.iter().map(quoted).collect();
         let shown = go::shown(&sorted(value));
         let message = format!("Unsupported value: {shown}: supported values: {}", listed.join(", "));
-        found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueNotSupported", message });
+        self.tell(Fault { path: Some(self.path.clone()), reason: "FieldValueNotSupported", message }, found);
     }
 }
 

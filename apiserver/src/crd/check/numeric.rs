@@ -32,7 +32,7 @@ impl Checker {
                     pair.shown(),
                     self.path
                 );
-                found.faults.push(Fault { path: Some(self.path.clone()), reason: "FieldValueInvalid", message });
+                self.tell(Fault { path: Some(self.path.clone()), reason: "FieldValueInvalid", message }, found);
             } else if !pair.is_multiple() {
                 self.beyond(value, &pair, "a multiple of", found);
             }

@@ -154,3 +154,48 @@ fn too_many_properties_do_not_hide_what_is_wrong_with_them() {
         ]
     );
 }
+
+#[test]
+fn what_is_told_of_a_million_faults_is_bounded() {
+    let values: Vec<String> = (0..1000).map(|at| format!("value-{at}")).collect();
+    let required: Vec<String> = values.iter().take(100).cloned().collect();
+    for (items, item) in [
+        (json!({"type": "string", "enum": values}), json!("none")),
+        (json!({"type": "object", "required": required}), json!({})),
+        (json!({"type": "object", "anyOf": [{"required": required}, {"required": ["x"]}]}), json!({})),
+    ] {
+        let list = Value::from(vec![item; 100_000]);
+        let told = faults(&in_spec(json!({"type": "array", "items": items})), &json!({"spec": {"a": list}}), None);
+        let bytes: usize = told.iter().map(String::len).sum();
+        assert!(!told.is_empty() && bytes < 2 * MAX_TOLD_BYTES, "{bytes}");
+    }
+}
+
+#[test]
+fn what_fits_another_alternative_does_not_count_as_wrong_however_often() {
+    let values: Vec<String> = (0..20).map(|at| at.to_string().repeat(2000)).collect();
+    let list = |items: Value| in_spec(json!({"type": "array", "items": items}));
+    let other = json!({"enum": values});
+    for items in [
+        json!({"type": "string", "anyOf": [other, {"maxLength": 9}]}),
+        json!({"type": "string", "oneOf": [other, {"minLength": 12}, {"maxLength": 9}]}),
+        json!({"type": "string", "not": other}),
+    ] {
+        // Far more words are found for the alternative that fails than are ever told.
+        let mut spec = json!({"spec": {"a": vec!["x"; 120]}});
+        assert!(faults(&list(items.clone()), &spec, None).is_empty());
+        spec["spec"]["a"][119] = json!(values[7]);
+        let last = json!({"type": "string", "allOf": [items, {"maxLength": 3}]});
+        assert!(!faults(&list(last), &spec, None).is_empty(), "the last one is looked at");
+    }
+    let before = json!({"spec": {"a": {"x": vec!["x"; 120], "y": "x"}}});
+    let mut after = before.clone();
+    after["spec"]["a"]["y"] = json!("z");
+    let fields = json!({"x": {"type": "array", "items": other}, "y": {"type": "string", "enum": ["x"]}});
+    let told = faults(&in_spec(json!({"type": "object", "properties": fields})), &after, Some(&before));
+    assert_eq!(
+        told,
+        [r#"spec.a.y: Unsupported value: "z": supported values: "x""#],
+        "what was wrong before is tolerated"
+    );
+}

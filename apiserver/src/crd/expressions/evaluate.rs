@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Expressions, Outcome, Rule};
 use crate::{
     cel::{self, Bindings, Budget, ErrorKind, EvalError},
-    crd::correlate::Former,
+    crd::{check::MAX_TOLD_BYTES, correlate::Former},
 };
 
 /// Longest message that a rule may build.
@@ -22,6 +22,8 @@ pub(super) struct Run {
     left: u64,
     deadline: Option<Instant>,
     stopped: bool,
+    /// Bytes of what failed, and of what is tolerated.
+    told: usize,
     pub(super) outcome: Outcome,
 }
 
@@ -54,7 +56,7 @@ impl<'v> Before<'v> {
 impl Run {
     pub(super) fn new() -> Self {
         let Budget { limit: left, deadline } = Budget::of(cel::RUNTIME_BUDGET);
-        Self { left, deadline, stopped: false, outcome: Outcome::default() }
+        Self { left, deadline, stopped: false, told: 0, outcome: Outcome::default() }
     }
 
     pub(super) fn value(&mut self, at: &Expressions, value: &Value, before: Before<'_>, path: &str) {
@@ -114,7 +116,7 @@ impl Run {
                 None => continue,
                 Some(Err(why)) => {
                     let why = format!("rule compile error: {why}");
-                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
+                    self.fail(Cause::invalid(field, &kind, &why));
                     continue;
                 }
                 Some(Ok(program)) => program,
@@ -123,7 +125,7 @@ impl Run {
                 continue;
             }
             if self.left == 0 {
-                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
+                self.fail(Cause::invalid(field, &kind, OUT_OF_BUDGET));
                 self.stopped = true;
                 return;
             }
@@ -131,7 +133,7 @@ impl Run {
             let budget = Budget { limit: cel::PER_CALL_LIMIT, deadline: self.deadline };
             let evaluated = program.evaluate(&bindings, budget);
             if evaluated.cost > self.left {
-                self.outcome.causes.push(Cause::invalid(field, &kind, OUT_OF_BUDGET));
+                self.fail(Cause::invalid(field, &kind, OUT_OF_BUDGET));
                 self.stopped = true;
                 return;
             }
@@ -147,17 +149,32 @@ impl Run {
                         }
                     };
                     if !rule.uses_old && before.same(value) {
-                        self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
+                        self.tolerate(&cause);
                     } else {
-                        self.outcome.causes.push(cause);
+                        self.fail(cause);
                     }
                 }
                 Err(error) => {
                     self.stopped |= is_out_of_means(&error);
                     let why = broken(&error, rule.shown());
-                    self.outcome.causes.push(Cause::invalid(field, &kind, &why));
+                    self.fail(Cause::invalid(field, &kind, &why));
                 }
             }
+        }
+    }
+
+    /// A fault refuses the object. Once so much is wrong that no more can be told, no more is looked for.
+    fn fail(&mut self, cause: Cause) {
+        self.told += size_of::<Cause>() + cause.field.len() + cause.message.len();
+        self.stopped |= self.told > MAX_TOLD_BYTES;
+        self.outcome.causes.push(cause);
+    }
+
+    /// What was so before is told as far as there is room, and all rules run on: a new fault may come.
+    fn tolerate(&mut self, cause: &Cause) {
+        if self.told <= MAX_TOLD_BYTES {
+            self.told += cause.field.len() + cause.message.len();
+            self.outcome.tolerated.push(format!("{}: {}", cause.field, cause.message));
         }
     }
 
