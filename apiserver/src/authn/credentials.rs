@@ -101,38 +101,62 @@ pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: T
     Ok(Accepted { user: verified.user(), audiences: verified.audiences })
 }
 
-/// Whether everything that a token is bound to is still the same object.
+/// Whether everything that a token is bound to is still the same object, and is not long since to be deleted: what only waits for
+/// a finalizer, which whoever holds the token may have set, is gone all the same.
 async fn check_bound(core: &Arc<Core>, claims: &Claims, now: Timestamp) -> Result<(), ApiError> {
     let bound = &claims.kubernetes;
     let namespace = &bound.namespace;
-    same(core, "serviceaccounts", namespace, &bound.serviceaccount).await?;
+    same(core, "serviceaccounts", namespace, &bound.serviceaccount, now).await?;
     if let Some(pod) = &bound.pod {
-        let found = same(core, "pods", namespace, pod).await?;
-        if ended_long_ago(&found, now) {
-            return Err(ApiError::new(401, "Unauthorized", "the pod of the token is gone"));
-        }
+        same(core, "pods", namespace, pod, now).await?;
     } else if let Some(node) = &bound.node {
-        same(core, "nodes", "", node).await?;
+        same(core, "nodes", "", node, now).await?;
     }
     if let Some(secret) = &bound.secret {
-        same(core, "secrets", namespace, secret).await?;
+        same(core, "secrets", namespace, secret, now).await?;
     }
     Ok(())
 }
 
-async fn same(core: &Arc<Core>, plural: &str, namespace: &str, bound: &BoundObject) -> Result<Value, ApiError> {
+async fn same(
+    core: &Arc<Core>,
+    plural: &str,
+    namespace: &str,
+    bound: &BoundObject,
+    now: Timestamp,
+) -> Result<(), ApiError> {
     let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::unauthorized)?;
     let entry = core.get(kind, namespace, &bound.name).await?;
     if *entry.uid != *bound.uid {
         return Err(ApiError::new(401, "Unauthorized", format!("{plural} {:?} is another one by now", bound.name)));
     }
-    core.value(kind, &entry).await
+    if ended_long_ago(&core.value(kind, &entry).await?, now) {
+        return Err(ApiError::new(401, "Unauthorized", format!("{plural} {:?} of the token is gone", bound.name)));
+    }
+    Ok(())
 }
 
-/// Seconds after which the token of a pod that is being deleted ends, as upstream's.
+/// Seconds after which a token ends that is bound to what is being deleted, as upstream's.
 const DELETED_GRACE_SECONDS: i64 = 60;
 
 fn ended_long_ago(object: &Value, now: Timestamp) -> bool {
     let deleted = object::text(object, &["metadata", "deletionTimestamp"]);
     deleted.parse::<Timestamp>().is_ok_and(|deleted| now.as_second() - deleted.as_second() > DELETED_GRACE_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_finalizer_bears_tokens_for_a_minute_only() {
+        let now: Timestamp = "2026-01-02T00:01:00Z".parse().unwrap();
+        let deleted = |at: &str| json!({"metadata": {"deletionTimestamp": at, "finalizers": ["example.com/stay"]}});
+        assert!(!ended_long_ago(&json!({"metadata": {}}), now));
+        assert!(!ended_long_ago(&deleted("2026-01-02T00:00:00Z"), now));
+        assert!(ended_long_ago(&deleted("2026-01-01T23:59:59Z"), now));
+        assert!(!ended_long_ago(&deleted("2026-01-02T00:01:30Z"), now), "a pod that is still to be ended gently");
+    }
 }
