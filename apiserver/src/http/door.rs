@@ -4,11 +4,11 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header, uri::PathAndQuery};
 use jiff::Timestamp;
 use martello_api::{
     attributes::{Attributes, Target},
-    clock,
+    clock, go,
     identity::{ANONYMOUS, User},
     status::ApiError,
 };
@@ -115,6 +115,9 @@ impl Arrival<'_> {
         counted: Option<Arc<Lasting>>,
     ) -> Result<Reply, Box<Reply>> {
         let core = self.core;
+        if self.info.is_unfinished {
+            return Err(self.unfinished(&request));
+        }
         let limit = deadline(&self.info, &self.query)
             .map_err(|error| self.turned_away(&request, &error, "asks for a time that is none"))?;
         let authenticated = self.authenticated((request.uri().path(), request.headers())).await;
@@ -166,6 +169,22 @@ impl Arrival<'_> {
     /// Refuses a request of which nobody knows who sent it.
     fn turned_away(&self, request: &Request<RequestBody>, error: &ApiError, why: &str) -> Box<Reply> {
         Box::new(self.record(request, &Arc::new(User::anonymous())).refused(error, why))
+    }
+
+    /// Refuses a request that does not say what it is about, in upstream's words and form.
+    fn unfinished(&self, request: &Request<RequestBody>) -> Box<Reply> {
+        let uri = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let why = format!("failed to create RequestInfo: unable to determine kind and namespace from url, {uri}");
+        let mut refused = *self.turned_away(request, &ApiError::internal(&why), "does not say what it is about");
+        if refused.status().as_u16() != 500 {
+            return Box::new(refused);
+        }
+        let text = format!("Internal Server Error: {}: {why}\n", go::quoted(uri));
+        let mut reply = reply::text(500, text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"));
+        if let Some(id) = refused.headers_mut().remove("audit-id") {
+            reply.headers_mut().insert("audit-id", id);
+        }
+        Box::new(reply)
     }
 
     /// Who sent the request, by its path and headers.
@@ -221,10 +240,11 @@ fn forbidden(record: Record, (error, hint): Denied, flow: Option<&Classified>, h
     Box::new(reply)
 }
 
-/// The headers of a request, with its host: HTTP/2 names that elsewhere.
+/// The headers of a request, with its host: HTTP/2 names that elsewhere, and what is named there counts (RFC 9112, 3.2.2, and
+/// RFC 9113, 8.3.1).
 fn with_host(request: &mut Request<RequestBody>) -> HeaderMap {
     let mut headers = std::mem::take(request.headers_mut());
-    if let Some(host) = request.uri().authority().filter(|_| !headers.contains_key(header::HOST))
+    if let Some(host) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(host.as_str())
     {
         headers.insert(header::HOST, host);

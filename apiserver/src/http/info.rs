@@ -4,12 +4,13 @@ use http::Method;
 use martello_api::attributes::{ResourceTarget, Target};
 
 use super::query::{Query, decode};
-use crate::registry::select::equalities;
+use crate::registry::select::pinned_name;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestInfo {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for paths the method in lower case.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; `proxy` for the paths of old that
+    /// begin with it; for paths outside the API the method in lower case.
     pub verb: &'static str,
     /// The decoded path.
     pub path: String,
@@ -20,6 +21,8 @@ pub struct RequestInfo {
     /// Whether a segment that has to say something is empty, as in `/api//v1`: upstream's router knows no such path. A
     /// namespace may be empty, which means all of them, and so may what is left of the path of `proxy`.
     pub has_gap: bool,
+    /// Whether it says `watch` or `proxy` and not of what, which upstream can't read.
+    pub is_unfinished: bool,
 }
 
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
@@ -29,35 +32,45 @@ impl RequestInfo {
     #[must_use]
     pub fn parse(method: &Method, path: &str, query: &Query) -> Self {
         let path = decode(path, false);
-        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).trim_end_matches('/').split('/').collect();
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let leads_with_gap = path.starts_with("//");
         let (group, version, parts) = match segments.as_slice() {
             ["api", version, parts @ ..] if !parts.is_empty() => ("", *version, parts),
             ["apis", group, version, parts @ ..] if !group.is_empty() && !parts.is_empty() => (*group, *version, parts),
             segments => {
-                let has_gap = segments.len() > 1 && segments.contains(&"");
+                let has_gap = leads_with_gap || (segments.len() > 1 && segments.contains(&""));
                 let target = Target::Path(path.clone());
-                return Self { verb: lower(method), target, path, rest: String::new(), has_gap };
+                let (verb, rest) = (lower(method), String::new());
+                return Self { verb, target, path, rest, has_gap, is_unfinished: false };
             }
         };
         let mut target =
             ResourceTarget { group: group.to_owned(), version: version.to_owned(), ..ResourceTarget::default() };
         let mut verb = verb_of(method);
         let mut parts = parts;
-        if let ["watch", tail @ ..] = parts
+        let special = match parts.first() {
+            Some(&"watch") => Some("watch"),
+            Some(&"proxy") => Some("proxy"),
+            _ => None,
+        };
+        let is_unfinished = special.is_some() && parts.len() == 1;
+        if let (Some(special), [_, tail @ ..]) = (special, parts)
             && !tail.is_empty()
         {
-            verb = "watch";
-            parts = tail;
+            (verb, parts) = (special, tail);
         }
         let parts = strip_namespace(parts, &mut target);
         let is_empty = |place: usize| parts.get(place).is_some_and(|part| part.is_empty());
-        let has_gap = version.is_empty() || is_empty(0) || is_empty(2);
+        // The proxies of old are read, and lead nowhere any more.
+        let has_gap = leads_with_gap || verb == "proxy" || version.is_empty() || is_empty(0) || is_empty(2);
         let mut rest = String::new();
         if let [resource, tail @ ..] = parts {
             target.resource = (*resource).to_owned();
             if let [name, tail @ ..] = tail {
                 target.name = (*name).to_owned();
-                if let [subresource, tail @ ..] = tail {
+                if let [subresource, tail @ ..] = tail
+                    && verb != "proxy"
+                {
                     target.subresource = (*subresource).to_owned();
                     rest = tail.join("/");
                     if path.ends_with('/') {
@@ -68,7 +81,7 @@ impl RequestInfo {
         }
         let verb = collection_verb(verb, &mut target, query);
         let target = Target::Resource(target);
-        Self { verb, path: path.clone(), target, rest, has_gap }
+        Self { verb, path: path.clone(), target, rest, has_gap, is_unfinished }
     }
 
     /// The resource asked for, if it is one.
@@ -99,20 +112,12 @@ fn strip_namespace<'a>(parts: &'a [&'a str], target: &mut ResourceTarget) -> &'a
 fn collection_verb(verb: &'static str, target: &mut ResourceTarget, query: &Query) -> &'static str {
     // A name in the path makes it a get, whatever else is asked.
     if target.subresource.is_empty() && verb == "get" && target.name.is_empty() {
-        if let Some(name) = single_name(query.get("fieldSelector")) {
+        if let Some(name) = pinned_name(query) {
             target.name = name;
         }
         return if query.flag("watch").unwrap_or(false) { "watch" } else { "list" };
     }
     if verb == "delete" && target.name.is_empty() { "deletecollection" } else { verb }
-}
-
-/// The name that a field selector pins, so that rules on names hold for lists and watches of one object. It is read by
-/// the parser that selects: another reading of the same text would authorize one thing and serve another.
-fn single_name(selector: &str) -> Option<String> {
-    let name = equalities(selector).into_iter().find_map(|(path, value)| (path == "metadata.name").then_some(value))?;
-    let is_segment = !matches!(name.as_str(), "" | "." | "..") && !name.contains(['/', '%']);
-    is_segment.then_some(name)
 }
 
 fn verb_of(method: &Method) -> &'static str {
@@ -135,6 +140,8 @@ fn lower(method: &Method) -> &'static str {
         Method::PATCH => "patch",
         Method::DELETE => "delete",
         Method::OPTIONS => "options",
+        Method::TRACE => "trace",
+        Method::CONNECT => "connect",
         _ => "other",
     }
 }
@@ -183,9 +190,33 @@ mod tests {
             "metadata.name%3D..",
             "metadata.name%3D",
             "metadata.name%3Dallowed,nonsense",
+            "metadata.name%3Dallowed&limit=many",
+            "metadata.name%3Dallowed&timeoutSeconds=",
+            "metadata.name%3Dallowed&labelSelector=a%3D,%3D",
         ] {
             assert_eq!(named(selector), "", "{selector}");
         }
+        assert_eq!(named("metadata.name%3Dx&limit=5&labelSelector=a%3Db"), "x");
+    }
+
+    #[test]
+    fn the_proxies_of_old_are_read_and_lead_nowhere() {
+        let info = |path: &str| RequestInfo::parse(&Method::POST, path, &Query::default());
+        let old = info("/api/v1/proxy/namespaces/shop/pods/web/log");
+        let target = old.resource().cloned().unwrap_or_default();
+        assert_eq!((old.verb, target.namespace.as_str(), target.resource.as_str()), ("proxy", "shop", "pods"));
+        assert_eq!((target.name.as_str(), target.subresource.as_str()), ("web", ""));
+        assert!(old.has_gap && !old.is_unfinished);
+        assert!(info("/api/v1/watch").is_unfinished);
+        assert!(info("/apis/apps/v1/proxy/").is_unfinished);
+        assert!(!info("/api/v1/watch/pods").is_unfinished);
+    }
+
+    #[test]
+    fn leading_slashes_say_nothing() {
+        let info = RequestInfo::parse(&Method::GET, "//api/v1/pods", &Query::default());
+        assert_eq!((info.verb, info.has_gap), ("list", true));
+        assert_eq!(info.resource().map(|target| target.resource.as_str()), Some("pods"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod door;
 pub mod extension;
 pub mod failed;
 pub mod health;
+pub mod host;
 pub mod info;
 pub mod joined;
 pub mod negotiate;

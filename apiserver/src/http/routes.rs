@@ -35,6 +35,10 @@ pub async fn serve(
     if let Some(reply) = health::serve(core, &info.path, query) {
         return reply;
     }
+    if info.path.is_empty() {
+        // `CONNECT`: this server is no way to anywhere else, and 2xx would say that it is one.
+        return reply::page_not_found();
+    }
     if info.path == "/metrics" {
         return metrics(core);
     }

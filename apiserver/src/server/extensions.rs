@@ -151,14 +151,8 @@ impl Extensions {
         if routes.is_empty() {
             return None;
         }
-        let path = path.strip_prefix("/openapi/v3").unwrap_or(path);
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        match (segments.next(), segments.next(), segments.next()) {
-            (Some("apis"), Some(group), Some(version)) => {
-                routes.get(&(group.to_owned(), version.to_owned())).map(Arc::clone)
-            }
-            _ => None,
-        }
+        let (group, version) = version_of(path)?;
+        routes.get(&(group.to_owned(), version.to_owned())).map(Arc::clone)
     }
 
     /// All, the first of each group first.
@@ -171,6 +165,16 @@ impl Extensions {
         });
         all
     }
+}
+
+/// The group and version that a path lies in: objects and what is below them, or the schemas of that version and nothing else,
+/// since who may read schemas may not read whatever an extension server takes a path below them for.
+fn version_of(path: &str) -> Option<(&str, &str)> {
+    let (path, is_schema) = path.strip_prefix("/openapi/v3").map_or((path, false), |path| (path, true));
+    let mut segments = path.strip_prefix("/apis/")?.split('/');
+    let found = (segments.next()?, segments.next()?);
+    let is_more = segments.any(|segment| !segment.is_empty());
+    (!(is_schema && is_more)).then_some(found)
 }
 
 fn key(service: &Value) -> (String, String) {
@@ -393,6 +397,26 @@ mod tests {
         let service = if remote { json!({"namespace": "n", "name": "s", "port": 443}) } else { Value::Null };
         json!({"metadata": {"name": format!("v1.{group}")},
             "spec": {"group": group, "version": "v1", "service": service, "insecureSkipTLSVerify": remote}})
+    }
+
+    #[test]
+    fn schemas_of_an_extension_server_lead_nowhere_else() {
+        let of = |path| version_of(path);
+        for path in ["/apis/g/v1", "/apis/g/v1/", "/apis/g/v1/namespaces/a/things/b", "/openapi/v3/apis/g/v1"] {
+            assert_eq!(of(path), Some(("g", "v1")), "{path}");
+        }
+        for path in [
+            "/openapi/v3/apis/g/v1/../../../../apis/g/v1/things",
+            "/openapi/v3/apis/g/v1/things",
+            "/openapi/v3apis/g/v1",
+            "/openapi/v3/openapi/v3/apis/g/v1",
+            "/apis/g",
+            "/api/g/v1",
+            "/apis//g/v1",
+            "//apis/g/v1",
+        ] {
+            assert!(of(path).is_none_or(|(group, _)| group.is_empty()), "{path}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
     http::{
         body::BoxError,
         door::{self, Origin},
+        host,
         reply::Reply,
     },
 };
@@ -141,9 +142,14 @@ async fn converse(
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
     let answer = move |request: Request<Incoming>| {
         let (core, origin, busy) = (Arc::clone(&core), origin.clone(), visit.begin());
+        // HTTP/2 has one place for the host, and more than one is no HTTP/2.
+        let refusal = if is_http2 { None } else { host::refusal(&request) };
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         async move {
-            let reply = door::serve(core, origin, request).await;
+            let reply = match refusal {
+                Some(refusal) => refusal,
+                None => door::serve(core, origin, request).await,
+            };
             drop(busy);
             reply
         }

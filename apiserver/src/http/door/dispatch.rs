@@ -61,7 +61,8 @@ pub(super) type Refused = (ApiError, Vec<String>);
 
 pub(super) async fn handle(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, Refused> {
     if passed.info.has_gap {
-        let has_router = passed.info.resource().is_some_and(|target| core.registry.has_group(&target.group));
+        let routed = |target: &ResourceTarget| core.registry.has_group(&target.group);
+        let has_router = !passed.info.path.starts_with("//") && passed.info.resource().is_some_and(routed);
         return if has_router { Err(plain(ApiError::no_such_route())) } else { Ok(reply::page_not_found()) };
     }
     if let Some(extension) = extension_of(core, &passed.info) {
@@ -91,6 +92,15 @@ fn plain(error: ApiError) -> Refused {
     (error, Vec::new())
 }
 
+/// A path is judged as it stands: what lies before an extension server may follow its dots to somewhere else.
+fn refuse_detours(path: &str) -> Result<(), ApiError> {
+    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        let quoted = go::quoted(path);
+        return Err(ApiError::bad_request(format!("the path {quoted} must not have segments \".\" or \"..\"")));
+    }
+    Ok(())
+}
+
 /// Serves a request by the extension server that serves its group.
 async fn delegated(
     core: &Arc<Core>,
@@ -98,7 +108,8 @@ async fn delegated(
     passed: Passed,
     request: Request<RequestBody>,
 ) -> Result<Reply, ApiError> {
-    let Passed { user, limit, headers, upgrade, address, .. } = passed;
+    let Passed { user, info, limit, headers, upgrade, address, .. } = passed;
+    refuse_detours(&info.path)?;
     let method = request.method().clone();
     let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
     let body = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
@@ -239,6 +250,18 @@ pub(super) fn upgrade_wanted(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dots_lead_nowhere_at_an_extension_server() {
+        for path in ["/apis/g/v1/namespaces/a/things/../../b/things/x", "/apis/g/v1/things/x/log/./y", "/apis/g/v1/.."]
+        {
+            assert_eq!(refuse_detours(path).unwrap_err().code, 400, "{path}");
+        }
+        for path in ["/apis/g/v1/things/a..b", "/apis/g/v1/things/...", "/apis/g/v1/", "/apis/g/v1/things/x/files/.git"]
+        {
+            assert!(refuse_detours(path).is_ok(), "{path}");
+        }
+    }
 
     #[tokio::test]
     async fn what_is_never_answered_ends_at_its_deadline() {
