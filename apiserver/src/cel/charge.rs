@@ -24,6 +24,27 @@ pub(super) fn scaled(size: u64, factor: f64) -> u64 {
     scaled
 }
 
+/// Functions that cost by the length of their first text.
+const BY_LENGTH: [&str; 17] = [
+    "url",
+    "lowerAscii",
+    "upperAscii",
+    "substring",
+    "trim",
+    "cidr",
+    "isIP",
+    "isCIDR",
+    "quantity",
+    "isQuantity",
+    "semver",
+    "isSemver",
+    "startsWith",
+    "endsWith",
+    "format",
+    "strings.quote",
+    "jsonpatch.escapeKey",
+];
+
 /// What is known before the result; `meant`: the signature, where only one can be meant. What is there for several types costs
 /// by size only where the type is known beforehand.
 pub(super) fn before(function: &str, meant: Option<&str>, args: &[Value<'_>]) -> u64 {
@@ -48,23 +69,7 @@ pub(super) fn before(function: &str, meant: Option<&str>, args: &[Value<'_>]) ->
         "string" | "bytes" if !matches!(meant, Some("bytes_to_string" | "string_to_bytes")) => 1,
         "check" => AUTHORIZATION,
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => args.first().map_or(0, traversal),
-        "url"
-        | "lowerAscii"
-        | "upperAscii"
-        | "substring"
-        | "trim"
-        | "cidr"
-        | "isIP"
-        | "isCIDR"
-        | "quantity"
-        | "isQuantity"
-        | "semver"
-        | "isSemver"
-        | "startsWith"
-        | "endsWith"
-        | "format"
-        | "strings.quote"
-        | "jsonpatch.escapeKey" => scaled(size(0), PER_CHAR),
+        name if BY_LENGTH.contains(&name) => scaled(size(0), PER_CHAR),
         "ip" => match args {
             [Value::Opaque(Opaque::Cidr(_))] => 1,
             _ => scaled(size(0), PER_CHAR),

@@ -31,6 +31,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_limits;
+#[cfg(test)]
 mod tests_words;
 mod types;
 mod unfit;

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use martello_api::schema::{Kind, Schema as Builtin};
+use martello_api::{
+    resource::GroupVersionKind,
+    schema::{Kind, Schema as Builtin, Schemas},
+};
 use serde_json::Value as Json;
 
 use super::{types::Type, words::is_no_name};
@@ -125,6 +128,24 @@ impl Schema {
         Self::named(open_api, root, "self", 0).map(Arc::new)
     }
 
+    /// What an OpenAPI schema says of a whole object, whose metadata are those of every object; types are named after `name`.
+    #[must_use]
+    pub fn of_object(open_api: &Json, name: &str) -> Option<Arc<Self>> {
+        let mut own = Self::named(open_api, true, name, 0)?;
+        if let Shape::Object(fields) = &mut own.shape
+            && let Some(Fields { source: Source::Known(known), .. }) = Arc::get_mut(fields)
+            && let Some(metadata) = Self::metadata(&format!("{name}.metadata"))
+        {
+            known.insert("metadata".to_owned(), Field { json: "metadata".into(), schema: Arc::new(metadata) });
+        }
+        Some(Arc::new(own))
+    }
+
+    fn metadata(name: &str) -> Option<Self> {
+        let any = GroupVersionKind::new("", "v1", "ConfigMap");
+        Self::of_kind(&Schemas::builtin().get(&any)?.field("metadata")?.kind, 0, name)
+    }
+
     fn named(schema: &Json, root: bool, name: &str, depth: usize) -> Option<Self> {
         if depth > MAX_SCHEMA_DEPTH {
             return None;
@@ -218,30 +239,37 @@ impl Schema {
         own
     }
 
-    /// What the table of built-in types says of one.
+    /// What the table of built-in types says of one. As upstream names them, types are told apart by their place below
+    /// `name`: two fields of one type are not alike.
     #[must_use]
-    pub fn of_builtin(builtin: &'static Builtin) -> Arc<Self> {
-        Arc::new(Self::builtin(builtin, 0))
+    pub fn of_builtin(builtin: &'static Builtin, name: &str) -> Arc<Self> {
+        Arc::new(Self::builtin(builtin, 0, name))
     }
 
-    fn builtin(builtin: &'static Builtin, depth: usize) -> Self {
-        let fields = Fields { name: builtin.name.to_string(), source: Source::Builtin(builtin, depth) };
+    fn builtin(builtin: &'static Builtin, depth: usize, name: &str) -> Self {
+        let fields = Fields { name: name.to_owned(), source: Source::Builtin(builtin, depth) };
         Self::new(Shape::Object(Arc::new(fields)))
     }
 
-    fn of_kind(kind: &'static Kind, depth: usize) -> Option<Self> {
+    fn of_kind(kind: &'static Kind, depth: usize, name: &str) -> Option<Self> {
+        let below =
+            |kind: &'static Kind, element: &str| Self::of_kind(kind, depth, &format!("{name}.{element}")).map(Arc::new);
         Some(Self::new(match kind {
             Kind::Bool => Shape::Bool,
             Kind::Int32 | Kind::Int64 => Shape::Int,
             Kind::Double => Shape::Double,
             Kind::String => Shape::String,
             Kind::Bytes => Shape::Bytes,
-            Kind::Quantity | Kind::IntOrString => Shape::IntOrString,
+            Kind::IntOrString => Shape::IntOrString,
             Kind::Time | Kind::MicroTime => Shape::Timestamp,
-            Kind::Any | Kind::Raw => return None,
-            Kind::Message(link) => return (depth < MAX_SCHEMA_DEPTH).then(|| Self::builtin(link.get(), depth + 1)),
-            Kind::List(list) => Shape::List(Arc::new(Self::of_kind(&list.item, depth)?), ListKind::Atomic),
-            Kind::Map(map) => Shape::Map(Arc::new(Self::of_kind(&map.value, depth)?)),
+            // OpenAPI says of a quantity what it may be, and no type: expressions do not see it.
+            Kind::Any | Kind::Quantity => return None,
+            Kind::Raw => Shape::Object(Arc::new(Fields::known(name, HashMap::new()))),
+            Kind::Message(link) => {
+                return (depth < MAX_SCHEMA_DEPTH).then(|| Self::builtin(link.get(), depth + 1, name));
+            }
+            Kind::List(list) => Shape::List(below(&list.item, "@idx")?, ListKind::Atomic),
+            Kind::Map(map) => Shape::Map(below(&map.value, "@elem")?),
         }))
     }
 
@@ -332,7 +360,7 @@ impl Fields {
             Source::Known(fields) => fields.get(name).cloned(),
             Source::Builtin(builtin, depth) => {
                 let field = builtin.field(&unescape(name))?;
-                let schema = Arc::new(Schema::of_kind(&field.kind, *depth)?);
+                let schema = Arc::new(Schema::of_kind(&field.kind, *depth, &format!("{}.{name}", self.name))?);
                 Some(Field { json: field.name.as_ref().into(), schema })
             }
             Source::Typed(_) | Source::Built | Source::JsonPatch => None,
@@ -431,6 +459,31 @@ mod tests {
                 assert_eq!(unescape(escaped), name);
             }
         }
+    }
+
+    /// As upstream's 1.36.4 type checker of policies gives it.
+    #[test]
+    fn types_of_built_in_fields_are_told_apart_by_their_place() {
+        let pod = Schemas::builtin().get(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
+        let pod = Schema::of_builtin(pod, "Pod1");
+        let below = |schema: &Schema, name: &str| schema.field(name).unwrap().schema;
+        let spec = below(&pod, "spec");
+        assert_eq!(below(&spec, "containers").ty().to_string(), "list(Pod1.spec.containers.@idx)");
+        assert_eq!(below(&spec, "initContainers").ty().to_string(), "list(Pod1.spec.initContainers.@idx)");
+        assert!(below(&spec, "resources").field("limits").is_none(), "quantities are not seen");
+        let entries = below(&below(&pod, "metadata"), "managedFields");
+        let fields = below(entries.item().unwrap(), "fieldsV1");
+        assert_eq!(fields.ty().to_string(), "Pod1.metadata.managedFields.@idx.fieldsV1");
+        assert!(fields.field("f:spec").is_none());
+    }
+
+    #[test]
+    fn metadata_of_custom_objects_are_those_of_all() {
+        let schema = serde_json::json!({"type": "object", "properties": {"spec": {"type": "object"}}});
+        let widget = Schema::of_object(&schema, "Widget1").unwrap();
+        let labels = widget.field("metadata").unwrap().schema.field("labels").unwrap();
+        assert_eq!(labels.schema.ty().to_string(), "map(string, string)");
+        assert_eq!(widget.field("spec").unwrap().schema.ty().to_string(), "Widget1.spec");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use martello_api::{
+    clock,
     identity::{API_SERVER, GROUP_MASTERS, User},
     resource::{GroupVersionKind, Resource},
     schema::Schemas,
@@ -161,9 +162,11 @@ fn meant(core: &Core, group: &str, version: &str, plural: &str) -> BTreeSet<Grou
 /// What names mean where the object is of this kind.
 fn environment(core: &Core, spec: &Value, gvk: &GroupVersionKind) -> Environment {
     let schema = |gvk: &GroupVersionKind| {
+        // Upstream's name of the type, so that the names of two kinds differ.
+        let name = format!("{}{}", gvk.kind, clock::now().subsec_nanosecond());
         let custom = || core.registry.find_by(|kind| kind.resource.gvk == *gvk).and_then(|kind| kind.openapi());
-        let builtin = Schemas::builtin().get(gvk).map(Schema::of_builtin);
-        builtin.or_else(|| Schema::of(&*custom()?, true))
+        let builtin = Schemas::builtin().get(gvk).map(|found| Schema::of_builtin(found, &name));
+        builtin.or_else(|| Schema::of_object(&*custom()?, &name))
     };
     let param = spec.get("paramKind").filter(|kind| kind.is_object()).and_then(|param| {
         let (version, kind) = (object::text(param, &["apiVersion"]), object::text(param, &["kind"]));

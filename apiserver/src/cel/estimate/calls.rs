@@ -21,6 +21,39 @@ type Estimate = (Cost, Option<Cost>);
 
 /// How long the patterns of formats are taken to be.
 const FORMAT_PATTERN: f64 = 128.0;
+/// Functions that always cost the same.
+const FIXED: [&str; 30] = [
+    "serviceAccount",
+    "path",
+    "group",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "allowed",
+    "reason",
+    "error",
+    "errored",
+    "masked",
+    "prefixLength",
+    "family",
+    "isUnspecified",
+    "isLoopback",
+    "isLinkLocalMulticast",
+    "isLinkLocalUnicast",
+    "sign",
+    "asInteger",
+    "isInteger",
+    "asApproximateFloat",
+    "isGreaterThan",
+    "isLessThan",
+    "compareTo",
+    "add",
+    "sub",
+    "major",
+    "minor",
+    "patch",
+];
 
 impl<'a> Estimator<'a> {
     pub(super) fn function(&mut self, expr: &Expr, call: &Call<'_, 'a>) -> Estimate {
@@ -43,36 +76,7 @@ impl<'a> Estimator<'a> {
         let read = |size: Cost| Some((size.scaled(PER_CHAR), None));
         match call.function {
             "check" => Some((Cost::fixed(charge::AUTHORIZATION), None)),
-            "serviceAccount"
-            | "path"
-            | "group"
-            | "resource"
-            | "subresource"
-            | "namespace"
-            | "name"
-            | "allowed"
-            | "reason"
-            | "error"
-            | "errored"
-            | "masked"
-            | "prefixLength"
-            | "family"
-            | "isUnspecified"
-            | "isLoopback"
-            | "isLinkLocalMulticast"
-            | "isLinkLocalUnicast"
-            | "sign"
-            | "asInteger"
-            | "isInteger"
-            | "asApproximateFloat"
-            | "isGreaterThan"
-            | "isLessThan"
-            | "compareTo"
-            | "add"
-            | "sub"
-            | "major"
-            | "minor"
-            | "patch" => Some((Cost::fixed(1), None)),
+            name if FIXED.contains(&name) => Some((Cost::fixed(1), None)),
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => self.over_list(call),
             "url" if call.args.len() == 1 => read(self.arg(call, 0)),
             "lowerAscii" | "upperAscii" | "substring" | "trim" => {
