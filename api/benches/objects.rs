@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use martello_api::{
-    managed_fields::{Writer, apply, track_update},
+    managed_fields::{Ignored, Writer, apply, track_update},
     schema::{Document, Schema, Schemas, apply_defaults, encode_protobuf, normalize, parse_yaml},
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn writer(second: i64) -> Writer<'static> {
         manager: "bench",
         api_version: "apps/v1",
         subresource: "",
-        reset_fields: &[&["status"]],
+        reset_fields: Ignored::Paths(&[&["status"]]),
         now,
         versions: None,
     }
@@ -91,7 +91,8 @@ fn applies(criterion: &mut Criterion, schema: &Schema) {
     live["metadata"]["uid"] = json!("u");
     let before = live.clone();
     live["status"] = json!({"observedGeneration": 1, "replicas": 1});
-    let controller = Writer { manager: "controller", subresource: "status", reset_fields: &[&["spec"]], ..writer(1) };
+    let reset_fields = Ignored::Paths(&[&["spec"]]);
+    let controller = Writer { manager: "controller", subresource: "status", reset_fields, ..writer(1) };
     track_update(schema, Some(&before), &mut live, &controller).unwrap();
     for (name, config) in ["nothing new", "one value"].into_iter().zip(&configs) {
         criterion.bench_function(&format!("apply/{name}"), |bencher| {

@@ -29,6 +29,27 @@ use compare::compare_objects;
 use entries::Managed;
 use versions::{Alike, Differences};
 
+/// What an endpoint leaves as it is, whatever is sent to it, so that no writer owns anything of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Ignored<'a> {
+    /// These fields, with all below them.
+    Paths(&'a [&'a [&'a str]]),
+    /// All but these fields, with all below them, and the elements of lists that lead to them. `*` is any element.
+    AllBut(&'a [&'a [&'a str]]),
+}
+
+impl Ignored<'_> {
+    /// An endpoint that writes all that is sent.
+    pub const NOTHING: Self = Self::Paths(&[]);
+
+    fn take_from(self, set: &mut FieldSet) {
+        match self {
+            Self::Paths(paths) => paths.iter().for_each(|path| set.prune(path)),
+            Self::AllBut(paths) => set.keep(paths),
+        }
+    }
+}
+
 /// Who writes, by what.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
@@ -38,8 +59,8 @@ pub struct Writer<'a> {
     pub api_version: &'a str,
     /// Empty for the object itself.
     pub subresource: &'a str,
-    /// Paths that this endpoint ignores, for instance `["status"]` for the object, `["spec"]` for its status.
-    pub reset_fields: &'a [&'a [&'a str]],
+    /// What this endpoint ignores, for instance `["status"]` for the object, `["spec"]` for its status.
+    pub reset_fields: Ignored<'a>,
     /// The time of the write.
     pub now: Timestamp,
     /// The kind in its other versions; nothing where all have the same fields.

@@ -47,7 +47,7 @@ pub fn apply(
     managed.reconcile(versions, &base)?;
     let before = managed.applied(writer).cloned();
     let mut own = set_of(schema, config);
-    writer.reset_fields.iter().for_each(|path| own.prune(path));
+    writer.reset_fields.take_from(&mut own);
     let whole = own.clone();
     strip(&mut own);
     {
@@ -264,12 +264,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::track_update;
+    use super::super::{Ignored, track_update};
     use super::*;
     use crate::schema::{Schemas, apply_defaults, decode_value};
 
     fn writer(manager: &str) -> Writer<'_> {
-        let (reset_fields, now) = (&[], Timestamp::UNIX_EPOCH);
+        let (reset_fields, now) = (Ignored::NOTHING, Timestamp::UNIX_EPOCH);
         Writer { manager, api_version: "v1", subresource: "", reset_fields, now, versions: None }
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::set::FieldSet;
 use super::shape::{Shape, array, is_untyped, object, shape};
-use super::{Kind, Schema, element};
+use super::{Ignored, Kind, Schema, element};
 use crate::schema::{Field, List};
 
 /// The difference of two objects.
@@ -49,8 +49,8 @@ impl Changes {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
-    pub(super) fn exclude(&mut self, paths: &[&[&str]]) {
-        self.each(|set| paths.iter().for_each(|path| set.prune(path)));
+    pub(super) fn exclude(&mut self, ignored: Ignored<'_>) {
+        self.each(|set| ignored.take_from(set));
     }
 
     fn each(&mut self, act: impl Fn(&mut FieldSet)) {

@@ -79,7 +79,7 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::json;
 
-    use super::super::{Writer, apply, track_update};
+    use super::super::{Ignored, Writer, apply, track_update};
     use super::*;
     use crate::schema::{Schemas, decode_value};
 
@@ -88,7 +88,7 @@ mod tests {
             manager,
             api_version: "v1",
             subresource: "",
-            reset_fields: &[],
+            reset_fields: Ignored::NOTHING,
             now: Timestamp::UNIX_EPOCH,
             versions: None,
         }

@@ -146,6 +146,19 @@ impl FieldSet {
         }
     }
 
+    /// Leaves the fields at these paths with all below them, and what leads to them. `*` is any element.
+    pub(super) fn keep(&mut self, paths: &[&[&str]]) {
+        self.children.retain(|element, child| {
+            let leads = |(first, _): &(&&str, &[&str])| **first == "*" || element.strip_prefix("f:") == Some(**first);
+            let below: Vec<&[&str]> =
+                paths.iter().filter_map(|path| path.split_first()).filter(leads).map(|(_, rest)| rest).collect();
+            if below.iter().all(|rest| !rest.is_empty()) {
+                child.keep(&below);
+            }
+            !below.is_empty() && !child.is_empty()
+        });
+    }
+
     /// Takes out the path of these elements alone.
     pub(super) fn forget(&mut self, path: &[&str]) {
         let Some((element, rest)) = path.split_first() else {

@@ -15,7 +15,8 @@ const POD: &str = "io.k8s.api.core.v1.Pod";
 
 fn writer(manager: &str, second: i64) -> Writer<'_> {
     let now = Timestamp::from_second(1_700_000_000 + second).unwrap();
-    Writer { manager, api_version: "v1", subresource: "", reset_fields: &[&["status"]], now, versions: None }
+    let reset_fields = Ignored::Paths(&[&["status"]]);
+    Writer { manager, api_version: "v1", subresource: "", reset_fields, now, versions: None }
 }
 
 fn decoded(kind: &str, value: Value) -> Value {
@@ -294,6 +295,32 @@ fn object_without_owners(object: &Value) -> Value {
     let mut bare = object.clone();
     bare["metadata"].as_object_mut().unwrap().remove("managedFields");
     bare
+}
+
+/// As upstream's 1.36.4 filters what `pods/resize` and `pods/ephemeralcontainers` write.
+#[test]
+fn an_endpoint_may_write_a_part_of_lists_elements_alone() {
+    let own = json!({
+        "f:metadata": {"f:labels": {"f:a": {}}},
+        "f:spec": {
+            "f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {"f:limits": {"f:cpu": {}}}}},
+            "f:ephemeralContainers": {"k:{\"name\":\"e\"}": {".": {}, "f:image": {}, "f:name": {}}},
+        },
+    });
+    let left = |paths: &[&[&str]]| {
+        let mut set = FieldSet::decode(&own);
+        Ignored::AllBut(paths).take_from(&mut set);
+        set.encode()
+    };
+    assert_eq!(
+        left(&[&["spec", "containers", "*", "resources"], &["spec", "initContainers", "*", "resources"]]),
+        json!({"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {".": {}, "f:resources": {"f:limits": {"f:cpu": {}}}}}}})
+    );
+    assert_eq!(
+        left(&[&["spec", "ephemeralContainers"]]),
+        json!({"f:spec": {"f:ephemeralContainers": {"k:{\"name\":\"e\"}": {".": {}, "f:image": {}, "f:name": {}}}}})
+    );
+    assert_eq!(left(&[&["status"]]), json!({}));
 }
 
 fn data() -> impl Strategy<Value = Value> {

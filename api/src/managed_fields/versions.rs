@@ -160,7 +160,7 @@ mod tests {
     use jiff::Timestamp;
     use serde_json::json;
 
-    use super::super::{ApplyError, Writer, apply, track_update};
+    use super::super::{ApplyError, Ignored, Writer, apply, track_update};
     use super::*;
     use crate::schema::Schemas;
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn writer<'a>(manager: &'a str, api_version: &'a str, versions: &'a Renaming) -> Writer<'a> {
-        let (reset_fields, now, versions) = (&[], Timestamp::UNIX_EPOCH, Some(versions as &dyn Convert));
+        let (reset_fields, now, versions) = (Ignored::NOTHING, Timestamp::UNIX_EPOCH, Some(versions as &dyn Convert));
         Writer { manager, api_version, subresource: "", reset_fields, now, versions }
     }
 

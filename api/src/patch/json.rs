@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{MAX_COPIED_BYTES, MAX_OPERATIONS, PatchError};
 use crate::go;
-use crate::schema::{FieldIssue, JsonError, Raw, duplicates, parse_json};
+use crate::schema::{FieldIssue, JsonError, MAX_DEPTH, Raw, duplicates, parse_json};
 
 /// One operation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,21 +83,78 @@ pub(super) fn parse(patch: &[u8], checked: bool) -> Result<(Vec<Operation>, Vec<
 
 /// `target` after all operations.
 pub(super) fn apply(mut target: Value, operations: Vec<Operation>) -> Result<Value, PatchError> {
-    let mut copied = 0;
+    let mut room = Room { copied: 0, deepest: depth(&target), looks: 0 };
     for (at, operation) in operations.into_iter().enumerate() {
         let op = operation.op.clone();
-        step(&mut target, operation, &mut copied).map_err(|why| PatchError::Operation { at, op, why })?;
+        step(&mut target, operation, &mut room).map_err(|why| PatchError::Operation { at, op, why })?;
     }
     Ok(target)
 }
 
-fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<(), String> {
+/// How much a patch may still make. Copies of copies double both bytes and depth, and whoever goes down into a value that is
+/// deeper than any body may be runs out of stack.
+struct Room {
+    /// Bytes that were copied.
+    copied: usize,
+    /// How deep the target is at most.
+    deepest: usize,
+    /// How often what was moved had to be looked through to know its depth.
+    looks: usize,
+}
+
+/// How often what is moved is looked through: each time may go through all of a large object.
+const MAX_LOOKS: usize = 100;
+
+impl Room {
+    /// A value is about to be put at `path`; `at_most`: how deep it is at most, where that is known.
+    fn put(&mut self, path: &str, value: &Value, at_most: Option<usize>) -> Result<(), String> {
+        let above = path.matches('/').count();
+        let below = match at_most {
+            Some(below) if above.saturating_add(below) <= MAX_DEPTH => below,
+            Some(_) if self.looks >= MAX_LOOKS => return Err(too_deep(path)),
+            Some(_) => {
+                self.looks += 1;
+                depth(value)
+            }
+            None => depth(value),
+        };
+        if above.saturating_add(below) > MAX_DEPTH {
+            return Err(too_deep(path));
+        }
+        self.deepest = self.deepest.max(above.saturating_add(below));
+        Ok(())
+    }
+
+    /// How deep what is at `path` is at most.
+    fn below(&self, path: &str) -> usize {
+        self.deepest.saturating_sub(path.matches('/').count())
+    }
+}
+
+fn too_deep(path: &str) -> String {
+    format!("with the value at {path:?} the whole would be more than {MAX_DEPTH} levels deep")
+}
+
+/// How many objects and lists stand within each other.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn step(target: &mut Value, operation: Operation, room: &mut Room) -> Result<(), String> {
     let path = operation.path.ok_or("it has no path")?;
     let from = || operation.from.as_deref().ok_or("it has no from");
     // A missing value is null.
     let value = || operation.value.clone().unwrap_or(Value::Null);
     match operation.op.as_str() {
-        "add" => add(target, &path, value()),
+        "add" => {
+            let value = value();
+            room.put(&path, &value, None)?;
+            add(target, &path, value)
+        }
         "remove" => remove(target, &path).map(drop),
         "replace" => {
             let value = value();
@@ -105,9 +162,11 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
                 if !value.is_object() && !value.is_array() {
                     return Err("the whole can only be replaced by an object or a list".to_owned());
                 }
+                room.put("", &value, None)?;
                 *target = value;
                 return Ok(());
             }
+            room.put(&path, &value, None)?;
             match parent(target, &path)? {
                 // One that is not there is added.
                 (Value::Object(map), key) => drop(map.insert(key, value)),
@@ -125,14 +184,16 @@ fn step(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<
                 return Err(format!("{from:?} can't move into itself"));
             }
             let moved = remove(target, from)?;
+            room.put(&path, &moved, Some(room.below(from)))?;
             add(target, &path, moved)
         }
         "copy" => {
             let found = held(target, from()?)?.cloned().unwrap_or(Value::Null);
-            *copied += size_bytes(&found);
-            if *copied > MAX_COPIED_BYTES {
+            room.copied += size_bytes(&found);
+            if room.copied > MAX_COPIED_BYTES {
                 return Err(format!("the patch copies more than {MAX_COPIED_BYTES} bytes"));
             }
+            room.put(&path, &found, None)?;
             add(target, &path, found)
         }
         "test" => {

@@ -57,6 +57,32 @@ fn maps_are_replaced_deleted_and_retained_by_directives() {
     assert_eq!(nulled["nodeSelector"], json!({"c": "3"}));
 }
 
+/// Each copy doubles the depth: after eighteen of them nobody could go down without running out of stack.
+#[test]
+fn no_patch_makes_a_value_deeper_than_a_body() {
+    let below = |levels: usize| format!("/d{}", "/a".repeat(levels));
+    let target = json!({"d": {"a": {}}, "e": {}, "f": []});
+    let doubled = |times: u32| {
+        let copies = (1..=times).map(|at| json!({"op": "copy", "from": "/d", "path": below(1_usize << at)}));
+        json_patch(&target, Value::Array(copies.collect()).to_string().as_bytes())
+    };
+    assert!(doubled(6).is_ok());
+    let error = doubled(17).unwrap_err();
+    assert!(error.to_string().contains("levels deep") && error.to_api_error().code == 422, "{error}");
+    let half = (0..127).fold(json!({}), |below, _| json!({"a": below}));
+    let moved = json!([
+        {"op": "add", "path": "/d/a", "value": half}, {"op": "add", "path": "/e", "value": half},
+        {"op": "move", "from": "/e", "path": below(128)}
+    ]);
+    assert!(json_patch(&target, moved.to_string().as_bytes()).unwrap_err().to_string().contains("levels deep"));
+    let flat = json!([
+        {"op": "add", "path": "/d/a", "value": half}, {"op": "add", "path": "/e", "value": {"x": 1}},
+        {"op": "move", "from": "/e/x", "path": below(128)}, {"op": "replace", "path": "/d/a", "value": half},
+        {"op": "copy", "from": "/d", "path": "/f/-"}
+    ]);
+    assert!(json_patch(&target, flat.to_string().as_bytes()).is_ok());
+}
+
 /// One search per item would take minutes.
 #[test]
 fn long_lists_merge_without_a_search_per_item() {

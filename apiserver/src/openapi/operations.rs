@@ -5,8 +5,12 @@ use martello_api::schema::{Schemas, has_protobuf};
 use serde_json::{Map, Value, json};
 
 use super::definitions::{DELETE_OPTIONS, Flavour, PATCH, STATUS, WATCH_EVENT, gvk, list_of, reference};
-use super::parameters::{self, CHANGING, DELETING, LISTING, PATCHING, Parameter, READING, WATCHING};
+use super::parameters;
 use super::{CustomSchema, Described, custom, place};
+
+mod verb;
+
+use verb::Verb;
 
 /// Encodings of every answer; kinds that protobuf knows have the last one, too.
 const ENCODINGS: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
@@ -33,91 +37,6 @@ const PROXIED: [(&str, &str); 7] = [
     ("head", "get"),
     ("options", "get"),
 ];
-
-/// What an operation does, in the words of its name and in those of its action.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    List,
-    Create,
-    DeleteCollection,
-    Read,
-    Replace,
-    Patch,
-    Delete,
-    Watch,
-    WatchList,
-    Connect(&'static str),
-}
-
-impl Verb {
-    /// Those of a verb that discovery tells of a collection, an object or a subresource.
-    const ALL: [(&'static str, Self); 7] = [
-        ("list", Self::List),
-        ("create", Self::Create),
-        ("deletecollection", Self::DeleteCollection),
-        ("get", Self::Read),
-        ("update", Self::Replace),
-        ("patch", Self::Patch),
-        ("delete", Self::Delete),
-    ];
-
-    fn is_of_collection(self) -> bool {
-        matches!(self, Self::List | Self::Create | Self::DeleteCollection)
-    }
-
-    fn method(self) -> &'static str {
-        match self {
-            Self::Create => "post",
-            Self::Replace => "put",
-            Self::Patch => "patch",
-            Self::Delete | Self::DeleteCollection => "delete",
-            Self::List | Self::Read | Self::Watch | Self::WatchList => "get",
-            Self::Connect(method) => method,
-        }
-    }
-
-    fn action(self) -> &'static str {
-        match self {
-            Self::List => "list",
-            Self::DeleteCollection => "deletecollection",
-            Self::Watch => "watch",
-            Self::WatchList => "watchlist",
-            Self::Connect(_) => "connect",
-            other => other.method(),
-        }
-    }
-
-    /// How its name begins, and what comes between version and scope.
-    fn words(self) -> (&'static str, String) {
-        let (word, part) = match self {
-            Self::List => ("list", ""),
-            Self::Create => ("create", ""),
-            Self::DeleteCollection => ("delete", "Collection"),
-            Self::Read => ("read", ""),
-            Self::Replace => ("replace", ""),
-            Self::Patch => ("patch", ""),
-            Self::Delete => ("delete", ""),
-            Self::Watch | Self::WatchList => ("watch", ""),
-            Self::Connect(method) => return ("connect", capital(method)),
-        };
-        (word, part.to_owned())
-    }
-
-    fn queries(self, is_custom: bool) -> Vec<&'static Parameter> {
-        match self {
-            Self::List | Self::Watch | Self::WatchList => LISTING.iter().collect(),
-            Self::DeleteCollection if is_custom => LISTING.iter().collect(),
-            Self::DeleteCollection => {
-                LISTING.iter().filter(|one| !WATCHING.contains(&one.0)).chain(&DELETING).collect()
-            }
-            Self::Read if is_custom => READING.iter().collect(),
-            Self::Create | Self::Replace => CHANGING.iter().collect(),
-            Self::Patch => PATCHING.iter().collect(),
-            Self::Delete => DELETING.iter().collect(),
-            Self::Read | Self::Connect(_) => Vec::new(),
-        }
-    }
-}
 
 /// All paths of these resources.
 pub(super) fn paths(resources: &[&Described], custom: &[CustomSchema], flavour: Flavour) -> Map<String, Value> {

@@ -116,6 +116,17 @@ pub fn finalizers(object: &Value) -> Vec<&str> {
     list(object, &["metadata", "finalizers"]).iter().filter_map(Value::as_str).collect()
 }
 
+/// Whether more than so many objects and lists stand within each other.
+#[must_use]
+pub fn is_deeper(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(_) | Value::Object(_), None) => true,
+        (Value::Array(items), Some(left)) => items.iter().any(|item| is_deeper(item, left)),
+        (Value::Object(map), Some(left)) => map.values().any(|below| is_deeper(below, left)),
+        _ => false,
+    }
+}
+
 /// Whether the object is being deleted.
 #[must_use]
 pub fn is_terminating(object: &Value) -> bool {

@@ -136,6 +136,19 @@ impl Selection {
     }
 }
 
+/// The name that the options of a list or watch pin, so that rules on names hold for it; none where an option can't be read.
+/// It is read by the parser that selects: another reading of the same text would authorize one thing and serve another.
+#[must_use]
+pub fn pinned_name(query: &Query) -> Option<String> {
+    if Asked::read(query, false).is_err() || Selection::parse(query).is_err() {
+        return None;
+    }
+    let named = |(path, name): (String, String)| (path == "metadata.name").then_some(name);
+    let name = equalities(query.get("fieldSelector")).into_iter().find_map(named)?;
+    let is_segment = !matches!(name.as_str(), "" | "." | "..") && !name.contains(['/', '%']);
+    is_segment.then_some(name)
+}
+
 /// What the field selector demands by equality, for authorization.
 #[must_use]
 pub fn equalities(text: &str) -> Vec<(String, String)> {

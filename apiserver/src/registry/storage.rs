@@ -16,6 +16,11 @@ use crate::{
 const NAME_FIELD: &str = "metadata.name";
 const NAMESPACE_FIELD: &str = "metadata.namespace";
 
+/// Deepest object that is stored. Who reads JSON in Rust gives up at 128 levels (`serde_json`): this server, that could not
+/// even delete what it can't read; our own components, that would wait for a whole kind because of one object; and operators
+/// of others. Within a list and an event of a watch there are a few levels more.
+const MAX_STORED_DEPTH: usize = 120;
+
 /// What a write is to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
@@ -187,10 +192,12 @@ impl Core {
 
     /// What is to be stored of an object.
     pub async fn pack(&self, kind: &Kind, key: &Key, value: &Value) -> Result<Object, ApiError> {
+        refuse_abysses(value)?;
         let uid: Arc<str> = object::uid(value).into();
         let labels = labels(value);
         let (json, fields) = if kind.converts() {
             let stored = kind.write(self, value.clone()).await?;
+            refuse_abysses(&stored)?;
             (encode_under(&head_of(&stored), &stored), fields(kind, &stored))
         } else {
             (kind.encode(value), fields(kind, value))
@@ -257,6 +264,17 @@ impl Core {
     }
 }
 
+/// Refuses what is too deep to be read again. The fields that managers own stand deeper than the fields themselves.
+fn refuse_abysses(value: &Value) -> Result<(), ApiError> {
+    if object::is_deeper(value, MAX_STORED_DEPTH) {
+        let why = "levels deep, what stands in its metadata.managedFields included";
+        return Err(ApiError::too_large(format!(
+            "Request entity too large: the object is more than {MAX_STORED_DEPTH} {why}"
+        )));
+    }
+    Ok(())
+}
+
 /// Parses JSON that the server itself wrote.
 pub fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::internal(format!("reading a stored object: {error}")))
@@ -300,5 +318,23 @@ pub fn entry_field<'a>(entry: &'a Entry, path: &str) -> &'a str {
         NAME_FIELD => entry.key.name(),
         NAMESPACE_FIELD => entry.key.namespace(),
         _ => entry.fields.get(path).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_can_be_read_within_a_list_and_a_watch() {
+        let nested = |levels: usize| (1..levels).fold(json!({}), |below, _| json!({"f:a": below}));
+        let deepest = nested(MAX_STORED_DEPTH);
+        assert!(refuse_abysses(&deepest).is_ok());
+        let shown = json!({"type": "ADDED", "object": {"items": [deepest]}}).to_string();
+        assert!(serde_json::from_str::<Value>(&shown).is_ok());
+        assert_eq!(refuse_abysses(&nested(MAX_STORED_DEPTH + 1)).unwrap_err().code, 413);
+        assert!(parse(nested(128).to_string().as_bytes()).is_err(), "or the limit has no reason");
     }
 }

@@ -17,6 +17,15 @@ use super::{
 };
 use crate::store::{Entry, Row};
 
+/// Columns of kinds that tell nothing but these.
+pub const NAME_AND_AGE: [Column; 2] = [Column::name(), Column::age()];
+
+/// The row of [`NAME_AND_AGE`].
+#[must_use]
+pub fn name_and_age(object: &Value) -> Vec<Cell> {
+    vec![object::name(object).into(), age(object)]
+}
+
 /// Which part of the object a row carries.
 #[derive(Clone, Copy)]
 enum Include {

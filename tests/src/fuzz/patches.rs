@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use martello_api::{
-    managed_fields::{Writer, apply, track_update},
+    managed_fields::{Ignored, Writer, apply, track_update},
     patch,
     schema::{Schema, decode_value, decode_yaml},
 };
@@ -31,7 +31,8 @@ fn deployment() -> &'static Schema {
 }
 
 fn writer(manager: &'static str) -> Writer<'static> {
-    Writer { manager, api_version: "apps/v1", subresource: "", reset_fields: &[&["status"]], now: NOW, versions: None }
+    let reset_fields = Ignored::Paths(&[&["status"]]);
+    Writer { manager, api_version: "apps/v1", subresource: "", reset_fields, now: NOW, versions: None }
 }
 
 fn used(patched: Result<patch::Patched, patch::PatchError>) {

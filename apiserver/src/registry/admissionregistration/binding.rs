@@ -5,18 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use futures::future::BoxFuture;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::{GROUP, policy_rules, read_access, rules};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Generation, Strategy, resource},
         object, table,
         validation::{field::Field, text},
     },
@@ -78,12 +74,7 @@ impl Strategy for Bindings {
         super::name_warnings(object)
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move { read_access::check_binding(*self, core, call, change.object).await })
     }
 

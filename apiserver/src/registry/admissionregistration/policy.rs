@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{GROUP, policy_rules, read_access, rules};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Generation, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Generation, Strategy, resource},
         object, table,
     },
     server::Core,
@@ -81,12 +77,7 @@ impl Strategy for Policies {
         super::name_warnings(object)
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         let checked = read_access::check_policy(*self, core, call, change.object, change.old);
         Box::pin(async move { checked })
     }

@@ -115,7 +115,7 @@ impl Strategy for StatefulSets {
             }
             spec
         };
-        if !object::semantically_equal(Some(&rest(object)), Some(&rest(old))) {
+        if !object::same(Some(&rest(object)), Some(&rest(old))) {
             causes.push(Cause::forbidden("spec", IMMUTABLE));
         }
     }

@@ -8,6 +8,7 @@ pub mod job;
 pub mod job_policies;
 pub mod job_spec;
 pub mod job_status;
+mod job_update;
 
 /// All of them.
 #[must_use]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     clock::{self, rfc3339_seconds},
@@ -15,7 +14,7 @@ use super::{GROUP, kept::keep, pod_issued, pod_rules, signer_name};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Strategy, resource},
         object,
         validation::internal,
     },
@@ -103,12 +102,7 @@ impl Strategy for PodRequests {
     }
 
     /// Who sets the certificate must be allowed to sign for the signer.
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move {
             let chain = |object: &Value| object::text(object, &["status", "certificateChain"]).to_owned();
             let Some(old) = change.old.filter(|old| chain(old) != chain(change.object)) else { return Ok(()) };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     clock::rfc3339_seconds,
@@ -24,7 +23,7 @@ use crate::{
     registry::{
         call::Call,
         cell::human_duration,
-        kind::{Cell, Change, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Kind, NameRule, STATUS_VERBS, Strategy, resource},
         object, table,
     },
     server::{Core, signers},
@@ -144,12 +143,7 @@ impl Strategy for SigningRequests {
         }
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        _core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move {
             match change.old {
                 None => set_identity(change.object, call),

@@ -1,7 +1,7 @@
 //! Whose fields were set: `metadata.managedFields` of what is written.
 
 use martello_api::{
-    managed_fields::{self, Convert, Unconverted, Writer},
+    managed_fields::{self, Convert, Ignored, Unconverted, Writer},
     resource::GroupVersionKind,
     schema::Schemas,
 };
@@ -94,7 +94,7 @@ pub fn track_foreign(
         return tracing::error!(kind, "there is no schema by which to say whose fields were set");
     };
     let (manager, version) = (call.manager(), gvk.api_version());
-    let (reset_fields, now) = (&[], call.now);
+    let (reset_fields, now) = (Ignored::NOTHING, call.now);
     let writer = Writer { manager: &manager, api_version: &version, subresource, reset_fields, now, versions: None };
     let mut tracked = asked.clone();
     if let Err(error) = managed_fields::track_update(schema, None, &mut tracked, &writer) {
@@ -106,16 +106,19 @@ pub fn track_foreign(
 }
 
 /// What a write through this endpoint does not change, and so does not own.
-pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> &'static [&'static [&'static str]] {
-    if let Some(own) = kind.reset_fields(subresource) {
-        return own;
+pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> Ignored<'static> {
+    if let Some(written) = kind.written_fields(subresource) {
+        return Ignored::AllBut(written);
     }
-    match subresource {
+    if let Some(own) = kind.reset_fields(subresource) {
+        return Ignored::Paths(own);
+    }
+    Ignored::Paths(match subresource {
         "" if kind.keeps_status() => &[&["status"]],
         "status" if kind.is_custom() || kind.status_keeps_metadata() => &[&["metadata"], &["spec"]],
         "status" => &[&["spec"]],
         _ => &[],
-    }
+    })
 }
 
 #[cfg(test)]

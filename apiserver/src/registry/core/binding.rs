@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::{
     clock::rfc3339_seconds,
     resource::Resource,
@@ -16,7 +15,7 @@ use crate::{
     registry::{
         call::Call,
         codec,
-        kind::{Connect, Kind, Strategy, resource},
+        kind::{Connect, Kind, Served, Strategy, resource},
         object,
         verbs::{
             answer,
@@ -58,12 +57,7 @@ pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resul
 pub struct PodBinding;
 
 impl Connect for PodBinding {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
             let body = admission::created_below(core, kind, &call, body).await?;

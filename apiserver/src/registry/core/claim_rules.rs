@@ -166,7 +166,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         }
         object::copy_key(&mut now, &before, "volumeAttributesClassName");
     }
-    if !object::semantically_equal(Some(&now), Some(&before)) {
+    if !object::same(Some(&now), Some(&before)) {
         let diff = difference::unified(&internal::of(SPEC, &before), &internal::of(SPEC, &now));
         causes.push(Cause::forbidden("spec", &format!("{FIXED}\n{diff}")));
     }
@@ -285,5 +285,22 @@ mod tests {
         check(&Field::new(&spec, "spec"), &mut causes);
         let said: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
         assert_eq!(said, ["Invalid value: {}: must match dataSourceRef"]);
+    }
+
+    #[test]
+    fn a_selector_of_everything_is_not_one_that_is_left_out() {
+        let bare = json!({"spec": {
+            "accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "storageClassName": "a",
+            "resources": {"requests": {"storage": "1Gi"}},
+        }});
+        let mut selecting = bare.clone();
+        selecting["spec"]["selector"] = json!({});
+        let faults = |new: &Value, old: &Value| {
+            let mut causes = Vec::new();
+            check_update(new, old, &mut causes);
+            causes.len()
+        };
+        assert_eq!(faults(&selecting, &selecting), 0);
+        assert_eq!(faults(&selecting, &bare), 1);
     }
 }

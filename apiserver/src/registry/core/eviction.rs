@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::{
     clock::rfc3339_seconds,
     status::{ApiError, Cause},
@@ -12,11 +11,10 @@ use serde_json::{Value, json};
 use super::budget::{self, Verdict};
 use crate::{
     admission,
-    http::reply::Reply,
     registry::{
         call::Call,
         codec,
-        kind::{Connect, Kind},
+        kind::{Connect, Kind, Served},
         object,
         options::{DeleteOptions, UNSAFE_DELETE},
         storage::{Expected, WriteError},
@@ -32,12 +30,7 @@ const ATTEMPTS: usize = 20;
 pub struct Evictions;
 
 impl Connect for Evictions {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             let dry_run = call.dry_run("CreateOptions")?;
             let mut body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&call, &Value::Null)?;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     resource::Resource,
@@ -11,11 +10,10 @@ use martello_api::{
 use serde_json::{Value, json};
 
 use crate::{
-    http::reply::Reply,
     registry::{
         call::Call,
         codec,
-        kind::{Cell, Column, Connect, Deleted, Kind, NameRule, Strategy, resource},
+        kind::{Cell, Column, Connect, Deleted, Kind, NameRule, Served, Strategy, resource},
         object, table,
         validation::{field::Field, text},
         verbs::{
@@ -163,12 +161,7 @@ fn check_finalizer(finalizer: &Field<'_>, causes: &mut Vec<Cause>) {
 struct Finalize;
 
 impl Connect for Finalize {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             let dry_run = call.dry_run("UpdateOptions")?;
             let body = codec::decode(kind, &call, "UpdateOptions")?;

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
 use super::log_options;
 use crate::{
-    http::{
-        proxy,
-        reply::{self, Reply},
-    },
+    http::{proxy, reply},
     registry::{
         call::Call,
-        kind::{Connect, Kind},
+        kind::{Connect, Kind, Served},
         object,
     },
     server::Core,
@@ -34,12 +30,7 @@ pub enum PodStream {
 }
 
 impl Connect for PodStream {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             if *self == Self::Log {
                 log_options::check(&call.query, call.name())?;

@@ -3,7 +3,7 @@
 
 use martello_api::{
     clock,
-    managed_fields::{self, Writer},
+    managed_fields::{self, Ignored, Writer},
     schema::Schemas,
 };
 use serde_json::Value;
@@ -19,9 +19,8 @@ pub const CONTROLLERS: &str = "kube-controller-manager";
 pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &str) {
     let Some(schema) = Schemas::builtin().get(&kind.resource.gvk) else { return };
     let version = kind.resource.gvk.api_version();
-    let now = clock::now();
-    let writer =
-        Writer { manager, api_version: &version, subresource: "status", reset_fields: &[], now, versions: None };
+    let (reset_fields, now) = (Ignored::NOTHING, clock::now());
+    let writer = Writer { manager, api_version: &version, subresource: "status", reset_fields, now, versions: None };
     if let Err(error) = managed_fields::track_update(schema, Some(old), new, &writer) {
         tracing::warn!(%error, manager, "owners of a status could not be told");
     }

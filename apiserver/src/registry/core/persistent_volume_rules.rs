@@ -192,7 +192,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if had(&["csi"]) && !had(&["csi", "controllerExpandSecretRef"]) {
         object::remove(&mut compared, &["csi"], "controllerExpandSecretRef");
     }
-    if !object::semantically_equal(Some(&compared), Some(&before)) {
+    if !object::same(Some(&compared), Some(&before)) {
         let shown = |source: &Value| volume_sources::shown(source);
         let diff = difference::unified(&shown(&before), &shown(&compared));
         let why = format!("spec.persistentvolumesource is immutable after creation\n{diff}");

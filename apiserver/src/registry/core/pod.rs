@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     clock::rfc3339_seconds,
@@ -19,7 +18,7 @@ use super::{
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Connect, Deleted, Generation, STATUS_VERBS, Strategy, resource},
         meta, object,
         validation::{pod as rules, text},
     },
@@ -91,6 +90,10 @@ impl Strategy for Pods {
     fn reset_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
         let of_status: &[&[&str]] = &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]];
         (subresource == "status").then_some(of_status)
+    }
+
+    fn written_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        super::pod_parts::written_fields(subresource)
     }
 
     fn validate(&self, object: &Value, causes: &mut Vec<Cause>) {
@@ -199,12 +202,7 @@ impl Strategy for Pods {
         pod_columns::end(object)
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        _: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         // A binding is written past the handlers that note whose fields are whose.
         if let Some(old) = change.old.filter(|_| call.target.subresource == "binding") {
             meta::restore(change.object, old, "managedFields");

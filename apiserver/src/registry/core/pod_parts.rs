@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use martello_api::status::ApiError;
 use serde_json::Value;
 
@@ -12,7 +11,7 @@ use crate::{
     registry::{
         call::Call,
         codec,
-        kind::{Connect, Kind},
+        kind::{Connect, Kind, Served},
         object,
         verbs::{
             answer,
@@ -27,12 +26,7 @@ use crate::{
 pub struct EphemeralContainers;
 
 impl Connect for EphemeralContainers {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             part(core, kind, &call, "ephemeralcontainers", &|new, current| {
                 let containers = object::list(new, &["spec", "ephemeralContainers"]).to_vec();
@@ -49,12 +43,7 @@ impl Connect for EphemeralContainers {
 pub struct Resize;
 
 impl Connect for Resize {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             part(core, kind, &call, "resize", &|new, current| {
                 let mut changed = current.clone();
@@ -85,8 +74,28 @@ impl Connect for Resize {
     }
 }
 
-/// Which pod is meant is as it was sent; the rest of the metadata stays.
-fn identify(changed: &mut Value, sent: &Value) {
+/// What each of the two can change, and so what its writers can own.
+pub fn written_fields(subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+    match subresource {
+        "ephemeralcontainers" => Some(&[&["spec", "ephemeralContainers"]]),
+        "resize" => Some(&[
+            &["spec", "containers", "*", "resources"],
+            &["spec", "containers", "*", "resizePolicy"],
+            &["spec", "initContainers", "*", "resources"],
+            &["spec", "initContainers", "*", "resizePolicy"],
+        ]),
+        _ => None,
+    }
+}
+
+/// Which pod is meant is as it was sent, and an apply says already whose fields are whose; the rest of the metadata stays.
+fn identify(changed: &mut Value, sent: &Value, applied: bool) {
+    if applied {
+        match object::at(sent, &["metadata", "managedFields"]).cloned() {
+            Some(owners) => object::set(changed, &["metadata"], "managedFields", owners),
+            None => drop(object::remove(changed, &["metadata"], "managedFields")),
+        }
+    }
     for key in ["name", "namespace", "uid", "creationTimestamp"] {
         if let Some(given) = object::at(sent, &["metadata", key]).filter(|given| !object::is_zero(given)).cloned() {
             object::set(changed, &["metadata"], key, given);
@@ -130,7 +139,7 @@ async fn part(
             };
             let mut changed = take(&new, current);
             pod_defaults::spec(&mut changed, &["spec"], true);
-            identify(&mut changed, &new);
+            identify(&mut changed, &new, patch.as_ref().is_some_and(codec::Patch::is_apply));
             Ok(changed)
         },
     };
@@ -147,7 +156,19 @@ mod tests {
     #[test]
     fn what_was_sent_says_which_pod_is_meant() {
         let mut changed = json!({"metadata": {"name": "p", "uid": "u", "resourceVersion": "3", "labels": {"a": "b"}}});
-        identify(&mut changed, &json!({"metadata": {"name": "p", "uid": "v", "labels": {"c": "d"}}}));
+        identify(&mut changed, &json!({"metadata": {"name": "p", "uid": "v", "labels": {"c": "d"}}}), false);
         assert_eq!(changed, json!({"metadata": {"name": "p", "uid": "v", "labels": {"a": "b"}}}));
+    }
+
+    #[test]
+    fn an_apply_says_whose_the_fields_are() {
+        let owners = |manager: &str| json!([{"manager": manager, "operation": "Apply"}]);
+        let live = json!({"metadata": {"name": "p", "managedFields": owners("one")}});
+        let sent = json!({"metadata": {"name": "p", "managedFields": owners("two")}});
+        let (mut applied, mut updated) = (live.clone(), live.clone());
+        identify(&mut applied, &sent, true);
+        identify(&mut updated, &sent, false);
+        assert_eq!(applied["metadata"]["managedFields"], owners("two"));
+        assert_eq!(updated["metadata"]["managedFields"], owners("one"));
     }
 }

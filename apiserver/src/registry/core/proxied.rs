@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use futures::future::BoxFuture;
 use http::{HeaderValue, Method, header};
 use martello_api::status::ApiError;
 use martello_pki::{ForeignTrust, foreign_config};
@@ -18,7 +17,7 @@ use crate::{
     },
     registry::{
         call::Call,
-        kind::{Connect, Kind},
+        kind::{Connect, Kind, Served},
     },
     server::{
         Core,
@@ -63,12 +62,7 @@ enum Way {
 }
 
 impl Connect for Proxied {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             let upgrades = outbound::upgrades(&call.headers);
             let prefix = prefix(kind, &call);

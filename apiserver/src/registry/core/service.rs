@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     resource::Resource,
@@ -14,7 +13,7 @@ use super::{proxied::Proxied, service_allocation, service_families, service_kept
 use crate::{
     registry::{
         call::Call,
-        kind::{Begun, Cell, Change, Column, Connect, Deleted, NameRule, Strategy, resource},
+        kind::{Begun, Cell, Change, Checked, Column, Connect, Deleted, NameRule, Strategy, resource},
         networking::ip_address,
         object, table,
     },
@@ -152,12 +151,7 @@ impl Strategy for Services {
         service_allocation::give(core, change)
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        _: &'a Arc<Core>,
-        _: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _: &'a Arc<Core>, _: &'a Call, change: Change<'a>) -> Checked<'a> {
         // It once was a default of all types, and is not shown where it means nothing.
         if object::text(change.object, &["spec", "type"]) == "ExternalName" {
             object::remove(change.object, &["spec"], "internalTrafficPolicy");

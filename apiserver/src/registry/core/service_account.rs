@@ -53,12 +53,11 @@ impl Strategy for ServiceAccounts {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 2] = [Column::name(), Column::age()];
-        &COLUMNS
+        &table::NAME_AND_AGE
     }
 
     fn row(&self, object: &Value) -> Vec<Cell> {
-        vec![object::name(object).into(), table::age(object)]
+        table::name_and_age(object)
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::SignedDuration;
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
@@ -20,7 +19,7 @@ use crate::{
     registry::{
         call::Call,
         codec,
-        kind::{Connect, Kind},
+        kind::{Connect, Kind, Served},
         object,
         verbs::answer,
     },
@@ -36,12 +35,7 @@ const DEFAULT_SECONDS: i64 = 3600;
 pub struct TokenRequests;
 
 impl Connect for TokenRequests {
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<Reply, ApiError>> {
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move { request(core, kind, &call).await })
     }
 }

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{GROUP, authority, claim_rules, claim_status, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Deleted, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Deleted, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -59,7 +55,7 @@ impl Strategy for Claims {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same(object.get("spec"), old.get("spec")) {
             let shown = go_form::claim(object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
@@ -86,12 +82,7 @@ impl Strategy for Claims {
         vec![object::name(object).into(), state(object).into(), table::age(object)]
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move {
             match change.old {
                 Some(old) => authority::told(core, call, change.object, old).await,

@@ -44,12 +44,11 @@ impl Strategy for DeviceClasses {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 2] = [Column::name(), Column::age()];
-        &COLUMNS
+        &table::NAME_AND_AGE
     }
 
     fn row(&self, object: &Value) -> Vec<Cell> {
-        vec![object::name(object).into(), table::age(object)]
+        table::name_and_age(object)
     }
 }
 

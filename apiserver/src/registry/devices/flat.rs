@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use martello_api::{
     clock,
     resource::{GroupVersionKind, Resource},
     schema::{self, Schemas},
-    status::{ApiError, Cause},
+    status::Cause,
 };
 use serde_json::{Map, Value};
 
@@ -17,7 +16,7 @@ use super::defaults;
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Deleted, Generation, Strategy},
+        kind::{Cell, Change, Checked, Column, Deleted, Generation, Strategy},
         object,
     },
     server::Core,
@@ -146,12 +145,7 @@ impl<S: Strategy> Strategy for Flat<S> {
     }
 
     /// The rules of version 1 look at an object as it is stored, and change nothing of it.
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move {
             let (mut object, old) = (self.stored(change.object), change.old.map(|old| self.stored(old)));
             let change = Change { object: &mut object, old: old.as_ref(), dry_run: change.dry_run };

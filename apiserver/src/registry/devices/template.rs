@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{GROUP, authority, claim_rules, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, Deleted, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, Deleted, Strategy, resource},
         object, table,
         validation::{field::Field, pod::volumes::template_metadata},
     },
@@ -42,7 +38,7 @@ impl Strategy for Templates {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same(object.get("spec"), old.get("spec")) {
             let shown = go_form::template(object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
@@ -53,20 +49,14 @@ impl Strategy for Templates {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 2] = [Column::name(), Column::age()];
-        &COLUMNS
+        &table::NAME_AND_AGE
     }
 
     fn row(&self, object: &Value) -> Vec<Cell> {
-        vec![object::name(object).into(), table::age(object)]
+        table::name_and_age(object)
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
         Box::pin(async move {
             if change.old.is_some() {
                 return Ok(());

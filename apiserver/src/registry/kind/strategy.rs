@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{AGE_DESCRIPTION, Begun, Cell, Change, Column, Kind, NameRule};
 use crate::{
+    http::reply::Reply,
     registry::{call::Call, object, select::FieldReader, verbs::scale::ScalePaths},
     server::Core,
     store::Entry,
@@ -49,6 +50,12 @@ pub struct Told {
     /// The version that its objects are stored in, where that is served.
     pub stored: Option<String>,
 }
+
+/// Whether a write goes on.
+pub type Checked<'a> = BoxFuture<'a, Result<(), ApiError>>;
+
+/// What a subresource answers.
+pub type Served<'a> = BoxFuture<'a, Result<Reply, ApiError>>;
 
 /// The rules of a kind. Everything has the default that most kinds share.
 pub trait Strategy: Send + Sync + 'static {
@@ -153,6 +160,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// Fields that a write through the object itself (no name) or a subresource does not change, and so does not own; none
     /// for what most kinds have.
     fn reset_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        None
+    }
+
+    /// The only fields that a write through this subresource can change and own, where it is told so; `*` is any element.
+    fn written_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
         None
     }
 
@@ -305,17 +317,12 @@ pub trait Strategy: Send + Sync + 'static {
         _call: &'a Call,
         _object: &'a Value,
         _old: Option<&'a Value>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    ) -> Checked<'a> {
         Box::pin(async { Ok(()) })
     }
 
     /// Before a change is stored; may fill in or refuse.
-    fn before_commit<'a>(
-        &'a self,
-        _core: &'a Arc<Core>,
-        _call: &'a Call,
-        _change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _change: Change<'a>) -> Checked<'a> {
         Box::pin(async { Ok(()) })
     }
 
@@ -432,12 +439,7 @@ pub trait Strategy: Send + Sync + 'static {
 /// A subresource with rules of its own.
 pub trait Connect: Send + Sync {
     /// Serves a call on it.
-    fn serve<'a>(
-        &'a self,
-        core: &'a Arc<Core>,
-        kind: &'a Arc<Kind>,
-        call: Call,
-    ) -> BoxFuture<'a, Result<crate::http::reply::Reply, ApiError>>;
+    fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a>;
 }
 
 /// The value at a dotted path as text, as field selectors compare it.

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
 use super::{GROUP, guard};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, NameRule, Strategy, resource},
+        kind::{Cell, Change, Checked, Column, NameRule, Strategy, resource},
         object, table,
         validation::{field::go_form, text},
     },
@@ -139,16 +135,11 @@ impl Strategy for Bindings {
         call: &'a Call,
         object: &'a Value,
         old: Option<&'a Value>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    ) -> Checked<'a> {
         Box::pin(guard::check_binding(core, call, object, old))
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        _core: &'a Arc<Core>,
-        _call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, change: Change<'a>) -> Checked<'a> {
         guard::before_commit(&change)
     }
 

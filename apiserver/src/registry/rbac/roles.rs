@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use martello_api::{
-    resource::Resource,
-    status::{ApiError, Cause},
-};
+use martello_api::{resource::Resource, status::Cause};
 use serde_json::Value;
 
 use super::{GROUP, guard};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Column, NameRule, Strategy, resource},
+        kind::{Change, Checked, NameRule, Strategy, resource},
         object,
         validation::selector,
     },
@@ -75,41 +71,18 @@ impl Strategy for Roles {
         self.validate(object, causes);
     }
 
-    fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 2] = [
-            Column::name(),
-            Column {
-                name: "Created At",
-                kind: "date",
-                format: "",
-                description: crate::registry::kind::AGE_DESCRIPTION,
-                priority: 0,
-            },
-        ];
-        &COLUMNS
-    }
-
-    fn row(&self, object: &Value) -> Vec<Cell> {
-        vec![object::name(object).into(), object::text(object, &["metadata", "creationTimestamp"]).into()]
-    }
-
     fn guard<'a>(
         &'a self,
         core: &'a Arc<Core>,
         call: &'a Call,
         object: &'a Value,
         old: Option<&'a Value>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    ) -> Checked<'a> {
         let checked = guard::check_role(core, call, object, old);
         Box::pin(async move { checked })
     }
 
-    fn before_commit<'a>(
-        &'a self,
-        _core: &'a Arc<Core>,
-        _call: &'a Call,
-        change: Change<'a>,
-    ) -> BoxFuture<'a, Result<(), ApiError>> {
+    fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, change: Change<'a>) -> Checked<'a> {
         guard::before_commit(&change)
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::group_rules::{changed, check, list, names};
 use crate::registry::{
     kind::{Cell, Column, Strategy, resource},
-    object, table,
+    table,
     validation::{field::Field, text},
 };
 
@@ -31,12 +31,11 @@ impl Strategy for Workloads {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: [Column; 2] = [Column::name(), Column::age()];
-        &COLUMNS
+        &table::NAME_AND_AGE
     }
 
     fn row(&self, object: &Value) -> Vec<Cell> {
-        vec![object::name(object).into(), table::age(object)]
+        table::name_and_age(object)
     }
 }
 

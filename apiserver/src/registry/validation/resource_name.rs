@@ -7,8 +7,8 @@ use super::{field::Field, text};
 
 /// What containers can ask for.
 const OF_CONTAINERS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-/// Names without a prefix that a quota knows.
-const OF_QUOTAS: [&str; 19] = [
+/// Amounts that a quota knows without a prefix.
+const AMOUNTS: [&str; 10] = [
     "cpu",
     "memory",
     "ephemeral-storage",
@@ -19,17 +19,8 @@ const OF_QUOTAS: [&str; 19] = [
     "limits.cpu",
     "limits.memory",
     "limits.ephemeral-storage",
-    "pods",
-    "resourcequotas",
-    "services",
-    "replicationcontrollers",
-    "secrets",
-    "configmaps",
-    "persistentvolumeclaims",
-    "services.nodeports",
-    "services.loadbalancers",
 ];
-/// Names of which there are only whole numbers.
+/// Numbers of objects that a quota knows without a prefix; they are whole.
 const WHOLE: [&str; 9] = [
     "pods",
     "resourcequotas",
@@ -47,7 +38,7 @@ const REQUESTS: &str = "requests.";
 /// Whether a quota knows the name without a prefix.
 #[must_use]
 pub fn is_of_quotas(name: &str) -> bool {
-    OF_QUOTAS.contains(&name) || is_huge(name)
+    AMOUNTS.contains(&name) || WHOLE.contains(&name) || is_huge(name)
 }
 
 fn is_huge(name: &str) -> bool {

@@ -31,7 +31,7 @@ impl Strategy for CsiStorageCapacities {
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         for key in ["nodeTopology", "storageClassName"] {
-            if !object::semantically_equal(object.get(key), old.get(key)) {
+            if !object::same(object.get(key), old.get(key)) {
                 Field::new(object, "").at(key).invalid("field is immutable", causes);
             }
         }
@@ -61,5 +61,25 @@ impl Strategy for CsiStorageCapacities {
             object::text(object, &["storageClassName"]).into(),
             if capacity.is_empty() { "<unset>" } else { capacity }.into(),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_topology_of_everything_is_not_one_that_is_left_out() {
+        let faults = |new: Value, old: Value| {
+            let mut causes = Vec::new();
+            CsiStorageCapacities.validate_update(&new, &old, &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        let (whole, bare) = (json!({"storageClassName": "a", "nodeTopology": {}}), json!({"storageClassName": "a"}));
+        assert!(faults(whole.clone(), whole.clone()).is_empty());
+        assert!(faults(json!({"storageClassName": "a", "capacity": "1Gi"}), bare.clone()).is_empty());
+        assert_eq!(faults(whole, bare), ["nodeTopology: Invalid value: {}: field is immutable"]);
     }
 }

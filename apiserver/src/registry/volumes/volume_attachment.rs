@@ -55,7 +55,7 @@ impl Strategy for VolumeAttachments {
         // Upstream looks at all of it once more.
         self.validate(object, causes);
         let (new, before) = (object.get("spec"), old.get("spec"));
-        if !object::semantically_equal(new, before) {
+        if !object::same(new, before) {
             let shown = internal::of("io.k8s.api.storage.v1.VolumeAttachmentSpec", new.unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
