@@ -7,19 +7,16 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::{
-        coordination::v1::Lease,
-        core::v1::{Node, NodeCondition, ObjectReference, Pod, Taint, Toleration},
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, ObjectReference, Pod, Taint},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch},
     runtime::events::EventType,
 };
-use martello_api::{clock, taints::tolerates};
+use martello_api::clock;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +27,15 @@ use crate::{
     workloads::pods,
 };
 
+mod conditions;
+mod evictions;
+
+pub use conditions::{taints, unknown_conditions};
+pub use evictions::{Stay, stay};
+
+use conditions::condition;
+use evictions::Evictions;
+
 /// Namespace of the leases by which nodes show that they live.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// How often silent nodes are looked for.
@@ -38,63 +44,6 @@ const TICK: Duration = Duration::from_secs(5);
 const TTL: &str = "node.alpha.kubernetes.io/ttl";
 /// How long a node that never told its state may take to do so, as upstream.
 const STARTUP_GRACE: SignedDuration = SignedDuration::from_secs(60);
-
-const NOT_READY: &str = "node.kubernetes.io/not-ready";
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-/// Conditions and, where they hold, the taint that keeps new pods away.
-const PRESSURES: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
-];
-
-fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
-    node.status.as_ref()?.conditions.as_deref()?.iter().find(|condition| condition.type_ == kind)
-}
-
-/// The taints that `node` should have: its own, and those that its conditions ask for.
-#[must_use]
-pub fn taints(node: &Node, now: Timestamp) -> Vec<Taint> {
-    let present = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-    let ready = condition(node, "Ready").map(|ready| ready.status.as_str());
-    let mut wanted: Vec<(&str, &str)> = match ready {
-        Some("False") => vec![(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")],
-        Some("Unknown") => vec![(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")],
-        _ => Vec::new(),
-    };
-    for (kind, taint) in PRESSURES {
-        if condition(node, kind).is_some_and(|condition| condition.status == "True") {
-            wanted.push((taint, "NoSchedule"));
-        }
-    }
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        wanted.push((UNSCHEDULABLE, "NoSchedule"));
-    }
-    let managed = |taint: &Taint| match taint.effect.as_str() {
-        "NoSchedule" => {
-            [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
-                || PRESSURES.iter().any(|(_, key)| *key == taint.key)
-        }
-        // Nobody is driven off a node, nor let back, before it has told how it is.
-        "NoExecute" => ready.is_some() && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()),
-        _ => false,
-    };
-    let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));
-    let mut taints: Vec<Taint> = present.iter().filter(|taint| !managed(taint) || is_wanted(taint)).cloned().collect();
-    for (key, effect) in wanted {
-        if !taints.iter().any(|taint| taint.key == key && taint.effect == effect) {
-            taints.push(Taint {
-                key: key.to_owned(),
-                effect: effect.to_owned(),
-                time_added: Some(Time(now)),
-                value: None,
-            });
-        }
-    }
-    taints
-}
 
 /// How long what was read may be believed, in a cluster of so many nodes; as upstream.
 const fn ttl_seconds(nodes: usize) -> u32 {
@@ -106,65 +55,6 @@ const fn ttl_seconds(nodes: usize) -> u32 {
         2001..=10_000 => 300,
         _ => 600,
     }
-}
-
-/// How long a pod may stay on a tainted node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stay {
-    /// Not at all.
-    No,
-    /// This many seconds.
-    For(i64),
-    /// For good.
-    Forever,
-}
-
-/// How long `pod` may stay on a node with these taints: the first toleration of each taint counts.
-#[must_use]
-pub fn stay(pod: &Pod, taints: &[Taint]) -> Stay {
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
-    let mut shortest: Option<i64> = None;
-    for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
-        let Some(found): Option<&Toleration> = tolerations.iter().find(|one| tolerates(one, taint)) else {
-            return Stay::No;
-        };
-        if let Some(seconds) = found.toleration_seconds {
-            shortest = Some(shortest.map_or(seconds, |other| other.min(seconds)).max(0));
-        }
-    }
-    shortest.map_or(Stay::Forever, Stay::For)
-}
-
-/// The conditions of a node that fell silent: nothing is known of it any more.
-#[must_use]
-pub fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
-    let mut all = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
-        let position = all.iter().position(|condition| condition.type_ == kind);
-        let was_reported = position.is_some();
-        let (reason, message) = if was_reported {
-            ("NodeStatusUnknown", "Kubelet stopped posting node status.")
-        } else {
-            ("NodeStatusNeverUpdated", "Kubelet never posted node status.")
-        };
-        let mut condition = position.and_then(|at| all.get(at).cloned()).unwrap_or_default();
-        if condition.status == "Unknown" {
-            continue;
-        }
-        condition.type_ = kind.to_owned();
-        condition.status = "Unknown".to_owned();
-        condition.reason = Some(reason.to_owned());
-        condition.message = Some(message.to_owned());
-        if !was_reported {
-            condition.last_heartbeat_time = node.creation_timestamp();
-        }
-        condition.last_transition_time = Some(Time(now));
-        match position.and_then(|at| all.get_mut(at)) {
-            Some(slot) => *slot = condition,
-            None => all.push(condition),
-        }
-    }
-    all
 }
 
 /// When each node was last heard of, by the controller's own clock: that of the node may be wrong.
@@ -193,41 +83,6 @@ impl Heartbeats {
 
     fn forget(&self, node: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
-    }
-}
-
-/// What is to be done about a pod of a tainted node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Turn {
-    /// A planned eviction was called off.
-    called_off: bool,
-    /// When it has to leave.
-    leaves: Option<Timestamp>,
-}
-
-/// When each pod (by its uid) has to leave: a time once set holds while the pod is not tolerated for good.
-#[derive(Clone, Default)]
-struct Evictions(Arc<Mutex<HashMap<String, Timestamp>>>);
-
-impl Evictions {
-    fn plan(&self, pod: &str, stay: Stay, now: Timestamp) -> Turn {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let leaves = match stay {
-            Stay::Forever => return Turn { called_off: all.remove(pod).is_some(), leaves: None },
-            Stay::No => return Turn { called_off: all.remove(pod).is_some(), leaves: Some(now) },
-            Stay::For(seconds) => now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now),
-        };
-        let leaves = match all.entry(pod.to_owned()) {
-            Entry::Occupied(planned) if *planned.get() <= now => planned.remove(),
-            Entry::Occupied(planned) => *planned.get(),
-            Entry::Vacant(_) if leaves <= now => leaves,
-            Entry::Vacant(free) => *free.insert(leaves),
-        };
-        Turn { called_off: false, leaves: Some(leaves) }
-    }
-
-    fn forget(&self, pod: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod);
     }
 }
 
@@ -425,57 +280,6 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
         .unwrap()
-    }
-
-    #[test]
-    fn taints_follow_the_ready_condition_and_leave_others_alone() {
-        let own = json!([{"key": "gpu", "effect": "NoSchedule"}]);
-        let keys = |node: &Node| -> Vec<String> {
-            taints(node, Timestamp::UNIX_EPOCH)
-                .into_iter()
-                .map(|taint| format!("{}:{}", taint.key, taint.effect))
-                .collect()
-        };
-        assert_eq!(keys(&node("True", own.clone())), ["gpu:NoSchedule"]);
-        assert_eq!(
-            keys(&node("Unknown", own)),
-            ["gpu:NoSchedule", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]
-        );
-        let was = json!([{"key": NOT_READY, "effect": "NoExecute"}, {"key": NOT_READY, "effect": "NoSchedule"}]);
-        assert!(keys(&node("True", was)).is_empty());
-    }
-
-    #[test]
-    fn nothing_is_told_of_a_node_that_has_not_told_its_state() {
-        let was = json!([{"key": NOT_READY, "effect": "NoSchedule"}, {"key": UNREACHABLE, "effect": "NoExecute"}]);
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": was}})).unwrap();
-        let left = taints(&node, Timestamp::UNIX_EPOCH);
-        assert_eq!(left.iter().map(|taint| taint.key.as_str()).collect::<Vec<_>>(), [UNREACHABLE]);
-    }
-
-    #[test]
-    fn a_pod_stays_as_long_as_it_tolerates() {
-        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
-        let taint = vec![Taint { key: UNREACHABLE.into(), effect: "NoExecute".into(), ..Taint::default() }];
-        let pod = |tolerations: serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [], "tolerations": tolerations}}))
-                .unwrap()
-        };
-        assert_eq!(stay(&pod(json!([])), &taint), Stay::No);
-        assert_eq!(stay(&pod(json!([])), &[]), Stay::Forever);
-        let timed =
-            json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
-        assert_eq!(stay(&pod(timed), &taint), Stay::For(300));
-        assert_eq!(stay(&pod(json!([{"operator": "Exists"}])), &taint), Stay::Forever);
-
-        let evictions = Evictions::default();
-        let turn = |called_off, leaves: Option<i64>| Turn { called_off, leaves: leaves.map(at) };
-        assert_eq!(evictions.plan("a", Stay::For(300), at(100)), turn(false, Some(400)));
-        assert_eq!(evictions.plan("a", Stay::For(300), at(200)), turn(false, Some(400)));
-        assert_eq!(evictions.plan("a", Stay::Forever, at(200)), turn(true, None));
-        assert_eq!(evictions.plan("a", Stay::Forever, at(200)), turn(false, None));
-        assert_eq!(evictions.plan("a", Stay::For(10), at(200)), turn(false, Some(210)));
-        assert_eq!(evictions.plan("a", Stay::For(10), at(211)), turn(false, Some(210)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! ReplicaSet: so many pods of one template.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -96,8 +96,7 @@ pub fn status(
 }
 
 /// What a pass failed at, and why.
-#[must_use]
-pub(super) fn failure(plan: &Plan, done: &Result<(), RequestError>) -> Option<(&'static str, String)> {
+fn failure(plan: &Plan, done: &Result<(), RequestError>) -> Option<(&'static str, String)> {
     let error = done.as_ref().err()?;
     Some((if plan.create > 0 { "FailedCreate" } else { "FailedDelete" }, error.said()))
 }
@@ -146,7 +145,7 @@ struct Controller {
 }
 
 /// Carries out a plan; `last` becomes the revision of the last write.
-pub(super) async fn execute(
+async fn execute(
     control: &PodControl,
     owner: &Owner,
     template: &PodTemplateSpec,
@@ -162,28 +161,54 @@ pub(super) async fn execute(
     Ok(())
 }
 
+/// What came of one pass over the pods of a set.
+pub(super) struct Pass {
+    /// What the set says of itself from now on.
+    pub(super) status: ReplicaSetStatus,
+    /// The revision of the last write.
+    pub(super) last: u64,
+    /// In how long a pod will have been ready for long enough.
+    pub(super) look_again: Option<Duration>,
+    /// Whether all was done that was to be.
+    pub(super) done: Result<(), RequestError>,
+}
+
+/// Claims the pods of a set for its owner, and makes and deletes what is to be; nothing where the set selects nothing.
+pub(super) async fn pass(
+    control: &PodControl,
+    caches: &Caches,
+    namespace: &str,
+    set: &ReplicaSet,
+    owner: &Owner,
+) -> Result<Option<Pass>, RequestError> {
+    let Some(selects) = set.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(None) };
+    let deleted = set.metadata.deletion_timestamp.is_some();
+    let candidates = pods::claimable(caches.pods.in_namespace(namespace));
+    let api = control.api(namespace);
+    let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
+    let now = clock::now();
+    let plan = plan(set, &owned, now);
+    let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
+    let done = execute(control, owner, &template, &plan, &mut last).await;
+    let status = status(set, &owned, failure(&plan, &done), now);
+    let look_again = plan.look_again_after_seconds.map(Duration::from_secs);
+    Ok(Some(Pass { status, last, look_again, done }))
+}
+
 impl Controller {
     async fn reconcile(self, key: Key) -> Result<(), RequestError> {
         self.caches.replica_sets.synced().await;
         self.caches.pods.synced().await;
         let Some(set) = self.caches.replica_sets.get(&key) else { return Ok(()) };
-        let Some(selects) = set.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(()) };
         let owner = Owner::of(set.as_ref());
-        let deleted = set.metadata.deletion_timestamp.is_some();
-        let candidates = pods::claimable(self.caches.pods.in_namespace(&key.namespace));
-        let api = self.pods.api(&key.namespace);
-        let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
-        let now = clock::now();
-        let plan = plan(&set, &owned, now);
-        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        let done = execute(&self.pods, &owner, &template, &plan, &mut last).await;
-        let status = Some(status(&set, &owned, failure(&plan, &done), now));
+        let Some(pass) = pass(&self.pods, &self.caches, &key.namespace, &set, &owner).await? else { return Ok(()) };
         let all = Api::namespaced(self.client.clone(), &key.namespace);
-        write_status(&all, &self.caches.replica_sets, &set, ReplicaSet { status, ..ReplicaSet::clone(&set) }).await?;
-        self.caches.pods.caught_up(last).await;
-        if let Some(seconds) = plan.look_again_after_seconds {
-            self.queue.add_after(key, std::time::Duration::from_secs(seconds));
+        let updated = ReplicaSet { status: Some(pass.status), ..ReplicaSet::clone(&set) };
+        write_status(&all, &self.caches.replica_sets, &set, updated).await?;
+        self.caches.pods.caught_up(pass.last).await;
+        if let Some(delay) = pass.look_again {
+            self.queue.add_after(key, delay);
         }
-        done
+        pass.done
     }
 }

@@ -1,6 +1,6 @@
 //! ReplicationController: a ReplicaSet of the oldest kind, whose selector is a plain map.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::{
     api::{
@@ -10,14 +10,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{Api, Client};
-use martello_api::clock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    claim::claim,
     pod_control::{Owner, PodControl},
-    pods, replicaset, selector,
+    replicaset,
 };
 use crate::{
     Caches,
@@ -48,27 +46,17 @@ impl Controller {
         self.caches.replication_controllers.synced().await;
         self.caches.pods.synced().await;
         let Some(own) = self.caches.replication_controllers.get(&key) else { return Ok(()) };
-        let set = as_set(&own);
-        let Some(selects) = set.spec.as_ref().and_then(|spec| selector(&spec.selector)) else { return Ok(()) };
-        let owner = Owner::of(own.as_ref());
-        let deleted = own.metadata.deletion_timestamp.is_some();
-        let candidates = pods::claimable(self.caches.pods.in_namespace(&key.namespace));
-        let api = self.pods.api(&key.namespace);
-        let (owned, mut last) = claim(&api, candidates, &owner.reference, deleted, &selects).await?;
-        let now = clock::now();
-        let plan = replicaset::plan(&set, &owned, now);
-        let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        let done = replicaset::execute(&self.pods, &owner, &template, &plan, &mut last).await;
-        let failure = replicaset::failure(&plan, &done);
-        let status = Some(of_set(replicaset::status(&set, &owned, failure, now)));
+        let (set, owner) = (as_set(&own), Owner::of(own.as_ref()));
+        let pass = replicaset::pass(&self.pods, &self.caches, &key.namespace, &set, &owner).await?;
+        let Some(pass) = pass else { return Ok(()) };
         let all = Api::namespaced(self.client.clone(), &key.namespace);
-        let updated = ReplicationController { status, ..ReplicationController::clone(&own) };
+        let updated = ReplicationController { status: Some(of_set(pass.status)), ..ReplicationController::clone(&own) };
         write_status(&all, &self.caches.replication_controllers, &own, updated).await?;
-        self.caches.pods.caught_up(last).await;
-        if let Some(seconds) = plan.look_again_after_seconds {
-            self.queue.add_after(key, Duration::from_secs(seconds));
+        self.caches.pods.caught_up(pass.last).await;
+        if let Some(delay) = pass.look_again {
+            self.queue.add_after(key, delay);
         }
-        done
+        pass.done
     }
 }
 

@@ -209,8 +209,7 @@ fn from_config_map(
     made: &mut Files,
 ) -> Result<(), VolumeError> {
     let Some(map) = sources.config_maps.get(name) else {
-        let missing = EnvError::NoObject { kind: "configmap", name: name.to_owned() };
-        return if optional { Ok(()) } else { Err(missing.into()) };
+        return absent("configmap", name, optional);
     };
     let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
@@ -226,11 +225,15 @@ fn from_secret(
     made: &mut Files,
 ) -> Result<(), VolumeError> {
     let Some(secret) = sources.secrets.get(name) else {
-        let missing = EnvError::NoObject { kind: "secret", name: name.to_owned() };
-        return if optional { Ok(()) } else { Err(missing.into()) };
+        return absent("secret", name, optional);
     };
     let data = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
     pick(data.collect(), items, optional, mode, "secret", made)
+}
+
+/// What becomes of a volume whose object isn't there.
+fn absent(kind: &'static str, name: &str, optional: bool) -> Result<(), VolumeError> {
+    if optional { Ok(()) } else { Err(EnvError::NoObject { kind, name: name.to_owned() }.into()) }
 }
 
 fn pick(

@@ -32,6 +32,8 @@ type Controller = (&'static str, Vec<Value>);
 
 fn controllers() -> Vec<Controller> {
     let mut controllers = workloads();
+    controllers.extend(batch());
+    controllers.extend(scaling());
     controllers.extend(lifecycle());
     controllers.extend(network());
     controllers.extend(volumes());
@@ -101,13 +103,18 @@ fn workloads() -> Vec<Controller> {
                 events(),
             ],
         ),
+    ]
+}
+
+fn batch() -> Vec<Controller> {
+    vec![
         (
             "job-controller",
             vec![
                 on("get,list,patch,update,watch", "batch", "jobs"),
                 on("update", "batch", "jobs/status"),
                 on("update", "batch", "jobs/finalizers"),
-                on(pods, "", "pods"),
+                on("create,delete,list,patch,watch", "", "pods"),
                 events(),
             ],
         ),
@@ -122,6 +129,11 @@ fn workloads() -> Vec<Controller> {
                 events(),
             ],
         ),
+    ]
+}
+
+fn scaling() -> Vec<Controller> {
+    vec![
         (
             "horizontal-pod-autoscaler",
             vec![

@@ -12,6 +12,7 @@ use martello_tests::{
     cluster::{Cluster, Options},
     load::until_node_is_ready,
     pods,
+    raw::Endpoint,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -57,6 +58,14 @@ async fn a_webhook_and_an_extension_server_are_reached_in_a_pod() {
     until_node_is_ready(&admin).await.unwrap();
     pods::import_example(&cluster, "myapp-1.2.0").unwrap();
     let pods: Api<Pod> = Api::default_namespaced(cluster.client().await.unwrap());
+    run_pod(&admin, &pods).await;
+    let authority = put_program(&pods).await;
+    a_webhook_labels(&admin, &authority).await;
+    an_extension_server_answers(&admin, &authority).await;
+}
+
+/// Makes the pod that waits for the program, and its Service.
+async fn run_pod(admin: &Endpoint, pods: &Api<Pod>) {
     let pod = json!({
         "metadata": {"name": "extension", "labels": {"app": "extension"}},
         "spec": {
@@ -77,7 +86,10 @@ async fn a_webhook_and_an_extension_server_are_reached_in_a_pod() {
     assert_eq!(made.status, 201, "{}", made.text());
     let started = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
     until("the pod runs", async || pods.get("extension").await.ok().filter(|pod| started(pod))).await;
+}
 
+/// Puts the program into the pod; answers the authority that vouches for it.
+async fn put_program(pods: &Api<Pod>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let params = AttachParams::default().stdin(true).stdout(false).stderr(false);
     let mut unpacking = pods.exec("extension", ["tar", "-x", "-C", "/data"], &params).await.unwrap();
@@ -90,8 +102,10 @@ async fn a_webhook_and_an_extension_server_are_reached_in_a_pod() {
     until("the program answers", async || pods.get("extension").await.ok().filter(is_ready)).await;
     let authority = pods.logs("extension", &LogParams::default()).await.unwrap();
     assert!(authority.starts_with("-----BEGIN CERTIFICATE-----"), "{authority}");
-    let authority = STANDARD.encode(authority);
+    STANDARD.encode(authority)
+}
 
+async fn a_webhook_labels(admin: &Endpoint, authority: &str) {
     let service = json!({"name": "extension", "namespace": "default", "path": "/label"});
     let webhook = json!({"metadata": {"name": "label"}, "webhooks": [{
         "name": "label.example.com", "clientConfig": {"service": service, "caBundle": authority},
@@ -109,7 +123,9 @@ async fn a_webhook_and_an_extension_server_are_reached_in_a_pod() {
     })
     .await;
     assert_eq!(labels, json!({"seen": "yes"}));
+}
 
+async fn an_extension_server_answers(admin: &Endpoint, authority: &str) {
     let service = json!({"name": "extension", "namespace": "default"});
     let group = json!({"metadata": {"name": "v1.extension.example.com"}, "spec": {
         "group": "extension.example.com", "version": "v1", "service": service, "caBundle": authority,

@@ -154,29 +154,8 @@ async fn killing_the_agent_fails_no_request_and_its_pods_are_found_again() {
     }
     assert!(!cluster.log().contains("a pod was lost"), "a pod was lost");
 
-    // What all pods lean on may die, too, and comes back without another agent.
-    for record in ["server.json", "uplink.json"] {
-        let path = cluster.node_dir().join("keeper").join(record);
-        let process: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let pid = i32::try_from(process["pid"].as_i64().unwrap()).unwrap();
-        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    }
-    let told = ["the keeper had died", "the way out of the pod network had died"];
-    until("both are back", async || told.iter().all(|what| cluster.log().contains(what)).then_some(())).await;
-    let before_more = answers(&pods).await.expect("the agent serves logs") + REQUESTS;
-    until("names are answered again", async || answers(&pods).await.filter(|count| *count >= before_more)).await;
-
-    // The new agent works with what it found: one more pod runs, and one that was found ends.
-    // What it leaves in its volume is its own, and goes nevertheless; nobody else on the machine passes there.
-    let leaves = "mkdir /data/d && echo x > /data/d/f && chmod 700 /data/d && sleep 1000";
-    pods.create(&PostParams::default(), &one_pod("later", leaves)).await.unwrap();
-    let later = until("a new pod runs", async || pods.get("later").await.ok().filter(is_ready)).await;
-    let volumes = cluster.node_dir().join("volumes").join(later.metadata.uid.unwrap());
-    until("the pod has written", async || volumes.join("data/d/f").exists().then_some(())).await;
-    assert_eq!(std::fs::metadata(&volumes).unwrap().permissions().mode() & 0o007, 0, "{}", volumes.display());
-    pods.delete("later", &DeleteParams::default()).await.unwrap();
-    until("the new pod has gone", async || pods.get_opt("later").await.unwrap().is_none().then_some(())).await;
-    until("its volumes have gone", async || (!volumes.exists()).then_some(())).await;
+    keepers_come_back(&cluster, &pods).await;
+    one_more_pod_lives(&cluster, &pods).await;
     assert_eq!(running(&pods).await, before, "containers were started anew");
 
     // The server may be killed, too: its agent does not outlive it, and the next one finds the pods.
@@ -194,4 +173,32 @@ async fn killing_the_agent_fails_no_request_and_its_pods_are_found_again() {
     pods.delete("asking", &DeleteParams::default()).await.unwrap();
     until("a pod that was found again ends", async || pods.get_opt("asking").await.unwrap().is_none().then_some(()))
         .await;
+}
+
+/// What all pods lean on may die, too, and comes back without another agent.
+async fn keepers_come_back(cluster: &Cluster, pods: &Api<Pod>) {
+    for record in ["server.json", "uplink.json"] {
+        let path = cluster.node_dir().join("keeper").join(record);
+        let process: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let pid = i32::try_from(process["pid"].as_i64().unwrap()).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    let told = ["the keeper had died", "the way out of the pod network had died"];
+    until("both are back", async || told.iter().all(|what| cluster.log().contains(what)).then_some(())).await;
+    let before_more = answers(pods).await.expect("the agent serves logs") + REQUESTS;
+    until("names are answered again", async || answers(pods).await.filter(|count| *count >= before_more)).await;
+}
+
+/// The new agent works with what it found: one more pod runs, and one that was found ends. What it leaves in its volume is its
+/// own, and goes nevertheless; nobody else on the machine passes there.
+async fn one_more_pod_lives(cluster: &Cluster, pods: &Api<Pod>) {
+    let leaves = "mkdir /data/d && echo x > /data/d/f && chmod 700 /data/d && sleep 1000";
+    pods.create(&PostParams::default(), &one_pod("later", leaves)).await.unwrap();
+    let later = until("a new pod runs", async || pods.get("later").await.ok().filter(is_ready)).await;
+    let volumes = cluster.node_dir().join("volumes").join(later.metadata.uid.unwrap());
+    until("the pod has written", async || volumes.join("data/d/f").exists().then_some(())).await;
+    assert_eq!(std::fs::metadata(&volumes).unwrap().permissions().mode() & 0o007, 0, "{}", volumes.display());
+    pods.delete("later", &DeleteParams::default()).await.unwrap();
+    until("the new pod has gone", async || pods.get_opt("later").await.unwrap().is_none().then_some(())).await;
+    until("its volumes have gone", async || (!volumes.exists()).then_some(())).await;
 }
