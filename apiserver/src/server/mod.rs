@@ -1,6 +1,6 @@
 //! The server: put together from its parts, served over TLS, and reachable in-process by the same door.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
@@ -21,6 +21,7 @@ pub mod audit;
 pub mod backends;
 pub mod bootstrap;
 mod callers;
+mod expiry;
 pub mod extensions;
 pub mod followup;
 mod http1;
@@ -67,12 +68,15 @@ pub struct Config {
     pub weaker_settings: Vec<String>,
     /// Which versions are served.
     pub runtime_config: RuntimeConfig,
+    /// How long events last after they were last written; none keeps them.
+    pub event_ttl: Option<Duration>,
 }
 
 /// An API server. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     core: Arc<Core>,
+    event_ttl: Option<Duration>,
 }
 
 /// What all requests share.
@@ -161,7 +165,7 @@ impl Server {
             weaker_settings,
             ready: std::sync::atomic::AtomicBool::new(false),
         };
-        Self { core: Arc::new(core) }
+        Self { core: Arc::new(core), event_ttl: config.event_ttl }
     }
 
     /// Learns what the store holds (roles, pods, addresses), and makes what every cluster has. Then the server is ready.
@@ -179,6 +183,9 @@ impl Server {
         bootstrap::ensure(self).await?;
         tokio::spawn(extensions::look_after(Arc::clone(&self.core)));
         tokio::spawn(account_tokens::look_after(Arc::clone(&self.core)));
+        if let Some(ttl) = self.event_ttl {
+            tokio::spawn(expiry::end_events(Arc::clone(&self.core), ttl));
+        }
         tokio::spawn(crate::flow::upkeep::look_after(Arc::clone(&self.core)));
         self.core.ready.store(true, std::sync::atomic::Ordering::Release);
         crate::flow::condition::follow_all(&self.core);

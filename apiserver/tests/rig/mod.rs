@@ -64,6 +64,7 @@ impl Rig {
             identity: None,
             weaker_settings: Vec::new(),
             runtime_config: martello_apiserver::registry::versions::RuntimeConfig::default(),
+            event_ttl: None,
         });
         server.start().await.unwrap();
         let rig = Self { server, store, directory };

@@ -3,11 +3,13 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
 use ipnet::Ipv4Net;
 use jiff::SignedDuration;
+use martello_api::cron::duration;
 use martello_apiserver::{
     authn::webhook::ReviewVersion,
     registry::{
@@ -75,6 +77,9 @@ pub struct Flags {
     /// (`api/all`, `api/ga`, `api/beta`, `api/alpha`); may be given again, or joined by commas.
     #[arg(long, value_name = "NAME=BOOL")]
     pub runtime_config: Vec<String>,
+    /// How long events are kept after they were last written; 0 keeps them until somebody deletes them.
+    #[arg(long, default_value = "1h0m0s", value_name = "DURATION", value_parser = event_ttl)]
+    pub event_ttl: SignedDuration,
     /// The log.
     #[command(flatten)]
     pub log: crate::logging::Flags,
@@ -112,10 +117,30 @@ impl Flags {
         Ok(config)
     }
 
+    /// How long events last; none where they do not end.
+    pub fn events_last(&self) -> Option<Duration> {
+        Duration::try_from(self.event_ttl).ok().filter(|ttl| !ttl.is_zero())
+    }
+
     /// The address of the Service `kubernetes`: the first of the range.
     pub fn service_address(&self) -> IpAddr {
         self.service_cidr.hosts().next().unwrap_or(Ipv4Addr::LOCALHOST).into()
     }
+}
+
+/// Shortest life of an event: what upstream's store can count.
+const MIN_EVENT_TTL: SignedDuration = SignedDuration::from_secs(1);
+/// Longest: what upstream's store can count.
+const MAX_EVENT_TTL: SignedDuration = SignedDuration::from_secs(9_000_000_000);
+
+/// Reads how long events last, as Go writes durations.
+fn event_ttl(text: &str) -> Result<SignedDuration, String> {
+    let ttl = duration::parse(text)?;
+    if ttl.is_zero() || (MIN_EVENT_TTL..=MAX_EVENT_TTL).contains(&ttl) {
+        return Ok(ttl);
+    }
+    let (least, most) = (MIN_EVENT_TTL.as_secs(), MAX_EVENT_TTL.as_hours());
+    Err(format!("events last {least} s to {most} h, or for ever with 0"))
 }
 
 /// A path beside `directory`.
@@ -135,4 +160,21 @@ fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_last_as_long_as_upstream_s_store_can_count() {
+        for (text, seconds) in [("1h0m0s", 3600), ("90m", 5400), ("1s", 1), ("2500000h", 9_000_000_000), ("0", 0)] {
+            assert_eq!(event_ttl(text), Ok(SignedDuration::from_secs(seconds)), "{text}");
+        }
+        for text in ["999ms", "-1h", "2500001h"] {
+            assert_eq!(event_ttl(text).unwrap_err(), "events last 1 s to 2500000 h, or for ever with 0", "{text}");
+        }
+        assert_eq!(event_ttl("1 day").unwrap_err(), "time: unknown unit \" day\" in duration \"1 day\"");
+        assert_eq!(event_ttl("60").unwrap_err(), "time: missing unit in duration \"60\"");
+    }
 }

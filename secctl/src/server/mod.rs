@@ -92,6 +92,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         identity: Some(identity.clone()),
         weaker_settings: flags.weaker(),
         runtime_config,
+        event_ttl: flags.events_last(),
     });
     let foreign = martello_apiserver::authn::foreign::Foreign::read(
         flags.authentication_config.as_deref(),

@@ -17,6 +17,7 @@ mod basics;
 mod conformance;
 mod crash;
 mod custom;
+mod events;
 mod hostile_objects;
 mod identity;
 mod in_pods;

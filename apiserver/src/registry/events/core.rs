@@ -52,6 +52,10 @@ impl Strategy for Events {
         rules::INDEXED
     }
 
+    fn index(&self, stored: &Value) -> Vec<(String, String)> {
+        rules::index(self, stored)
+    }
+
     fn field(&self, object: &Value, path: &str) -> String {
         if path == "source" {
             let component = object::text(object, &["source", "component"]);

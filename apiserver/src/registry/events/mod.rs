@@ -3,6 +3,7 @@
 use super::kind::Kind;
 
 pub mod core;
+pub mod lifetime;
 pub mod new;
 pub mod rules;
 

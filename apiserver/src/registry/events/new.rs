@@ -134,6 +134,10 @@ impl Strategy for Events {
         rules::INDEXED
     }
 
+    fn index(&self, stored: &Value) -> Vec<(String, String)> {
+        rules::index(self, stored)
+    }
+
     fn stored_field(&self, path: &str) -> Option<&'static str> {
         if path == "reportingController" {
             return Some("reportingComponent");

@@ -3,8 +3,9 @@
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
+use super::lifetime;
 use crate::registry::{
-    kind::{Cell, Column},
+    kind::{Cell, Column, Strategy},
     object,
     validation::{internal, text::qualified_name},
 };
@@ -23,6 +24,12 @@ pub const INDEXED: &[&str] = &[
     "source",
     "type",
 ];
+
+/// What is kept beside a stored event: the fields that selectors may name, and when it was written.
+pub fn index(view: &impl Strategy, stored: &Value) -> Vec<(String, String)> {
+    let fields = INDEXED.iter().map(|path| ((*path).to_owned(), view.field(stored, path)));
+    fields.chain([lifetime::mark_now()]).collect()
+}
 
 /// Columns.
 pub const COLUMNS: [Column; 10] = [
