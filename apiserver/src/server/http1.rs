@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes, buf::Chain};
@@ -37,6 +38,8 @@ use crate::http::{
 
 /// How much is read at once of what a client sends ahead of a watch's end; the rest waits in the kernel.
 const EARLY_BYTES: usize = 256;
+/// How long a connection may take to close: its client may have left without a word, or take nothing more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
 const END_OF_CHUNKS: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
@@ -82,11 +85,20 @@ where
         service = set_aside.service;
         let mut telling = Telling::new(set_aside.stream, set_aside.body, set_aside.early);
         let over = telling.run().await.map_err(Http1Error::Stream)?;
-        Telling { stream, early, .. } = telling;
+        let told;
+        Telling { stream, early, body: told, .. } = telling;
+        // Before anything is waited for: nothing is gathered for a client that has left.
+        drop(told);
         if over == Over::Gone || drain.is_cancelled() {
-            return stream.shutdown().await.map_err(Http1Error::Stream);
+            return close(stream, CLOSE_TIMEOUT).await.map_err(Http1Error::Stream);
         }
     }
+}
+
+/// Closes a connection. What its client does not take any more is not waited for without end.
+async fn close(mut stream: impl AsyncWrite + Unpin, patience: Duration) -> io::Result<()> {
+    let closed = tokio::time::timeout(patience, stream.shutdown()).await;
+    closed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Whether nothing but the answer to a request will be sent or read until the answer is over, and the connection goes on then.
@@ -466,6 +478,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_tells_a_client_that_left_and_takes_nothing_any_more() {
+        let (mut client, server) = duplex(64);
+        let (events, told) = unbounded::<Sent>();
+        let told = Mutex::new(Some(told));
+        let answer = move |_: Request<Incoming>| {
+            let body = ReplyBody::Lasting(told.lock().take().unwrap().boxed(), Arc::new(Lasting::uncounted()));
+            std::future::ready(reply::json_body(200, body))
+        };
+        // It takes all that it is given, as TLS does, and can't be closed before its client took that.
+        let server = tokio::io::BufWriter::with_capacity(1 << 16, server);
+        let served = tokio::spawn(serve(Arc::new(Builder::new()), server, answer, CancellationToken::new()));
+        say(&mut client, WATCH).await;
+        until(&mut client, "\r\n\r\n").await;
+        tell(&events, &"w".repeat(10_000));
+        client.shutdown().await.unwrap();
+        let closed = async {
+            while !events.is_closed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(CLOSE_TIMEOUT / 2, closed).await.expect("before the connection is closed");
+        assert!(!served.is_finished());
+        drop(client);
+        assert!(matches!(served.await.unwrap(), Err(Http1Error::Stream(_))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_waited_for_briefly() {
+        let (_client, server) = duplex(64);
+        let mut server = tokio::io::BufWriter::with_capacity(1 << 16, server);
+        server.write_all(&[b'w'; 1000]).await.unwrap();
+        assert_eq!(close(server, Duration::from_millis(1)).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
     async fn a_stream_that_fails_has_no_end() {
         let (mut client, events, served) = connected(&CancellationToken::new());
         say(&mut client, WATCH).await;
@@ -529,7 +576,7 @@ mod tests {
         say(&mut client, WATCH).await;
         until(&mut client, "\r\n\r\n").await;
         let chunk = format!("2710\r\n{event}\r\n");
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), until(&mut client, &chunk)).await;
+        let read = tokio::time::timeout(Duration::from_secs(20), until(&mut client, &chunk)).await;
         assert_eq!(read.unwrap(), chunk);
     }
 
