@@ -181,6 +181,7 @@ impl Server {
         crate::admission::dynamic::follow(&self.core);
         tokio::spawn(crate::admission::dynamic::check_types(self.clone()));
         bootstrap::ensure(self).await?;
+        crate::registry::networking::service_addresses::mend(&self.core);
         tokio::spawn(extensions::look_after(Arc::clone(&self.core)));
         tokio::spawn(account_tokens::look_after(Arc::clone(&self.core)));
         if let Some(ttl) = self.event_ttl {

@@ -11,13 +11,17 @@ pub struct Allocator {
     network: Ipv4Net,
     ports: (u16, u16),
     state: Mutex<State>,
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
+
+/// How many addresses can be looked at at once.
+const TURNS: usize = 64;
 
 #[derive(Default)]
 struct State {
-    /// Address → `namespace/name` of its Service.
+    /// Address → `namespace/name/uid` of its Service.
     addresses: HashMap<Ipv4Addr, String>,
-    /// Port → `namespace/name` of its Service.
+    /// Port → `namespace/name/uid` of its Service.
     ports: HashMap<u16, String>,
 }
 
@@ -52,7 +56,7 @@ impl Allocator {
     /// Of a network and a range of ports.
     #[must_use]
     pub fn new(network: Ipv4Net, ports: (u16, u16)) -> Self {
-        Self { network, ports, state: Mutex::default() }
+        Self { network, ports, state: Mutex::default(), turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())) }
     }
 
     /// Where addresses come from.
@@ -65,6 +69,23 @@ impl Allocator {
     #[must_use]
     pub fn server_address(&self) -> Ipv4Addr {
         self.network.hosts().next().unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Waits until nobody else looks at what is told of an address.
+    pub async fn turn(&self, address: Ipv4Addr) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        Some(self.turns.get(u32::from(address) as usize % TURNS)?.lock().await)
+    }
+
+    /// Who has an address.
+    #[must_use]
+    pub fn owner(&self, address: Ipv4Addr) -> Option<String> {
+        self.state.lock().addresses.get(&address).cloned()
+    }
+
+    /// All addresses that somebody has.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.state.lock().addresses.keys().copied().collect()
     }
 
     /// Gives `wanted` to `owner`, or any free address.
@@ -169,6 +190,7 @@ mod tests {
         assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
         assert_eq!(allocator.address("ns/x", Some(given[0]), true), Err(AllocationError::Taken("IP")));
         assert_eq!(allocator.address("ns/0", Some(given[0]), true), Err(AllocationError::Taken("IP")));
+        assert_eq!((allocator.owner(given[0]).as_deref(), allocator.addresses().len()), (Some("ns/0"), 5));
         allocator.take_back("ns/1", &given[..1], &[]);
         assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
         allocator.take_back("ns/0", &given[..1], &[]);

@@ -28,6 +28,7 @@ mod operators;
 mod proxies;
 mod reloads;
 mod secrets;
+mod service_addresses;
 mod slow_clients;
 mod versions;
 mod webhooks;

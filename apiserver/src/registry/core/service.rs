@@ -14,7 +14,7 @@ use crate::{
     registry::{
         call::Call,
         kind::{Begun, Cell, Change, Checked, Column, Connect, Deleted, NameRule, Strategy, resource},
-        networking::ip_address,
+        networking::service_addresses,
         object, table,
     },
     server::Core,
@@ -160,10 +160,10 @@ impl Strategy for Services {
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
-        ip_address::follow(core, object, old);
         if let Some(old) = old {
             service_allocation::take_back(core, old, object);
         }
+        service_addresses::follow(core, object, old);
     }
 
     fn subresource(&self, name: &str) -> Option<&'static dyn Connect> {

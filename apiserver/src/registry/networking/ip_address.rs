@@ -1,10 +1,11 @@
 //! IPAddresses: which address of the Service network belongs to whom.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use martello_api::{resource::Resource, status::Cause};
 use serde_json::{Value, json};
 
+use super::service_addresses;
 use crate::{
     registry::{
         kind::{Cell, Column, NameRule, Strategy, resource},
@@ -14,46 +15,11 @@ use crate::{
             text,
         },
     },
-    server::{Core, bootstrap, followup},
+    server::Core,
 };
 
 /// IPAddresses.
 pub struct IpAddresses;
-
-const PATH: &str = "/apis/networking.k8s.io/v1/ipaddresses";
-
-/// Follows a write of a Service: its address has an object that names it, as long as the Service has the address.
-pub fn follow(core: &Arc<Core>, service: Option<&Value>, old: Option<&Value>) {
-    let address = |service: Option<&Value>| {
-        let found = service.map_or("", |service| object::text(service, &["spec", "clusterIP"]));
-        found.parse::<IpAddr>().ok()
-    };
-    let (now, before) = (address(service), address(old));
-    if let (Some(service), Some(ip)) = (service, now.filter(|now| Some(*now) != before)) {
-        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
-        let parent = json!({
-            "group": "", "resource": "services", "namespace": object::namespace(service), "name": object::name(service),
-        });
-        let labels = json!({
-            "ipaddress.kubernetes.io/ip-family": family,
-            "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-        });
-        let body = json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-            "metadata": {"name": ip.to_string(), "labels": labels}, "spec": {"parentRef": parent},
-        });
-        let core = Arc::clone(core);
-        followup::spawn("note a Service's address", &ip.to_string(), async move {
-            bootstrap::create(&core.own_client(), PATH, &body).await
-        });
-    }
-    if let Some(ip) = before.filter(|before| Some(*before) != now) {
-        let core = Arc::clone(core);
-        followup::spawn("forget a Service's address", &ip.to_string(), async move {
-            followup::delete(&core.own_client(), &format!("{PATH}/{ip}")).await
-        });
-    }
-}
 
 impl Strategy for IpAddresses {
     fn resource(&self) -> Resource {
@@ -89,6 +55,12 @@ impl Strategy for IpAddresses {
             ];
             let shown = new.map_or(Value::Null, |new| go_form(new, &fields));
             causes.push(Cause::invalid("spec.parentRef", &shown, "field is immutable"));
+        }
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
+        if let (None, Some(gone)) = (object, old) {
+            service_addresses::follow_end(core, gone);
         }
     }
 

@@ -8,6 +8,7 @@ pub mod ingress_class;
 pub mod ingress_rules;
 pub mod ip_address;
 pub mod network_policy;
+pub mod service_addresses;
 pub mod service_cidr;
 
 /// All of them.
