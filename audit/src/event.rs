@@ -49,6 +49,14 @@ pub enum Stage {
 /// The user as recorded.
 pub type UserInfo = Arc<User>;
 
+/// Facts about how a request was authenticated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb that allowed to act as another in a constrained way.
+    pub impersonation_constraint: String,
+}
+
 /// What a request was about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -111,6 +119,9 @@ pub struct Event {
     /// On whose behalf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<UserInfo>,
+    /// How the right to act on that behalf came about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     /// Where the request came from.
     #[serde(rename = "sourceIPs", default, skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
@@ -146,6 +157,7 @@ impl Event {
             verb: attributes.verb.clone(),
             user: Arc::clone(&attributes.user),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: ObjectReference::of(&attributes.target),
@@ -164,9 +176,11 @@ impl Event {
         self
     }
 
-    /// Who authenticated, where the request is made on another's behalf.
+    /// Who authenticated, where the request is made on another's behalf, and the verb of a constrained way to do so.
     #[must_use]
-    pub fn impersonated_by(mut self, authenticated: UserInfo) -> Self {
+    pub fn impersonated_by(mut self, authenticated: UserInfo, constraint: Option<&str>) -> Self {
+        let constrained = |verb: &str| AuthenticationMetadata { impersonation_constraint: verb.to_owned() };
+        self.authentication_metadata = constraint.map(constrained);
         self.impersonated_user = Some(std::mem::replace(&mut self.user, authenticated));
         self
     }

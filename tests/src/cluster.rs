@@ -201,7 +201,17 @@ impl Cluster {
 
     /// Another administrator.
     pub async fn another_admin(&self, name: &str) -> Result<Endpoint> {
-        let kubeconfig = self.new_kubeconfig(&["--user", name, "--group", "system:masters"])?;
+        self.somebody(&["--user", name, "--group", "system:masters"]).await
+    }
+
+    /// A user with no rights but those of everybody, by a certificate of its own.
+    pub async fn user(&self, name: &str) -> Result<Endpoint> {
+        self.somebody(&["--user", name]).await
+    }
+
+    /// The user of a new kubeconfig, made with these further arguments.
+    async fn somebody(&self, arguments: &[&str]) -> Result<Endpoint> {
+        let kubeconfig = self.new_kubeconfig(arguments)?;
         let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).context("read the kubeconfig")?;
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         Endpoint::from_kube(&config.context("use the kubeconfig")?)

@@ -21,8 +21,9 @@ use martello_api::{
 };
 use martello_policy::Decision;
 use parking_lot::Mutex;
+use serde_json::json;
 
-use crate::{http::query::decode, server::Core};
+use crate::{http::query::decode, registry::validation::field::Field, server::Core};
 
 const GROUP: &str = "authentication.k8s.io";
 /// What the token of a pod's service account says of the node that the pod is on.
@@ -63,7 +64,7 @@ impl Asked {
                 "user" | "uid" => {}
                 "group" => asked.groups.push(value),
                 _ => match what.strip_prefix("extra-") {
-                    Some(extra) => asked.extra.entry(decode(extra, false)).or_default().push(value),
+                    Some(extra) => asked.extra.entry(unescaped(extra)).or_default().push(value),
                     None => continue,
                 },
             }
@@ -129,6 +130,17 @@ impl Way {
         })
     }
 
+    /// What the requestor must be allowed to do to each part of the other.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::AssociatedNode => "impersonate:associated-node",
+            Self::ArbitraryNode => "impersonate:arbitrary-node",
+            Self::ServiceAccount => "impersonate:serviceaccount",
+            Self::UserInfo => "impersonate:user-info",
+            Self::Legacy => "impersonate",
+        }
+    }
+
     /// Whether it is for such another.
     fn fits(self, asked: &Asked, requestor: &User) -> bool {
         let (node, account) = (node_of(&asked.name), account_of(&asked.name));
@@ -147,15 +159,24 @@ impl Way {
     }
 }
 
-/// The user as whom a request acts, if it asks to act as another: each part of the other is authorized by itself.
+/// As whom a request acts.
+#[derive(Clone, Debug)]
+pub struct Acting {
+    /// The user.
+    pub user: Arc<User>,
+    /// The verb by which the requestor may act as that user in a constrained way; the audit trail tells it.
+    pub constraint: Option<&'static str>,
+}
+
+/// As whom a request acts, if it asks to act as another: each part of the other is authorized by itself.
 pub fn impersonate(
     core: &Core,
     user: Arc<User>,
     headers: &HeaderMap,
     verb: &str,
     target: &Target,
-) -> Result<Arc<User>, ApiError> {
-    let Some(asked) = Asked::of(headers)? else { return Ok(user) };
+) -> Result<Acting, ApiError> {
+    let Some(asked) = Asked::of(headers)? else { return Ok(Acting { user, constraint: None }) };
     let last = LAST.lock().get(&user.name).copied();
     let ways = last.into_iter().chain(WAYS.into_iter().filter(|way| Some(*way) != last));
     let mut refused = None;
@@ -163,7 +184,8 @@ pub fn impersonate(
         match (Attempt { core, requestor: &user, asked: &asked, way }).other(verb, target) {
             Ok(other) => {
                 remember(&user.name, way);
-                return Ok(Arc::new(other));
+                let constraint = way.name().map(|_| way.verb());
+                return Ok(Acting { user: Arc::new(other), constraint });
             }
             Err(error) => refused = refused.or(Some(error)),
         }
@@ -287,12 +309,8 @@ impl Attempt<'_> {
         }
     }
 
-    fn verb(&self) -> String {
-        self.way.name().map_or_else(|| "impersonate".to_owned(), |way| format!("impersonate:{way}"))
-    }
-
     fn may(&self, part: ResourceTarget) -> Result<(), ApiError> {
-        self.ask(&self.verb(), Target::Resource(part))
+        self.ask(self.way.verb(), Target::Resource(part))
     }
 
     fn ask(&self, verb: &str, target: Target) -> Result<(), ApiError> {
@@ -305,7 +323,7 @@ impl Attempt<'_> {
 
     /// A refusal whatever the requestor's rights are.
     fn refused(&self, part: &ResourceTarget, why: &str) -> ApiError {
-        let (user, verb, group) = (&self.requestor.name, self.verb(), &part.group);
+        let (user, verb, group) = (&self.requestor.name, self.way.verb(), &part.group);
         let asked = format!(
             "User {user:?} cannot {verb} resource {:?} in API group {group:?} at the cluster scope: {why}",
             part.resource
@@ -315,28 +333,32 @@ impl Attempt<'_> {
 }
 
 fn extra_fault(key: &str, values: &[String]) -> Option<String> {
-    let invalid = |value: &str, why: &str| {
-        Some(format!(
-            "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: {value:?}: {why}"
-        ))
-    };
     if key.is_empty() {
         return Some("impersonating the empty string key in extra is not allowed".to_owned());
     }
-    let Some((domain, path)) = key.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty())
-    else {
-        return invalid(key, "must be a domain-prefixed path (such as \"acme.io/foo\")");
-    };
-    if let Some(why) = names::dns1123_subdomain(domain).first() {
-        return invalid(domain, why);
+    let mut causes = Vec::new();
+    Field::new(&json!(key), "extra.key").domain_prefixed_path(&mut causes);
+    let faults: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    match faults.as_slice() {
+        [] => {}
+        [one] => return Some(format!("impersonating an invalid key in extra is not allowed: {one}")),
+        all => return Some(format!("impersonating an invalid key in extra is not allowed: [{}]", all.join(", "))),
     }
-    if path.chars().any(|letter| !letter.is_ascii_graphic()) {
-        return invalid(path, "Invalid path");
+    if key.to_lowercase() != key {
+        return Some(format!("impersonating a non-lowercase key in extra is not allowed: {key:?}"));
     }
     values
         .iter()
         .any(String::is_empty)
         .then(|| "impersonating the empty string value in extra is not allowed".to_owned())
+}
+
+/// The key that a header's name bears; one that is badly escaped is taken as it stands.
+fn unescaped(key: &str) -> String {
+    let mut rest = key.split('%');
+    let is_hex = |part: &str| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    rest.next();
+    if rest.all(is_hex) { decode(key, false) } else { key.to_owned() }
 }
 
 fn add(groups: &mut Vec<String>, group: &str) {
@@ -401,6 +423,40 @@ mod tests {
             refused.message,
             "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name"
         );
+    }
+
+    #[test]
+    fn keys_of_extra_are_unescaped_where_all_of_them_can_be() {
+        assert_eq!(unescaped("acme.com%2fproject%25"), "acme.com/project%");
+        assert_eq!(unescaped("acme.com%2fproject%zz"), "acme.com%2fproject%zz");
+        assert_eq!(unescaped("a%2"), "a%2");
+    }
+
+    #[test]
+    fn constrained_ways_look_at_the_keys_of_extra() {
+        let fault = |key: &str| extra_fault(key, &["v".to_owned()]);
+        assert_eq!(fault("acme.com/project"), None);
+        let invalid = "impersonating an invalid key in extra is not allowed: ";
+        let host = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+        let path = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        for (key, why) in [
+            (
+                "scopes",
+                format!(
+                    "{invalid}extra.key: Invalid value: \"scopes\": must be a domain-prefixed path (such as \"acme.io/foo\")"
+                ),
+            ),
+            ("a.b/c d", format!("{invalid}extra.key: Invalid value: \"c d\": {path}")),
+            (
+                "_/\"",
+                format!(
+                    "{invalid}[extra.key: Invalid value: \"_\": {host}, extra.key: Invalid value: \"\\\"\": {path}]"
+                ),
+            ),
+            ("a.b/Cd", "impersonating a non-lowercase key in extra is not allowed: \"a.b/Cd\"".to_owned()),
+        ] {
+            assert_eq!(fault(key), Some(why));
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub mod shared;
 pub mod url;
 pub mod webhook;
 
-pub use impersonation::impersonate;
+pub use impersonation::{Acting, impersonate};
 
 /// What a connection proved, once for all of its requests.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use super::{
     websocket::take_token,
 };
 use crate::{
-    authn::{self, AuthnError, Peer},
+    authn::{self, Acting, AuthnError, Peer},
     flow::{Classified, Place},
     metrics::{Lasting, Observed},
     registry::{call::is_for_people, select::equalities},
@@ -124,14 +124,14 @@ impl Arrival<'_> {
         let authenticated = authenticated.map_err(|why| {
             self.turned_away(&request, &ApiError::unauthorized(), &format!("not authenticated: {why}"))
         })?;
-        let user = self.impersonated(&request, &authenticated)?;
+        let Acting { user, constraint } = self.impersonated(&request, &authenticated)?;
         let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
         let upgrade =
             upgrade.map(|stream| Takeover { stream, visit: self.origin.visit.as_ref().map(Visit::begin), counted });
         let switches = upgrade_wanted(request.headers());
         let target = &self.info.target;
         let acts = takes_over(target, switches) || is_proxied(target) || extension_of(core, &self.info).is_some();
-        let record = self.record(&request, &user).made_by(authenticated).acting(acts);
+        let record = self.record(&request, &user).made_by(authenticated, constraint).acting(acts);
         let (flow, seat) = match seated(core, &self.origin.peer, &user, &self.info).await {
             Ok(seated) => seated,
             Err(flow) => return Err(too_many(record, &flow)),
@@ -199,7 +199,7 @@ impl Arrival<'_> {
     }
 
     /// As whom the request acts.
-    fn impersonated(&self, request: &Request<RequestBody>, authenticated: &Arc<User>) -> Result<Arc<User>, Box<Reply>> {
+    fn impersonated(&self, request: &Request<RequestBody>, authenticated: &Arc<User>) -> Result<Acting, Box<Reply>> {
         let user = Arc::clone(authenticated);
         authn::impersonate(self.core, user, request.headers(), self.info.verb, &self.info.target).map_err(|error| {
             let mut reply = self.record(request, authenticated).refused(&error, "may not act as another");

@@ -125,11 +125,12 @@ impl Record {
         self
     }
 
-    /// Notes who authenticated, where that is another than the one on whose behalf the request is made.
+    /// Notes who authenticated, where that is another than the one on whose behalf the request is made, and what allowed
+    /// that besides the verb `impersonate`.
     #[must_use]
-    pub fn made_by(mut self, authenticated: Arc<User>) -> Self {
+    pub fn made_by(mut self, authenticated: Arc<User>, constraint: Option<&str>) -> Self {
         if !Arc::ptr_eq(&self.event.user, &authenticated) {
-            self.event = self.event.impersonated_by(authenticated);
+            self.event = self.event.impersonated_by(authenticated, constraint);
         }
         self
     }

@@ -20,7 +20,8 @@ fn verify(cluster: &Cluster) -> anyhow::Result<String> {
     ])
 }
 
-fn tail(cluster: &Cluster, count: &str) -> String {
+/// The newest records of a cluster, as they are shown.
+pub(crate) fn tail(cluster: &Cluster, count: &str) -> String {
     let (data, key) = (cluster.data_dir(), cluster.root_key_path());
     let arguments = [
         "audit",

@@ -20,6 +20,7 @@ mod custom;
 mod events;
 mod hostile_objects;
 mod identity;
+mod impersonation;
 mod in_pods;
 mod kubectl;
 mod node_agent;
