@@ -177,13 +177,19 @@ pub async fn validate(
     judged
 }
 
-/// Judges what is created below an object, an eviction, a binding or a request for a token, as what it is.
-pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, mut object: Value) -> Result<Value, ApiError> {
+/// Fills in what is created below an object, an eviction, a binding or a request for a token. Whoever carries it out looks
+/// at it then, and has it judged after that.
+pub async fn fill_below(core: &Arc<Core>, kind: &Kind, call: &Call, mut object: Value) -> Result<Value, ApiError> {
     lifecycle::check(core, kind, call, Operation::Create, &object).await?;
     if is_pod(kind) && call.target.subresource == "binding" {
         topology::of_binding(core, &mut object).await?;
     }
-    dynamic::created_below(core, kind, call, object).await
+    dynamic::changed(core, kind, call, Operation::Create, object).await
+}
+
+/// Judges what is created below an object, or a question that is answered and not kept, as what it is.
+pub async fn judge_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: &Value) -> Result<(), ApiError> {
+    dynamic::validate(core, kind, call, Operation::Create, Some(object), None).await
 }
 
 /// Refuses a delete that must not be. Its options count as they were read, since they may be in the body or the query.

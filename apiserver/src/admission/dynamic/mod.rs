@@ -121,21 +121,14 @@ pub async fn connect(
 ) -> Result<ConnectOptions, ApiError> {
     let unreadable = |error| ApiError::internal(format!("options of a connection, as webhooks made them: {error}"));
     let options = serde_json::to_value(&asked).map_err(unreadable)?;
-    serde_json::from_value(judged(core, kind, call, Operation::Connect, options).await?).map_err(unreadable)
+    let options = changed(core, kind, call, Operation::Connect, options).await?;
+    validate(core, kind, call, Operation::Connect, Some(&options), None).await?;
+    serde_json::from_value(options).map_err(unreadable)
 }
 
-/// Lets policies and webhooks refuse or change what is created below an object: an eviction, a binding, a request for a token.
-pub async fn created_below(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
-    judged(core, kind, call, Operation::Create, object).await
-}
-
-/// Lets webhooks refuse or change a question that is answered and not kept.
-pub async fn asked(core: &Arc<Core>, kind: &Kind, call: &Call, object: Value) -> Result<Value, ApiError> {
-    judged(core, kind, call, Operation::Create, object).await
-}
-
-/// What is sent and not kept, as policies and webhooks made it and everybody lets it pass.
-async fn judged(
+/// What is sent and not kept, as policies and webhooks make it: what is created below an object (an eviction, a binding, a
+/// request for a token), and questions that are answered. It is still to be validated, and then to be judged.
+pub async fn changed(
     core: &Arc<Core>,
     kind: &Kind,
     call: &Call,
@@ -146,7 +139,6 @@ async fn judged(
     if let Some(round) = round.filter(Round::changed) {
         mutate_again(core, kind, call, operation, &mut object, None, round).await?;
     }
-    validate(core, kind, call, operation, Some(&object), None).await?;
     Ok(object)
 }
 

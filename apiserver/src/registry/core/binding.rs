@@ -39,8 +39,9 @@ impl Strategy for Bindings {
 pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Result<Reply, ApiError> {
     let mut body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
     object::remove(&mut body, &["metadata"], "uid");
-    let body = admission::created_below(core, kind, &call, body).await?;
+    let body = admission::fill_below(core, kind, &call, body).await?;
     check_target(&body)?;
+    admission::judge_below(core, kind, &call, &body).await?;
     let name = object::name(&body).to_owned();
     if name.is_empty() {
         return Err(ApiError::bad_request("Name parameter required."));
@@ -49,7 +50,7 @@ pub async fn create(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resul
     call.target.resource = "pods".to_owned();
     call.target.name = name;
     call.target.subresource = "binding".to_owned();
-    let status = bind(core, &pods, &call, call.name(), &body).await?;
+    let status = bind(core, &pods, &call, &body).await?;
     Ok(answer::encoded(&call, 201, &status))
 }
 
@@ -60,20 +61,21 @@ impl Connect for PodBinding {
     fn serve<'a>(&'a self, core: &'a Arc<Core>, kind: &'a Arc<Kind>, call: Call) -> Served<'a> {
         Box::pin(async move {
             let body = codec::Foreign::read(&call, "", "v1", "Binding")?.apply(&call, &Value::Null)?;
-            let body = admission::created_below(core, kind, &call, body).await?;
-            let status = bind(core, kind, &call, call.name(), &body).await?;
+            let body = admission::fill_below(core, kind, &call, body).await?;
+            if object::name(&body) != call.name() {
+                return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+            }
+            check_target(&body)?;
+            admission::judge_below(core, kind, &call, &body).await?;
+            let status = bind(core, kind, &call, &body).await?;
             Ok(answer::encoded(&call, 201, &status))
         })
     }
 }
 
-async fn bind(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, pod: &str, binding: &Value) -> Result<Value, ApiError> {
-    let dry_run = call.dry_run("CreateOptions")?;
-    let name = object::name(binding);
-    if name != pod {
-        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
-    }
-    check_target(binding)?;
+/// Carries out a binding that was admitted.
+async fn bind(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, binding: &Value) -> Result<Value, ApiError> {
+    let (dry_run, pod) = (call.dry_run("CreateOptions")?, call.name());
     let node = object::text(binding, &["target", "name"]);
     let plan = Plan {
         part: Part::Whole("binding"),

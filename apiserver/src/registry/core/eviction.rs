@@ -35,15 +35,19 @@ impl Connect for Evictions {
             let dry_run = call.dry_run("CreateOptions")?;
             let mut body = codec::Foreign::read(&call, "policy", "v1", "Eviction")?.apply(&call, &Value::Null)?;
             object::set(&mut body, &[], "apiVersion", "policy/v1");
+            let mut body = admission::fill_below(core, kind, &call, body).await?;
             if object::name(&body) != call.name() {
                 return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
             }
-            let body = admission::created_below(core, kind, &call, body).await?;
             let mut options = match object::at(&body, &["deleteOptions"]).filter(|given| !given.is_null()) {
                 Some(given) => delete_options(&call, given)?,
                 None => DeleteOptions::default(),
             };
             options.dry_run |= dry_run;
+            if options.dry_run && body.get("deleteOptions").is_some_and(Value::is_object) {
+                object::set(&mut body, &["deleteOptions"], "dryRun", json!(["All"]));
+            }
+            admission::judge_below(core, kind, &call, &body).await?;
             evict(core, kind, &call, options).await?;
             let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
             Ok(answer::encoded(&call, 201, &done))

@@ -43,28 +43,33 @@ impl Connect for TokenRequests {
 async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Reply, ApiError> {
     let dry_run = call.dry_run("CreateOptions")?;
     let mut body = codec::Foreign::read(call, GROUP, "v1", "TokenRequest")?.apply(call, &Value::Null)?;
-    check_name(call, &body)?;
     object::set_default(&mut body, &["spec"], "expirationSeconds", DEFAULT_SECONDS);
-    body = admission::created_below(core, kind, call, body).await?;
+    body = admission::fill_below(core, kind, call, body).await?;
+    check_name(call, &body)?;
     let account = core.get(kind, call.namespace(), call.name()).await?;
     check_account(call.name(), &body, &account.uid)?;
-    let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
-    check_seconds(seconds)?;
+    let asked = asked_fields(&body);
     let mut audiences: Vec<String> =
         object::list(&body, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     if audiences.is_empty() {
         audiences = own_audiences(core);
     }
+    object::set(&mut body, &["metadata"], "name", call.name());
+    object::set(&mut body, &["metadata"], "namespace", call.namespace());
+    object::set(&mut body, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
+    object::set(&mut body, &["spec"], "audiences", audiences.as_slice());
+    let seconds = object::int(&body, &["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    check_seconds(seconds)?;
+    admission::judge_below(core, kind, call, &body).await?;
     let granted = seconds.min(MAX_TOKEN_LIFETIME.as_secs());
     if granted < seconds {
         call.warn(format!("requested expiration of {seconds} seconds shortened to {granted} seconds"));
     }
-    let asked = asked_fields(&body);
     let mut spec = TokenSpec {
         namespace: call.namespace().to_owned(),
         service_account: call.name().to_owned(),
         uid: account.uid.to_string(),
-        audiences: audiences.clone(),
+        audiences,
         lifetime: SignedDuration::from_secs(granted),
         ..TokenSpec::default()
     };
@@ -72,11 +77,7 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
     let issued = core.pki.tokens().issue(spec, call.now).map_err(ApiError::internal)?;
     object::set(&mut body, &[], "kind", "TokenRequest");
     object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
-    object::set(&mut body, &["metadata"], "name", call.name());
-    object::set(&mut body, &["metadata"], "namespace", call.namespace());
     object::set(&mut body, &["metadata"], "uid", account.uid.to_string());
-    object::set(&mut body, &["metadata"], "creationTimestamp", rfc3339_seconds(call.now));
-    object::set(&mut body, &["spec"], "audiences", audiences);
     object::set(&mut body, &["spec"], "expirationSeconds", granted);
     object::set_default(&mut body, &["spec"], "boundObjectRef", Value::Null);
     codec::track_foreign(call, &(GROUP, "v1", "TokenRequest"), &asked, &mut body, "token");

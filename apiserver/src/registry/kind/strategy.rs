@@ -350,6 +350,11 @@ pub trait Strategy: Send + Sync + 'static {
     /// After an object came, changed or went, at this revision. Of two commits the later may be told first.
     fn after_commit(&self, _core: &Arc<Core>, _object: Option<&Value>, _old: Option<&Value>, _revision: u64) {}
 
+    /// Refuses a question of such a kind that can't be answered, before those that users configured judge it.
+    fn check_question(&self, _call: &Call, _object: &Value) -> Result<(), ApiError> {
+        Ok(())
+    }
+
     /// A kind that answers without being stored (reviews): what a create answers.
     fn answer<'a>(
         &'a self,

@@ -52,8 +52,11 @@ impl Review for Reviews {
         if *self == Self::Local { built.build() } else { built.cluster_scoped().build() }
     }
 
+    fn check(&self, call: &Call, review: &Value) -> Result<(), ApiError> {
+        self.refuse(call, review)
+    }
+
     async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
-        self.check(call, &review)?;
         let user = if *self == Self::Own { Arc::clone(&call.user) } else { Arc::new(subject(&review)) };
         let status = decide(core, user, &review);
         if let Some(kind) = core.registry.find(GROUP, "v1", &self.resource().plural) {
@@ -66,7 +69,7 @@ impl Review for Reviews {
 
 impl Reviews {
     /// Refuses a question that can't be answered.
-    pub(in crate::registry) fn check(self, call: &Call, review: &Value) -> Result<(), ApiError> {
+    pub(in crate::registry) fn refuse(self, call: &Call, review: &Value) -> Result<(), ApiError> {
         let resource = object::at(review, &["spec", "resourceAttributes"]).filter(|value| !value.is_null());
         let path = object::at(review, &["spec", "nonResourceAttributes"]).filter(|value| !value.is_null());
         let mut causes = Vec::new();

@@ -36,7 +36,12 @@ pub trait Review: Send + Sync + 'static {
     /// Its names; the only verb is `create`.
     fn resource(&self) -> Resource;
 
-    /// The object with its answer filled in.
+    /// Refuses a question that can't be answered.
+    fn check(&self, _call: &Call, _review: &Value) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// The object, which was checked, with its answer filled in.
     fn review(
         &self,
         core: &Arc<Core>,
@@ -62,6 +67,10 @@ struct Asked<R>(R);
 impl<R: Review> Strategy for Asked<R> {
     fn resource(&self) -> Resource {
         self.0.resource()
+    }
+
+    fn check_question(&self, call: &Call, object: &Value) -> Result<(), ApiError> {
+        self.0.check(call, object)
     }
 
     fn answer<'a>(

@@ -26,11 +26,15 @@ impl Review for Rules {
             .build()
     }
 
-    async fn review(&self, core: &Arc<Core>, call: &Call, review: Value) -> Result<Value, ApiError> {
-        let namespace = object::text(&review, &["spec", "namespace"]).to_owned();
-        if namespace.is_empty() {
+    fn check(&self, _: &Call, review: &Value) -> Result<(), ApiError> {
+        if object::text(review, &["spec", "namespace"]).is_empty() {
             return Err(ApiError::bad_request("no namespace on request"));
         }
+        Ok(())
+    }
+
+    async fn review(&self, core: &Arc<Core>, call: &Call, review: Value) -> Result<Value, ApiError> {
+        let namespace = object::text(&review, &["spec", "namespace"]).to_owned();
         let (mut resources, mut paths) = (Vec::new(), Vec::new());
         for rule in core.authorizer.granted_rules(&call.user, &namespace) {
             if !rule.resources.is_empty() {

@@ -22,11 +22,15 @@ impl Review for Tokens {
             .build()
     }
 
-    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
-        let token = object::text(&review, &["spec", "token"]).to_owned();
-        if token.is_empty() {
+    fn check(&self, _: &Call, review: &Value) -> Result<(), ApiError> {
+        if object::text(review, &["spec", "token"]).is_empty() {
             return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
         }
+        Ok(())
+    }
+
+    async fn review(&self, core: &Arc<Core>, call: &Call, mut review: Value) -> Result<Value, ApiError> {
+        let token = object::text(&review, &["spec", "token"]).to_owned();
         let audiences: Vec<String> =
             object::list(&review, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let status = match token_user(core, &token, &audiences, call.now).await {

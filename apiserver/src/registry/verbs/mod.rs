@@ -26,6 +26,7 @@ use super::{
     meta,
 };
 use crate::{
+    admission::{self, Operation},
     http::reply::{self, Reply},
     server::Core,
 };
@@ -133,7 +134,9 @@ async fn answer_review(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Resul
     meta::fit_namespace(kind, call, &mut object)?;
     meta::drop_system_fields(&mut object);
     codec::track(core, kind, call, None, &mut object, "").await;
-    let object = crate::admission::dynamic::asked(core, kind, call, object).await?;
+    let object = admission::dynamic::changed(core, kind, call, Operation::Create, object).await?;
+    kind.check_question(call, &object)?;
+    admission::judge_below(core, kind, call, &object).await?;
     match kind.answer(core, call, object) {
         Some(answered) => Ok(answer::encoded(call, 201, &answered.await?)),
         None => Err(ApiError::method_not_allowed()),
@@ -163,7 +166,7 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resu
     if let Some(special) = special {
         if CONNECTS.contains(&name.as_str()) {
             let asked = ConnectOptions::read(kind, &call)?;
-            call.connects = crate::admission::dynamic::connect(core, kind, &call, asked).await?;
+            call.connects = admission::dynamic::connect(core, kind, &call, asked).await?;
         }
         return special.serve(core, kind, call).await;
     }
