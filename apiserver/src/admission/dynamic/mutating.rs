@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use martello_api::{
-    resource::GroupVersionKind,
-    status::{ApiError, Cause},
-};
+use martello_api::status::{ApiError, Cause};
 use serde_json::Value;
 
 use super::{
@@ -77,11 +74,12 @@ pub(super) async fn dispatch(
     }
     if !work.is_empty() {
         let namespace = request.namespace_object().await?;
-        let mut forms = Forms { request, namespace: &namespace, old, all: Vec::new(), last: None };
+        let (matched, value) = (Matched::Own, object.clone());
+        let mut form = Form { request, namespace: &namespace, old, matched, value, made: false };
         for one in &work {
-            forms.run(one, object, called, again, &mut failures)?;
+            form.run(one, called, again, &mut failures)?;
         }
-        forms.finish(object, called)?;
+        form.finish(object, called)?;
         called.last = Some(object.clone());
     }
     refuse(request, failures)
@@ -157,48 +155,42 @@ fn note(policy: &Policy, binding: Option<&Binding>, message: String, invalid: bo
     }
 }
 
-/// The object in the versions by which policies are meant: each has a form of its own, and that of the last policy counts.
-struct Forms<'f, 'a> {
+/// The object on its way through the policies, in the version by which the last of them is meant: each changes what those
+/// before it made, in whatever version they saw it.
+struct Form<'f, 'a> {
     request: &'f Request<'a>,
     namespace: &'f Value,
     old: Option<&'f Value>,
-    all: Vec<Form>,
-    last: Option<usize>,
-}
-
-struct Form {
-    gvk: GroupVersionKind,
     matched: Matched,
     value: Value,
     /// A policy made it.
     made: bool,
 }
 
-impl Forms<'_, '_> {
-    /// Where the form is that a policy sees.
-    fn place(&mut self, matched: &Matched, object: &Value) -> usize {
-        let gvk = &matched.kind(self.request).resource.gvk;
-        if let Some(place) = self.all.iter().position(|form| form.gvk == *gvk) {
-            return place;
+impl Form<'_, '_> {
+    /// Shows the object in the version that a policy sees.
+    fn show(&mut self, matched: &Matched) {
+        let gvk = |matched: &Matched| matched.kind(self.request).resource.gvk.clone();
+        if gvk(matched) == gvk(&self.matched) {
+            return;
         }
-        let value = equivalent::shown(self.request.kind, matched, object).into_owned();
-        self.all.push(Form { gvk: gvk.clone(), matched: matched.clone(), value, made: false });
-        self.all.len() - 1
+        let own = self.request.kind;
+        let back = equivalent::back(own, &self.matched, std::mem::take(&mut self.value));
+        self.value = equivalent::shown(own, matched, &back).into_owned();
+        self.matched = matched.clone();
     }
 
     fn run(
         &mut self,
         work: &Work<'_>,
-        object: &Value,
         called: &mut Called,
         again: bool,
         failures: &mut Vec<Failure>,
     ) -> Result<(), ApiError> {
-        let place = self.place(&work.matched, object);
-        let Some(mut value) = self.all.get(place).map(|form| form.value.clone()) else { return Ok(()) };
+        self.show(&work.matched);
         let (policy, binding) = (work.policy, Some(work.binding));
         let scene = Scene::of(self, work);
-        match conditions::met(&policy.conditions, &policy.variables, &scene.input(&value)) {
+        match conditions::met(&policy.conditions, &policy.variables, &scene.input(&self.value)) {
             Met::Yes => {}
             Met::No => return Ok(()),
             Met::Unclear(why) => {
@@ -211,41 +203,36 @@ impl Forms<'_, '_> {
         if again && !called.again.contains(&key) {
             return Ok(());
         }
-        let before = value.clone();
-        let mut made = false;
+        let mut value = self.value.clone();
         for mutation in &policy.mutations {
-            self.last = Some(place);
             match scene.mutate(mutation, &value) {
-                Ok(mutated) => (value, made) = (mutated, true),
+                Ok(mutated) => (value, self.made) = (mutated, true),
                 Err(Fault::Policy(why)) => note(policy, binding, why, true, failures),
                 Err(Fault::Request(error)) => return Err(error),
             }
         }
-        if value != before {
+        if value != self.value {
             called.change();
         }
         if policy.reinvoked {
             called.may_again.insert(key);
         }
-        if let Some(form) = self.all.get_mut(place) {
-            form.value = value;
-            form.made |= made;
-        }
+        self.value = value;
         Ok(())
     }
 
-    /// Takes over what the last policy made.
+    /// Takes over what the policies made.
     fn finish(self, object: &mut Value, called: &mut Called) -> Result<(), ApiError> {
-        let own = self.request.kind;
-        let Some(form) = self.last.and_then(|last| self.all.into_iter().nth(last)).filter(|form| form.made) else {
+        if !self.made {
             return Ok(());
-        };
+        }
         // All that may be called again see the result once more, the last of them too.
         called.change();
-        *object = match &form.matched {
-            Matched::Own => form.value,
+        let own = self.request.kind;
+        *object = match &self.matched {
+            Matched::Own => self.value,
             Matched::Other(_) => {
-                let back = equivalent::back(own, &form.matched, form.value);
+                let back = equivalent::back(own, &self.matched, self.value);
                 codec::remade(own, back)
                     .map_err(|why| ApiError::internal(format!("failed to convert object: {why}")))?
             }
@@ -264,11 +251,11 @@ struct Scene<'s, 'a> {
 }
 
 impl<'s, 'a> Scene<'s, 'a> {
-    fn of(forms: &Forms<'s, 'a>, work: &'s Work<'s>) -> Self {
-        let request = forms.request;
+    fn of(form: &Form<'s, 'a>, work: &'s Work<'s>) -> Self {
+        let request = form.request;
         let described = Value::Object(request.describe(work.matched.kind(request)));
-        let old = equivalent::shown(request.kind, &work.matched, forms.old.unwrap_or(NOTHING)).into_owned();
-        Self { request, work, namespace: forms.namespace, described, old }
+        let old = equivalent::shown(request.kind, &work.matched, form.old.unwrap_or(NOTHING)).into_owned();
+        Self { request, work, namespace: form.namespace, described, old }
     }
 
     fn input<'i>(&'i self, object: &'i Value) -> Input<'i> {
