@@ -1,6 +1,9 @@
 //! The way to a webhook: a URL or a Service, over TLS that the configuration's authority vouches for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -25,6 +28,9 @@ use crate::{
 /// Most bytes of an answer: as much as a request may have.
 const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 
+/// How long a webhook that did not answer in time is taken to be silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
 type Sender = http1::SendRequest<Full<Bytes>>;
 
 /// Calls one webhook, and keeps a connection to it.
@@ -32,6 +38,8 @@ pub(crate) struct Caller {
     target: Target,
     tls: Result<Arc<ClientConfig>, String>,
     idle: Mutex<Option<Sender>>,
+    /// When it was last waited for in vain.
+    silent: Mutex<Option<Instant>>,
 }
 
 enum Target {
@@ -43,7 +51,13 @@ enum Target {
 impl Caller {
     /// Of a `clientConfig`.
     pub(crate) fn new(config: &Value) -> Self {
-        Self { target: Target::parse(config), tls: tls(object::text(config, &["caBundle"])), idle: Mutex::default() }
+        let (target, tls) = (Target::parse(config), tls(object::text(config, &["caBundle"])));
+        Self { target, tls, idle: Mutex::default(), silent: Mutex::default() }
+    }
+
+    /// Whether somebody waited for it in vain a moment ago: who may go on without it need not try again so soon.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.lock().is_some_and(|since| since.elapsed() < SILENCE)
     }
 
     /// Sends a review; the error is upstream's reason why nothing came back.
@@ -52,7 +66,9 @@ impl Caller {
         let seconds = timeout.as_secs();
         let url = format!("{}?timeout={seconds}s", self.target.url());
         let posted = |why: &str| format!("Post {url:?}: {why}");
-        match tokio::time::timeout(timeout, self.exchange(core, body, seconds)).await {
+        let answered = tokio::time::timeout(timeout, self.exchange(core, body, seconds)).await;
+        *self.silent.lock() = answered.is_err().then(Instant::now);
+        match answered {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(why)) => Err(posted(&why)),
             Err(_) => Err(posted("context deadline exceeded")),

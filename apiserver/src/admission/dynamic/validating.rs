@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use martello_api::status::{ApiError, Cause};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     binding::{Binding, NoParams, param_kind},
@@ -285,11 +286,15 @@ fn act(
                     policy.name, binding.name
                 )),
                 "Audit" => {
-                    let told = json!([{
-                        "message": message, "policy": policy.name, "binding": binding.name,
-                        "expressionIndex": at, "validationActions": binding.actions,
-                    }]);
-                    request.call.annotate(FAILURE_ANNOTATION.to_owned(), told.to_string());
+                    let told = [Failed {
+                        message: &message,
+                        policy: &policy.name,
+                        binding: &binding.name,
+                        expression_index: at,
+                        validation_actions: &binding.actions,
+                    }];
+                    let told = serde_json::to_string(&told).unwrap_or_default();
+                    request.call.annotate(FAILURE_ANNOTATION.to_owned(), told);
                 }
                 _ => {}
             }
@@ -308,6 +313,17 @@ fn act(
         }
     }
     denials.extend(judgement.broken_annotations.into_iter().map(|why| denial(why, String::new())));
+}
+
+/// What the audit trail is told of a validation that failed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failed<'f> {
+    message: &'f str,
+    policy: &'f str,
+    binding: &'f str,
+    expression_index: usize,
+    validation_actions: &'f [String],
 }
 
 /// A binding's action as figures name it.

@@ -8,7 +8,8 @@ use std::{
 
 use futures::future::join_all;
 use martello_api::{patch, status::ApiError};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     conditions::{self, Met},
@@ -22,6 +23,9 @@ use super::{
     webhook::Webhook,
 };
 use crate::metrics::admission::{Ended, Step};
+
+/// How long a part of the system that may go on without a webhook waits for it: nodes renew their Leases every ten seconds.
+const SYSTEM_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Which webhooks were called, and which are to be called again.
 #[derive(Default)]
@@ -92,17 +96,30 @@ pub(super) async fn mutate(
     Ok(())
 }
 
-/// Tells the audit trail what a webhook did.
+/// Tells the audit trail what a webhook did. The patch itself is not told: it is part of the body, and none is recorded.
 fn annotate(request: &Request<'_>, webhook: &Webhook, at: usize, again: bool, outcome: &Result<bool, Failure>) {
     let round = u8::from(again);
     let mutated = matches!(outcome, Ok(true));
-    let told = json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": mutated});
-    let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{at}");
-    request.call.annotate(key, told.to_string());
-    if matches!(outcome, Err(Failure::Call(_))) && webhook.ignores_failure {
+    let told = Mutation { configuration: &webhook.configuration, webhook: &webhook.name, mutated };
+    let told = serde_json::to_string(&told).unwrap_or_default();
+    request.call.annotate(format!("mutation.webhook.admission.k8s.io/round_{round}_index_{at}"), told);
+    if fails_open(request, webhook, outcome.as_ref().err()) {
         let key = format!("failed-open.mutation.webhook.admission.k8s.io/round_{round}_index_{at}");
         request.call.annotate(key, webhook.name.clone());
     }
+}
+
+/// What the audit trail is told of a webhook that may change the object.
+#[derive(Serialize)]
+struct Mutation<'m> {
+    configuration: &'m str,
+    webhook: &'m str,
+    mutated: bool,
+}
+
+/// Whether a webhook failed, and the request goes on all the same.
+fn fails_open(request: &Request<'_>, webhook: &Webhook, failure: Option<&Failure>) -> bool {
+    matches!(failure, Some(Failure::Call(_))) && (webhook.ignores_failure || exempt::fails_open(request))
 }
 
 /// Asks all webhooks that judge, at once; the first refusal in their order counts.
@@ -122,15 +139,16 @@ pub(super) async fn validate(
         count(request, asked.webhook, Step::Validating, started.elapsed(), outcome.as_ref().err());
         (asked.webhook, outcome)
     });
+    let mut settled = Ok(());
     for (at, (webhook, outcome)) in join_all(calls).await.into_iter().enumerate() {
         let Err(failure) = outcome else { continue };
-        if matches!(failure, Failure::Call(_)) && webhook.ignores_failure {
+        if fails_open(request, webhook, Some(&failure)) {
             let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{at}");
             request.call.annotate(key, webhook.name.clone());
         }
-        settle(request, webhook, failure)?;
+        settled = settled.and(settle(request, webhook, failure));
     }
-    Ok(())
+    settled
 }
 
 /// Counts a call and how it ended.
@@ -138,7 +156,7 @@ fn count(request: &Request<'_>, webhook: &Webhook, step: Step, took: Duration, f
     let ended = match failure {
         None => Ended::Passed,
         Some(Failure::Refused(error)) => Ended::Refused(error.code),
-        Some(Failure::Call(_)) if webhook.ignores_failure || exempt::fails_open(request) => Ended::FailedOpen,
+        Some(Failure::Call(_)) if fails_open(request, webhook, failure) => Ended::FailedOpen,
         Some(Failure::Call(_) | Failure::Internal(_)) => Ended::FailedClosed,
     };
     request.core.metrics.admission.webhook(&webhook.name, step, request.operation, took, ended);
@@ -231,7 +249,12 @@ impl<'w, 'a> Asked<'w, 'a> {
             return Err(Failure::Call(why.to_owned()));
         };
         let review = review::ask(version, Value::Object(described));
-        let answered = webhook.caller.call(self.request.core, &review, webhook.timeout).await;
+        let open = exempt::fails_open(self.request);
+        if open && webhook.caller.is_silent() {
+            return Err(Failure::Call("failed to call webhook: it did not answer in time a moment ago".to_owned()));
+        }
+        let patience = if open { webhook.timeout.min(SYSTEM_PATIENCE) } else { webhook.timeout };
+        let answered = webhook.caller.call(self.request.core, &review, patience).await;
         let answered = answered.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
         let answer = review::read(&answered, version, &uid, mutating).map_err(|unusable| match unusable {
             review::Unusable::Unreadable(why) => Failure::Call(format!("failed to call webhook: {why}")),
