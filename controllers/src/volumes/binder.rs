@@ -30,7 +30,8 @@ const WORKERS: usize = 1;
 const PROVISIONER: [&str; 2] =
     ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
 /// Of the class that claims without a class get.
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
 /// What is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -183,8 +184,9 @@ impl Binder {
         if spec.storage_class_name.is_some() || spec.volume_name.is_some_and(|name| !name.is_empty()) || old {
             return Ok(false);
         }
-        let is_default =
-            |class: &&Arc<StorageClass>| class.annotations().get(DEFAULT_CLASS).is_some_and(|on| on == "true");
+        let is_default = |class: &&Arc<StorageClass>| {
+            DEFAULT_CLASS.iter().any(|key| class.annotations().get(*key).is_some_and(|on| on == "true"))
+        };
         let classes = self.cache.classes.all();
         let newest = classes.iter().filter(is_default).max_by_key(|class| {
             (class.metadata.creation_timestamp.as_ref().map(|time| time.0), std::cmp::Reverse(class.name_any()))
