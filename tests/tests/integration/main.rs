@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod admission_record;
 mod answers;
 mod attacks;
 mod audit;
@@ -17,6 +18,7 @@ mod basics;
 mod conformance;
 mod crash;
 mod custom;
+mod dead_webhooks;
 mod events;
 mod hostile_objects;
 mod identity;

@@ -30,8 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Hook {
     pub(crate) port: u16,
     pub(crate) authority: String,
-    seen: Arc<Mutex<Vec<Value>>>,
+    seen: Arc<Mutex<Vec<Asked>>>,
 }
+
+/// A path that was asked, and the review.
+type Asked = (String, Value);
 
 impl Hook {
     pub(crate) async fn start() -> Self {
@@ -39,11 +42,27 @@ impl Hook {
     }
 
     async fn speaking(version: &'static SupportedProtocolVersion) -> Self {
-        let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let seen: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let notes = Arc::clone(&seen);
         let server =
             ForeignServer::start(&[version], move |request| answer(request, Arc::clone(&notes))).await.unwrap();
         Self { port: server.port, authority: STANDARD.encode(server.authority_pem), seen }
+    }
+
+    /// What was asked about the object of a name that was to be kept, in order.
+    pub(crate) fn asked_about(&self, name: &str) -> Vec<Asked> {
+        let seen = self.seen.lock().unwrap();
+        let is_meant = |review: &Value| {
+            let request = &review["request"];
+            let own = [&request["name"], &request["object"]["metadata"]["name"]];
+            request["dryRun"] != true && own.contains(&&Value::from(name))
+        };
+        seen.iter().filter(|(_, review)| is_meant(review)).cloned().collect()
+    }
+
+    /// The paths that were asked about it, in order.
+    pub(crate) fn paths_asked_about(&self, name: &str) -> Vec<String> {
+        self.asked_about(name).into_iter().map(|(path, _)| path).collect()
     }
 
     /// A configuration with one webhook, for ConfigMaps whose label `hook` is the configuration's name.
@@ -64,7 +83,7 @@ impl Hook {
     }
 }
 
-async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Asked>>>) -> Response<Full<Bytes>> {
     let (path, body) = (request.uri().path().to_owned(), request.into_body());
     let review: Value = serde_json::from_slice(&body).unwrap();
     let asked = &review["request"];
@@ -99,7 +118,36 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Respo
                 response["patch"] = patch(json!([{"op": "add", "path": format!("/data/{adds}"), "value": "yes"}]));
             }
         }
-        "/init" => {
+        "/longer" => {
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "replace", "path": "/spec/expirationSeconds", "value": 700}]));
+        }
+        "/annotate" => response["auditAnnotations"] = json!({"why": "because", "seen": "yes"}),
+        "/annotated-label" => {
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "add", "path": "/metadata/labels/seen", "value": "yes"}]));
+            response["auditAnnotations"] = json!({"why": "it was missing"});
+        }
+        path if path.starts_with("/append/") => {
+            // Every call leaves its letter, so that the object tells who was called, and when.
+            let before = asked["object"]["data"]["trace"].as_str().unwrap_or_default();
+            let after = format!("{before}{}", path.trim_start_matches("/append/"));
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "add", "path": "/data/trace", "value": after}]));
+        }
+        path if path.starts_with("/once/") => {
+            let letter = path.trim_start_matches("/once/");
+            if !asked["object"]["data"][letter].is_string() {
+                response["patchType"] = "JSONPatch".into();
+                response["patch"] = patch(json!([{"op": "add", "path": format!("/data/{letter}"), "value": "yes"}]));
+            }
+        }
+        path if path.starts_with("/mark/") => {
+            let at = format!("/metadata/labels/{}", path.trim_start_matches("/mark/"));
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = patch(json!([{"op": "add", "path": at, "value": "yes"}]));
+        }
+        "/init" | "/init-once" if path == "/init" || asked["object"]["spec"]["initContainers"].is_null() => {
             let container = json!({"name": "added", "image": "busybox:1"});
             response["patchType"] = "JSONPatch".into();
             response["patch"] = patch(json!([{"op": "add", "path": "/spec/initContainers", "value": [container]}]));
@@ -113,7 +161,7 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Value>>>) -> Respo
         }
         _ => {}
     }
-    notes.lock().unwrap().push(review);
+    notes.lock().unwrap().push((path, review));
     let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Response::new(Full::from(review.to_string()))
 }
@@ -197,7 +245,7 @@ async fn a_webhook_changes_and_another_refuses() {
     };
     assert!(labelled.headers.get_all("warning").iter().any(|told| told.to_str().unwrap().contains("mind the gap")));
     let seen = hook.seen.lock().unwrap();
-    let review = seen.iter().rev().find(|review| review["request"]["name"] == "a").unwrap();
+    let (_, review) = seen.iter().rev().find(|(_, review)| review["request"]["name"] == "a").unwrap();
     assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(review["request"]["operation"], "CREATE");
     assert_eq!(review["request"]["dryRun"], true);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Server, facts};
 use crate::answers::{done, pod, refused};
 
-mod quotas;
+pub(super) mod quotas;
 
 use quotas::{
     a_controller_tells_that_a_quota_stopped_it, a_quota_counts_what_is_made_and_deleted,

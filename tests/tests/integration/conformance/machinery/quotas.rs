@@ -6,14 +6,14 @@ use super::{Server, controller, deployment};
 use crate::answers::{pod, refused};
 
 /// Makes a quota, and waits until it tells its use.
-async fn with_quota(server: &Server, namespace: &str, name: &str, spec: Value) -> String {
+pub(in crate::conformance) async fn with_quota(server: &Server, namespace: &str, name: &str, spec: Value) -> String {
     let path = format!("{namespace}/resourcequotas/{name}");
     server.post(&format!("{namespace}/resourcequotas"), &json!({"metadata": {"name": name}, "spec": spec})).await;
     server.until(&path, |quota| quota["status"]["hard"] == spec["hard"] && quota["status"]["used"].is_object()).await;
     path
 }
 
-async fn until_used(server: &Server, quota: &str, resource: &str, used: &str) {
+pub(in crate::conformance) async fn until_used(server: &Server, quota: &str, resource: &str, used: &str) {
     server.until(quota, |quota| quota["status"]["used"][resource] == used).await;
 }
 
