@@ -40,6 +40,22 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// A text as Go's package `time` prints it in errors: what is not plain ASCII byte by byte.
+#[must_use]
+pub fn quoted_time(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for byte in text.bytes() {
+        let _infallible = match byte {
+            b'"' | b'\\' => write!(out, "\\{}", char::from(byte)),
+            b' '..=0x7f => write!(out, "{}", char::from(byte)),
+            _ => write!(out, "\\x{byte:02x}"),
+        };
+    }
+    out.push('"');
+    out
+}
+
 /// Whether a letter stands for itself. Marks do, also where they stand alone.
 #[must_use]
 pub fn is_printed(letter: char) -> bool {
@@ -229,6 +245,12 @@ mod tests {
             String::from_utf8(encode(&value)).unwrap(),
             r#"{"a":[100000000000000000000,1e+21,0.5,1e-7,9223372036854776000,5,"x"],"b":null}"#
         );
+    }
+
+    #[test]
+    fn times_are_quoted_byte_by_byte() {
+        assert_eq!(quoted_time("a\"\\\u{7f}"), "\"a\\\"\\\\\u{7f}\"");
+        assert_eq!(quoted_time("\té"), r#""\x09\xc3\xa9""#);
     }
 
     #[test]

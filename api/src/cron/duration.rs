@@ -2,6 +2,8 @@
 
 use jiff::SignedDuration;
 
+use crate::go::quoted_time;
+
 const UNITS: [(&str, f64); 8] =
     [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
@@ -10,7 +12,8 @@ const UNITS: [(&str, f64); 8] =
 /// # Errors
 /// What is wrong, in Go's words.
 pub fn parse(text: &str) -> Result<SignedDuration, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
+    let shown = quoted_time(text);
+    let invalid = || format!("time: invalid duration {shown}");
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -29,10 +32,10 @@ pub fn parse(text: &str) -> Result<SignedDuration, String> {
         let end = behind.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(behind.len());
         let (unit, next) = behind.split_at(end);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
+            return Err(format!("time: missing unit in duration {shown}"));
         }
         let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(format!("time: unknown unit {unit:?} in duration {text:?}"));
+            return Err(format!("time: unknown unit {} in duration {shown}", quoted_time(unit)));
         };
         seconds += number * factor;
         rest = next;

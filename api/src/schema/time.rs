@@ -1,74 +1,152 @@
 //! `metav1.Time` and `metav1.MicroTime`: RFC 3339 in, UTC out, errors as Go's `time.Parse` words them.
 
-use jiff::Timestamp;
+use std::str::FromStr;
 
-use crate::clock::{rfc3339_micros, rfc3339_seconds};
+use jiff::{SignedDuration, civil::DateTime};
+
+use crate::go::quoted_time;
 
 const SECONDS: &str = "2006-01-02T15:04:05Z07:00";
 const MICROS: &str = "2006-01-02T15:04:05.000000Z07:00";
+const MICRO_PART: &str = ".000000";
+const ZONE: &str = "Z07:00";
+
+/// Since when times are counted on the wire. They are civil ones, in UTC: clients write the last second of the year 9999 for
+/// what never ends, which is more than a `jiff::Timestamp` holds.
+pub(super) const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// The time as it is written: UTC, in whole seconds, or with six digits where `micro`.
 ///
 /// # Errors
 /// What could not be read as what, in Go's words.
 pub(super) fn canonical(text: &str, micro: bool) -> Result<String, String> {
-    let layout = if micro { MICROS } else { SECONDS };
-    let fail =
-        |rest: &str, part: &str| Err(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"));
-    let mut rest = text;
-    for (digits, part, separator) in
-        [(4, "2006", "-"), (2, "01", "-"), (2, "02", "T"), (2, "15", ":"), (2, "04", ":"), (2, "05", "")]
-    {
-        match rest.split_at_checked(digits) {
-            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
-            _ => return fail(rest, part),
-        }
-        match rest.strip_prefix(separator) {
-            Some(after) => rest = after,
-            None => return fail(rest, separator),
-        }
-    }
-    let fraction =
-        rest.strip_prefix(['.', ',']).map_or(0, |after| after.bytes().take_while(u8::is_ascii_digit).count());
-    if micro {
-        if fraction < 6 || !rest.starts_with('.') {
-            return fail(rest, ".000000");
-        }
-        rest = rest.get(7..).unwrap_or_default();
-    } else if fraction > 0 {
-        rest = rest.get(1 + fraction..).unwrap_or_default();
-    }
-    let length = if rest.starts_with('Z') { 1 } else { rest.len().min("+00:00".len()) };
-    let (offset, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
-    if !zone(offset) {
-        return fail(rest, "Z07:00");
-    }
-    if !behind.is_empty() {
-        return Err(format!("parsing time {text:?}: extra text: {behind:?}"));
-    }
-    let time: Timestamp = text.replacen(',', ".", 1).parse().map_err(|_| out_of_range(text))?;
-    Ok(if micro { rfc3339_micros(time) } else { rfc3339_seconds(time) })
-}
-
-fn zone(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    match bytes {
-        [b'Z'] => true,
-        [b'+' | b'-', a, b, b':', c, d] => [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()),
-        _ => false,
-    }
-}
-
-fn out_of_range(text: &str) -> String {
-    let number = |from: usize, to: usize| text.get(from..to).and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
-    let part = match (number(5, 7), number(11, 13), number(14, 16), number(17, 19)) {
-        (month, ..) if !(1..=12).contains(&month) => "month",
-        (_, hour, ..) if hour > 23 => "hour",
-        (_, _, minute, _) if minute > 59 => "minute",
-        (_, _, _, second) if second > 59 => "second",
-        _ => "day",
+    let mut reader = Reader { text, rest: text, layout: if micro { MICROS } else { SECONDS } };
+    let year: i16 = reader.number("2006", 4, 4)?;
+    reader.literal("-")?;
+    let month: i8 = reader.number_of("01", 2, "month", |month| (1..=12).contains(&month))?;
+    reader.literal("-")?;
+    let day: i8 = reader.number("02", 2, 2)?;
+    reader.literal("T")?;
+    let hour: i8 = reader.number_of("15", 1, "hour", |hour| hour < 24)?;
+    reader.literal(":")?;
+    let minute: i8 = reader.number_of("04", 2, "minute", |minute| minute < 60)?;
+    reader.literal(":")?;
+    let second: i8 = reader.number_of("05", 2, "second", |second| second < 60)?;
+    let micros = if micro {
+        reader.micros()?
+    } else {
+        reader.skip_fraction();
+        0
     };
-    format!("parsing time {text:?}: {part} out of range")
+    let offset = reader.offset()?;
+    if !reader.rest.is_empty() {
+        return Err(format!("parsing time {}: extra text: {}", quoted_time(text), quoted_time(reader.rest)));
+    }
+    let local = DateTime::new(year, month, day, hour, minute, second, micros * 1000);
+    let time = local.and_then(|local| local.checked_sub(offset)).map_err(|_| reader.out_of_range("day"))?;
+    Ok(written(time, micro))
+}
+
+/// A time, in UTC, as Kubernetes writes it.
+pub(super) fn written(time: DateTime, micro: bool) -> String {
+    time.strftime(if micro { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" }).to_string()
+}
+
+/// How long after [`EPOCH`] a time is that was written so.
+pub(super) fn since_epoch(text: &str) -> Option<SignedDuration> {
+    let time: DateTime = text.strip_suffix('Z')?.parse().ok()?;
+    Some(time.duration_since(EPOCH))
+}
+
+/// Reads a time from its start to its end, as Go does: what comes first that is wrong is what is told.
+struct Reader<'a> {
+    text: &'a str,
+    rest: &'a str,
+    layout: &'static str,
+}
+
+impl Reader<'_> {
+    fn literal(&mut self, literal: &str) -> Result<(), String> {
+        self.rest = self.rest.strip_prefix(literal).ok_or_else(|| self.mismatch(literal))?;
+        Ok(())
+    }
+
+    /// A number of so many digits, the part of the layout that is named.
+    fn number<N: FromStr + Default>(&mut self, part: &str, least: usize, most: usize) -> Result<N, String> {
+        let digits = self.rest.bytes().take(most).take_while(u8::is_ascii_digit).count();
+        let found = self.rest.split_at_checked(digits).filter(|_| digits >= least);
+        let (number, rest) = found.ok_or_else(|| self.mismatch(part))?;
+        self.rest = rest;
+        Ok(number.parse().unwrap_or_default())
+    }
+
+    /// A number of two digits at most within its range.
+    fn number_of(&mut self, part: &str, least: usize, name: &str, fits: fn(i8) -> bool) -> Result<i8, String> {
+        let number = self.number(part, least, 2)?;
+        if fits(number) { Ok(number) } else { Err(self.out_of_range(name)) }
+    }
+
+    /// Six digits behind a point or comma.
+    fn micros(&mut self) -> Result<i32, String> {
+        let found = self.rest.split_at_checked(MICRO_PART.len()).and_then(|(part, rest)| {
+            let digits = part.strip_prefix(['.', ','])?;
+            let number =
+                digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().unwrap_or_default())?;
+            Some((number, rest))
+        });
+        let (number, rest) = found.ok_or_else(|| self.mismatch(MICRO_PART))?;
+        self.rest = rest;
+        Ok(number)
+    }
+
+    /// A fraction that the layout doesn't have is passed over.
+    fn skip_fraction(&mut self) {
+        if let Some(after) = self.rest.strip_prefix(['.', ','])
+            && after.starts_with(|first: char| first.is_ascii_digit())
+        {
+            self.rest = after.trim_start_matches(|next: char| next.is_ascii_digit());
+        }
+    }
+
+    /// How far ahead of UTC the time is. Some write offsets of 24 hours or of 60 minutes.
+    fn offset(&mut self) -> Result<SignedDuration, String> {
+        if let Some(rest) = self.rest.strip_prefix('Z') {
+            self.rest = rest;
+            return Ok(SignedDuration::ZERO);
+        }
+        let two = |first: u8, second: u8| {
+            let digits = first.is_ascii_digit() && second.is_ascii_digit();
+            digits.then(|| i64::from(first - b'0') * 10 + i64::from(second - b'0'))
+        };
+        let found = self.rest.split_at_checked("+00:00".len()).and_then(|(zone, rest)| match *zone.as_bytes() {
+            [sign, a, b, b':', c, d] => Some((sign, two(a, b)?, two(c, d), rest)),
+            _ => None,
+        });
+        let (sign, hours, minutes, rest) = found.ok_or_else(|| self.mismatch(ZONE))?;
+        if minutes.is_some_and(|minutes| minutes > 60) {
+            return Err(self.out_of_range("time zone offset minute"));
+        }
+        if hours > 24 {
+            return Err(self.out_of_range("time zone offset hour"));
+        }
+        let ahead = minutes.map(|minutes| SignedDuration::from_secs((hours * 60 + minutes) * 60));
+        let offset = match (sign, ahead) {
+            (b'+', Some(ahead)) => ahead,
+            (b'-', Some(ahead)) => -ahead,
+            _ => return Err(self.mismatch(ZONE)),
+        };
+        self.rest = rest;
+        Ok(offset)
+    }
+
+    fn mismatch(&self, part: &str) -> String {
+        let [text, rest, layout, part] = [self.text, self.rest, self.layout, part].map(quoted_time);
+        format!("parsing time {text} as {layout}: cannot parse {rest} as {part}")
+    }
+
+    fn out_of_range(&self, part: &str) -> String {
+        format!("parsing time {}: {part} out of range", quoted_time(self.text))
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +176,44 @@ mod tests {
             "parsing time \"2026-01-02T03:04:05.123456ZZ\": extra text: \"Z\""
         );
         assert_eq!(error("2026-13-01T00:00:00Z", false), "parsing time \"2026-13-01T00:00:00Z\": month out of range");
+        for (text, part) in [
+            ("2026-13-41T25:61:61Z", "month"),
+            ("2026-01-32T25:00:00Z", "hour"),
+            ("2026-11-22T10:60:00Z", "minute"),
+            ("2026-11-22T10:00:60Z", "second"),
+            ("2026-02-29T00:00:00Z", "day"),
+            ("2026-01-00T00:00:00Z", "day"),
+            ("2026-02-30T10:00:00+25:00", "time zone offset hour"),
+            ("2026-11-22T10:00:00+26:61", "time zone offset minute"),
+        ] {
+            assert_eq!(error(text, false), format!("parsing time {text:?}: {part} out of range"));
+        }
+        for rest in [".Z", "z", "+1:00", "*01:00", "+01:0x"] {
+            let text = format!("2026-11-22T10:00:00{rest}");
+            assert!(error(&text, false).ends_with(&format!("cannot parse {rest:?} as \"Z07:00\"")), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_times_that_go_takes_are_read() {
+        for (given, written) in [
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+            ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("2026-11-22T1:00:00Z", "2026-11-22T01:00:00Z"),
+            ("2026-11-22T10:00:00,5Z", "2026-11-22T10:00:00Z"),
+            ("2026-11-22T10:00:00+24:60", "2026-11-21T09:00:00Z"),
+        ] {
+            assert_eq!(canonical(given, false).as_deref(), Ok(written));
+        }
+        let last = "9999-12-31T23:59:59.999999Z";
+        assert_eq!(canonical(last, true).as_deref(), Ok(last));
+    }
+
+    #[test]
+    fn times_are_counted_from_the_epoch() {
+        assert_eq!(since_epoch("9999-12-31T23:59:59Z"), Some(SignedDuration::from_secs(253_402_300_799)));
+        assert_eq!(since_epoch("1969-12-31T23:59:59.500000Z"), Some(SignedDuration::from_millis(-500)));
+        assert_eq!(since_epoch("later"), None);
     }
 }

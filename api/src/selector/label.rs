@@ -8,6 +8,7 @@ use serde_json::{Map as JsonMap, Value};
 
 use super::SelectorError;
 use super::lexer::{Token, tokens};
+use crate::go::quoted;
 use crate::names;
 
 /// A conjunction of requirements on labels.
@@ -66,13 +67,14 @@ impl Requirement {
         if matches!(self.operator, Operator::GreaterThan | Operator::LessThan) {
             for (at, value) in self.values.iter().enumerate().filter(|(_, value)| value.parse::<i64>().is_err()) {
                 let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-                faults.push(format!("values[{at}]: Invalid value: {value:?}: {why}"));
+                faults.push(format!("values[{at}]: Invalid value: {}: {why}", quoted(value)));
             }
         }
         for (at, value) in self.values.iter().enumerate() {
             let objections = names::label_value(value);
             if !objections.is_empty() {
-                faults.push(format!("values[{at}][{key}]: Invalid value: {value:?}: {}", objections.join("; ")));
+                let shown = quoted(value);
+                faults.push(format!("values[{at}][{key}]: Invalid value: {shown}: {}", objections.join("; ")));
             }
         }
         match faults.as_slice() {
@@ -88,7 +90,7 @@ fn check_key(key: &str) -> Result<(), SelectorError> {
     if objections.is_empty() {
         return Ok(());
     }
-    Err(SelectorError::Requirement(format!("<nil>: Invalid value: {key:?}: {}", objections.join("; "))))
+    Err(SelectorError::Requirement(format!("<nil>: Invalid value: {}: {}", quoted(key), objections.join("; "))))
 }
 
 impl LabelSelector {

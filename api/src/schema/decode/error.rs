@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::go::quoted;
 use crate::resource::GroupVersionKind;
 use crate::schema::json::JsonError;
 use crate::status::ApiError;
@@ -25,8 +26,8 @@ pub enum FieldIssue {
 impl std::fmt::Display for FieldIssue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unknown(path) => write!(f, "unknown field {path:?}"),
-            Self::Duplicate(path) => write!(f, "duplicate field {path:?}"),
+            Self::Unknown(path) => write!(f, "unknown field {}", quoted(path)),
+            Self::Duplicate(path) => write!(f, "duplicate field {}", quoted(path)),
             Self::Patch(issue) => write!(f, "json patch {issue}"),
             Self::Yaml(lines) => {
                 f.write_str("yaml: unmarshal errors:")?;

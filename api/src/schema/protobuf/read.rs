@@ -2,19 +2,19 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use serde_json::{Map as JsonMap, Number, Value};
 
 use super::super::decode::quantity;
 use super::super::json::MAX_VALUES;
 use super::super::json::lossy;
 use super::super::normalize::{finish, zero};
+use super::super::time::{EPOCH, written};
 use super::super::{Field, Kind, Schema, parse_json};
 use super::ProtobufError;
 use super::layout::{At, Form, Place, find};
 use super::naming;
 use super::wire::{BYTES, FIXED64, Reader, Tag, VARINT};
-use crate::clock::{rfc3339_micros, rfc3339_seconds};
 
 /// Messages nested deeper than this are refused, so that no body can exhaust the stack; real objects stay below 40.
 const MAX_DEPTH: usize = 100;
@@ -154,8 +154,8 @@ impl Read {
                 None => Ok(zero(kind)),
             },
             Kind::IntOrString => int_or_string(reader.bytes()?),
-            Kind::Time => time(reader.bytes()?, rfc3339_seconds, false),
-            Kind::MicroTime => time(reader.bytes()?, rfc3339_micros, true),
+            Kind::Time => time(reader.bytes()?, false),
+            Kind::MicroTime => time(reader.bytes()?, true),
             Kind::Any | Kind::Raw => raw(reader.bytes()?, naming::wrapper(at.schema, at.field)),
             Kind::Message(link) => {
                 let known = match known {
@@ -341,7 +341,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, ProtobufError> {
 }
 
 /// No bytes are no time; what is finer than can be written is cut off.
-fn time(bytes: &[u8], write: fn(Timestamp) -> String, micro: bool) -> Result<Value, ProtobufError> {
+fn time(bytes: &[u8], micro: bool) -> Result<Value, ProtobufError> {
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
@@ -361,8 +361,10 @@ fn time(bytes: &[u8], write: fn(Timestamp) -> String, micro: bool) -> Result<Val
         }
     }
     let out_of_range = || ProtobufError::Value("year outside of range [0,9999]".into());
-    let time = Timestamp::new(seconds, if micro { nanos } else { 0 }).map_err(|_| out_of_range())?;
-    let text = write(time);
+    let fraction = SignedDuration::from_nanos(if micro { i64::from(nanos) } else { 0 });
+    let since = SignedDuration::from_secs(seconds).checked_add(fraction);
+    let time = since.and_then(|since| EPOCH.checked_add(since).ok()).ok_or_else(out_of_range)?;
+    let text = written(time, micro);
     if text.starts_with('-') { Err(out_of_range()) } else { Ok(text.into()) }
 }
 

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::Timestamp;
 use serde_json::Value;
 
+use super::super::time::since_epoch;
 use super::super::{Field, Kind, Schema};
 use super::layout::{Form, Place};
 use super::wire::Writer;
@@ -88,10 +88,10 @@ fn int_or_string(out: &mut Writer, value: &Value) {
 }
 
 fn time(out: &mut Writer, kind: &Kind, text: &str) {
-    let Ok(time) = text.parse::<Timestamp>() else { return };
+    let Some(since) = since_epoch(text) else { return };
     // Both parts have the sign of the time; on the wire, nanoseconds count forward.
-    let mut seconds = time.as_second();
-    let mut nanos = i64::from(time.subsec_nanosecond());
+    let mut seconds = since.as_secs();
+    let mut nanos = i64::from(since.subsec_nanos());
     if nanos < 0 {
         seconds -= 1;
         nanos += 1_000_000_000;
