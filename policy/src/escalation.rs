@@ -156,15 +156,16 @@ fn covers_path(own: &str, path: &str) -> bool {
     own == "*" || own == path || (own.ends_with('*') && path.starts_with(own.trim_end_matches('*')))
 }
 
-/// Single rights on the same resource, of whatever name, joined to one rule with their verbs.
+/// Single rights on the same resource, or on the same one of its names, joined to one rule with their verbs.
 fn compact(single: Vec<Rule>) -> Vec<Rule> {
-    let is_simple = |rule: &Rule| !rule.resources.is_empty() && rule.resource_names.is_empty();
     let mut joined: Vec<Rule> = Vec::new();
     for right in single {
         let same = |rule: &&mut Rule| {
-            is_simple(rule) && rule.api_groups == right.api_groups && rule.resources == right.resources
+            rule.api_groups == right.api_groups
+                && rule.resources == right.resources
+                && rule.resource_names == right.resource_names
         };
-        match joined.iter_mut().find(same).filter(|_| is_simple(&right)) {
+        match joined.iter_mut().find(same).filter(|_| !right.resources.is_empty()) {
             Some(rule) => rule.verbs.extend(right.verbs),
             None => joined.push(right),
         }
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_to_names_are_told_one_by_one_and_a_verb_as_often_as_it_is_asked_for() {
+    fn rights_to_a_name_are_told_together_and_a_verb_as_often_as_it_is_asked_for() {
         let wanted = [
             Rule::on_resources(&[""], &["secrets"], &["get", "list"]).named(&["a"]),
             Rule::on_resources(&[""], &["pods"], &["get", "get"]),
@@ -233,8 +234,7 @@ mod tests {
             lines(&[], &wanted),
             [
                 r#"{APIGroups:[""], Resources:["pods"], Verbs:["get" "get"]}"#,
-                r#"{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["get"]}"#,
-                r#"{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["list"]}"#,
+                r#"{APIGroups:[""], Resources:["secrets"], ResourceNames:["a"], Verbs:["get" "list"]}"#,
             ]
         );
     }

@@ -255,15 +255,16 @@ pub fn age(object: &Value) -> Cell {
     Cell::since(object::text(object, &["metadata", "creationTimestamp"]))
 }
 
-/// `a=1,b=2`, or `<none>`.
+/// `a=1,b=2` in the order of these texts, or `<none>`.
 #[must_use]
 pub fn labels_text(labels: Option<&Value>) -> String {
-    let pairs: Vec<String> = labels
+    let mut pairs: Vec<String> = labels
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
         .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
         .collect();
+    pairs.sort_unstable();
     if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
 }
 
@@ -290,4 +291,18 @@ pub fn selector_text(selector: Option<&Value>) -> String {
     }
     parts.sort();
     parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_shown_in_order_however_they_were_sent() {
+        assert_eq!(labels_text(Some(&json!({"z": "1", "a": "2", "a-b": "3"}))), "a-b=3,a=2,z=1");
+        assert_eq!(labels_text(Some(&json!({}))), "<none>");
+        assert_eq!(labels_text(None), "<none>");
+    }
 }

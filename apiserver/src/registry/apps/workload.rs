@@ -9,7 +9,10 @@ use crate::registry::{
     core::pod_defaults,
     kind::{Cell, plain_field},
     object, table,
-    validation::{field::Field, pod, selector, text},
+    validation::{
+        field::{Field, selector_shown},
+        pod, selector, text,
+    },
 };
 
 /// Defaults of a pod template at `spec.template`.
@@ -120,7 +123,8 @@ pub fn count_field(object: &Value, path: &str) -> String {
 pub fn check_selector(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (new, was) = (object::at(object, &["spec", "selector"]), object::at(old, &["spec", "selector"]));
     if !object::semantically_equal(new, was) {
-        causes.push(Cause::invalid("spec.selector", new.unwrap_or(&Value::Null), "field is immutable"));
+        let shown = selector_shown(new.unwrap_or(&Value::Null));
+        causes.push(Cause::invalid("spec.selector", &shown, "field is immutable"));
     }
 }
 

@@ -91,7 +91,7 @@ fn flatten(metric: &Value, current: bool) -> Value {
             if let Some(value) = found.or_else(|| unset.map(Value::from)) {
                 let value = match *name {
                     "target" => reference(&value),
-                    "selector" | "metricSelector" => selector(&value),
+                    "selector" | "metricSelector" => selector_shown(&value).into_owned(),
                     _ => value,
                 };
                 fields.insert((*name).to_owned(), value);
@@ -107,17 +107,6 @@ fn reference(value: &Value) -> Value {
     let own =
         ["kind", "name", "apiVersion"].into_iter().filter_map(|key| Some((key.to_owned(), value.get(key)?.clone())));
     Value::Object(own.collect())
-}
-
-/// A selector likewise.
-fn selector(value: &Value) -> Value {
-    let mut own = selector_shown(value).into_owned();
-    for rule in object::list_mut(&mut own, &["matchExpressions"]).into_iter().flatten() {
-        let parts =
-            ["key", "operator", "values"].into_iter().filter_map(|key| Some((key.to_owned(), rule.get(key)?.clone())));
-        *rule = Value::Object(parts.collect());
-    }
-    own
 }
 
 /// None where a field has a type that it can't have.
@@ -210,7 +199,7 @@ mod tests {
     fn a_selector_is_written_in_upstreams_order() {
         let rule = json!({"values": ["x"], "operator": "In", "key": "k"});
         assert_eq!(
-            selector(&json!({"matchExpressions": [rule], "matchLabels": {"b": "1", "a": "2"}})).to_string(),
+            selector_shown(&json!({"matchExpressions": [rule], "matchLabels": {"b": "1", "a": "2"}})).to_string(),
             r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k","operator":"In","values":["x"]}]}"#
         );
     }

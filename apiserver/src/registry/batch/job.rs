@@ -308,10 +308,10 @@ fn duration(job: &Value) -> Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn made(spec: Value) -> Value {
+    pub(in crate::registry::batch) fn made(spec: Value) -> Value {
         let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
         Jobs.default(&mut job);
         Jobs.prepare_create(&mut job, Timestamp::UNIX_EPOCH);
@@ -320,7 +320,7 @@ mod tests {
         job
     }
 
-    fn template() -> Value {
+    pub(in crate::registry::batch) fn template() -> Value {
         json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1",
             "terminationMessagePolicy": "File"}]}})
     }

@@ -106,22 +106,8 @@ fn forget_placing(before: &mut Value, now: &Value) {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
-    use crate::registry::{batch::job::Jobs, kind::Strategy as _};
-
-    fn made(spec: Value) -> Value {
-        let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec});
-        Jobs.default(&mut job);
-        Jobs.prepare_create(&mut job, Timestamp::UNIX_EPOCH);
-        job
-    }
-
-    fn template() -> Value {
-        json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i:1",
-            "terminationMessagePolicy": "File"}]}})
-    }
+    use crate::registry::batch::job::tests::{made, template};
 
     fn changed(new: &Value, old: &Value) -> Vec<String> {
         let mut causes = Vec::new();

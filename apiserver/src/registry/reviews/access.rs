@@ -22,7 +22,7 @@ use crate::{
         select::equalities,
         validation::{
             field::{Field, go_form},
-            text,
+            internal, text,
         },
     },
     server::Core,
@@ -120,7 +120,8 @@ impl Reviews {
         let says_more = |(key, value): (&String, &Value)| !ignored(key) && !object::is_zero(value);
         if metadata.as_object().is_some_and(|map| map.iter().any(says_more)) {
             let why = if self == Self::Local { "must be empty except for namespace" } else { "must be empty" };
-            causes.push(Cause::invalid("metadata", metadata, why));
+            let shown = internal::of("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", metadata);
+            causes.push(Cause::invalid("metadata", &shown, why));
         }
     }
 }

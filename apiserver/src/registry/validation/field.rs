@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::text::Faults;
+use super::{internal, text::Faults};
 use crate::registry::object;
 
 /// The path of what is wrong with an object as a whole, as upstream prints a path without a name.
@@ -223,7 +223,7 @@ pub fn sorted(map: &Value) -> Cow<'_, Value> {
     }
 }
 
-/// A selector of labels as Go shows it: labels before expressions. Anything else is shown as it is.
+/// A selector of labels as Go shows it, each part in its place. Anything else is shown as it is.
 #[must_use]
 pub fn selector_shown(selector: &Value) -> Cow<'_, Value> {
     const PARTS: [&str; 2] = ["matchLabels", "matchExpressions"];
@@ -231,12 +231,7 @@ pub fn selector_shown(selector: &Value) -> Cow<'_, Value> {
     if entries.is_empty() || !entries.keys().all(|key| PARTS.contains(&key.as_str())) {
         return Cow::Borrowed(selector);
     }
-    let parts = PARTS.into_iter().filter_map(|key| Some((key.to_owned(), sorted_labels(key, entries.get(key)?))));
-    Cow::Owned(Value::Object(parts.collect()))
-}
-
-fn sorted_labels(key: &str, value: &Value) -> Value {
-    if key == "matchLabels" { sorted(value).into_owned() } else { value.clone() }
+    Cow::Owned(internal::of("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", selector))
 }
 
 /// A value as Go's internal types show it: keys begin with a capital.
@@ -268,7 +263,7 @@ mod tests {
         let selector = json!({"matchExpressions": [{"key": "k"}], "matchLabels": {"b": "1", "a": "2"}});
         assert_eq!(
             selector_shown(&selector).to_string(),
-            r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k"}]}"#
+            r#"{"matchLabels":{"a":"2","b":"1"},"matchExpressions":[{"key":"k","operator":""}]}"#
         );
     }
 

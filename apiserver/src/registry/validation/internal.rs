@@ -110,17 +110,17 @@ fn pod_security(pod: &Schema, context: &Schema, spec: &Value) -> Value {
     Value::Object(shown)
 }
 
-/// A value by its names in JSON, in the order of the fields, without what is not set.
+/// A value by its names in JSON, in the order of the fields, without what need not be set.
 fn external(schema: &Schema, value: &Value) -> Value {
     let mut fields: Vec<&Field> = schema.fields().iter().collect();
-    fields.sort_by_key(|field| field.number);
+    fields.sort_by_key(|field| (internal_order::place(&schema.name, &field.name), field.number));
     let shown = fields.into_iter().filter_map(|field| {
-        let own = value.get(&*field.name)?;
-        let own = match (&field.kind, own) {
-            (_, Value::Null) => return None,
-            (Kind::List(_), Value::Array(items)) if items.is_empty() => return None,
-            (Kind::Map(_), Value::Object(entries)) if entries.is_empty() => return None,
-            (kind, own) => set(kind, own),
+        let own = match (&field.kind, value.get(&*field.name)) {
+            (_, None | Some(Value::Null)) if field.presence == Presence::Always => unset(field),
+            (_, None | Some(Value::Null)) => return None,
+            (Kind::List(_), Some(Value::Array(items))) if items.is_empty() => return None,
+            (Kind::Map(_), Some(Value::Object(entries))) if entries.is_empty() => return None,
+            (kind, Some(own)) => set(kind, own),
         };
         Some((field.name.to_string(), own))
     });
@@ -181,6 +181,24 @@ mod tests {
         assert_eq!(
             of("io.k8s.api.storage.v1.VolumeAttachmentSpec", &spec).to_string(),
             r#"{"Attacher":"a","Source":{"PersistentVolumeName":"pv","InlineVolumeSpec":null},"NodeName":"n"}"#
+        );
+    }
+
+    #[test]
+    fn what_has_no_internal_type_is_shown_as_it_is_declared() {
+        let owner = json!({"uid": "u", "controller": true, "kind": "K", "apiVersion": "v1"});
+        assert_eq!(
+            of("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", &owner).to_string(),
+            r#"{"apiVersion":"v1","kind":"K","name":"","uid":"u","controller":true}"#
+        );
+        let selector = json!({"matchExpressions": [{"values": ["v"], "operator": "In", "key": "k"}, {"key": "e"}],
+            "matchLabels": {"z": "1", "a": "2"}});
+        assert_eq!(
+            of("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector", &selector).to_string(),
+            concat!(
+                r#"{"matchLabels":{"a":"2","z":"1"},"matchExpressions":[{"key":"k","operator":"In","values":["v"]},"#,
+                r#"{"key":"e","operator":""}]}"#
+            )
         );
     }
 

@@ -116,7 +116,7 @@ const PROBE: [&str; 10] = [
 ];
 
 /// Each of these types with all of its fields.
-const ORDERS: [(&str, &[&str]); 10] = [
+const ORDERS: [(&str, &[&str]); 11] = [
     ("io.k8s.api.core.v1.Container", &CONTAINER),
     ("io.k8s.api.core.v1.EphemeralContainer", &CONTAINER),
     (
@@ -176,6 +176,10 @@ const ORDERS: [(&str, &[&str]); 10] = [
         &["name", "readOnly", "recursiveReadOnly", "mountPath", "subPath", "mountPropagation", "subPathExpr"],
     ),
     ("io.k8s.api.storage.v1.VolumeAttachmentSpec", &["attacher", "source", "nodeName"]),
+    (
+        "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
+        &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"],
+    ),
 ];
 
 /// Where a field of a type stands: the listed ones in their order, then the others.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use martello_api::status::Cause;
 use serde_json::{Value, json};
 
-use super::text;
+use super::{internal, text};
 use crate::registry::{kind::Kind, object, options::check_manager};
 
 /// Most bytes that the annotations of one object may have, keys and values together.
@@ -324,7 +324,7 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
         }
         if NO_OWNERS.contains(&(version, kind)) {
             let why = format!("/{version}, Kind={kind} is disallowed from being an owner");
-            causes.push(Cause::invalid(PATH, owner, &why));
+            causes.push(Cause::invalid(PATH, &owner_shown(owner), &why));
         }
         if object::flag(owner, &["controller"]) {
             let this = format!("{kind}/{}", object::text(owner, &["name"]));
@@ -336,12 +336,16 @@ fn owners(owners: &[Value], causes: &mut Vec<Cause>) {
                     let why = format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                     );
-                    causes.push(Cause::invalid(PATH, &Value::Array(owners.to_vec()), &why));
+                    causes.push(Cause::invalid(PATH, &owners.iter().map(owner_shown).collect::<Value>(), &why));
                 }
                 None => controller = Some(this),
             }
         }
     }
+}
+
+fn owner_shown(owner: &Value) -> Value {
+    internal::of("io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference", owner)
 }
 
 fn finalizers(object: &Value, causes: &mut Vec<Cause>) {

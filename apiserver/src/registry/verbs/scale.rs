@@ -211,7 +211,7 @@ fn selector_of(value: &Value) -> String {
         }
         // Of the oldest kinds a selector is a plain map of labels.
         Some(selector) if selector.as_object().is_some_and(|map| map.values().any(Value::is_string)) => {
-            table::labels_text(Some(selector))
+            table::selector_text(Some(&json!({"matchLabels": selector})))
         }
         _ => String::new(),
     }
@@ -231,6 +231,14 @@ fn custom_scale(paths: &ScalePaths, value: &Value, set: bool) -> Result<(i64, i6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors_are_told_in_the_order_of_their_keys() {
+        let of = |selector: Value| selector_of(&json!({"spec": {"selector": selector}}));
+        assert_eq!(of(json!({"z": "1", "a-b": "3", "a": "2"})), "a=2,a-b=3,z=1");
+        assert_eq!(of(json!({"matchLabels": {"z": "1", "a": "2"}})), "a=2,z=1");
+        assert_eq!(of(json!({})), "");
+    }
 
     #[test]
     fn a_custom_object_without_a_number_has_no_scale_until_one_is_set() {
