@@ -82,18 +82,34 @@ pub async fn authenticate(
             Err(AuthnError::Token(format!("it has {} bytes", token.len())))
         }
         (Some(token), _) => {
-            let accepted = credentials::token_user(core, token, &[], now).await;
+            let accepted = credentials::token_user(core, &token, &[], now).await;
             let accepted = accepted.map_err(|error| AuthnError::Token(error.to_string()))?;
             Ok(Arc::new(accepted.user))
         }
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let value = value.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
+/// The bearer token. One with letters that no token has is a wrong one, and not none.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = String::from_utf8_lossy(headers.get(header::AUTHORIZATION)?.as_bytes());
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_no_text_is_a_wrong_one_and_not_none() {
+        let shown = |value: &[u8]| {
+            bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())]))
+        };
+        assert_eq!(shown(b"Bearer  a.b.c ").as_deref(), Some("a.b.c"));
+        assert!(shown(b"bearer \xffa").is_some_and(|token| token != "a"));
+        assert!(shown(b"Bearer a\xa0").is_some_and(|token| token != "a"));
+        assert_eq!((shown(b"Basic eDp5"), shown(b"Bearer"), bearer(&HeaderMap::new())), (None, None, None));
     }
-    None
 }

@@ -1,6 +1,6 @@
 //! Requests for groups that an extension server serves, and the documents in which its groups stand beside our own.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -171,6 +171,13 @@ pub fn with_schemas(core: &Core, own: Bytes) -> Bytes {
 fn aggregated(extension: &Extension) -> Value {
     let listed = extension.resources();
     let all = listed.as_ref().map_or(&[][..], |list| object::list(list, &["resources"]));
+    // What is below each resource: a list of a few megabytes holds too many to look through all of them for each.
+    let mut parts: HashMap<&str, Vec<(&str, &Value)>> = HashMap::new();
+    for entry in all {
+        if let Some((name, own)) = object::text(entry, &["name"]).split_once('/') {
+            parts.entry(name).or_default().push((own, entry));
+        }
+    }
     let kind = |entry: &Value| {
         let text = |key: &str| object::text(entry, &[key]).to_owned();
         json!({"group": text("group"), "version": text("version"), "kind": text("kind")})
@@ -192,12 +199,11 @@ fn aggregated(extension: &Extension) -> Value {
                     object::set(&mut resource, &[], key, found.clone());
                 }
             }
-            let parts: Vec<Value> = all
-                .iter()
-                .filter_map(|part| {
-                    let own = object::text(part, &["name"]).strip_prefix(name)?.strip_prefix('/')?;
-                    Some(json!({"subresource": own, "responseKind": kind(part), "verbs": part.get("verbs")}))
-                })
+            let parts: Vec<Value> = parts
+                .get(name)
+                .into_iter()
+                .flatten()
+                .map(|(own, part)| json!({"subresource": own, "responseKind": kind(part), "verbs": part.get("verbs")}))
                 .collect();
             if !parts.is_empty() {
                 object::set(&mut resource, &[], "subresources", parts);

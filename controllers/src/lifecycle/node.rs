@@ -276,7 +276,7 @@ pub(super) fn disrupted(pod: &Pod, why: (&str, &str), now: Timestamp) -> Value {
 mod tests {
     use super::*;
 
-    fn node(ready: &str, taints: serde_json::Value) -> Node {
+    pub(super) fn node(ready: &str, taints: serde_json::Value) -> Node {
         serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
         .unwrap()

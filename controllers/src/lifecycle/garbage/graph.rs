@@ -210,7 +210,9 @@ impl Graph {
     }
 
     fn plan_deleting(&self, uid: &str, object: &Object) -> Action {
-        let dependents: Vec<&Uid> = self.dependents.get(uid).into_iter().flatten().collect();
+        // What owns itself does not wait for itself.
+        let others = |dependent: &&Uid| dependent.as_str() != uid;
+        let dependents: Vec<&Uid> = self.dependents.get(uid).into_iter().flatten().filter(others).collect();
         if object.has_finalizer(ORPHAN) {
             return Action::Orphan(dependents.into_iter().cloned().collect());
         }
@@ -222,7 +224,9 @@ impl Graph {
             references.iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
         };
         if dependents.iter().any(|dependent| blocks(&dependent)) {
-            Action::Await(dependents.into_iter().cloned().collect())
+            // One that waits itself has been looked at: two that own each other would wake each other for ever.
+            let waits = |dependent: &&Uid| self.objects.get(*dependent).is_some_and(Object::waits_for_dependents);
+            Action::Await(dependents.into_iter().filter(|dependent| !waits(dependent)).cloned().collect())
         } else {
             Action::Finalize(FOREGROUND)
         }
@@ -310,6 +314,18 @@ mod tests {
         graph.takes("c", unblocked);
         assert_eq!(graph.plan("c", &none()), Action::Delete("Foreground"));
         assert_eq!(graph.plan("b", &none()), Action::Finalize(FOREGROUND));
+    }
+
+    #[test]
+    fn who_waits_wakes_nobody_who_waits_too() {
+        let mut graph = Graph::default();
+        graph.takes("a", object(&["b"], &[FOREGROUND], true));
+        graph.takes("b", object(&["a"], &[FOREGROUND], true));
+        graph.takes("c", object(&["a"], &[], false));
+        assert_eq!(graph.plan("a", &none()), Action::Await(vec!["c".into()]));
+        assert_eq!(graph.plan("b", &none()), Action::Await(Vec::new()));
+        graph.takes("self", object(&["self"], &[FOREGROUND], true));
+        assert_eq!(graph.plan("self", &none()), Action::Finalize(FOREGROUND));
     }
 
     #[test]

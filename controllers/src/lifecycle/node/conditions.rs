@@ -101,12 +101,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn node(ready: &str, taints: serde_json::Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"taints": taints},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
-        .unwrap()
-    }
+    use crate::lifecycle::node::tests::node;
 
     #[test]
     fn taints_follow_the_ready_condition_and_leave_others_alone() {
