@@ -1,9 +1,6 @@
 //! What a value's schema says: its type, how its JSON is read, and how large it can get.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use martello_api::{
     resource::GroupVersionKind,
@@ -11,7 +8,14 @@ use martello_api::{
 };
 use serde_json::Value as Json;
 
-use super::{types::Type, words::is_no_name};
+use super::types::Type;
+
+mod escape;
+mod open_api;
+
+pub use escape::escape;
+
+use escape::unescape;
 
 /// Largest request, in bytes: without other bounds a list or text is as large as what fits.
 const MAX_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
@@ -144,99 +148,6 @@ impl Schema {
     fn metadata(name: &str) -> Option<Self> {
         let any = GroupVersionKind::new("", "v1", "ConfigMap");
         Self::of_kind(&Schemas::builtin().get(&any)?.field("metadata")?.kind, 0, name)
-    }
-
-    fn named(schema: &Json, root: bool, name: &str, depth: usize) -> Option<Self> {
-        if depth > MAX_SCHEMA_DEPTH {
-            return None;
-        }
-        let bound = |key: &str| schema.get(key).and_then(Json::as_i64).map(|max| u64::try_from(max).unwrap_or(0));
-        let longest = bound("maxLength");
-        if schema.get("x-kubernetes-int-or-string").and_then(Json::as_bool) == Some(true) {
-            let mut own = Self::new(Shape::IntOrString);
-            own.max_elements = longest.map(|max| max.saturating_mul(4)).or(own.max_elements);
-            return Some(own);
-        }
-        let mut own = match schema.get("type").and_then(Json::as_str)? {
-            "array" => {
-                let items = schema.get("items")?;
-                let item = Self::named(items, embedded(items), &format!("{name}.@idx"), depth + 1)?;
-                let mut own = Self::new(Shape::List(Arc::new(item), list_kind(schema)));
-                own.max_elements = bound("maxItems").or(own.max_elements);
-                own
-            }
-            "object" => match schema.get("additionalProperties").filter(|extra| extra.is_object()) {
-                Some(extra) => {
-                    let value = Self::named(extra, embedded(extra), &format!("{name}.@elem"), depth + 1)?;
-                    let mut own = Self::new(Shape::Map(Arc::new(value)));
-                    own.max_elements = bound("maxProperties").or(own.max_elements);
-                    own
-                }
-                None => Self::object(schema, root, name, depth),
-            },
-            "string" => Self::text(schema, longest),
-            "boolean" => Self::new(Shape::Bool),
-            "number" => Self::new(Shape::Double),
-            "integer" => Self::new(Shape::Int),
-            _ => return None,
-        };
-        own.max_elements = own.max_elements.map(|max| max.min(i64::MAX.unsigned_abs()));
-        Some(own)
-    }
-
-    fn text(schema: &Json, longest: Option<u64>) -> Self {
-        match schema.get("format").and_then(Json::as_str) {
-            Some("byte") => {
-                let mut own = Self::new(Shape::Bytes);
-                own.max_elements = longest.or(own.max_elements);
-                own
-            }
-            Some("duration") => Self::new(Shape::Duration),
-            Some("date") => Self::new(Shape::Date),
-            Some("date-time") => Self::new(Shape::Timestamp),
-            _ => {
-                let choices = schema.get("enum").and_then(Json::as_array).filter(|choices| !choices.is_empty());
-                let chosen = choices.map(|choices| {
-                    let lengths = choices.iter().filter_map(Json::as_str).map(|choice| choice.len() as u64);
-                    lengths.max().unwrap_or(0)
-                });
-                let mut own = Self::new(Shape::String);
-                own.max_elements = longest.map(|max| max.saturating_mul(4)).or(chosen).or(own.max_elements);
-                own
-            }
-        }
-    }
-
-    fn object(schema: &Json, root: bool, name: &str, depth: usize) -> Self {
-        let text = || Arc::new(Self::new(Shape::String));
-        let required: HashSet<&str> =
-            schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
-        let mut fields = HashMap::new();
-        let mut min_bytes = 2;
-        for (json, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
-            let Some(own) = Self::named(property, embedded(property), &format!("{name}.{json}"), depth + 1) else {
-                continue;
-            };
-            if required.contains(json.as_str()) && property.get("default").is_none() {
-                min_bytes += json.len() as u64 + own.min_bytes + 4;
-            }
-            if let Some(escaped) = escape(json) {
-                fields.insert(escaped, Field { json: json.as_str().into(), schema: Arc::new(own) });
-            }
-        }
-        if root {
-            for name in ["apiVersion", "kind"] {
-                fields.insert(name.to_owned(), Field { json: name.into(), schema: text() });
-            }
-            let metadata =
-                ["name", "generateName"].map(|name| (name.to_owned(), Field { json: name.into(), schema: text() }));
-            let metadata = Fields::known(format!("{name}.metadata"), metadata.into());
-            let schema = Arc::new(Self::new(Shape::Object(Arc::new(metadata))));
-            fields.insert("metadata".to_owned(), Field { json: "metadata".into(), schema });
-        }
-        let mut own = Self::new(Shape::Object(Arc::new(Fields::known(name.to_owned(), fields))));
-        own.min_bytes = min_bytes;
-        own
     }
 
     /// What the table of built-in types says of one. As upstream names them, types are told apart by their place below
@@ -392,74 +303,9 @@ impl Fields {
     }
 }
 
-fn embedded(schema: &Json) -> bool {
-    schema.get("x-kubernetes-embedded-resource").and_then(Json::as_bool).unwrap_or(false)
-}
-
-fn list_kind(schema: &Json) -> ListKind {
-    match schema.get("x-kubernetes-list-type").and_then(Json::as_str) {
-        Some("set") => ListKind::Set,
-        Some("map") => {
-            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Json::as_array);
-            ListKind::Keyed(keys.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned).collect())
-        }
-        _ => ListKind::Atomic,
-    }
-}
-
-const ESCAPES: [(&str, &str); 4] = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
-
-/// The name of a field as expressions write it; none where they can't.
-#[must_use]
-pub fn escape(name: &str) -> Option<String> {
-    if is_no_name(name) {
-        return Some(format!("__{name}__"));
-    }
-    let fine = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(fine) {
-        return None;
-    }
-    let mut escaped = name.to_owned();
-    for (plain, written) in ESCAPES {
-        escaped = escaped.replace(plain, written);
-    }
-    Some(escaped)
-}
-
-/// The name that was escaped.
-#[must_use]
-fn unescape(name: &str) -> String {
-    let inner = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"));
-    if let Some(word) = inner.filter(|word| is_no_name(word)) {
-        return word.to_owned();
-    }
-    let mut plain = name.to_owned();
-    for (sign, written) in ESCAPES.into_iter().rev() {
-        plain = plain.replace(written, sign);
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_escaped_and_back() {
-        for (name, escaped) in [
-            ("namespace", Some("__namespace__")),
-            ("a-b.c/d", Some("a__dash__b__dot__c__slash__d")),
-            ("a__b", Some("a__underscores__b")),
-            ("plain", Some("plain")),
-            ("1a", None),
-            ("a b", None),
-        ] {
-            assert_eq!(escape(name).as_deref(), escaped, "{name}");
-            if let Some(escaped) = escaped {
-                assert_eq!(unescape(escaped), name);
-            }
-        }
-    }
 
     /// As upstream's 1.36.4 type checker of policies gives it.
     #[test]

@@ -9,15 +9,17 @@ pub mod keys;
 use std::{os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use martello_api::clock;
 use martello_apiserver::{
     Config, Server,
     store::{KEEP_HISTORY, RaftStore, Store, keep_history, raft::RaftConfig},
 };
 use martello_kms::Kms;
-use martello_pki::{ClientCertificates, Pki, ServerName};
+use martello_pki::{ClientCertificates, FromSigner, Identity, Pki, ServerName};
 use martello_policy::Authorizer;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 pub use flags::{Flags, root_key_beside};
 
@@ -53,22 +55,8 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     let custody = custody::provider(flags.root_key_path(), flags.passphrase_file.as_deref())?;
     let kms = Kms::open(&flags.data_dir, custody.as_ref(), now).context("open the keyring")?;
     let pki = Pki::load_or_create(&flags.data_dir, &kms, now).context("open the certificate authorities")?;
-    let (log, opened) = martello_audit::Log::open(
-        &flags.data_dir.join(AUDIT),
-        &keys::audit_keys(&kms)?,
-        &martello_audit::Config::default(),
-        now,
-    )
-    .context("open the audit trail")?;
-    if let Some(gap) = opened.gap {
-        tracing::warn!(
-            bytes = gap.bytes,
-            "the last run broke off while it wrote an audit record; a record tells of it"
-        );
-    }
-    let cipher = Arc::new(keys::StoreCipher::new(&kms)?);
-    let store = RaftStore::open(RaftConfig::new(flags.data_dir.join("store")), cipher).await;
-    let store = Arc::new(store.with_context(|| format!("open the store in {}", flags.data_dir.display()))?);
+    let log = open_trail(&flags, &kms, now)?;
+    let store = open_store(&flags, &kms).await?;
 
     let advertise = flags.advertised(address);
     let names =
@@ -94,16 +82,7 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
         runtime_config,
         event_ttl: flags.events_last(),
     });
-    let foreign = martello_apiserver::authn::foreign::Foreign::read(
-        flags.authentication_config.as_deref(),
-        flags.authentication_token_webhook_config_file.as_deref(),
-        martello_apiserver::authn::webhook::Settings {
-            version: flags.authentication_token_webhook_version,
-            // Less than nothing is nothing: each answer is asked for.
-            believed: std::time::Duration::try_from(flags.authentication_token_webhook_cache_ttl).unwrap_or_default(),
-        },
-    );
-    server.recognize(foreign.context("read who else knows users (--authentication-…)")?);
+    server.recognize(who_else_knows_users(&flags)?);
     let serving = tokio::spawn({
         let (server, shutdown) = (server.clone(), shutdown.clone());
         async move { server.serve(listener, tls, shutdown).await }
@@ -115,30 +94,15 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     server.start().await.context("make what every cluster has")?;
     tracing::info!(%address, milliseconds = started.elapsed().as_millis() as u64, "ready");
 
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn({
-        let (identity, shutdown) = (identity.clone(), shutdown.clone());
-        async move { identity.run(&renewal, clock::now, shutdown).await }
-    });
-    tasks.spawn({
-        let (pki, shutdown) = (pki.clone(), shutdown.clone());
-        async move { pki.run(clock::now, shutdown).await }
-    });
+    let mut tasks = JoinSet::new();
+    renew(&identity, renewal, &pki, &shutdown, &mut tasks);
     let history = tokio::spawn(keep_history(Arc::clone(&store) as Arc<dyn Store>, KEEP_HISTORY));
     components::spawn(&server, &pki, &shutdown, &mut tasks);
     let node = if flags.node { Some(components::LocalNode::start(&flags, &pki, advertise)?) } else { None };
 
     let served = serving.await.context("the listener ended abnormally")?;
     shutdown.cancel();
-    if let Some(node) = node {
-        node.stop(Duration::from_secs(10)).await;
-    }
-    if tokio::time::timeout(Duration::from_secs(10), async { while tasks.join_next().await.is_some() {} })
-        .await
-        .is_err()
-    {
-        tracing::warn!("some controllers were still at work when the server stopped");
-    }
+    end(node, &mut tasks).await;
     history.abort();
     local.abort();
     drop(server);
@@ -148,6 +112,68 @@ async fn serve(flags: Flags) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     served.context("serve")
+}
+
+/// Opens the audit trail, and tells of a gap in it.
+fn open_trail(flags: &Flags, kms: &Kms, now: Timestamp) -> anyhow::Result<martello_audit::Log> {
+    let (log, opened) = martello_audit::Log::open(
+        &flags.data_dir.join(AUDIT),
+        &keys::audit_keys(kms)?,
+        &martello_audit::Config::default(),
+        now,
+    )
+    .context("open the audit trail")?;
+    if let Some(gap) = opened.gap {
+        tracing::warn!(
+            bytes = gap.bytes,
+            "the last run broke off while it wrote an audit record; a record tells of it"
+        );
+    }
+    Ok(log)
+}
+
+async fn open_store(flags: &Flags, kms: &Kms) -> anyhow::Result<Arc<RaftStore>> {
+    let cipher = Arc::new(keys::StoreCipher::new(kms)?);
+    let store = RaftStore::open(RaftConfig::new(flags.data_dir.join("store")), cipher).await;
+    Ok(Arc::new(store.with_context(|| format!("open the store in {}", flags.data_dir.display()))?))
+}
+
+fn who_else_knows_users(flags: &Flags) -> anyhow::Result<martello_apiserver::authn::foreign::Foreign> {
+    let foreign = martello_apiserver::authn::foreign::Foreign::read(
+        flags.authentication_config.as_deref(),
+        flags.authentication_token_webhook_config_file.as_deref(),
+        martello_apiserver::authn::webhook::Settings {
+            version: flags.authentication_token_webhook_version,
+            // Less than nothing is nothing: each answer is asked for.
+            believed: std::time::Duration::try_from(flags.authentication_token_webhook_cache_ttl).unwrap_or_default(),
+        },
+    );
+    foreign.context("read who else knows users (--authentication-…)")
+}
+
+/// Renews the server's certificate and the cluster's keys for as long as it runs.
+fn renew(identity: &Identity, renewal: FromSigner, pki: &Pki, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+    tasks.spawn({
+        let (identity, shutdown) = (identity.clone(), shutdown.clone());
+        async move { identity.run(&renewal, clock::now, shutdown).await }
+    });
+    tasks.spawn({
+        let (pki, shutdown) = (pki.clone(), shutdown.clone());
+        async move { pki.run(clock::now, shutdown).await }
+    });
+}
+
+/// Waits until what ran beside the server has ended, but not for long.
+async fn end(node: Option<components::LocalNode>, tasks: &mut JoinSet<()>) {
+    if let Some(node) = node {
+        node.stop(Duration::from_secs(10)).await;
+    }
+    if tokio::time::timeout(Duration::from_secs(10), async { while tasks.join_next().await.is_some() {} })
+        .await
+        .is_err()
+    {
+        tracing::warn!("some controllers were still at work when the server stopped");
+    }
 }
 
 /// A directory that only its owner can enter.

@@ -189,8 +189,8 @@ async fn keepers_come_back(cluster: &Cluster, pods: &Api<Pod>) {
     until("names are answered again", async || answers(pods).await.filter(|count| *count >= before_more)).await;
 }
 
-/// The new agent works with what it found: one more pod runs, and one that was found ends. What it leaves in its volume is its
-/// own, and goes nevertheless; nobody else on the machine passes there.
+/// The new agent works with what it found: one more pod runs and ends. What the pod leaves in its volume is its own, and goes
+/// nevertheless; nobody else on the machine passes there.
 async fn one_more_pod_lives(cluster: &Cluster, pods: &Api<Pod>) {
     let leaves = "mkdir /data/d && echo x > /data/d/f && chmod 700 /data/d && sleep 1000";
     pods.create(&PostParams::default(), &one_pod("later", leaves)).await.unwrap();
