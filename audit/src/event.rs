@@ -185,13 +185,13 @@ impl Event {
         self
     }
 
-    /// A further annotation, cut to size. Those beyond [`MAX_ANNOTATIONS`] are left out; the first ones, which say what was
-    /// decided, stay.
+    /// A further annotation, cut to size. Those beyond [`MAX_ANNOTATIONS`] are left out, and so is what has a key that is
+    /// there: the first ones, which say what was decided, stay, whatever a webhook or a policy tells later.
     #[must_use]
     pub fn annotated(mut self, key: &str, value: &str) -> Self {
         let key = cut(key, MAX_KEY_BYTES);
-        if self.annotations.len() < MAX_ANNOTATIONS || self.annotations.contains_key(&key) {
-            self.annotations.insert(key, cut(value, MAX_TEXT_BYTES));
+        if self.annotations.len() < MAX_ANNOTATIONS {
+            self.annotations.entry(key).or_insert_with(|| cut(value, MAX_TEXT_BYTES));
         }
         self
     }

@@ -325,6 +325,8 @@ async fn a_record_of_any_size_leaves_the_log_verifiable() {
     }
     let large = (0..2_000).fold(large, |event, number| event.annotated(&format!("{number}{long}"), &long));
     assert_eq!(large.annotations.len(), crate::event::MAX_ANNOTATIONS);
+    let decided = event("d").annotated("decision", "allow").annotated("decision", "forbid");
+    assert_eq!(decided.annotations["decision"], "allow", "nobody takes back what is told");
     log.record(&large).unwrap();
     // The longest that is recorded as it is, to the byte.
     let mut longest = event("b");

@@ -85,7 +85,7 @@ impl Call {
         }
     }
 
-    /// Tells the audit trail something besides; of the same key the last counts.
+    /// Tells the audit trail something besides. Of the object's name the last counts, of other keys the first.
     pub fn note(&self, notes: Vec<(&'static str, String)>) {
         self.notes.lock().extend(notes.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)));
     }

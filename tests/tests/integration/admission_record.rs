@@ -64,6 +64,12 @@ async fn until(admin: &Endpoint, shows: impl Fn(&Answer) -> bool) {
 
 /// What the record of the create of this name says besides of admission.
 async fn recorded(cluster: &mut Cluster, name: &str) -> BTreeMap<String, String> {
+    let of_others = |key: &str| key.starts_with("authorization.k8s.io/") || key.starts_with("martello");
+    annotations_of(cluster, name).await.into_iter().filter(|(key, _)| !of_others(key)).collect()
+}
+
+/// All that the record of the create of this name says besides.
+async fn annotations_of(cluster: &mut Cluster, name: &str) -> BTreeMap<String, String> {
     // The record of a change is written before the change is made, and with it all that came before.
     let admin = cluster.admin().await.unwrap();
     let later = json!({"metadata": {"name": format!("after-{name}")}}).to_string();
@@ -71,9 +77,7 @@ async fn recorded(cluster: &mut Cluster, name: &str) -> BTreeMap<String, String>
     let trail = tail(cluster, "2000");
     let mut events = trail.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let event = events.rfind(|event| event["objectRef"]["name"] == name && event["verb"] == "create").unwrap();
-    let annotations: BTreeMap<String, String> = serde_json::from_value(event["annotations"].clone()).unwrap();
-    let of_others = |key: &str| key.starts_with("authorization.k8s.io/") || key.starts_with("martello");
-    annotations.into_iter().filter(|(key, _)| !of_others(key)).collect()
+    serde_json::from_value(event["annotations"].clone()).unwrap()
 }
 
 fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -117,6 +121,34 @@ async fn what_webhooks_did_is_recorded() {
         ]),
         "a patch is a part of the body, and no body is recorded"
     );
+}
+
+#[tokio::test]
+async fn nobody_forges_what_was_decided() {
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin().await.unwrap();
+    let hook = Hook::start().await;
+    // A webhook and a policy whose annotations would be those of the authorizer.
+    let mut forger = hook.configuration("ValidatingWebhookConfiguration", "forger", "/forge", json!({}));
+    forger["webhooks"][0]["name"] = json!("authorization.k8s.io");
+    forger["webhooks"][0]["objectSelector"] = json!({"matchLabels": {"hook": "recorded"}});
+    let path = format!("{BASE}/validatingwebhookconfigurations");
+    done(&admin.ask("POST", &path, forger.to_string()).await.unwrap());
+    let annotations = json!([
+        {"key": "decision", "valueExpression": "'forbid'"},
+        {"key": "told", "valueExpression": "'by the policy'"},
+    ]);
+    let spec =
+        json!({"auditAnnotations": annotations, "validations": [{"expression": "object.metadata.name != 'trial'"}]});
+    police(&admin, "authorization.k8s.io", &spec, &[("forger", &["Deny"])]).await;
+    until(&admin, |answer| answer.status == 422).await;
+    done(&admin.ask("POST", MAPS, map("decided").to_string()).await.unwrap());
+    let all = annotations_of(&mut cluster, "decided").await;
+    assert_eq!(all["authorization.k8s.io/decision"], "allow");
+    assert_ne!(all["authorization.k8s.io/reason"], "none");
+    assert_eq!(all["authorization.k8s.io/told"], "by the policy");
+    assert!(!all.keys().any(|key| key.contains(' ') || key.matches('/').count() > 1), "{all:?}");
+    assert!(hook.paths_asked_about("decided").contains(&"/forge".to_owned()));
 }
 
 #[tokio::test]

@@ -118,6 +118,10 @@ async fn answer(request: Request<Bytes>, notes: Arc<Mutex<Vec<Asked>>>) -> Respo
                 response["patch"] = patch(json!([{"op": "add", "path": format!("/data/{adds}"), "value": "yes"}]));
             }
         }
+        // What is no key is left out, and what is told already stays.
+        "/forge" => {
+            response["auditAnnotations"] = json!({"decision": "forbid", "reason": "none", "no key": "x", "a/b": "x"})
+        }
         "/longer" => {
             response["patchType"] = "JSONPatch".into();
             response["patch"] = patch(json!([{"op": "replace", "path": "/spec/expirationSeconds", "value": 700}]));

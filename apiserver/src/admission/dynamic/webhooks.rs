@@ -22,7 +22,10 @@ use super::{
     snapshot::Snapshot,
     webhook::Webhook,
 };
-use crate::metrics::admission::{Ended, Step};
+use crate::{
+    metrics::admission::{Ended, Step},
+    registry::validation::text::label_key,
+};
 
 /// How long a part of the system that may go on without a webhook waits for it: nodes renew their Leases every ten seconds.
 const SYSTEM_PATIENCE: Duration = Duration::from_secs(3);
@@ -261,7 +264,13 @@ impl<'w, 'a> Asked<'w, 'a> {
             review::Unusable::Invalid(why) => Failure::Call(format!("received invalid webhook response: {why}")),
         })?;
         for (key, value) in &answer.annotations {
-            self.request.call.annotate(format!("{}/{key}", webhook.name), value.clone());
+            let key = format!("{}/{key}", webhook.name);
+            match label_key(&key).as_slice() {
+                [] => self.request.call.annotate(key, value.clone()),
+                faults => {
+                    tracing::warn!(key, ?faults, "a webhook's audit annotation has no usable key and is left out")
+                }
+            }
         }
         answer.warnings.iter().for_each(|warning| self.request.call.warn(warning.clone()));
         if answer.allowed { Ok(answer) } else { Err(Failure::Refused(answer.refusal(&webhook.name))) }
