@@ -16,6 +16,7 @@ mod audit;
 mod bad_input;
 mod basics;
 mod conformance;
+mod conventions;
 mod crash;
 mod custom;
 mod dead_webhooks;

@@ -219,11 +219,12 @@ impl Read {
                 return Err(ProtobufError::TooMany);
             }
         }
-        let value = match value {
-            Some(value) => value,
-            None if at.form == Form::Plain => zero(values),
-            None => self.either(at.schema, at.form, &[])?,
-        };
+        if let Some(value) = value {
+            return Ok((key, value));
+        }
+        // What is not written is there all the same.
+        self.count()?;
+        let value = if at.form == Form::Plain { zero(values) } else { self.either(at.schema, at.form, &[])? };
         Ok((key, value))
     }
 

@@ -188,10 +188,12 @@ fn depth_and_number_of_values_are_bounded() {
     let schema = Schemas::builtin().named("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
     let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &inner };
     assert_eq!(envelope.decode(schema.unwrap()), Err(ProtobufError::Depth));
-    let many = b"\x72\x00".repeat(500_000);
-    let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &many };
     let metadata = Schemas::builtin().named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap();
-    assert_eq!(envelope.decode(metadata), Err(ProtobufError::TooMany));
+    // Finalizers of no letters, and labels without key and value.
+    for many in [b"\x72\x00".repeat(500_000), b"\x5a\x00".repeat(500_000)] {
+        let envelope = Envelope { api_version: "".into(), kind: "".into(), message: &many };
+        assert_eq!(envelope.decode(metadata), Err(ProtobufError::TooMany));
+    }
 }
 
 #[test]

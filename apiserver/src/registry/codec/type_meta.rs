@@ -105,6 +105,10 @@ pub(super) fn check_custom(
             return Err(why.to_api_error(gvk, &call.body));
         }
         // Whoever does not look at fields goes another way, on which the kind of the path stands in.
+        let why = match shown_as_json(call) {
+            Some(json) => DecodeError::MissingKind(json),
+            None => why,
+        };
         let (kind, version) = (&gvk.kind, &gvk.version);
         return Err(ApiError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
@@ -122,6 +126,14 @@ pub(super) fn check_custom(
         )));
     }
     check_custom_type(kind, value)
+}
+
+/// A body of YAML as the JSON that upstream makes of it first, with its keys in order; none of any other body.
+fn shown_as_json(call: &Call) -> Option<String> {
+    let is_yaml = call.content_type.eq_ignore_ascii_case(super::YAML);
+    let mut value = is_yaml.then(|| schema::parse_yaml(&call.body).ok())??.value.into_value();
+    value.sort_all_objects();
+    Some(go::json(&value))
 }
 
 /// What is wrong with an `apiVersion` that is none.

@@ -42,13 +42,21 @@ pub async fn create_object(
 ) -> Result<answer::Written, ApiError> {
     let generated =
         object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty();
-    for _ in 1..if generated { NAME_ATTEMPTS } else { 1 } {
-        match create_once(core, kind, call, object.clone(), dry_run).await {
+    if !generated {
+        return create_once(core, kind, call, object, dry_run).await;
+    }
+    until_free(|| create_once(core, kind, call, object.clone(), dry_run)).await
+}
+
+/// Tries anew, a few times, as long as the name is one that is taken.
+async fn until_free<T, F: Future<Output = Result<T, ApiError>>>(create: impl Fn() -> F) -> Result<T, ApiError> {
+    for _ in 1..NAME_ATTEMPTS {
+        match create().await {
             Err(error) if error.reason == ALREADY_EXISTS => {}
             done => return done,
         }
     }
-    create_once(core, kind, call, object, dry_run).await
+    create().await
 }
 
 async fn create_once(
@@ -150,4 +158,33 @@ async fn already_exists(core: &Core, kind: &Kind, object: &Value, there: Option<
         error.message.insert_str(0, "object is being deleted: ");
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often it was tried, and what came of it, where so many names are taken.
+    async fn tried(taken: usize, error: ApiError) -> (usize, Option<u16>) {
+        let count = Cell::new(0);
+        let create = || {
+            count.set(count.get() + 1);
+            let outcome = if count.get() > taken { Ok(()) } else { Err(error.clone()) };
+            std::future::ready(outcome)
+        };
+        let code = until_free(create).await.err().map(|error| error.code);
+        (count.get(), code)
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_taken_is_made_anew_a_few_times() {
+        let taken = ApiError::already_exists("", "configmaps", "one");
+        assert_eq!(tried(0, taken.clone()).await, (1, None));
+        assert_eq!(tried(7, taken.clone()).await, (8, None));
+        assert_eq!(tried(8, taken).await, (8, Some(409)));
+        let conflict = ApiError::conflict("", "configmaps", "one", "no");
+        assert_eq!(tried(1, conflict).await, (1, Some(409)), "no other failure is met so");
+    }
 }

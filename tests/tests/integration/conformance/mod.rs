@@ -17,7 +17,7 @@ mod policies;
 mod quotas;
 mod races;
 mod reinvocation;
-mod server;
+pub(crate) mod server;
 mod services;
 mod watchers;
 mod workloads;
@@ -25,7 +25,7 @@ mod workloads;
 pub(crate) use server::Server;
 
 /// Waits for facts that run at the same time, and names those that don't hold.
-async fn all(facts: Vec<(&'static str, tokio::task::JoinHandle<()>)>) {
+pub(crate) async fn all(facts: Vec<(&'static str, tokio::task::JoinHandle<()>)>) {
     let mut broken = Vec::new();
     for (name, fact) in facts {
         if fact.await.is_err() {
@@ -41,4 +41,4 @@ macro_rules! facts {
         $crate::conformance::all(vec![$((stringify!($fact), tokio::spawn($fact($server.clone())))),+]).await
     };
 }
-use facts;
+pub(crate) use facts;
