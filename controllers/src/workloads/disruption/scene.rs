@@ -1,9 +1,8 @@
-//! PodDisruptionBudget: how many of its pods may be disrupted just now.
+//! What a budget allows, given its pods and what these are scaled to. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -13,48 +12,19 @@ use k8s_openapi::{
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     },
     apimachinery::pkg::{
-        apis::meta::v1::{Condition, LabelSelector, OwnerReference, Time},
+        apis::meta::v1::{Condition, Time},
         util::intstr::IntOrString,
     },
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{DynamicObject, Selector, SelectorExt},
-    runtime::events::EventType,
-};
-use martello_api::clock;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use kube::ResourceExt;
 
-use super::{controller_of, pods, rollout, stale_disruption};
-use crate::{
-    Caches,
-    runtime::{EventSink, Key, Mapping, Queue, RequestError, said, work, write_status},
+use super::{
+    super::{pods, rollout},
+    scales::Scaled,
 };
 
-const WORKERS: usize = 2;
 /// How long an eviction that was allowed counts although its pod is still there: it may have been lost.
 const DELETION_SECONDS: i64 = 120;
-
-/// What scales pods, and to how many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scale {
-    /// Uid of what was scaled.
-    pub uid: String,
-    /// Pods that are wanted.
-    pub replicas: i32,
-}
-
-/// What is known of what scales a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scaled {
-    /// This does.
-    By(Scale),
-    /// It has no controller: it does not count.
-    Unmanaged,
-    /// Nothing that is known does, and why.
-    Unknown(String),
-}
 
 /// What one budget is about.
 pub struct Scene<'a> {
@@ -267,181 +237,12 @@ impl Scene<'_> {
     }
 }
 
-pub(crate) fn spawn(client: &Client, caches: &Arc<Caches>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
-    let queue = Queue::new();
-    queue.add_changed(&caches.budgets);
-    let (on_pod, budgets) = (queue.clone(), caches.budgets.clone());
-    caches.pods.on_change(move |before, after| {
-        let Some(pod) = after.or(before) else { return };
-        let namespace = pod.namespace().unwrap_or_default();
-        for budget in budgets.in_namespace(&namespace) {
-            let seen = |pod: &Arc<Pod>| selector_of(&budget).is_some_and(|selector| selector.matches(pod.labels()));
-            if before.is_some_and(seen) || after.is_some_and(seen) {
-                on_pod.add(Key::of(budget.as_ref()));
-            }
-        }
-    });
-    stale_disruption::spawn(client, caches, shutdown, tasks);
-    let events = EventSink::new(client, "controllermanager");
-    let controller = Controller { client: client.clone(), caches: Arc::clone(caches), queue: queue.clone(), events };
-    work(tasks, "disruption", &queue, WORKERS, shutdown, controller, Controller::reconcile);
-}
-
-/// An empty selector selects every pod of the namespace, none selects nothing.
-fn selector_of(budget: &PodDisruptionBudget) -> Option<Selector> {
-    let own: &LabelSelector = budget.spec.as_ref()?.selector.as_ref()?;
-    Selector::try_from(own.clone()).ok()
-}
-
-/// Whether the budget counts from what its pods are scaled to.
-fn is_relative(budget: &PodDisruptionBudget) -> bool {
-    budget.spec.as_ref().is_some_and(|spec| {
-        spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)))
-    })
-}
-
-fn group(owner: &OwnerReference) -> &str {
-    owner.api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
-fn unscaled(resource: &str) -> Scaled {
-    Scaled::Unknown(format!("{resource} does not implement the scale subresource"))
-}
-
-#[derive(Clone)]
-struct Controller {
-    client: Client,
-    caches: Arc<Caches>,
-    queue: Queue<Key>,
-    events: EventSink,
-}
-
-impl Controller {
-    async fn reconcile(self, key: Key) -> Result<(), RequestError> {
-        self.caches.budgets.synced().await;
-        self.caches.pods.synced().await;
-        self.caches.replica_sets.synced().await;
-        let Some(budget) = self.caches.budgets.get(&key) else { return Ok(()) };
-        let selector = selector_of(&budget);
-        let pods: Vec<Arc<Pod>> = self
-            .caches
-            .pods
-            .in_namespace(&key.namespace)
-            .into_iter()
-            .filter(|pod| selector.as_ref().is_some_and(|selector| selector.matches(pod.labels())))
-            .collect();
-        let scales = if is_relative(&budget) { self.scales(&pods).await } else { BTreeMap::new() };
-        let scene = Scene { budget: &budget, pods: &pods, scales: &scales, now: clock::now() };
-        let Seen { status, again, told, late } = scene.look();
-        for pod in pods.iter().filter(|pod| late.contains(&pod.name_any())) {
-            // Upstream names the namespace twice.
-            let of = &key.namespace;
-            let note = format!("Pod was expected by PDB {of}/{of} to be deleted but it wasn't");
-            self.events.publish(&pod.object_ref(&()), EventType::Warning, "NotDeleted", note).await;
-        }
-        for (warns, reason, note) in told {
-            let kind = if warns { EventType::Warning } else { EventType::Normal };
-            self.events.publish(&budget.object_ref(&()), kind, reason, note).await;
-        }
-        let all = Api::namespaced(self.client.clone(), &key.namespace);
-        let updated = PodDisruptionBudget { status: Some(status), ..PodDisruptionBudget::clone(&budget) };
-        write_status(&all, &self.caches.budgets, &budget, updated).await?;
-        if let Some(seconds) = again.and_then(|left| u64::try_from(left).ok()) {
-            self.queue.add_after(key, Duration::from_secs(seconds.max(1)));
-        }
-        Ok(())
-    }
-
-    /// Of each pod what scales it; one that scales several is looked for once.
-    async fn scales(&self, pods: &[Arc<Pod>]) -> BTreeMap<String, Scaled> {
-        let mut of_owners: BTreeMap<&str, Scaled> = BTreeMap::new();
-        let mut all = BTreeMap::new();
-        for pod in pods {
-            let Some(owner) = controller_of(pod.as_ref()) else {
-                all.insert(pod.name_any(), Scaled::Unmanaged);
-                continue;
-            };
-            let scaled = match of_owners.get(owner.uid.as_str()) {
-                Some(known) => known.clone(),
-                None => match self.scale(pod, owner) {
-                    Some(scale) => Scaled::By(scale),
-                    None => self.asked(pod, owner).await,
-                },
-            };
-            of_owners.insert(&owner.uid, scaled.clone());
-            all.insert(pod.name_any(), scaled);
-        }
-        all
-    }
-
-    /// What the scale of a pod's controller tells, whatever kind that is of.
-    async fn asked(&self, pod: &Pod, owner: &OwnerReference) -> Scaled {
-        match (group(owner), owner.kind.as_str()) {
-            ("apps", "DaemonSet") => return unscaled("daemonsets.apps"),
-            ("batch", "Job") => return unscaled("jobs.batch"),
-            _ => {}
-        }
-        let mapping = match Mapping::find(&self.client, &owner.api_version, &owner.kind).await {
-            Ok(Some(mapping)) if mapping.scales => mapping,
-            Ok(Some(mapping)) => return unscaled(&mapping.shown()),
-            Ok(None) => {
-                let (kind, version) = (&owner.kind, &owner.api_version);
-                return Scaled::Unknown(format!("no matches for kind {kind:?} in version {version:?}"));
-            }
-            Err(error) => return Scaled::Unknown(said(&error)),
-        };
-        let namespace = pod.namespace().unwrap_or_default();
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &namespace, &mapping.resource);
-        match api.get_scale(&owner.name).await {
-            Ok(scale) if scale.metadata.uid.as_ref() == Some(&owner.uid) => {
-                let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
-                Scaled::By(Scale { uid: owner.uid.clone(), replicas })
-            }
-            Err(error) if !matches!(&error, kube::Error::Api(status) if status.code == 404) => {
-                Scaled::Unknown(said(&error))
-            }
-            _ => Scaled::Unknown(format!("found no controllers for pod {:?}", pod.name_any())),
-        }
-    }
-
-    /// What scales a pod: its controller, or the controller's.
-    fn scale(&self, pod: &Pod, owner: &OwnerReference) -> Option<Scale> {
-        let key = Key::new(pod.namespace().unwrap_or_default(), &owner.name);
-        let found = |uid: Option<String>, replicas: Option<i32>| {
-            let scale = Scale { uid: uid?, replicas: replicas.unwrap_or(1) };
-            (scale.uid == owner.uid).then_some(scale)
-        };
-        match (group(owner), owner.kind.as_str()) {
-            ("", "ReplicationController") => {
-                let own = self.caches.replication_controllers.get(&key)?;
-                found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
-            }
-            ("apps", "StatefulSet") => {
-                let own = self.caches.stateful_sets.get(&key)?;
-                found(own.uid(), own.spec.as_ref().and_then(|spec| spec.replicas))
-            }
-            ("apps" | "extensions", "ReplicaSet") => {
-                let set = self.caches.replica_sets.get(&key)?;
-                let own = found(set.uid(), set.spec.as_ref().and_then(|spec| spec.replicas))?;
-                let Some(above) = controller_of(set.as_ref()).filter(|above| above.kind == "Deployment") else {
-                    return Some(own);
-                };
-                let deployment = self.caches.deployments.get(&Key::new(&key.namespace, &above.name));
-                let deployment = deployment.filter(|found| found.metadata.uid.as_ref() == Some(&above.uid))?;
-                let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-                Some(Scale { uid: deployment.uid()?, replicas: replicas.unwrap_or(1) })
-            }
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::scales::Scale, *};
 
     fn budget(spec: Value) -> PodDisruptionBudget {
         serde_json::from_value(json!({"metadata": {"name": "b", "generation": 1}, "spec": spec})).unwrap()
