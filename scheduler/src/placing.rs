@@ -40,6 +40,11 @@ pub(crate) const FIELD_MANAGER: &str = "kube-scheduler";
 /// First and longest pause before a pod that found no node is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
+/// How long a pod that found no node is left alone while nothing changes, as upstream.
+const PARKED: Duration = Duration::from_secs(5 * 60);
+/// How often the same is told of a pod: less than that between two tries, and its event would end while it still waits.
+const TOLD_AGAIN: Duration = Duration::from_secs(4 * 60);
+
 type Key = (String, String);
 
 /// Everything that was heard from the API server.
@@ -68,6 +73,16 @@ struct Pending {
     not_before: Instant,
     /// Whether anything changed in the cluster since the last try.
     worth_trying: bool,
+    /// When it is tried again though nothing changed.
+    parked_until: Instant,
+    /// When it was last told that no node was found.
+    told: Option<Instant>,
+}
+
+impl Pending {
+    fn try_at(&self) -> Instant {
+        if self.worth_trying { self.not_before } else { self.parked_until }
+    }
 }
 
 fn key(pod: &Pod) -> Key {
@@ -109,6 +124,8 @@ impl State {
                 failures: 0,
                 not_before: Instant::now(),
                 worth_trying: true,
+                parked_until: Instant::now() + PARKED,
+                told: None,
             });
             if let Some(pending) = self.pending.get_mut(&key) {
                 let told = |pod: &Pod| pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone());
@@ -151,14 +168,14 @@ impl State {
     /// The pods to try now: the most important first, then the oldest.
     fn due(&self, now: Instant) -> Vec<Key> {
         let mut due: Vec<(&Key, &Pending)> =
-            self.pending.iter().filter(|(_, pending)| pending.worth_trying && pending.not_before <= now).collect();
+            self.pending.iter().filter(|(_, pending)| pending.try_at() <= now).collect();
         let rank = |key: &Key| self.pods.get(key).map_or(0, |pod| priority(pod));
         due.sort_by(|a, b| rank(b.0).cmp(&rank(a.0)).then(a.1.since.cmp(&b.1.since)).then(a.0.cmp(b.0)));
         due.into_iter().map(|(key, _)| key.clone()).collect()
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.pending.values().filter(|pending| pending.worth_trying).map(|pending| pending.not_before).min()
+        self.pending.values().map(Pending::try_at).min()
     }
 }
 
@@ -316,19 +333,21 @@ impl Binder {
                 // As upstream, such a pod is not even looked at, and nothing is told of it.
                 if let Some(pending) = state.pending.get_mut(&key) {
                     pending.worth_trying = false;
+                    pending.parked_until = Instant::now() + PARKED;
                 }
                 continue;
             }
+            let mut told = state.pending.get(&key).and_then(|pending| pending.told);
             let placed = match place(&pod, &snapshot, *turn) {
                 Placement::Node(_) if claimed == claims::Claims::Unallocated => {
-                    self.tell_unschedulable(&pod, &claims::unallocated(snapshot.nodes.len())).await;
+                    self.tell_unschedulable(&pod, &claims::unallocated(snapshot.nodes.len()), &mut told).await;
                     Err(TryAgain::WhenSomethingChanges)
                 }
                 Placement::Node(name) => self.bind(&pod, &name).await.map(|()| name),
                 Placement::Unschedulable(message) => {
                     let budgets: Vec<_> = state.budgets.values().cloned().collect();
                     let message = self.make_room(&pod, &snapshot, &budgets, message).await;
-                    self.tell_unschedulable(&pod, &message).await;
+                    self.tell_unschedulable(&pod, &message, &mut told).await;
                     Err(TryAgain::WhenSomethingChanges)
                 }
             };
@@ -348,6 +367,8 @@ impl Binder {
                         let pause = RETRY.0.saturating_mul(1 << pending.failures.min(8)).min(RETRY.1);
                         pending.failures += 1;
                         pending.not_before = Instant::now() + pause;
+                        pending.parked_until = Instant::now() + PARKED;
+                        pending.told = told;
                         pending.worth_trying = again == TryAgain::Soon;
                     }
                 }
@@ -408,13 +429,25 @@ impl Binder {
         }
     }
 
-    async fn tell_unschedulable(&self, pod: &Pod, message: &str) {
+    /// Tells that no node was found, and why: in the pod's condition, and as an event that counts up while the pod waits.
+    async fn tell_unschedulable(&self, pod: &Pod, message: &str, told: &mut Option<Instant>) {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let said = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
+        let is_said = said.is_some_and(|said| said.status == "False" && said.message.as_deref() == Some(message));
+        if is_said && told.is_some_and(|told| told.elapsed() < TOLD_AGAIN) {
+            return;
+        }
+        if !is_said {
+            self.write_unschedulable(pod, message).await;
+        }
+        *told = Some(Instant::now());
+        self.tell(pod, EventType::Warning, "FailedScheduling", "Scheduling", message.to_owned()).await;
+    }
+
+    async fn write_unschedulable(&self, pod: &Pod, message: &str) {
         let (namespace, name) = key(pod);
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let said = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
-        if said.is_some_and(|said| said.status == "False" && said.message.as_deref() == Some(message)) {
-            return;
-        }
         let since = said.filter(|said| said.status == "False").and_then(|said| said.last_transition_time.as_ref());
         let since = since.map_or_else(clock::now, |time| time.0);
         let body = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [{
@@ -426,7 +459,6 @@ impl Binder {
         if let Err(error) = api.patch_status(&name, &params, &Patch::Strategic(body)).await {
             tracing::debug!(namespace, name, %error, "condition PodScheduled was not written");
         }
-        self.tell(pod, EventType::Warning, "FailedScheduling", "Scheduling", message.to_owned()).await;
     }
 
     async fn tell(&self, pod: &Pod, type_: EventType, reason: &str, action: &str, note: String) {
@@ -435,5 +467,27 @@ impl Binder {
         if let Err(error) = self.recorder.publish(&event, &pod.object_ref(&())).await {
             tracing::debug!(name = pod.name_any(), reason, %error, "event was not written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_found_no_node_is_tried_again_though_nothing_changes() {
+        let mut state = State::default();
+        let pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {"containers": []}});
+        state.pod(serde_json::from_value(pod).unwrap(), Timestamp::UNIX_EPOCH);
+        let key = ("n".to_owned(), "p".to_owned());
+        let now = Instant::now();
+        assert_eq!(state.due(now), std::slice::from_ref(&key));
+        let pending = state.pending.get_mut(&key).unwrap();
+        (pending.worth_trying, pending.parked_until) = (false, now + PARKED);
+        assert!(state.due(now + PARKED / 2).is_empty());
+        assert_eq!(state.next_due(), Some(now + PARKED));
+        assert_eq!(state.due(now + PARKED), std::slice::from_ref(&key));
+        state.something_changed();
+        assert_eq!(state.due(now), [key]);
     }
 }

@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{
     core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod},
     storage::v1::StorageClass,
 };
 use kube::{Api, Client, Resource, ResourceExt, api::Patch, runtime::events::EventType};
+use martello_api::clock;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +28,8 @@ use crate::{
     workloads::pods,
 };
 
+/// How often what waits is looked at again and told of again, as upstream's default: its events count up, and outlive others.
+const RESYNC: Duration = Duration::from_secs(15);
 /// One at a time: two claims must not get one volume.
 const WORKERS: usize = 1;
 const PROVISIONER: [&str; 2] =
@@ -46,8 +51,23 @@ struct Binder {
     cache: Arc<Volumes>,
     pods: Informer<Pod>,
     events: EventSink,
-    /// What was last told of each claim, by uid: the same is told once.
-    told: Arc<Mutex<HashMap<String, String>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What was last told of each claim, by uid, and when.
+#[derive(Default)]
+struct Told(HashMap<String, (String, Timestamp)>);
+
+impl Told {
+    /// Whether this is to be told: the same is told again only after a while.
+    fn is_due(&mut self, uid: &str, message: &str, now: Timestamp) -> bool {
+        let (period, last) = (SignedDuration::try_from(RESYNC).unwrap_or_default(), self.0.get(uid));
+        let is_due = last.is_none_or(|(told, at)| told != message || now.duration_since(*at) >= period);
+        if is_due {
+            self.0.insert(uid.to_owned(), (message.to_owned(), now));
+        }
+        is_due
+    }
 }
 
 pub(super) fn spawn(
@@ -58,8 +78,14 @@ pub(super) fn spawn(
     tasks: &mut JoinSet<()>,
 ) {
     let queue: Queue<Item> = Queue::new();
-    let told: Arc<Mutex<HashMap<String, String>>> = Arc::default();
+    let told: Arc<Mutex<Told>> = Arc::default();
     watch(&queue, cache, &told);
+    let (again, claims, stop) = (queue.clone(), Arc::clone(cache), shutdown.clone());
+    tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(RESYNC)).await.is_some() {
+            add_waiting(&again, &claims);
+        }
+    });
     let on_pod = queue.clone();
     caches.pods.on_change(move |before, after| {
         if let (None, Some(pod)) = (before, after) {
@@ -80,7 +106,7 @@ pub(super) fn spawn(
 }
 
 /// What changes when, and is to be looked at then.
-fn watch(queue: &Queue<Item>, cache: &Arc<Volumes>, told: &Arc<Mutex<HashMap<String, String>>>) {
+fn watch(queue: &Queue<Item>, cache: &Arc<Volumes>, told: &Arc<Mutex<Told>>) {
     let (on_claim, told) = (queue.clone(), Arc::clone(told));
     cache.claims.on_change(move |before, after| {
         for claim in before.into_iter().chain(after) {
@@ -91,7 +117,7 @@ fn watch(queue: &Queue<Item>, cache: &Arc<Volumes>, told: &Arc<Mutex<HashMap<Str
             }
         }
         if let (Some(gone), None) = (before, after) {
-            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&gone.uid().unwrap_or_default());
+            told.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&gone.uid().unwrap_or_default());
         }
     });
     let (on_volume, claims) = (queue.clone(), Arc::clone(cache));
@@ -352,13 +378,28 @@ impl Binder {
 
     async fn tell(&self, claim: &PersistentVolumeClaim, note: Option<Note>) {
         let Some(Note { warning, reason, message }) = note else { return };
-        let before = {
+        let is_due = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.insert(claim.uid().unwrap_or_default(), message.clone())
+            told.is_due(&claim.uid().unwrap_or_default(), &message, clock::now())
         };
-        if before.as_ref() != Some(&message) {
+        if is_due {
             let type_ = if warning { EventType::Warning } else { EventType::Normal };
             self.events.publish(&claim.object_ref(&()), type_, reason, message).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_told_again_after_a_while() {
+        let mut told = Told::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(told.is_due("a", "none fits", at(0)) && told.is_due("b", "none fits", at(1)));
+        assert!(!told.is_due("a", "none fits", at(14)));
+        assert!(told.is_due("a", "none fits", at(15)) && !told.is_due("a", "none fits", at(29)));
+        assert!(told.is_due("a", "no class", at(29)) && told.is_due("a", "none fits", at(29)));
     }
 }

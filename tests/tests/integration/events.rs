@@ -1,4 +1,4 @@
-//! Events end some time after they were last written.
+//! Events end some time after they were last written, and what is told again is counted in one event.
 
 use std::time::{Duration, Instant};
 
@@ -98,4 +98,43 @@ async fn a_life_that_can_t_be_counted_is_refused() {
     let options = Options { arguments: vec!["--event-ttl=10ms".to_owned()], ..Options::default() };
     let refused = Cluster::start_with(options).await.unwrap_err().to_string();
     assert!(refused.contains("events last 1 s to 2500000 h, or for ever with 0"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_again_is_counted_in_one_event() {
+    let (_cluster, server) = start(&[]).await;
+    let namespace = server.namespace("told").await;
+    // A controller: pods whose account is missing are tried again and again.
+    let template = json!({"metadata": {"labels": {"app": "none"}}, "spec": {
+        "serviceAccountName": "missing", "containers": [{"name": "one", "image": "myapp:1.2.0"}]}});
+    let set = json!({"metadata": {"name": "none"}, "spec": {
+        "replicas": 1, "selector": {"matchLabels": {"app": "none"}}, "template": template}});
+    let about = format!("{namespace}/events?fieldSelector=involvedObject.name%3Dnone");
+    let mut told = server.watch(&format!("{about}&watch=1")).await;
+    server.post("/apis/apps/v1/namespaces/told/replicasets", &set).await;
+    let counted = |event: &Value| event["count"].as_i64().unwrap_or(0);
+    let last = told.until(|_, event| event["reason"] == "FailedCreate" && counted(event) >= 4).await;
+    let listed = server.get(&about).await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed["items"][0]["metadata"]["uid"], last["metadata"]["uid"]);
+
+    // The scheduler, in the form of the newer group: a pod that fits nowhere is told of again when there are more nodes.
+    let closed = async |name: &str| {
+        let node = json!({"metadata": {"name": name}, "spec": {"unschedulable": true}});
+        server.post("/api/v1/nodes", &node).await;
+    };
+    closed("one").await;
+    let about = "/apis/events.k8s.io/v1/namespaces/told/events?fieldSelector=regarding.name%3Dwaiting";
+    let mut told = server.watch(&format!("{about}&watch=1")).await;
+    server.post(&format!("{namespace}/pods"), &crate::answers::pod("waiting")).await;
+    let counted = |event: &Value| event["series"]["count"].as_i64().unwrap_or(1);
+    for (count, more) in [(1, "two"), (2, "three"), (3, "four")] {
+        told.until(|_, event| event["reason"] == "FailedScheduling" && counted(event) >= count).await;
+        closed(more).await;
+    }
+    let listed = server.get(about).await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+    // The core group's view has the same series.
+    let core = server.get(&format!("{namespace}/events?fieldSelector=involvedObject.name%3Dwaiting")).await;
+    assert!(core["items"][0]["series"]["count"].as_i64().unwrap() >= 3, "{core}");
 }
