@@ -14,16 +14,17 @@ use rustls::{
     SupportedProtocolVersion,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_rustls::TlsAcceptor;
 
-/// A server that answers until its program ends.
+/// A server that answers until its program ends, or it is stopped.
 #[derive(Debug)]
 pub struct ForeignServer {
     /// The port that it listens on.
     pub port: u16,
     /// Who vouches for its certificate, as PEM.
     pub authority_pem: String,
+    accepting: AbortHandle,
 }
 
 impl ForeignServer {
@@ -52,7 +53,7 @@ impl ForeignServer {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
         let port = listener.local_addr().context("read the address that is listened on")?.port();
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, answer) = (acceptor.clone(), answer.clone());
                 tokio::spawn(async move {
@@ -62,7 +63,12 @@ impl ForeignServer {
                 });
             }
         });
-        Ok(Self { port, authority_pem })
+        Ok(Self { port, authority_pem, accepting: accepting.abort_handle() })
+    }
+
+    /// Goes away: connections are refused from soon after.
+    pub fn stop(&self) {
+        self.accepting.abort();
     }
 }
 

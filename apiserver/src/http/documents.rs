@@ -111,7 +111,7 @@ pub fn serve(core: &Arc<Core>, path: &str, query: &Query, headers: &HeaderMap) -
     match segments.as_slice() {
         ["api"] => groups(core, &asked, true),
         ["apis"] => groups(core, &asked, false),
-        ["apis", group] => match published.discovery(core).group(group).or_else(|| extension::group(core, group)) {
+        ["apis", group] => match extension::group(core, group, published.discovery(core).group(group)) {
             Some(document) => told_anyhow(&asked, document),
             None => reply::nothing_here(core),
         },

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     discovery,
-    registry::object,
+    registry::{
+        apiregistration::{api_service, local},
+        object,
+    },
     server::{
         Core,
         extensions::{Extension, identify},
@@ -59,7 +62,12 @@ pub async fn serve(core: &Arc<Core>, extension: &Extension, asked: Asked<'_>) ->
     identify(&mut headers, asked.user);
     let outgoing =
         Outgoing { method: asked.method, target: asked.target, headers, body: asked.body, host: String::new() };
-    let answer = match extension.ask(core, outgoing).await {
+    let asked_for = extension.ask(core, outgoing).await;
+    if asked_for.is_err() {
+        // Others learn soon that it is not there.
+        core.extensions.wake();
+    }
+    let answer = match asked_for {
         Ok(answer) => answer,
         Err(why) if upgrades => return Ok(unavailable(&format!("error dialing backend: {why}"))),
         Err(why) => return Ok(unavailable(&format!("error trying to reach service: {why}"))),
@@ -94,34 +102,24 @@ pub fn with_groups(core: &Core, own: Bytes) -> Bytes {
     }
     let Ok(mut list) = serde_json::from_slice::<Value>(&own) else { return own };
     if let Some(groups) = object::list_mut(&mut list, &["groups"]) {
-        for extension in &extensions {
-            add_version(groups, extension);
-        }
+        merge(groups, &extensions, &["name"], plain);
+        groups.iter_mut().for_each(prefer_the_first);
     }
     serde_json::to_vec(&list).map_or(own, Bytes::from)
 }
 
-fn add_version(groups: &mut Vec<Value>, extension: &Extension) {
-    let version =
-        json!({"groupVersion": format!("{}/{}", extension.group, extension.version), "version": extension.version});
-    match groups.iter_mut().find(|group| object::text(group, &["name"]) == extension.group) {
-        Some(group) => {
-            if let Some(versions) = object::list_mut(group, &["versions"]) {
-                versions.push(version);
-            }
-        }
-        None => groups.push(json!({"name": extension.group, "versions": [version], "preferredVersion": version})),
-    }
-}
-
-/// `/apis/GROUP` of a group that only extension servers serve.
+/// `/apis/GROUP` with the versions of extension servers, given what this server itself serves of the group.
 #[must_use]
-pub fn group(core: &Core, name: &str) -> Option<Bytes> {
-    let mut groups = Vec::new();
-    for extension in core.extensions.all().iter().filter(|extension| extension.group == name) {
-        add_version(&mut groups, extension);
+pub fn group(core: &Core, name: &str, own: Option<Bytes>) -> Option<Bytes> {
+    let mut extensions = core.extensions.all();
+    extensions.retain(|extension| extension.group == name);
+    if extensions.is_empty() {
+        return own;
     }
+    let mut groups: Vec<Value> = own.iter().filter_map(|own| serde_json::from_slice(own).ok()).collect();
+    merge(&mut groups, &extensions, &["name"], plain);
     let mut group = groups.pop()?;
+    prefer_the_first(&mut group);
     object::set(&mut group, &[], "kind", "APIGroup");
     object::set(&mut group, &[], "apiVersion", "v1");
     serde_json::to_vec(&group).map(Bytes::from).ok()
@@ -136,19 +134,70 @@ pub fn with_aggregated(core: &Core, own: (Bytes, String)) -> (Bytes, String) {
     }
     let Ok(mut list) = serde_json::from_slice::<Value>(&own.0) else { return own };
     if let Some(items) = object::list_mut(&mut list, &["items"]) {
-        for extension in &extensions {
-            let version = aggregated(extension);
-            match items.iter_mut().find(|item| object::name(item) == extension.group) {
-                Some(item) => {
-                    if let Some(versions) = object::list_mut(item, &["versions"]) {
-                        versions.push(version);
-                    }
-                }
-                None => items.push(json!({"metadata": {"name": extension.group}, "versions": [version]})),
-            }
-        }
+        merge(items, &extensions, &["metadata", "name"], aggregated);
     }
     serde_json::to_vec(&list).map_or(own, |merged| discovery::hashed(merged.into()))
+}
+
+/// A version as it stands in the plain form.
+fn plain(extension: &Extension) -> Value {
+    json!({"groupVersion": format!("{}/{}", extension.group, extension.version), "version": extension.version})
+}
+
+fn prefer_the_first(group: &mut Value) {
+    if let Some(first) = object::list(group, &["versions"]).first().cloned() {
+        object::set(group, &[], "preferredVersion", first);
+    }
+}
+
+/// Puts the versions of extension servers among the groups of a document, whose names are at `name`: groups and their
+/// versions in the order of their priorities, as upstream's.
+fn merge(groups: &mut Vec<Value>, extensions: &[Arc<Extension>], name: &[&str], version: fn(&Extension) -> Value) {
+    let of = |group: &str| extensions.iter().filter(|extension| extension.group == group).collect::<Vec<_>>();
+    let mut ranked: Vec<(i64, String, Value)> = Vec::new();
+    for group in groups.drain(..) {
+        let called = object::text(&group, name).to_owned();
+        // The group of the APIServices themselves is first, whatever others ask for.
+        let own = if called == api_service::GROUP { i64::MAX } else { local::priorities(&called, "").0 };
+        let rank = of(&called).iter().map(|extension| extension.priorities.0).fold(own, i64::max);
+        ranked.push((rank, called, group));
+    }
+    for extension in extensions.iter().filter(|extension| !extension.group.is_empty()) {
+        if ranked.iter().any(|(_, called, _)| *called == extension.group) {
+            continue;
+        }
+        let mut group = json!({"versions": []});
+        if let Some((last, above)) = name.split_last() {
+            object::set(&mut group, above, last, extension.group.as_str());
+        }
+        let rank = of(&extension.group).iter().map(|one| one.priorities.0).max().unwrap_or_default();
+        ranked.push((rank, extension.group.clone(), group));
+    }
+    ranked.sort_by(|(rank, called, _), (other_rank, other, _)| other_rank.cmp(rank).then_with(|| called.cmp(other)));
+    for (_, called, group) in &mut ranked {
+        let added = of(called);
+        if let Some(versions) = object::list_mut(group, &["versions"]).filter(|_| !added.is_empty()) {
+            add(versions, called, &added, version);
+        }
+    }
+    groups.extend(ranked.into_iter().map(|(_, _, group)| group));
+}
+
+/// Adds versions of a group to those that are there.
+fn add(versions: &mut Vec<Value>, group: &str, extensions: &[&Arc<Extension>], version: fn(&Extension) -> Value) {
+    let is_theirs =
+        |one: &Value| extensions.iter().find(|extension| object::text(one, &["version"]) == extension.version);
+    // Whoever is asked for a version is who tells of it.
+    versions.retain(|one| is_theirs(one).is_none());
+    versions.extend(extensions.iter().map(|extension| version(extension)));
+    let priority = |one: &Value| {
+        let own = || local::priorities(group, object::text(one, &["version"])).1;
+        is_theirs(one).map_or_else(own, |extension| extension.priorities.1)
+    };
+    versions.sort_by(|one, other| {
+        let names = (object::text(one, &["version"]), object::text(other, &["version"]));
+        priority(other).cmp(&priority(one)).then_with(|| discovery::by_rank(names.0, names.1))
+    });
 }
 
 /// `/openapi/v3` with the schemas of extension servers, which they serve themselves.
@@ -212,5 +261,76 @@ fn aggregated(extension: &Extension) -> Value {
         })
         .collect();
     let freshness = if extension.is_available() { "Current" } else { "Stale" };
-    json!({"version": extension.version, "resources": resources, "freshness": freshness})
+    let mut version = json!({"version": extension.version, "freshness": freshness});
+    // Nothing is known of a server that never answered.
+    if !resources.is_empty() {
+        object::set(&mut version, &[], "resources", resources);
+    }
+    version
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::extensions::Extensions;
+
+    fn extensions(all: &[(&str, &str, i64, i64)]) -> Vec<Arc<Extension>> {
+        let extensions = Extensions::default();
+        for (group, version, group_priority, version_priority) in all {
+            let spec = json!({
+                "group": group, "version": version, "groupPriorityMinimum": group_priority,
+                "versionPriority": version_priority, "service": {"namespace": "n", "name": "s", "port": 443},
+                "insecureSkipTLSVerify": true,
+            });
+            let service = json!({"metadata": {"name": format!("{version}.{group}")}, "spec": spec});
+            extensions.note(Some(&service), None, 1);
+        }
+        extensions.all()
+    }
+
+    #[test]
+    fn groups_and_versions_of_others_stand_where_their_priorities_put_them() {
+        let own = |name: &str, versions: &[&str]| {
+            let versions: Vec<Value> = versions.iter().map(|version| json!({"version": version})).collect();
+            json!({"name": name, "versions": versions})
+        };
+        let mut groups =
+            vec![own(api_service::GROUP, &["v1"]), own("apps", &["v1"]), own("shop.example.com", &["v1", "v1beta1"])];
+        let others = extensions(&[
+            ("shop.example.com", "v3", 1500, 50),
+            ("shop.example.com", "v2", 2000, 200),
+            ("late.example.com", "v1", 100, 1),
+            ("first.example.com", "v1", 20_000, 1),
+        ]);
+        merge(&mut groups, &others, &["name"], plain);
+        groups.iter_mut().for_each(prefer_the_first);
+        let told: Vec<(&str, Vec<&str>)> = groups
+            .iter()
+            .map(|group| {
+                let versions = object::list(group, &["versions"]).iter();
+                (object::text(group, &["name"]), versions.map(|one| object::text(one, &["version"])).collect())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (api_service::GROUP, vec!["v1"]),
+                ("first.example.com", vec!["v1"]),
+                ("apps", vec!["v1"]),
+                ("shop.example.com", vec!["v2", "v1", "v1beta1", "v3"]),
+                ("late.example.com", vec!["v1"]),
+            ]
+        );
+        assert_eq!(object::text(&groups[3], &["preferredVersion", "groupVersion"]), "shop.example.com/v2");
+        // Whoever serves a version is who tells of it.
+        let mut groups = vec![own("shop.example.com", &["v1"])];
+        merge(&mut groups, &extensions(&[("shop.example.com", "v1", 1, 1)]), &["name"], plain);
+        assert_eq!(groups[0]["versions"], json!([{"groupVersion": "shop.example.com/v1", "version": "v1"}]));
+    }
+
+    #[test]
+    fn nothing_is_told_of_the_resources_of_a_server_that_never_answered() {
+        let others = extensions(&[("shop.example.com", "v1", 1, 1)]);
+        assert_eq!(aggregated(&others[0]), json!({"version": "v1", "freshness": "Stale"}));
+    }
 }

@@ -9,7 +9,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use futures::StreamExt as _;
+use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use martello_api::{clock, clock::rfc3339_seconds, identity::User, order::Order, status::ApiError};
 use martello_pki::{ForeignTrust, Identity, Pki, Profile, foreign_config};
@@ -33,6 +34,8 @@ pub const FRONT_PROXY: &str = "front-proxy-client";
 /// How often servers are looked at: those that answer, and those that don't.
 const CALM: Duration = Duration::from_secs(30);
 const ANXIOUS: Duration = Duration::from_secs(2);
+/// How many are looked at at once: one that is slow does not hold up the others.
+const LOOKS_AT_ONCE: usize = 8;
 /// How long a server may take to say what it serves.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of what it says.
@@ -142,6 +145,14 @@ impl Extensions {
     /// Says that something changed that is to be looked at.
     pub fn wake(&self) {
         self.changed.notify_one();
+    }
+
+    /// Says that a Service, or where it leads, changed: whoever is behind it is looked at anew.
+    pub fn service_changed(&self, namespace: &str, service: &str) {
+        let routes = Arc::clone(&self.routes.read());
+        if routes.values().any(|one| one.namespace == namespace && one.service == service) {
+            self.wake();
+        }
     }
 
     /// Who serves a path, where it is somebody else.
@@ -254,14 +265,8 @@ pub async fn look_after(core: Arc<Core>) {
             tracing::warn!(%error, "what extension servers need to know could not be published");
         }
         let all = core.extensions.all();
-        for extension in &all {
-            let found = look(&core, extension).await;
-            if let Err(error) = write(&core, extension, &found).await
-                && error.code != 404
-            {
-                tracing::warn!(name = extension.name, %error, "the condition of an APIService could not be written");
-            }
-        }
+        let looked_at = futures::stream::iter(all.clone());
+        looked_at.for_each_concurrent(LOOKS_AT_ONCE, |extension| check(Arc::clone(&core), extension)).await;
         let anxious = all.iter().any(|one| !one.is_available());
         let pause = tokio::time::sleep(if anxious { ANXIOUS } else { CALM });
         tokio::select! {
@@ -272,60 +277,82 @@ pub async fn look_after(core: Arc<Core>) {
     }
 }
 
-/// A finding: reason and message; the reason of one that answers is `Passed`.
-type Finding = (&'static str, String);
+async fn check(core: Arc<Core>, extension: Arc<Extension>) {
+    let found = look(&core, &extension).await;
+    if let Err(error) = write(&core, &extension, &found).await
+        && error.code != 404
+    {
+        tracing::warn!(name = extension.name, %error, "the condition of an APIService could not be written");
+    }
+}
+
+/// A finding: status, reason and message of the condition.
+type Finding = (&'static str, &'static str, String);
 
 async fn look(core: &Arc<Core>, extension: &Extension) -> Finding {
     let finding = match reachable(core, extension).await {
         Err(finding) => finding,
-        Ok(()) => match discover(core, extension).await {
+        Ok(host) => match discover(core, extension, &host).await {
             Ok(resources) => {
                 *extension.state.write() = State { available: true, resources: Some(Arc::new(resources)) };
-                return ("Passed", "all checks passed".to_owned());
+                return ("True", "Passed", "all checks passed".to_owned());
             }
-            Err(why) => ("FailedDiscoveryCheck", why),
+            Err(why) => ("False", "FailedDiscoveryCheck", why),
         },
     };
     extension.state.write().available = false;
     finding
 }
 
-async fn reachable(core: &Arc<Core>, extension: &Extension) -> Result<(), Finding> {
+/// Whether there is somebody to ask, and how that is called.
+async fn reachable(core: &Arc<Core>, extension: &Extension) -> Result<String, Finding> {
     let (service, namespace) = (&extension.service, &extension.namespace);
-    let missing = ("ServiceNotFound", format!("service/{service} in {namespace:?} is not present"));
+    let missing = ("False", "ServiceNotFound", format!("service/{service} in {namespace:?} is not present"));
+    let unknown = |reason: &'static str, error: &ApiError| {
+        let why = format!("service/{service} in {namespace:?} cannot be checked due to: {}", error.message);
+        ("Unknown", reason, why)
+    };
     let Some(kind) = core.registry.find("", "v1", "services") else { return Err(missing) };
     let found = match core.find(kind, namespace, service).await {
         Ok(Some(entry)) => core.value(kind, &entry).await,
         Ok(None) => return Err(missing),
         Err(error) => Err(error),
     };
-    let found = found.map_err(|error| ("ServiceAccessError", error.message))?;
-    if object::text(&found, &["spec", "type"]) == "ExternalName" {
-        return Ok(());
+    let found = found.map_err(|error| unknown("ServiceAccessError", &error))?;
+    let text = |key: &str| object::text(&found, &["spec", key]).to_owned();
+    match text("type").as_str() {
+        "ExternalName" => return Ok(text("externalName")),
+        "ClusterIP" => {}
+        _ => return Ok(text("clusterIP")),
     }
     let ports = object::list(&found, &["spec", "ports"]);
     let port = ports.iter().find(|port| object::int(port, &["port"]) == Some(extension.port)).ok_or_else(|| {
         let why = format!("service/{service} in {namespace:?} is not listening on port {}", extension.port);
-        ("ServicePortError", why)
+        ("False", "ServicePortError", why)
     })?;
     let slices = backends::slices(core, namespace, service).await;
-    let slices = slices.map_err(|error| ("EndpointsAccessError", error.message))?;
+    let slices = slices.map_err(|error| unknown("EndpointsAccessError", &error))?;
     if slices.is_empty() {
         let why = format!("cannot find endpointslices for service/{service} in {namespace:?}");
-        return Err(("EndpointsNotFound", why));
+        return Err(("False", "EndpointsNotFound", why));
     }
     let name = object::text(port, &["name"]);
     if backends::endpoints(&slices, name).is_empty() {
-        let why = format!("endpoints for service/{service} in {namespace:?} have no addresses with port name {name:?}");
-        return Err(("MissingEndpoints", why));
+        let why =
+            format!("endpointslices for service/{service} in {namespace:?} have no addresses with port name {name:?}");
+        return Err(("False", "MissingEndpoints", why));
     }
-    Ok(())
+    Ok(match text("clusterIP").as_str() {
+        "" | "None" => format!("{service}.{namespace}.svc"),
+        address => address.to_owned(),
+    })
 }
 
-/// Asks a server what it serves.
-async fn discover(core: &Arc<Core>, extension: &Extension) -> Result<Value, String> {
+/// Asks a server what it serves; `host` is what messages call it.
+async fn discover(core: &Arc<Core>, extension: &Extension, host: &str) -> Result<Value, String> {
     let target = format!("/apis/{}/{}", extension.group, extension.version);
-    let url = format!("https://{}.{}.svc:{}{target}", extension.service, extension.namespace, extension.port);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("https://{host}:{}{target}", extension.port);
     let mut headers = HeaderMap::new();
     outbound::add(&mut headers, "accept", "application/json");
     identify(&mut headers, &User::authenticated("system:kube-aggregator", ["system:masters"]));
@@ -338,25 +365,24 @@ async fn discover(core: &Arc<Core>, extension: &Extension) -> Result<Value, Stri
         Ok::<_, String>((status, body))
     });
     let (status, body) = asked.await.map_err(|_| failed("it did not answer in time".to_owned()))?.map_err(failed)?;
-    if status != StatusCode::OK {
+    if !status.is_success() {
         return Err(failed(format!("bad status from {url}: {}", status.as_u16())));
     }
     serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))
 }
 
-async fn write(core: &Arc<Core>, extension: &Extension, (reason, message): &Finding) -> Result<(), ApiError> {
+async fn write(core: &Arc<Core>, extension: &Extension, (status, reason, message): &Finding) -> Result<(), ApiError> {
     let kind = core.registry.find(api_service::GROUP, "v1", "apiservices").ok_or_else(ApiError::no_such_route)?;
     let entry = core.get(kind, "", &extension.name).await?;
     let present = core.value(kind, &entry).await?;
-    let status = if *reason == "Passed" { "True" } else { "False" };
     let conditions = object::list(&present, &["status", "conditions"]);
     let old = conditions.iter().find(|one| object::text(one, &["type"]) == api_service::AVAILABLE);
     let text = |key: &str| old.map_or("", |old| object::text(old, &[key]));
-    if (text("status"), text("reason"), text("message")) == (status, *reason, message.as_str()) {
+    if (text("status"), text("reason"), text("message")) == (*status, *reason, message.as_str()) {
         return Ok(());
     }
     let since =
-        if text("status") == status { text("lastTransitionTime").to_owned() } else { rfc3339_seconds(clock::now()) };
+        if text("status") == *status { text("lastTransitionTime").to_owned() } else { rfc3339_seconds(clock::now()) };
     let condition = json!({
         "type": api_service::AVAILABLE, "status": status, "reason": reason, "message": message,
         "lastTransitionTime": since,

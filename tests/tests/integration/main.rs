@@ -21,6 +21,7 @@ mod crash;
 mod custom;
 mod dead_webhooks;
 mod events;
+mod extension_servers;
 mod hostile_objects;
 mod identity;
 mod impersonation;

@@ -78,7 +78,9 @@ fn service(group: &str, version: &str, managed: &str) -> Value {
     })
 }
 
-fn priorities(group: &str, version: &str) -> (i64, i64) {
+/// The priorities of a group and of one of its versions, where this server itself serves them.
+#[must_use]
+pub fn priorities(group: &str, version: &str) -> (i64, i64) {
     let Some((_, priority)) = GROUPS.iter().find(|(name, _)| *name == group) else {
         return (OTHER_GROUP, OTHER_VERSION);
     };

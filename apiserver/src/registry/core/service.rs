@@ -160,6 +160,9 @@ impl Strategy for Services {
     }
 
     fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
+        if let Some(told) = object.or(old) {
+            core.extensions.service_changed(object::namespace(told), object::name(told));
+        }
         if let Some(old) = old {
             service_allocation::take_back(core, old, object);
         }

@@ -1,6 +1,6 @@
 //! EndpointSlices.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use martello_api::{resource::Resource, status::Cause};
@@ -13,12 +13,15 @@ use crate::registry::{
     object, table,
     validation::{address, field::Field, metadata, text},
 };
+use crate::server::Core;
 
 /// EndpointSlices.
 pub struct EndpointSlices;
 
 /// The label of whoever keeps a slice.
 const MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+/// The label that names the Service of a slice.
+const SERVICE: &str = "kubernetes.io/service-name";
 /// Controllers of the system: nobody is told of the addresses that they copy.
 const CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 const MAX_ENDPOINTS: usize = 1000;
@@ -84,6 +87,13 @@ impl Strategy for EndpointSlices {
         let new = object.get("addressType");
         if new != old.get("addressType") {
             causes.push(Cause::invalid("addressType", new.unwrap_or(&Value::Null), "field is immutable"));
+        }
+    }
+
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
+        for told in [object, old].into_iter().flatten() {
+            let service = object::text(told, &["metadata", "labels", SERVICE]);
+            core.extensions.service_changed(object::namespace(told), service);
         }
     }
 
