@@ -8,7 +8,10 @@ use martello_pki::token::{BoundObject, Claims, TokenError};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-use super::Peer;
+use super::{
+    Peer,
+    secret_tokens::{self, SecretUse},
+};
 use crate::{registry::object, server::Core};
 
 /// A user of a token, and for whom the token is.
@@ -18,6 +21,8 @@ pub struct Accepted {
     pub user: User,
     /// Audiences that both sides know.
     pub audiences: Vec<String>,
+    /// The Secret that the token stands in, if it stands in one.
+    pub secret: Option<SecretUse>,
 }
 
 /// Why a token is refused.
@@ -29,6 +34,9 @@ pub enum Refused {
     /// What it is bound to is gone.
     #[error("{0}")]
     Bound(String),
+    /// The Secret that it stands in was marked invalid.
+    #[error("{0}")]
+    Marked(String),
     /// An identity provider or a webhook should know it, and does not.
     #[error("{0}")]
     Foreign(String),
@@ -44,7 +52,7 @@ impl Refused {
             Self::Token(TokenError::NotYetValid(_)) => "service account token is not valid yet".to_owned(),
             Self::Token(error @ TokenError::Audience { .. }) => error.to_string(),
             Self::Token(_) => return INVALID.to_owned(),
-            Self::Foreign(why) => why.clone(),
+            Self::Foreign(why) | Self::Marked(why) => why.clone(),
             Self::Bound(_) => "service account token has been invalidated".to_owned(),
         };
         format!("[{INVALID}, {more}]")
@@ -78,7 +86,7 @@ pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: T
         if audiences.is_empty() {
             return Err(TokenError::Audience { has: own.clone(), wanted: wanted.to_vec() }.into());
         }
-        return Ok(Accepted { user, audiences });
+        return Ok(Accepted { user, audiences, secret: None });
     }
     let foreign = core.foreign.get();
     if let Some(foreign) = foreign
@@ -97,25 +105,31 @@ pub async fn token_user(core: &Arc<Core>, token: &str, wanted: &[String], now: T
         }
         verified => verified?,
     };
-    check_bound(core, &verified.claims, now).await.map_err(|error| Refused::Bound(error.message))?;
-    Ok(Accepted { user: verified.user(), audiences: verified.audiences })
+    let secret = check_bound(core, &verified.claims, now).await?;
+    Ok(Accepted { user: verified.user(), audiences: verified.audiences, secret })
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Bound(error.message)
+    }
 }
 
 /// Whether everything that a token is bound to is still the same object, and is not long since to be deleted: what only waits for
-/// a finalizer, which whoever holds the token may have set, is gone all the same.
-async fn check_bound(core: &Arc<Core>, claims: &Claims, now: Timestamp) -> Result<(), ApiError> {
+/// a finalizer, which whoever holds the token may have set, is gone all the same. Answers the Secret that the token stands in,
+/// if it is in one.
+async fn check_bound(core: &Arc<Core>, claims: &Claims, now: Timestamp) -> Result<Option<SecretUse>, Refused> {
     let bound = &claims.kubernetes;
     let namespace = &bound.namespace;
-    same(core, "serviceaccounts", namespace, &bound.serviceaccount, now).await?;
+    let account = same(core, "serviceaccounts", namespace, &bound.serviceaccount, now).await?;
     if let Some(pod) = &bound.pod {
         same(core, "pods", namespace, pod, now).await?;
     } else if let Some(node) = &bound.node {
         same(core, "nodes", "", node, now).await?;
     }
-    if let Some(secret) = &bound.secret {
-        same(core, "secrets", namespace, secret, now).await?;
-    }
-    Ok(())
+    let Some(secret) = &bound.secret else { return Ok(None) };
+    let secret = same(core, "secrets", namespace, secret, now).await?;
+    secret_tokens::used(core, &account, &secret, now).map_err(Refused::Marked)
 }
 
 async fn same(
@@ -124,16 +138,17 @@ async fn same(
     namespace: &str,
     bound: &BoundObject,
     now: Timestamp,
-) -> Result<(), ApiError> {
+) -> Result<Value, ApiError> {
     let kind = core.registry.find("", "v1", plural).ok_or_else(ApiError::unauthorized)?;
     let entry = core.get(kind, namespace, &bound.name).await?;
     if *entry.uid != *bound.uid {
         return Err(ApiError::new(401, "Unauthorized", format!("{plural} {:?} is another one by now", bound.name)));
     }
-    if ended_long_ago(&core.value(kind, &entry).await?, now) {
+    let found = core.value(kind, &entry).await?;
+    if ended_long_ago(&found, now) {
         return Err(ApiError::new(401, "Unauthorized", format!("{plural} {:?} of the token is gone", bound.name)));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Seconds after which a token ends that is bound to what is being deleted, as upstream's.

@@ -105,7 +105,7 @@ impl Foreign {
             return Some(Err(format!("the token is for {own:?} only")));
         }
         let user = provider.user(token, now).await;
-        Some(user.map(|user| Accepted { user, audiences }).map_err(|error| error.to_string()))
+        Some(user.map(|user| Accepted { user, audiences, secret: None }).map_err(|error| error.to_string()))
     }
 
     /// Whom the webhook takes the bearer of a token for; none if there is no webhook, or it does not know the token.

@@ -6,6 +6,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 use martello_api::identity::User;
 
+use self::secret_tokens::SecretUse;
 use crate::server::Core;
 
 pub mod bearer;
@@ -17,11 +18,27 @@ pub mod mapping;
 pub mod oidc;
 pub mod providers;
 pub mod rules;
+pub mod secret_tokens;
 pub mod shared;
 pub mod url;
 pub mod webhook;
 
 pub use impersonation::{Acting, impersonate};
+
+/// Somebody who was recognized.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who it is.
+    pub user: Arc<User>,
+    /// The Secret whose token was shown, if it was one of a Secret.
+    pub secret: Option<SecretUse>,
+}
+
+impl From<Arc<User>> for Known {
+    fn from(user: Arc<User>) -> Self {
+        Self { user, secret: None }
+    }
+}
 
 /// What a connection proved, once for all of its requests.
 #[derive(Clone, Debug)]
@@ -64,10 +81,10 @@ pub async fn authenticate(
     peer: &Peer,
     (path, headers): (&str, &HeaderMap),
     now: Timestamp,
-) -> Result<Arc<User>, AuthnError> {
+) -> Result<Known, AuthnError> {
     let refused = match peer {
-        Peer::Internal(user) => return Ok(Arc::clone(user)),
-        Peer::Certificate(user, expires) if now < *expires => return Ok(Arc::clone(user)),
+        Peer::Internal(user) => return Ok(Arc::clone(user).into()),
+        Peer::Certificate(user, expires) if now < *expires => return Ok(Arc::clone(user).into()),
         Peer::Certificate(..) => Some(Arc::from(EXPIRED)),
         Peer::Refused(why) => Some(Arc::clone(why)),
         Peer::Unknown => None,
@@ -76,7 +93,7 @@ pub async fn authenticate(
         (None, None) if core.foreign.get().is_some_and(|foreign| !foreign.lets_in_anonymous(path)) => {
             Err(AuthnError::Nothing)
         }
-        (None, None) => Ok(Arc::new(User::anonymous())),
+        (None, None) => Ok(Arc::new(User::anonymous()).into()),
         (None, Some(why)) => Err(AuthnError::Certificate(why)),
         (Some(token), _) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => {
             Err(AuthnError::Token(format!("it has {} bytes", token.len())))
@@ -84,7 +101,7 @@ pub async fn authenticate(
         (Some(token), _) => {
             let accepted = credentials::token_user(core, &token, &[], now).await;
             let accepted = accepted.map_err(|error| AuthnError::Token(error.to_string()))?;
-            Ok(Arc::new(accepted.user))
+            Ok(Known { user: Arc::new(accepted.user), secret: accepted.secret })
         }
     }
 }

@@ -289,7 +289,7 @@ fn accepted(review: &Value, own: &[String], wanted: &[String]) -> Option<Accepte
         object::list(review, &["status", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let meant = if named.is_empty() { own.to_vec() } else { named };
     let audiences: Vec<String> = meant.into_iter().filter(|one| wanted.contains(one)).collect();
-    (!audiences.is_empty()).then_some(Accepted { user, audiences })
+    (!audiences.is_empty()).then_some(Accepted { user, audiences, secret: None })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::{
     websocket::take_token,
 };
 use crate::{
-    authn::{self, Acting, AuthnError, Peer},
+    authn::{self, Acting, AuthnError, Known, Peer, secret_tokens::SecretUse},
     flow::{Classified, Place},
     metrics::{Lasting, Observed},
     registry::{call::is_for_people, select::equalities},
@@ -121,7 +121,7 @@ impl Arrival<'_> {
         let limit = deadline(&self.info, &self.query)
             .map_err(|error| self.turned_away(&request, &error, "asks for a time that is none"))?;
         let authenticated = self.authenticated((request.uri().path(), request.headers())).await;
-        let authenticated = authenticated.map_err(|why| {
+        let Known { user: authenticated, secret } = authenticated.map_err(|why| {
             self.turned_away(&request, &ApiError::unauthorized(), &format!("not authenticated: {why}"))
         })?;
         let Acting { user, constraint } = self.impersonated(&request, &authenticated)?;
@@ -132,6 +132,7 @@ impl Arrival<'_> {
         let target = &self.info.target;
         let acts = takes_over(target, switches) || is_proxied(target) || extension_of(core, &self.info).is_some();
         let record = self.record(&request, &user).made_by(authenticated, constraint).acting(acts);
+        let record = record.noted(secret.iter().map(SecretUse::note));
         let (flow, seat) = match seated(core, &self.origin.peer, &user, &self.info).await {
             Ok(seated) => seated,
             Err(flow) => return Err(too_many(record, &flow)),
@@ -156,6 +157,9 @@ impl Arrival<'_> {
         });
         if let Some(flow) = &flow {
             reply::belongs(&mut reply, flow);
+        }
+        if let Some(warning) = secret.as_ref().and_then(SecretUse::warning) {
+            reply::warn(&mut reply, &[warning.to_owned()]);
         }
         let notes = std::mem::take(&mut *notes.lock());
         Ok(record.close(reply, &notes).await)
@@ -188,14 +192,14 @@ impl Arrival<'_> {
     }
 
     /// Who sent the request, by its path and headers.
-    async fn authenticated(&self, request: (&str, &HeaderMap)) -> Result<Arc<User>, AuthnError> {
+    async fn authenticated(&self, request: (&str, &HeaderMap)) -> Result<Known, AuthnError> {
         let authenticated = authn::authenticate(self.core, &self.origin.peer, request, self.now).await;
         self.core.metrics.authenticated(authenticated.is_ok());
-        let user = authenticated?;
-        if let Some(visit) = self.origin.visit.as_ref().filter(|_| user.name != ANONYMOUS) {
-            visit.prove(&user.name);
+        let known = authenticated?;
+        if let Some(visit) = self.origin.visit.as_ref().filter(|_| known.user.name != ANONYMOUS) {
+            visit.prove(&known.user.name);
         }
-        Ok(user)
+        Ok(known)
     }
 
     /// As whom the request acts.

@@ -125,6 +125,13 @@ impl Record {
         self
     }
 
+    /// Notes what is known of the request besides.
+    #[must_use]
+    pub fn noted(mut self, notes: impl Iterator<Item = Note>) -> Self {
+        self.event = notes.fold(self.event, |event, (key, value)| event.annotated(&key, &value));
+        self
+    }
+
     /// Notes who authenticated, where that is another than the one on whose behalf the request is made, and what allowed
     /// that besides the verb `impersonate`.
     #[must_use]

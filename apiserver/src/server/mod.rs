@@ -33,6 +33,7 @@ pub mod sealer;
 pub mod services;
 pub mod signers;
 mod unsettled;
+mod unused_tokens;
 
 pub use callers::{Busy, Visit};
 pub use listener::ServeError;

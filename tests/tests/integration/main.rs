@@ -35,5 +35,6 @@ mod reloads;
 mod secrets;
 mod service_addresses;
 mod slow_clients;
+mod tokens;
 mod versions;
 mod webhooks;

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use crate::{
     registry::{object, storage},
-    server::{Core, account_tokens, followup},
+    server::{
+        Core,
+        account_tokens::{self, ACCOUNT_NAME, ACCOUNT_UID},
+        followup,
+    },
     store::{ListAt, Page},
 };
-
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// Follows a write of a Secret: one whose account is not there is removed.
 pub fn follow(core: &Arc<Core>, secret: &Value) {
