@@ -15,6 +15,7 @@ mod attacks;
 mod audit;
 mod bad_input;
 mod basics;
+mod certificates;
 mod conformance;
 mod conventions;
 mod crash;
