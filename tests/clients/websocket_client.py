@@ -102,7 +102,7 @@ def logs():
 @step_of_pods("exec in every version of the channels")
 def execute():
     path = f"{PODS}/web/exec?command=sh&command=-c&command=echo%20out%3B%20exit%203&stdout=1&stderr=1"
-    failure = "command terminated with non-zero exit code: exit status 3"
+    failure = "command terminated with non-zero exit code: command terminated with exit code 3"
     for protocol in ("v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io", None):
         connection = dial(path, *([protocol] if protocol else []))
         assert connection.getsubprotocol() == protocol

@@ -51,13 +51,21 @@ impl Kubectl {
         bail!("{} {}: {}{}", self.program.display(), arguments.join(" "), output.stdout, output.stderr)
     }
 
-    /// Runs it, and does not mind if it fails.
-    pub fn try_with(&self, arguments: &[&str], input: &str) -> Result<Output> {
+    /// A run that is still to be started.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("KUBECONFIG", &self.kubeconfig);
         // Discovery is cached below the home directory, by address: another test's server may have had this port.
         let home = self.kubeconfig.with_extension("home");
-        command.env("HOME", &home).arg(format!("--cache-dir={}", home.join("cache").display()));
+        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &home);
+        // Before what may stand behind `--`.
+        command.arg(format!("--cache-dir={}", home.join("cache").display())).args(arguments);
+        command
+    }
+
+    /// Runs it, and does not mind if it fails.
+    pub fn try_with(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("run {}", self.program.display()))?;
         if let Some(mut stdin) = child.stdin.take() {

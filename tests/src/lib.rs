@@ -12,3 +12,4 @@ pub mod load;
 pub mod pods;
 pub mod process;
 pub mod raw;
+pub mod websocket;

@@ -9,7 +9,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use martello_api::status::{ApiError, Details};
 
-use super::{failed, outbound, reply::Reply};
+use super::{failed, outbound, reply::Reply, websocket};
 use crate::{
     registry::{call::Call, core::node_proxy::NodeAddress},
     server::Core,
@@ -109,22 +109,6 @@ fn refused(code: u16, said: &str, resource: &str, name: &str) -> ApiError {
     error
 }
 
-/// What the agent says is wrong, as the client is told.
-async fn failure(answer: Response<Incoming>) -> ApiError {
-    let (code, said) = said(answer).await;
-    let reason = match code {
-        400 => "BadRequest",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "NotFound",
-        409 => "Conflict",
-        500 => "InternalError",
-        503 => "ServiceUnavailable",
-        _ => "",
-    };
-    ApiError::new(code, reason, said)
-}
-
 /// Lets the agent take over the connection: WebSocket and SPDY bytes pass unread.
 pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call) -> Result<Reply, ApiError> {
     let client = call.upgrade.lock().take();
@@ -137,11 +121,26 @@ pub async fn tunnel(core: &Arc<Core>, node: &NodeAddress, path: &str, call: Call
             headers.append(HeaderName::from_static(name), value.clone());
         }
     }
-    let answer = send(core, node, &call.method, path, headers).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(failure(answer).await);
+    // Upstream speaks this protocol of commands itself, and has switched before it asks the agent.
+    let is_command = ["/exec/", "/attach/"].iter().any(|of| path.starts_with(of));
+    let has_switched = is_command && websocket::ends_streams(&call.headers);
+    let answer = match send(core, node, &call.method, path, headers).await {
+        Err(error) if has_switched => return websocket::tell_failure(core, &call.headers, client, &error),
+        sent => sent?,
+    };
+    let status = answer.status();
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(outbound::switch(core, answer, client));
     }
-    Ok(outbound::switch(core, answer, client))
+    if has_switched {
+        let (_, said) = said(answer).await;
+        let error = ApiError::internal(format!("unable to upgrade connection: {said}"));
+        return websocket::tell_failure(core, &call.headers, client, &error);
+    }
+    if status.as_u16() < 400 {
+        return Err(ApiError::internal(format!("invalid upgrade response: status code {}", status.as_u16())));
+    }
+    Ok(outbound::pass_back(core, answer, None))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
-use martello_api::attributes::ResourceTarget;
+use martello_api::{attributes::ResourceTarget, status::ApiError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
@@ -27,12 +27,16 @@ use super::{
     outbound::{TOKEN_PROTOCOL, Takeover},
     reply::{self, Reply},
 };
-use crate::server::Core;
+use crate::{registry::object, server::Core};
 
 /// Logs as they are.
 const BINARY: &str = "binary.k8s.io";
 /// Logs in texts.
 const BASE64: &str = "base64.binary.k8s.io";
+/// The protocol of remote commands in which single streams end.
+const V5: &str = "v5.channel.k8s.io";
+/// Its channel on which the end of a command is told.
+const ERROR_CHANNEL: u8 = 3;
 /// Bytes of a log that are told at once, as upstream does.
 const LOG_BYTES: usize = 2048;
 /// Clients have nothing to say: longer messages end the connection.
@@ -98,10 +102,7 @@ impl Spoken {
                     None => std::future::pending().await,
                 }
             };
-            let limits = WebSocketConfig::default()
-                .max_message_size(Some(LONGEST_MESSAGE))
-                .max_frame_size(Some(LONGEST_MESSAGE));
-            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits)).await;
+            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits())).await;
             tokio::select! {
                 () = pour(socket, body, coding) => {}
                 () = sent_off => {}
@@ -110,6 +111,10 @@ impl Spoken {
         });
         head
     }
+}
+
+fn limits() -> WebSocketConfig {
+    WebSocketConfig::default().max_message_size(Some(LONGEST_MESSAGE)).max_frame_size(Some(LONGEST_MESSAGE))
 }
 
 /// Makes a token among the subprotocols what it stands for: the bearer token of the request, unless that has one. The other
@@ -157,15 +162,13 @@ enum Coding {
     Bytes,
     /// The same in base64.
     Base64,
+    /// All at once.
+    Whole,
 }
 
 /// The head of the answer, and how its bytes are told; or why there is none.
 fn shake(told: Told, asked: &HeaderMap, answer: &HeaderMap) -> Result<(Reply, Coding), (u16, String)> {
     let bad = |why: &str| (400, why.to_owned());
-    let key = asked.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("missing Sec-WebSocket-Key"))?;
-    if asked.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(bad("missing or bad WebSocket Version"));
-    }
     let names: Vec<&str> = protocols(asked).collect();
     let (protocol, coding) = match told {
         Told::Watch => {
@@ -188,6 +191,16 @@ fn shake(told: Told, asked: &HeaderMap, answer: &HeaderMap) -> Result<(Reply, Co
             }
         },
     };
+    Ok((switched(asked, protocol)?, coding))
+}
+
+/// The head of an answer that switches to a WebSocket; or why there is none.
+fn switched(asked: &HeaderMap, protocol: Option<&str>) -> Result<Reply, (u16, String)> {
+    let bad = |why: &str| (400, why.to_owned());
+    let key = asked.get(header::SEC_WEBSOCKET_KEY).ok_or_else(|| bad("missing Sec-WebSocket-Key"))?;
+    if asked.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(bad("missing or bad WebSocket Version"));
+    }
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
     let mut head = Response::new(ReplyBody::empty());
     *head.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -199,7 +212,39 @@ fn shake(told: Told, asked: &HeaderMap, answer: &HeaderMap) -> Result<(Reply, Co
         let protocol = HeaderValue::from_str(protocol).map_err(|_| bad("bad WebSocket protocol"))?;
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    Ok((head, coding))
+    Ok(head)
+}
+
+/// Whether a client speaks the protocol of remote commands in which single streams end.
+pub fn ends_streams(headers: &HeaderMap) -> bool {
+    is_asked(headers) && protocols(headers).any(|one| one == V5)
+}
+
+/// Tells a client of a remote command, in that protocol, why there is none.
+pub fn tell_failure(core: &Core, headers: &HeaderMap, client: Takeover, error: &ApiError) -> Result<Reply, ApiError> {
+    let head = switched(headers, Some(V5)).map_err(|(_, why)| ApiError::bad_request(why))?;
+    let mut status = error.to_status();
+    // A status on a channel does not say what it is.
+    for key in ["kind", "apiVersion"] {
+        object::remove(&mut status, &[], key);
+    }
+    let mut message = vec![ERROR_CHANNEL];
+    message.extend(status.to_string().into_bytes());
+    let (Takeover { stream, visit, counted }, drain) = (client, core.drain.clone());
+    tokio::spawn(async move {
+        let _counted = (counted, visit);
+        let io = match stream.await {
+            Ok(io) => TokioIo::new(io),
+            Err(error) => return tracing::debug!(%error, "a WebSocket was not opened"),
+        };
+        let body = ReplyBody::full(message);
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits())).await;
+        tokio::select! {
+            () = pour(socket, body, Coding::Whole) => {}
+            () = drain.cancelled() => {}
+        }
+    });
+    Ok(head)
 }
 
 /// Sends a body's bytes until it ends or the client goes.
@@ -245,7 +290,7 @@ impl Coding {
     /// An empty message, by which upstream begins a log.
     fn first(self) -> Option<Message> {
         match self {
-            Self::Lines | Self::Frames => None,
+            Self::Lines | Self::Frames | Self::Whole => None,
             Self::Bytes => Some(Message::Binary(Bytes::new())),
             Self::Base64 => Some(Message::Text(Utf8Bytes::default())),
         }
@@ -266,7 +311,8 @@ impl Coding {
                 rest.advance(4);
                 Some(Message::Binary(rest.split_to(length).freeze()))
             }
-            Self::Bytes | Self::Base64 if rest.is_empty() => None,
+            Self::Bytes | Self::Base64 | Self::Whole if rest.is_empty() => None,
+            Self::Whole => Some(Message::Binary(rest.split().freeze())),
             Self::Bytes => Some(Message::Binary(rest.split_to(rest.len().min(LOG_BYTES)).freeze())),
             Self::Base64 => {
                 let piece = rest.split_to(rest.len().min(LOG_BYTES));

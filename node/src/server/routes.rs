@@ -72,7 +72,7 @@ impl Site {
     pub(super) fn pod(&self, namespace: &str, name: &str, uid: Option<&str>) -> Result<Arc<Pod>, Refusal> {
         let found = self.pods.get(namespace, name);
         let found = found.filter(|pod| uid.is_none_or(|uid| pod.uid().as_deref() == Some(uid)));
-        found.ok_or_else(|| Refusal::missing(format!("pod {name:?} does not exist on this node")))
+        found.ok_or_else(|| Refusal::missing("pod does not exist"))
     }
 
     fn list(&self) -> Result<Response<Body>, Refusal> {
@@ -154,7 +154,8 @@ impl Site {
         let runs = self.runs(uid).await?;
         let found =
             runs.into_iter().find(|run| run.name == name && matches!(run.state, ContainerState::Running { .. }));
-        found.map(|run| run.id).ok_or_else(|| Refusal::missing(format!("container not found ({name:?})")))
+        let missing = || Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("container not found ({name:?})"));
+        found.map(|run| run.id).ok_or_else(missing)
     }
 }
 

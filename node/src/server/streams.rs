@@ -78,7 +78,9 @@ impl Outcome {
     fn to_words(&self) -> String {
         match self {
             Self::Exited(0) => String::new(),
-            Self::Exited(code) => format!("command terminated with non-zero exit code: exit status {code}"),
+            Self::Exited(code) => {
+                format!("command terminated with non-zero exit code: command terminated with exit code {code}")
+            }
             Self::Failed(why) => format!("Internal error occurred: {why}"),
         }
     }

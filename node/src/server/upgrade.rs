@@ -96,7 +96,8 @@ pub(super) fn switch_spdy(
 }
 
 /// The protocol that is spoken with a client: the first of its own that is known here. One that names none gets what bears no
-/// name, where that is known, as upstream has it.
+/// name, where that is known, as upstream has it; as upstream, too, one of whose protocols none is known is not told more
+/// than that.
 pub(super) fn switch_websocket(
     headers: &HeaderMap,
     known: &[&'static str],
@@ -106,9 +107,7 @@ pub(super) fn switch_websocket(
     let unnamed = [""];
     let wanted: &[&str] = if asked.is_empty() { &unnamed } else { &asked };
     let protocol = wanted.iter().find_map(|asked| known.iter().find(|known| *known == asked)).copied();
-    let protocol = protocol.ok_or_else(|| {
-        Refusal::bad(format!("requested WebSocket protocols {asked:?} are not supported; use one of {known:?}"))
-    })?;
+    let protocol = protocol.ok_or_else(|| Refusal(StatusCode::FORBIDDEN, String::new()))?;
     let accept = tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes());
     let accept = HeaderValue::from_str(&accept).map_err(|_| Refusal::bad("invalid Sec-WebSocket-Key"))?;
     let mut response = switching("websocket");
@@ -155,6 +154,7 @@ mod tests {
         assert!(!response.headers().contains_key("sec-websocket-protocol"));
         assert!(switch_websocket(&headers, &[websocket::V4]).is_err());
         headers.insert("sec-websocket-protocol", HeaderValue::from_static("v9.channel.k8s.io"));
-        assert!(switch_websocket(&headers, &[websocket::V4, websocket::UNNAMED]).is_err());
+        let Refusal(status, why) = switch_websocket(&headers, &[websocket::V4, websocket::UNNAMED]).err().unwrap();
+        assert_eq!((status, why.as_str()), (StatusCode::FORBIDDEN, ""));
     }
 }

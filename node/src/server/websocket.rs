@@ -222,7 +222,14 @@ mod tests {
     #[tokio::test]
     async fn before_versions_and_in_texts_an_end_is_told_in_words() {
         for (protocol, wanted_messages) in [
-            (CHANNEL, [&b"\x01"[..], b"\x01out", b"\x03command terminated with non-zero exit code: exit status 3"]),
+            (
+                CHANNEL,
+                [
+                    &b"\x01"[..],
+                    b"\x01out",
+                    b"\x03command terminated with non-zero exit code: command terminated with exit code 3",
+                ],
+            ),
             (
                 BASE64_CHANNEL,
                 [&b"1"[..], b"1b3V0", b"3Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiBleGl0IHN0YXR1cyAz"],

@@ -36,6 +36,7 @@ mod reloads;
 mod secrets;
 mod service_addresses;
 mod slow_clients;
+mod streams;
 mod tokens;
 mod versions;
 mod webhooks;
