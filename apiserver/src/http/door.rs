@@ -34,6 +34,7 @@ use crate::{
 mod acceptable;
 mod dispatch;
 mod request_body;
+mod roomy;
 
 pub(super) use acceptable::not_acceptable;
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, header};
 use jiff::Timestamp;
 use martello_api::{
@@ -19,6 +20,7 @@ use super::{
     RequestBody,
     acceptable::accepted,
     request_body::{BODY_TIMEOUT, read_body},
+    roomy::Roomy,
 };
 use crate::{
     http::{
@@ -185,6 +187,22 @@ async fn on_objects(
     }
 }
 
+/// From how many bytes on a change may keep a processor for long: to decode, merge and compare an object of megabytes takes
+/// seconds, and each of a few threads is all that many others have.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// Whether a change is of a large object, or makes one.
+async fn is_large(core: &Core, kind: &Kind, call: &Call) -> bool {
+    if call.body.len() >= LARGE_BYTES {
+        return true;
+    }
+    if call.name().is_empty() {
+        return false;
+    }
+    let found = core.find(kind, call.namespace(), call.name()).await;
+    found.is_ok_and(|entry| entry.is_some_and(|entry| entry.bytes().len() >= LARGE_BYTES))
+}
+
 /// Serves a call within the time that it may take.
 async fn carried_out(
     core: &Arc<Core>,
@@ -195,7 +213,9 @@ async fn carried_out(
     let changes = !matches!(call.verb, "get" | "list" | "watch");
     let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
     let under_way = binds.then(|| core.unsettled.begin());
+    let is_large = changes && is_large(core, &kind, &call).await;
     let work = verbs::serve(Arc::clone(core), kind, call);
+    let work: BoxFuture<'static, _> = if is_large { Box::pin(Roomy::new(work)) } else { work };
     match (limit, changes) {
         (None, _) => {
             drop(under_way);
