@@ -252,7 +252,7 @@ fn aggregated(extension: &Extension) -> Value {
                 .get(name)
                 .into_iter()
                 .flatten()
-                .map(|(own, part)| json!({"subresource": own, "responseKind": kind(part), "verbs": part.get("verbs")}))
+                .map(|&(own, part)| json!({"subresource": own, "responseKind": kind(part), "verbs": part.get("verbs")}))
                 .collect();
             if !parts.is_empty() {
                 object::set(&mut resource, &[], "subresources", parts);

@@ -54,6 +54,12 @@ pub fn json_in_lines(code: u16, value: &Value) -> Reply {
     bare_json(code, serde_json::to_vec_pretty(value).unwrap_or_default())
 }
 
+/// YAML in frames that are sent one after the other.
+#[must_use]
+pub fn yaml_body(code: u16, body: ReplyBody) -> Reply {
+    reply(code, YAML, body)
+}
+
 /// Protobuf that is ready.
 #[must_use]
 pub fn protobuf(code: u16, bytes: impl Into<Bytes>) -> Reply {

@@ -6,10 +6,13 @@ use bytes::Bytes;
 use martello_api::{schema::ProtobufList, status::ApiError};
 use serde_json::{Value, json};
 
-use super::answer;
+use super::{
+    answer,
+    list_for_people::{self, Style},
+};
 use crate::{
     http::{
-        body::ReplyBody,
+        body::{BoxError, ReplyBody},
         joined::{Joined, Part},
         negotiate::{Encoding, Form},
         reply::{self, Reply},
@@ -186,6 +189,11 @@ pub async fn render(
             let shape = table::Shape::of(call, version)?;
             return answer::joined(rows(shape, Arc::clone(kind), selected));
         }
+        Form::Objects => {
+            if let Some(style) = Style::of(call) {
+                return for_people(core, kind, style, selected).await;
+            }
+        }
         _ => {}
     }
     let in_protobuf = call.accepted.encoding == Encoding::Protobuf && call.accepted.form == Form::Objects;
@@ -259,21 +267,44 @@ async fn made_objects(
     selected: Selected,
 ) -> Result<Joined<Bytes, impl FnMut(&Bytes, &mut Vec<u8>) -> Part + use<>>, ApiError> {
     let head = list_head(kind, &selected);
-    let mut objects = Vec::with_capacity(selected.items.len());
-    if kind.is_custom() && kind.converts() {
-        let values = core.values(kind, &selected.items).await?;
-        let revisions = selected.items.iter().map(|entry| entry.revision);
-        objects.extend(values.iter().zip(revisions).map(|(value, at)| with_revision(&kind.encode(value), at)));
-    } else {
-        for entry in &selected.items {
-            objects.push(core.json(kind, entry).await?);
-        }
-    }
+    let objects = opened(core, kind, &selected.items).await?;
     let kind = Arc::clone(kind);
     Ok(Joined::new(head, objects, b"", move |bytes, out| {
         out.push(b'{');
         Ok(behind_head(&kind, bytes))
     }))
+}
+
+/// The JSON of objects, opened and converted where they have to be.
+async fn opened(core: &Core, kind: &Kind, items: &[Arc<Entry>]) -> Result<Vec<Bytes>, ApiError> {
+    if kind.is_custom() && kind.converts() {
+        let values = core.values(kind, items).await?;
+        let revisions = items.iter().map(|entry| entry.revision);
+        return Ok(values.iter().zip(revisions).map(|(value, at)| with_revision(&kind.encode(value), at)).collect());
+    }
+    let mut objects = Vec::with_capacity(items.len());
+    for entry in items {
+        objects.push(core.json(kind, entry).await?);
+    }
+    Ok(objects)
+}
+
+/// The objects in a form for people.
+async fn for_people(core: &Core, kind: &Kind, style: Style, selected: Selected) -> Result<Reply, ApiError> {
+    let list = json!({
+        "kind": kind.list_kind(),
+        "apiVersion": kind.resource.gvk.api_version(),
+        "metadata": list_metadata(kind, &selected),
+        "items": [],
+    });
+    let objects = opened(core, kind, &selected.items).await?;
+    let failed = |error: BoxError| ApiError::internal(format!("encoding a list: {error}"));
+    let frames = list_for_people::frames(style, &list, objects, kind.is_custom()).map_err(failed)?;
+    let body = ReplyBody::made(frames).map_err(failed)?;
+    Ok(match style {
+        Style::Yaml => reply::yaml_body(200, body),
+        Style::Lines => reply::json_body(200, body),
+    })
 }
 
 fn list_head(kind: &Kind, selected: &Selected) -> Vec<u8> {
@@ -335,7 +366,7 @@ async fn protobuf(
     Ok(reply::protobuf_body(200, ReplyBody::Ready(list.finish())))
 }
 
-fn without_kind(mut value: Value) -> Value {
+pub(super) fn without_kind(mut value: Value) -> Value {
     if let Some(map) = value.as_object_mut() {
         map.shift_remove("kind");
         map.shift_remove("apiVersion");

@@ -13,6 +13,7 @@ pub mod delete;
 pub mod delete_collection;
 pub mod get;
 pub mod list;
+pub mod list_for_people;
 pub mod patch;
 pub mod scale;
 pub mod update;
