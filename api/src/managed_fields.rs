@@ -218,6 +218,15 @@ fn tracked(
     Ok(managed.encode())
 }
 
+/// Gives the entries of `subresource` in `new` the times that they have in `live`, or none: upstream carries what is written
+/// through a scale into its object with the times that the object knows already.
+pub fn keep_times(live: &Value, new: &mut Value, subresource: &str) {
+    let entries = |object: &Value| object.pointer("/metadata/managedFields").and_then(Managed::decode);
+    let Some(mut managed) = entries(new) else { return };
+    managed.keep_times(&entries(live).unwrap_or_default(), subresource);
+    put_managed(new, managed.encode());
+}
+
 /// Whether `new` is `live`, but for the times in their `managedFields`: such a write is kept from the store.
 #[must_use]
 pub fn same_but_for_times(live: &Value, new: &Value) -> bool {

@@ -142,6 +142,15 @@ impl Managed {
         self.entries.into_iter().map(encode_entry).collect()
     }
 
+    /// Gives the entries of `subresource` the times that they have in `before`, or none.
+    pub(super) fn keep_times(&mut self, before: &Self, subresource: &str) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.subresource == subresource) {
+            let own = entry.identifier();
+            let same = before.entries.iter().find(|other| other.identifier() == own);
+            entry.time = same.and_then(|other| other.time.clone());
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -297,6 +297,38 @@ fn object_without_owners(object: &Value) -> Value {
     bare
 }
 
+/// As upstream's 1.36.4 shows an object after its scale was written.
+#[test]
+fn what_was_written_through_a_scale_has_no_time() {
+    let entry = |manager: &str, subresource: &str, time: Option<&str>, fields: Value| {
+        let mut entry = json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+            "fieldsV1": fields});
+        if let Some(time) = time {
+            entry["time"] = json!(time);
+        }
+        if !subresource.is_empty() {
+            entry["subresource"] = json!(subresource);
+        }
+        entry
+    };
+    let spec = |field: &str| json!({"f:spec": {field: {}}});
+    let object = |entries: &[Value]| json!({"metadata": {"managedFields": entries}});
+    let (then, now) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:09Z"));
+    let live = object(&[entry("a", "", then, spec("f:a")), entry("old", "scale", then, spec("f:b"))]);
+    let mut new = object(&[
+        entry("a", "", then, spec("f:a")),
+        entry("old", "scale", now, spec("f:b")),
+        entry("z", "scale", now, spec("f:r")),
+    ]);
+    keep_times(&live, &mut new, "scale");
+    let wanted = object(&[
+        entry("z", "scale", None, spec("f:r")),
+        entry("a", "", then, spec("f:a")),
+        entry("old", "scale", then, spec("f:b")),
+    ]);
+    assert_eq!(new, wanted);
+}
+
 /// As upstream's 1.36.4 filters what `pods/resize` and `pods/ephemeralcontainers` write.
 #[test]
 fn an_endpoint_may_write_a_part_of_lists_elements_alone() {

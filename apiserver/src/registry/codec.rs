@@ -25,7 +25,7 @@ use crate::http::negotiate::PROTOBUF;
 
 pub use apply::{apply_config, apply_through_scale};
 pub use foreign::Foreign;
-pub use ownership::{disown, track, track_foreign};
+pub use ownership::{track, track_foreign};
 pub use patches::{Patch, is_apply};
 pub use type_meta::internal_package;
 pub use versions::Conversions;

@@ -47,39 +47,6 @@ fn track_once(
     managed_fields::track_update(schema_of(kind), old, new, &writer)
 }
 
-/// Takes the field at `path` from everybody, which is what a write through the scale of a custom object comes to: upstream
-/// can't tell there whose it is.
-pub fn disown(object: &mut Value, path: &[String]) {
-    let Some(entries) = object::list_mut(object, &["metadata", "managedFields"]) else { return };
-    entries.retain_mut(|entry| match entry.get_mut("fieldsV1") {
-        Some(fields) => !(remove_field(fields, path) && fields.as_object().is_some_and(serde_json::Map::is_empty)),
-        None => true,
-    });
-    if entries.is_empty() {
-        object::remove(object, &["metadata"], "managedFields");
-    }
-}
-
-/// Removes the field at `path` of a set, and what it alone was in the set for. Answers whether it was there.
-fn remove_field(fields: &mut Value, path: &[String]) -> bool {
-    let (Some((first, below)), Some(map)) = (path.split_first(), fields.as_object_mut()) else { return false };
-    let key = format!("f:{first}");
-    if below.is_empty() {
-        return map.shift_remove(&key).is_some();
-    }
-    let Some(inner) = map.get_mut(&key) else { return false };
-    if !remove_field(inner, below) {
-        return false;
-    }
-    match inner.as_object_mut() {
-        Some(left) if left.is_empty() => drop(map.shift_remove(&key)),
-        // What is in the set by itself, and nothing below it.
-        Some(left) if left.len() == 1 => drop(left.shift_remove(".")),
-        _ => {}
-    }
-    true
-}
-
 /// Writes down whose fields were set in an object of another kind, which is answered and not kept: where that fails, it is
 /// answered without, as by upstream.
 pub fn track_foreign(
@@ -119,27 +86,4 @@ pub(super) fn reset_fields(kind: &Kind, subresource: &str) -> Ignored<'static> {
         "status" => &[&["spec"]],
         _ => &[],
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_field_that_is_taken_from_all_leaves_no_empty_sets() {
-        let entry = |fields: Value| serde_json::json!({"manager": "m", "fieldsV1": fields});
-        let mut object = serde_json::json!({"metadata": {"managedFields": [
-            entry(serde_json::json!({"f:spec": {"f:replicas": {}}})),
-            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}}})),
-            entry(serde_json::json!({"f:spec": {".": {}, "f:replicas": {}, "f:size": {}}})),
-            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
-        ]}});
-        disown(&mut object, &["spec".to_owned(), "replicas".to_owned()]);
-        let left = serde_json::json!([
-            entry(serde_json::json!({"f:spec": {}})),
-            entry(serde_json::json!({"f:spec": {".": {}, "f:size": {}}})),
-            entry(serde_json::json!({"f:status": {"f:phase": {}}})),
-        ]);
-        assert_eq!(object["metadata"]["managedFields"], left);
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martello_api::{
     attributes::{Attributes, Target},
-    managed_fields::same_but_for_times,
+    managed_fields::{keep_times, same_but_for_times},
     status::{ApiError, Cause},
 };
 use martello_policy::Decision;
@@ -306,9 +306,9 @@ async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut
     if call.verb != "patch" {
         meta::dedup_owners(call, new, false);
     }
-    match kind.scale_paths().filter(|_| kind.is_custom() && plan.part == Part::Whole("scale")) {
-        Some(paths) => codec::disown(new, &paths.spec_replicas),
-        None => codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await,
+    codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await;
+    if plan.part == Part::Whole("scale") {
+        keep_times(current, new, "scale");
     }
     if plan.part == Part::Status {
         if kind.status_keeps_metadata() {
