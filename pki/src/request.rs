@@ -6,9 +6,11 @@ use rcgen::SubjectPublicKeyInfo;
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::{FromDer, X509CertificationRequest};
+use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest};
 use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::X509Name;
+
+use crate::blocks::blocks;
 
 /// Longest request that is read; one with an RSA-4096 key and many names has 4 KiB.
 pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
@@ -148,7 +150,7 @@ impl SigningRequest {
     /// When it is too long or malformed, or its signature is wrong.
     pub fn from_pem(pem: &[u8]) -> Result<Self, RequestError> {
         check_length(pem.len())?;
-        let der = CertificateSigningRequestDer::from_pem_slice(pem).map_err(|_| RequestError::NoPem)?;
+        let der = in_pem(pem).ok_or(RequestError::NoPem)?;
         let (rest, request) =
             X509CertificationRequest::from_der(&der).map_err(|_| RequestError::Malformed("it is not PKCS#10"))?;
         if !rest.is_empty() {
@@ -187,27 +189,39 @@ impl SigningRequest {
     }
 }
 
+/// What the first block of a PEM holds, if that is a request, whatever comes after it.
+#[must_use]
+pub fn in_pem(pem: &[u8]) -> Option<Vec<u8>> {
+    let first = blocks(pem).into_iter().next()?;
+    (first.label == "CERTIFICATE REQUEST").then_some(first.contents)
+}
+
 /// Checks that PEM holds certificates and nothing else, at least one.
 ///
 /// # Errors
 /// With upstream's words for what is wrong.
 pub fn check_certificates(pem: &[u8]) -> Result<(), RequestError> {
-    let mut found = false;
-    for block in x509_parser::pem::Pem::iter_from_buffer(pem) {
-        let Ok(block) = block else { break };
+    let other = |why: &str| RequestError::Other(why.to_owned());
+    let found = blocks(pem);
+    for block in &found {
         if block.label != "CERTIFICATE" {
-            return Err(RequestError::Other(format!(
-                "only CERTIFICATE PEM blocks are allowed, found {:?}",
-                block.label
-            )));
+            return Err(other(&format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label)));
         }
-        block.parse_x509().map_err(|_| RequestError::Malformed("a certificate in it can't be read"))?;
-        found = true;
+        if block.has_headers {
+            return Err(other("no PEM block headers are permitted"));
+        }
+        let mut rest = block.contents.as_slice();
+        if rest.is_empty() {
+            return Err(other("found CERTIFICATE PEM block containing 0 certificates"));
+        }
+        while !rest.is_empty() {
+            (rest, _) = X509Certificate::from_der(rest).map_err(|_| other("x509: malformed certificate"))?;
+        }
     }
-    if found {
-        return Ok(());
+    if found.is_empty() {
+        return Err(other("must contain at least one CERTIFICATE PEM block"));
     }
-    Err(RequestError::Other("must contain at least one CERTIFICATE PEM block".to_owned()))
+    Ok(())
 }
 
 fn check_length(length: usize) -> Result<(), RequestError> {
@@ -257,11 +271,27 @@ mod tests {
         assert_eq!((read.dns_names.as_slice(), read.other_names), (&["worker.example.com".to_owned()][..], 0));
         assert_eq!(read.addresses, ["10.0.0.7".parse::<IpAddr>().unwrap()]);
         assert_eq!(SigningRequest::from_pem(b"nope"), Err(RequestError::NoPem));
+        let other = pem.replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST");
+        assert_eq!(SigningRequest::from_pem(format!("{other}{pem}").as_bytes()), Err(RequestError::NoPem));
+        let headed = pem.replacen("REQUEST-----", "REQUEST-----\nA: b\n", 1);
+        assert!(SigningRequest::from_pem(headed.as_bytes()).is_ok());
         assert!(check_certificates(pem.as_bytes()).is_err());
         assert_eq!(
             check_certificates(b"nope").unwrap_err().to_string(),
             "must contain at least one CERTIFICATE PEM block"
         );
+    }
+
+    #[test]
+    fn certificates_are_refused_in_upstreams_words() {
+        let told = |pem: &str| check_certificates(pem.as_bytes()).unwrap_err().to_string();
+        let block = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}-----END {label}-----\n");
+        assert_eq!(told(&block("FOO", "aGk=\n")), "only CERTIFICATE PEM blocks are allowed, found \"FOO\"");
+        assert_eq!(told(&block("CERTIFICATE", "A: b\n\naGk=\n")), "no PEM block headers are permitted");
+        assert_eq!(told(&block("CERTIFICATE", "aGk=\n")), "x509: malformed certificate");
+        assert_eq!(told(&block("CERTIFICATE", "")), "found CERTIFICATE PEM block containing 0 certificates");
+        let own = rcgen::generate_simple_self_signed(vec!["a.example.com".to_owned()]).unwrap().cert.pem();
+        assert_eq!(check_certificates(format!("before\n{own}{own}").as_bytes()), Ok(()));
     }
 
     #[test]

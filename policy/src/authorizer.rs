@@ -127,14 +127,16 @@ impl Authorizer {
         }
     }
 
-    /// All rules that RBAC grants `user` in `namespace`, those of the whole cluster included.
+    /// All rules that RBAC grants `user` in `namespace`, those of the whole cluster first, as upstream lists them.
     #[must_use]
     pub fn granted_rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
         let state = self.inner.state.read();
         // A binding counts once, by however many of its subjects the user is.
         let mut seen = HashSet::new();
         let grants = state.index.grants(user, namespace).filter(|grant| seen.insert(&grant.binding));
-        grants.flat_map(|grant| grant.rules().iter().cloned()).collect()
+        let mut grants: Vec<_> = grants.collect();
+        grants.sort_by(|one, other| one.binding.cmp(&other.binding));
+        grants.into_iter().flat_map(|grant| grant.rules().iter().cloned()).collect()
     }
 
     /// The roles that are bound to `user` in `namespace` and do not exist, in upstream's words; empty if there are none.

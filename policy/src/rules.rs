@@ -48,6 +48,32 @@ mod tests {
     use crate::{Change, bootstrap};
 
     #[test]
+    fn rules_of_the_cluster_come_first() {
+        let role = |kind: &str, resource: &str| {
+            serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+                "metadata": {"name": "r", "namespace": if kind == "Role" { "shop" } else { "" }},
+                "rules": [{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]})
+        };
+        let binding = |kind: &str, role: &str, subject: serde_json::Value| {
+            serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+                "metadata": {"name": "b", "namespace": if kind == "RoleBinding" { "shop" } else { "" }},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": "r"}, "subjects": [subject]})
+        };
+        let named = |kind: &str, name: &str| serde_json::json!({"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"});
+        let objects = [
+            role("Role", "pods"),
+            role("ClusterRole", "nodes"),
+            binding("RoleBinding", "Role", named("User", "jane")),
+            binding("ClusterRoleBinding", "ClusterRole", named("Group", "devs")),
+        ];
+        let authorizer = Authorizer::new();
+        authorizer.replace_all(objects.iter().filter_map(|object| Change::written(object).unwrap()));
+        let rules = authorizer.rules_for(&User::authenticated("jane", ["devs"]), "shop").resource_rules;
+        let resources: Vec<Vec<String>> = rules.into_iter().filter_map(|rule| rule.resources).collect();
+        assert_eq!(resources, [["nodes"], ["pods"]]);
+    }
+
+    #[test]
     fn everyone_may_discover_and_ask_about_themselves() {
         let authorizer = Authorizer::new();
         authorizer.replace_all(bootstrap::objects().iter().filter_map(|object| Change::written(object).unwrap()));

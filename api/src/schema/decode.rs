@@ -289,7 +289,8 @@ impl Shaper {
             (Kind::IntOrString, Raw::Number(text)) => return Err(path.refusal(&format!("number {text}"), "int32")),
             (Kind::IntOrString, raw) => return Err(path.refusal(raw.go_kind(), "int32")),
             (Kind::Time | Kind::MicroTime, Raw::String(text)) => {
-                return time::canonical(&text, matches!(kind, Kind::MicroTime)).map(|text| Some(Value::String(text)));
+                let text = time::canonical(&text, matches!(kind, Kind::MicroTime))?;
+                return Ok(Some(if time::is_none(&text) { Value::Null } else { Value::String(text) }));
             }
             (Kind::Time | Kind::MicroTime, raw) => return Err(path.refusal(raw.go_kind(), "string")),
             (Kind::Message(link), Raw::Map(entries)) => return self.message(link.get(), entries, path).map(Some),

@@ -52,6 +52,11 @@ pub(super) fn written(time: DateTime, micro: bool) -> String {
     time.strftime(if micro { "%Y-%m-%dT%H:%M:%S%.6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" }).to_string()
 }
 
+/// Whether a time, as it is written, is the first that there is: Go takes that for none.
+pub(super) fn is_none(written: &str) -> bool {
+    matches!(written, "0001-01-01T00:00:00Z" | "0001-01-01T00:00:00.000000Z")
+}
+
 /// How long after [`EPOCH`] a time is that was written so.
 pub(super) fn since_epoch(text: &str) -> Option<SignedDuration> {
     let time: DateTime = text.strip_suffix('Z')?.parse().ok()?;
@@ -206,6 +211,8 @@ mod tests {
         ] {
             assert_eq!(canonical(given, false).as_deref(), Ok(written));
         }
+        let first = ["0001-01-01T00:00:00Z", "0001-01-01T01:00:00+01:00"].map(|text| canonical(text, false).unwrap());
+        assert!(first.iter().all(|first| is_none(first)) && !is_none("0001-01-01T00:00:01Z"));
         let last = "9999-12-31T23:59:59.999999Z";
         assert_eq!(canonical(last, true).as_deref(), Ok(last));
     }

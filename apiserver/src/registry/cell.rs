@@ -33,7 +33,9 @@ impl Cell {
     pub fn since(then: &str) -> Self {
         match then.parse::<Timestamp>() {
             Ok(then) => Self::Since { before: String::new(), then: then.as_second(), after: "" },
-            Err(_) => "<unknown>".into(),
+            Err(_) if then.is_empty() => "<unknown>".into(),
+            // Later than can be counted is not yet.
+            Err(_) => "<invalid>".into(),
         }
     }
 
@@ -119,6 +121,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_last_second_of_all_is_not_yet() {
+        assert_eq!(Cell::since("9999-12-31T23:59:59Z"), Cell::from("<invalid>"));
+        assert_eq!(Cell::since(""), Cell::from("<unknown>"));
+    }
 
     #[test]
     fn a_row_has_holes_for_its_ages_alone() {

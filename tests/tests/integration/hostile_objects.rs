@@ -103,7 +103,6 @@ async fn a_request_names_one_host_and_leads_to_this_server_only() {
         ("GET /version HTTP/1.1\r\nhost: a/b", "HTTP/1.1 400 "),
         ("GET http://elsewhere.example/version HTTP/1.1\r\nhost: a", "HTTP/1.1 200 "),
         ("CONNECT 169.254.169.254:80 HTTP/1.1\r\nhost: a", "HTTP/1.1 404 "),
-        ("POST /version HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked", "HTTP/1.1 400 "),
         ("POST /version HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 5", "HTTP/1.1 400 "),
         ("GET /version HTTP/1.1\r\nhost: a\r\nx: y\r\n impersonate-user: mallory", "HTTP/1.1 400 "),
         ("GET /version HTTP/1.1\r\nhost: a\r\ntransfer-encoding : chunked", "HTTP/1.1 400 "),

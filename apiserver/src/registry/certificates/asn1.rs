@@ -1,7 +1,7 @@
 //! What Go's reader of ASN.1 says of a request that it can't read: of the outermost value. What is wrong further within
 //! is not told apart.
 
-use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject as _};
+use martello_pki::request::in_pem;
 
 /// The class, number and length of a value, and whether values are within it.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ const SIGNATURES: [(&[u8], &str); 3] = [
 /// Why a request in PEM can't be read, if it is for its outermost value.
 #[must_use]
 pub fn malformed(pem: &[u8]) -> Option<String> {
-    fault(&CertificateSigningRequestDer::from_pem_slice(pem).ok()?)
+    fault(&in_pem(pem)?)
 }
 
 /// What is said of a request in PEM whose signature is not that of its key.
 #[must_use]
 pub fn unsigned(pem: &[u8]) -> Option<&'static str> {
-    let der = CertificateSigningRequestDer::from_pem_slice(pem).ok()?;
+    let der = in_pem(pem)?;
     let holds = |oid: &[u8]| der.windows(oid.len()).any(|part| part == oid);
     SIGNATURES.iter().find(|(oid, _)| holds(oid)).map(|(_, why)| *why)
 }

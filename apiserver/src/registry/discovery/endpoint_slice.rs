@@ -53,7 +53,7 @@ impl Strategy for EndpointSlices {
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
         // Labels say whose the slice is, and count too; so does what is dropped here.
-        let same = |path: &[&str]| object::semantically_equal(object::at(object, path), object::at(old, path));
+        let same = |path: &[&str]| object::same(object::at(object, path), object::at(old, path));
         let (labelled, led) = (same(&["metadata", "labels"]), same(&["endpoints"]));
         if !labelled || !led {
             let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);

@@ -159,7 +159,7 @@ pub fn check_kept(event: &Value, old: &Value, causes: &mut Vec<Cause>) {
         "reportingInstance",
     ];
     for key in KEPT {
-        if !object::semantically_equal(event.get(key), old.get(key)) {
+        if !object::same(event.get(key), old.get(key)) {
             let shown = if key == "reportingComponent" { "reportingController" } else { key };
             causes.push(Cause::invalid(shown, &in_go(event, key), "field is immutable"));
         }
