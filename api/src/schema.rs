@@ -10,6 +10,7 @@ mod json;
 mod loose;
 mod normalize;
 mod protobuf;
+mod same;
 mod table;
 mod time;
 mod yaml;
@@ -35,6 +36,7 @@ pub use normalize::{normalize, zero};
 pub use protobuf::{
     Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event,
 };
+pub use same::{same, same_member};
 pub use yaml::{Yaml, parse as parse_yaml};
 
 /// A message: the fields of one object type.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use martello_api::{clock::rfc3339_seconds, status::ApiError};
+use martello_api::{clock::rfc3339_seconds, schema, status::ApiError};
 use rand::Rng as _;
 use serde_json::Value;
 
@@ -105,10 +105,15 @@ pub fn prepare_update(object: &mut Value, old: &Value) {
 const UNCOUNTED: [&str; 4] = ["metadata", "status", "kind", "apiVersion"];
 
 /// Whether all that the generation counts is as it was.
-fn counts_alike(object: &Value, old: &Value) -> bool {
+fn counts_alike(kind: &Kind, object: &Value, old: &Value) -> bool {
+    let known = Some(codec::schema_of(kind)).filter(|_| !kind.is_custom());
     let all = [object, old].into_iter().filter_map(Value::as_object).flatten();
     let mut counted = all.filter(|(key, _)| !UNCOUNTED.contains(&key.as_str()));
-    counted.all(|(key, _)| object::same(object.get(key), old.get(key)))
+    counted.all(|(key, _)| {
+        let (now, before) = (object.get(key), old.get(key));
+        let typed = known.filter(|schema| schema.field(key).is_some());
+        typed.map_or_else(|| object::same(now, before), |schema| schema::same_member(schema, key, now, before))
+    })
 }
 
 /// Lets the generation grow where the kind says so.
@@ -118,11 +123,11 @@ pub fn bump_generation(kind: &Kind, object: &mut Value, old: &Value) {
     let same = match kind.generation() {
         Generation::Untouched => return,
         Generation::Spec => {
-            counts_alike(object, old) || {
+            counts_alike(kind, object, old) || {
                 // What was not decoded may lack what a type always has.
                 let mut shaped = object.clone();
                 codec::normalize(kind, &mut shaped);
-                counts_alike(&shaped, old)
+                counts_alike(kind, &shaped, old)
             }
         }
         Generation::Exact { status } => {

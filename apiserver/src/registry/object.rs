@@ -1,5 +1,6 @@
 //! Objects as JSON values: reading and writing by path, without surprises on odd shapes.
 
+use martello_api::schema::{self, Schemas};
 use serde_json::{Map, Value};
 
 /// The value at `path`, if all of it is there.
@@ -201,6 +202,16 @@ pub fn same(left: Option<&Value>, right: Option<&Value>) -> bool {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(Some(left), Some(right)))
         }
         (left, right) => left == right,
+    }
+}
+
+/// The same of values of a type of Kubernetes, by its name in OpenAPI: amounts are equal by their value, however they are
+/// written, and what a type always has is never absent.
+#[must_use]
+pub fn same_of(name: &str, left: Option<&Value>, right: Option<&Value>) -> bool {
+    match Schemas::builtin().named(name) {
+        Some(schema) => schema::same(schema, left, right),
+        None => same(left, right),
     }
 }
 

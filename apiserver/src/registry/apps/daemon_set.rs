@@ -64,7 +64,7 @@ impl Strategy for DaemonSets {
 
     fn prepare_update(&self, object: &mut Value, old: &Value, _now: Timestamp) {
         let template = |value| object::at(value, &["spec", "template"]);
-        let changed = !object::same(template(object), template(old));
+        let changed = !object::same_of("io.k8s.api.core.v1.PodTemplateSpec", template(object), template(old));
         set_template_generation(object, template_generation(old) + i64::from(changed));
     }
 

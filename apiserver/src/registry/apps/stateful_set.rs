@@ -115,7 +115,7 @@ impl Strategy for StatefulSets {
             }
             spec
         };
-        if !object::same(Some(&rest(object)), Some(&rest(old))) {
+        if !object::same_of("io.k8s.api.apps.v1.StatefulSetSpec", Some(&rest(object)), Some(&rest(old))) {
             causes.push(Cause::forbidden("spec", IMMUTABLE));
         }
     }
@@ -319,5 +319,22 @@ mod tests {
                 r#"spec.updateStrategy.rollingUpdate: Invalid value: {"Partition":1,"MaxUnavailable":null}: only allowed for updateStrategy 'RollingUpdate'"#
             ]
         );
+    }
+
+    #[test]
+    fn a_claim_stays_the_same_however_its_amount_is_written() {
+        let with = |storage: &str, selector: Value| {
+            let spec = json!({"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", "selector": selector,
+                "resources": {"requests": {"storage": storage}}});
+            json!({"metadata": {"name": "s"}, "spec": {"volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": spec}]}})
+        };
+        let told = |new: &Value| {
+            let mut causes = Vec::new();
+            StatefulSets.validate_update(new, &with("1Gi", Value::Null), &mut causes);
+            causes.into_iter().any(|cause| cause.message.contains(IMMUTABLE))
+        };
+        assert!(!told(&with("1024Mi", Value::Null)));
+        assert!(told(&with("1G", Value::Null)));
+        assert!(told(&with("1Gi", json!({}))), "a pointer to nothing is something");
     }
 }

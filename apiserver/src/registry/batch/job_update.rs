@@ -1,6 +1,9 @@
 //! What may change in a Job once it is there.
 
-use martello_api::status::Cause;
+use martello_api::{
+    schema::{self, Schema, Schemas},
+    status::Cause,
+};
 use serde_json::{Value, json};
 
 use super::job_status;
@@ -23,7 +26,8 @@ pub(super) fn check(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
 
 fn immutable(spec: &Field<'_>, before: &Value, key: &str, causes: &mut Vec<Cause>) {
     let field = spec.at(key);
-    if !object::same(Some(field.value), before.get(key)) {
+    let same = |of: &Schema| schema::same_member(of, key, Some(field.value), before.get(key));
+    if !Schemas::builtin().named("io.k8s.api.batch.v1.JobSpec").is_some_and(same) {
         let schema = match key {
             "podFailurePolicy" => "io.k8s.api.batch.v1.PodFailurePolicy",
             "successPolicy" => "io.k8s.api.batch.v1.SuccessPolicy",
@@ -51,6 +55,9 @@ fn check_completions(spec: &Field<'_>, before: &Value, causes: &mut Vec<Cause>) 
     }
 }
 
+const TEMPLATE: &str = "io.k8s.api.core.v1.PodTemplateSpec";
+const POD_SPEC: &str = "io.k8s.api.core.v1.PodSpec";
+
 /// The template is for ever. Only while a Job is suspended and has no pods, because it never started or its controller has
 /// halted it, may change where they will run and what resources they get.
 fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -60,8 +67,8 @@ fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let active = object::int(old, &["status", "active"]).unwrap_or(0);
     let idle = object::text(old, &["status", "startTime"]).is_empty() || job_status::is(old, "Suspended");
     if !suspended || active != 0 || !idle {
-        if !object::same(Some(template.value), Some(&before)) {
-            unchangeable(&template, "io.k8s.api.core.v1.PodTemplateSpec", causes);
+        if !object::same_of(TEMPLATE, Some(template.value), Some(&before)) {
+            unchangeable(&template, TEMPLATE, causes);
         }
         return;
     }
@@ -78,8 +85,8 @@ fn check_template(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         }
     }
     let spec = template.at("spec");
-    if !object::same(Some(spec.value), before.get("spec")) {
-        unchangeable(&spec, "io.k8s.api.core.v1.PodSpec", causes);
+    if !object::same_of(POD_SPEC, Some(spec.value), before.get("spec")) {
+        unchangeable(&spec, POD_SPEC, causes);
     }
 }
 
@@ -113,6 +120,41 @@ mod tests {
         let mut causes = Vec::new();
         check(new, old, &mut causes);
         causes.into_iter().map(|cause| cause.field).collect()
+    }
+
+    #[test]
+    fn a_template_stays_the_same_however_its_amounts_are_written() {
+        let with = |cpu: &str, memory: &str| {
+            let mut template = template();
+            template["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu, "memory": memory}});
+            made(json!({"template": template}))
+        };
+        assert!(changed(&with("1000m", "1073741824"), &with("1", "1Gi")).is_empty());
+        assert_eq!(changed(&with("1", "1G"), &with("1", "1Gi")), ["spec.template"]);
+        // A pointer to nothing is something, and an empty list is none.
+        let mut new = with("1", "1Gi");
+        new["spec"]["template"]["spec"]["affinity"] = json!({});
+        assert_eq!(changed(&new, &with("1", "1Gi")), ["spec.template"]);
+        new["spec"]["template"]["spec"]["affinity"] = Value::Null;
+        new["spec"]["template"]["spec"]["volumes"] = json!([]);
+        assert!(changed(&new, &with("1", "1Gi")).is_empty());
+    }
+
+    #[test]
+    fn a_suspended_job_changes_no_affinity_but_that_of_nodes() {
+        let with = |affinity: Value| {
+            let mut template = template();
+            template["spec"]["affinity"] = affinity;
+            made(json!({"template": template, "suspend": true}))
+        };
+        let (none, node, pod) = (Value::Null, json!({"nodeAffinity": {}}), json!({"podAffinity": {}}));
+        let both = json!({"nodeAffinity": {}, "podAffinity": {}});
+        for (new, old) in [(&node, &none), (&none, &node), (&both, &pod), (&pod, &both), (&none, &none)] {
+            assert!(changed(&with(new.clone()), &with(old.clone())).is_empty(), "{new} {old}");
+        }
+        for (new, old) in [(&pod, &none), (&none, &pod), (&none, &both), (&node, &both)] {
+            assert_eq!(changed(&with(new.clone()), &with(old.clone())), ["spec.template.spec"], "{new} {old}");
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         }
         object::copy_key(&mut now, &before, "volumeAttributesClassName");
     }
-    if !object::same(Some(&now), Some(&before)) {
+    if !object::same_of(SPEC, Some(&now), Some(&before)) {
         let diff = difference::unified(&internal::of(SPEC, &before), &internal::of(SPEC, &now));
         causes.push(Cause::forbidden("spec", &format!("{FIXED}\n{diff}")));
     }

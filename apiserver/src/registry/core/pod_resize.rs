@@ -45,7 +45,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         removed(own, other, &format!("spec.containers[{index}].resources"), "resource", causes);
     }
     for (own, other) in pairs(new, old, "containers") {
-        if !object::semantically_equal(Some(&settled(own, other)), Some(other)) {
+        if !object::same_of(CONTAINER, Some(&settled(own, other)), Some(other)) {
             causes.push(Cause::forbidden("spec", "only cpu and memory resources are mutable"));
         }
     }
@@ -54,13 +54,15 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+const CONTAINER: &str = "io.k8s.api.core.v1.Container";
+
 /// A container that does its work once can't be started anew with more.
 fn init_container(own: &Value, other: &Value, path: &str, causes: &mut Vec<Cause>) {
-    if !object::semantically_equal(Some(&settled(own, other)), Some(other)) {
+    if !object::same_of(CONTAINER, Some(&settled(own, other)), Some(other)) {
         let why = "only cpu and memory resources for init or sidecar containers are mutable";
         causes.push(Cause::forbidden(path, why));
     }
-    if is_sidecar(own) || object::semantically_equal(Some(own), Some(other)) {
+    if is_sidecar(own) || object::same_of(CONTAINER, Some(own), Some(other)) {
         return;
     }
     let restarts = |policy: &&Value| object::text(policy, &["restartPolicy"]) == "RestartContainer";
@@ -91,7 +93,7 @@ fn whole(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let (now, before) = (holder(now), holder(before));
     removed(&now, &before, "spec.resources", "pod-level resource", causes);
-    if !object::semantically_equal(Some(&settled_amounts(&now, &before)), Some(&before)) {
+    if !object::same_of(CONTAINER, Some(&settled_amounts(&now, &before)), Some(&before)) {
         causes.push(Cause::forbidden("spec", "only cpu and memory resources are mutable at pod-level"));
     }
 }

@@ -16,6 +16,8 @@ use crate::registry::{
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
+const SPEC: &str = "io.k8s.api.core.v1.PodSpec";
+
 /// Checks a changed pod against what it was.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     rules::annotations_update(new, old, causes);
@@ -36,7 +38,7 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     tolerations(new, old, causes);
     gates(new, old, causes);
-    if object::same(new.get("spec"), old.get("spec")) {
+    if object::same_of(SPEC, new.get("spec"), old.get("spec")) {
         return;
     }
     let gated = !object::list(old, &["spec", "schedulingGates"]).is_empty();
@@ -45,8 +47,8 @@ pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let mut settled = new.clone();
     settle(&mut settled, old, gated);
-    if !object::same(settled.get("spec"), old.get("spec")) {
-        let shown = |pod: &Value| internal::of("io.k8s.api.core.v1.PodSpec", pod.get("spec").unwrap_or(&Value::Null));
+    if !object::same_of(SPEC, settled.get("spec"), old.get("spec")) {
+        let shown = |pod: &Value| internal::of(SPEC, pod.get("spec").unwrap_or(&Value::Null));
         let diff = difference::unified(&shown(old), &shown(&settled));
         causes.push(Cause::forbidden("spec", &format!("{WHY}\n{diff}")));
     }

@@ -55,7 +55,7 @@ impl Strategy for Claims {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::same(object.get("spec"), old.get("spec")) {
+        if !object::same_of("io.k8s.api.resource.v1.ResourceClaimSpec", object.get("spec"), old.get("spec")) {
             let shown = go_form::claim(object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
