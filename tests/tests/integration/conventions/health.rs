@@ -29,7 +29,7 @@ async fn checks_are_told_one_by_one_and_may_be_left_out(server: Server) {
     for what in ["livez", "readyz", "healthz"] {
         let verbose = ask(&server, &format!("/{what}?verbose")).await;
         assert_eq!(
-            (verbose.status, &*verbose.headers["content-type"].to_str().unwrap()),
+            (verbose.status, verbose.headers["content-type"].to_str().unwrap()),
             (200, "text/plain; charset=utf-8")
         );
         let text = verbose.text();
