@@ -232,7 +232,7 @@ mod tests {
             ),
             (
                 BASE64_CHANNEL,
-                [&b"1"[..], b"1b3V0", b"3Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiBleGl0IHN0YXR1cyAz"],
+                [&b"1"[..], b"1b3V0", b"3Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiBjb21tYW5kIHRlcm1pbmF0ZWQgd2l0aCBleGl0IGNvZGUgMw=="],
             ),
         ] {
             let (here, there) = tokio::io::duplex(1 << 16);

@@ -77,12 +77,12 @@ async fn events_end_whatever_their_dates_say_and_a_write_renews_them() {
     seen.until(is_end_of("renewed")).await;
 
     // What was written before the server was killed ends after it, and not later than that.
-    server.post(CORE, &event("survivor", "2999-01-01T00:00:00Z")).await;
     let written = Instant::now();
+    server.post(CORE, &event("survivor", "2999-01-01T00:00:00Z")).await;
     cluster.kill().unwrap();
     cluster.boot().await.unwrap();
-    let fresh = server.post(CORE, &event("fresh", "1970-01-01T00:00:00Z")).await;
     let age = written.elapsed();
+    let fresh = server.post(CORE, &event("fresh", "1970-01-01T00:00:00Z")).await;
     server.gone(&format!("{CORE}/survivor")).await;
     assert!(written.elapsed() >= TTL);
     let fresh_now = server.admin.ask("GET", &format!("{CORE}/fresh"), "").await.unwrap();

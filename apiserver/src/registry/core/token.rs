@@ -73,7 +73,8 @@ async fn request(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Repl
         lifetime: SignedDuration::from_secs(granted),
         ..TokenSpec::default()
     };
-    bind(core, call, &body, &mut spec).await?;
+    // What a node may ask for is told by what was asked, without the audiences that are filled in.
+    bind(core, call, &asked, &mut spec).await?;
     let issued = core.pki.tokens().issue(spec, call.now).map_err(ApiError::internal)?;
     object::set(&mut body, &[], "kind", "TokenRequest");
     object::set(&mut body, &[], "apiVersion", "authentication.k8s.io/v1");
