@@ -109,7 +109,7 @@ impl Room {
     /// A value is about to be put at `path`; `at_most`: how deep it is at most, where that is known.
     fn put(&mut self, path: &str, value: &Value, at_most: Option<usize>) -> Result<(), String> {
         let above = path.matches('/').count();
-        let below = match at_most {
+        let below = match at_most.filter(|_| value.is_object() || value.is_array()) {
             Some(below) if above.saturating_add(below) <= MAX_DEPTH => below,
             Some(_) if self.looks >= MAX_LOOKS => return Err(too_deep(path)),
             Some(_) => {

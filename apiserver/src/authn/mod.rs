@@ -106,11 +106,13 @@ pub async fn authenticate(
     }
 }
 
-/// The bearer token. One with letters that no token has is a wrong one, and not none.
+/// The bearer token, as upstream reads it: what follows the first space, up to the next. One with letters that no token has is a
+/// wrong one, and not none.
 fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = String::from_utf8_lossy(headers.get(header::AUTHORIZATION)?.as_bytes());
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_ascii().to_owned())
+    let mut parts = value.trim_ascii().split(' ');
+    let token = parts.next().filter(|scheme| scheme.eq_ignore_ascii_case("bearer")).and_then(|_| parts.next())?;
+    (!token.is_empty()).then(|| token.to_owned())
 }
 
 #[cfg(test)]
@@ -124,7 +126,8 @@ mod tests {
         let shown = |value: &[u8]| {
             bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())]))
         };
-        assert_eq!(shown(b"Bearer  a.b.c ").as_deref(), Some("a.b.c"));
+        assert_eq!(shown(b" Bearer a.b.c ").as_deref(), Some("a.b.c"));
+        assert_eq!((shown(b"bearer a b").as_deref(), shown(b"Bearer  a")), (Some("a"), None));
         assert!(shown(b"bearer \xffa").is_some_and(|token| token != "a"));
         assert!(shown(b"Bearer a\xa0").is_some_and(|token| token != "a"));
         assert_eq!((shown(b"Basic eDp5"), shown(b"Bearer"), bearer(&HeaderMap::new())), (None, None, None));

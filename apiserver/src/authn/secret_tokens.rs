@@ -1,9 +1,14 @@
 //! Tokens that stand in Secrets: when one was used last is written at its Secret, one that was marked invalid is refused, and
 //! whoever uses one that was made without being asked for is told that there are better ones.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,6 +21,14 @@ pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 /// Since when the token of a Secret counts no longer.
 pub const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 const USE_OTHERS: &str = "Use tokens from the TokenRequest API or manually created secret-based tokens instead of auto-generated secret-based tokens.";
+
+/// A use that could not be noted is not tried again for so many seconds.
+const RETRY_AFTER: i64 = 300;
+/// At most so many uses are under way or wait to be tried again; others are noted when their tokens are used again.
+const MOST_UNDER_WAY: usize = 1000;
+
+/// Secrets, by uid, whose use is being noted or could not be noted, and since when.
+static UNDER_WAY: LazyLock<Mutex<HashMap<String, Timestamp>>> = LazyLock::new(Mutex::default);
 
 /// The use of a Secret's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +61,13 @@ pub fn used(core: &Arc<Core>, account: &Value, secret: &Value, now: Timestamp) -
     if object::text(secret, &["type"]) != account_tokens::TYPE {
         return Ok(None);
     }
-    if let Some(day) = unnoted_day(secret, now) {
+    let (namespace, name) = (object::namespace(secret), object::name(secret));
+    // That of a marked one is noted too, as by upstream: who still tries it misses it.
+    if let Some(day) = unnoted_day(secret, now)
+        && begin(&mut UNDER_WAY.lock(), object::uid(secret), now)
+    {
         note(core, secret, &day);
     }
-    let (namespace, name) = (object::namespace(secret), object::name(secret));
     if !object::text(secret, &["metadata", "labels", INVALID_SINCE]).is_empty() {
         return Err(format!(
             "the token in secret {namespace}/{name} for service account {namespace}/{} has been marked invalid. Use \
@@ -79,14 +95,33 @@ pub fn day(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
+/// Whether the use of a Secret's token is to be noted now; then it counts as under way.
+fn begin(under_way: &mut HashMap<String, Timestamp>, uid: &str, now: Timestamp) -> bool {
+    let is_recent = |since: &Timestamp| (now.as_second() - since.as_second()).abs() < RETRY_AFTER;
+    if under_way.get(uid).is_some_and(is_recent) {
+        return false;
+    }
+    if under_way.len() >= MOST_UNDER_WAY {
+        under_way.retain(|_, since| is_recent(since));
+        if under_way.len() >= MOST_UNDER_WAY {
+            return false;
+        }
+    }
+    under_way.insert(uid.to_owned(), now);
+    true
+}
+
 fn note(core: &Arc<Core>, secret: &Value, day: &str) {
     let (namespace, name) = (object::namespace(secret), object::name(secret));
     let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
     // Not another one that bears the name by now.
     let body = json!({"metadata": {"uid": object::uid(secret), "labels": {LAST_USED: day}}});
     let client = core.own_client();
+    let uid = object::uid(secret).to_owned();
     followup::spawn("note that a Secret's token was used", &format!("{namespace}/{name}"), async move {
-        followup::patch(&client, &path, &body).await
+        followup::patch(&client, &path, &body).await?;
+        UNDER_WAY.lock().remove(&uid);
+        Ok(())
     });
 }
 
@@ -102,5 +137,20 @@ mod tests {
         assert_eq!(used("2026-03-30").as_deref(), Some("2026-03-31"));
         assert_eq!(used("2026-03-31"), None);
         assert_eq!(used("2026-04-01"), None);
+    }
+
+    #[test]
+    fn what_is_under_way_is_not_begun_again_for_some_minutes() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+        let mut under_way = HashMap::new();
+        assert!(begin(&mut under_way, "a", at(0)));
+        assert!(!begin(&mut under_way, "a", at(RETRY_AFTER - 1)));
+        assert!(begin(&mut under_way, "a", at(RETRY_AFTER)));
+        for number in 1..MOST_UNDER_WAY {
+            assert!(begin(&mut under_way, &number.to_string(), at(RETRY_AFTER)));
+        }
+        assert!(!begin(&mut under_way, "b", at(RETRY_AFTER)));
+        assert!(begin(&mut under_way, "b", at(2 * RETRY_AFTER)));
+        assert_eq!(under_way.len(), 1);
     }
 }

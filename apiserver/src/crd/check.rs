@@ -20,7 +20,7 @@ mod tests;
 
 /// Most bytes of words about what is wrong with an object: a body of a few megabytes can hold a million faults, and each can
 /// take as many words as its author of the rules likes (all values of an `enum`, all fields that are required). What lies
-/// beyond is not looked at, since the object is refused already.
+/// beyond counts, and is not told.
 pub(crate) const MAX_TOLD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Something that does not meet the rules.
@@ -42,6 +42,8 @@ impl Fault {
 #[derive(Debug, Default)]
 struct Found {
     faults: Vec<Fault>,
+    /// Whether there are faults besides for which there was no room.
+    untold: bool,
     /// How much was checked: of alternatives that all fail, the faults of that with the most are told.
     matches: usize,
 }
@@ -49,7 +51,13 @@ struct Found {
 impl Found {
     fn merge(&mut self, other: Self) {
         self.faults.extend(other.faults);
+        self.untold |= other.untold;
         self.matches += other.matches;
+    }
+
+    /// Whether nothing is wrong.
+    fn fits(&self) -> bool {
+        self.faults.is_empty() && !self.untold
     }
 }
 
@@ -57,6 +65,7 @@ impl Found {
 pub fn check(rules: &Rules, value: &Value, old: Option<&Value>, at: &str, causes: &mut Vec<Cause>) {
     let mut checker = Checker { path: String::new(), held: Cell::new(0) };
     let found = checker.value(rules, value, old);
+    let untold = found.untold;
     causes.extend(found.faults.into_iter().map(|fault| {
         let field = match &fault.path {
             None if at.is_empty() => "<nil>".to_owned(),
@@ -65,6 +74,10 @@ pub fn check(rules: &Rules, value: &Value, old: Option<&Value>, at: &str, causes
         };
         Cause::new(fault.reason, field, fault.message)
     }));
+    if untold {
+        let why = "Invalid value: \"\": more is wrong than is told";
+        causes.push(Cause::new("FieldValueInvalid", join(at, ""), why.to_owned()));
+    }
 }
 
 fn join(at: &str, path: &str) -> String {
@@ -84,6 +97,10 @@ struct Checker {
 
 impl Checker {
     fn tell(&self, fault: Fault, found: &mut Found) {
+        if self.is_full() {
+            found.untold = true;
+            return;
+        }
         self.held.set(self.held.get().saturating_add(fault.weight()));
         found.faults.push(fault);
     }
@@ -92,10 +109,11 @@ impl Checker {
     fn forget(&self, found: &mut Found) {
         let weight: usize = found.faults.drain(..).map(|fault| fault.weight()).sum();
         self.held.set(self.held.get().saturating_sub(weight));
+        found.untold = false;
     }
 
-    /// Whether so much is wrong already that no more is looked for. The faults that fill it are held, each by a value that
-    /// this one is in: none of these values is taken for a good one because some of it was not looked at.
+    /// Whether so much is told already that no more has room. All is looked at all the same: what does not fit decides which
+    /// alternative holds.
     fn is_full(&self) -> bool {
         self.held.get() > MAX_TOLD_BYTES
     }
@@ -103,7 +121,7 @@ impl Checker {
     /// What is wrong with a value; nothing of a value that did not change.
     fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
         let mut found = self.judged(rules, value, old);
-        if !found.faults.is_empty() && old.is_some_and(|old| unchanged(rules, old, value)) {
+        if !found.fits() && old.is_some_and(|old| unchanged(rules, old, value)) {
             self.forget(&mut found);
         }
         found
@@ -112,13 +130,12 @@ impl Checker {
     /// Upstream's validators one by one: each that applies to the value counts, and what it found fit counts besides.
     fn judged(&mut self, rules: &Rules, value: &Value, old: Option<&Value>) -> Found {
         let mut found = Found::default();
-        let typed = self.typed(rules, value);
         if value.is_null() {
-            found.merge(typed);
+            found.merge(self.typed(rules, value));
             self.allowed(&rules.values, value, &mut found);
         } else {
             if !rules.types.is_empty() || rules.format.is_some() {
-                found.merge(typed);
+                found.merge(self.typed(rules, value));
                 found.matches += 1;
             }
             found.merge(self.logic(rules, value, old));
@@ -141,6 +158,10 @@ impl Checker {
     }
 
     fn fault(&self, reason: &'static str, shown: &Value, why: &str, found: &mut Found) {
+        if self.is_full() {
+            found.untold = true;
+            return;
+        }
         let message = format!("Invalid value: {}: {} in body {why}", go::shown(shown), self.path);
         self.tell(Fault { path: Some(self.path.clone()), reason, message }, found);
     }
@@ -220,9 +241,6 @@ impl Checker {
                 _ => None,
             };
             for (at, item) in items.iter().enumerate() {
-                if self.is_full() {
-                    break;
-                }
                 let before = known.as_ref().and_then(|known| known.of_item(item));
                 let _infallible = write!(self.path, "[{at}]");
                 let below = self.value(of, item, before);
@@ -262,9 +280,6 @@ impl Checker {
         }
         let here = self.path.len();
         for (name, value) in map {
-            if self.is_full() {
-                break;
-            }
             let of = match (rules.fields.get(name), &rules.others) {
                 (Some(of), _) => of,
                 (None, Some(others)) => others,
@@ -288,7 +303,7 @@ impl Checker {
 
 /// What was found to fit counts as a match.
 fn counted(mut found: Found) -> Found {
-    found.matches += usize::from(found.faults.is_empty());
+    found.matches += usize::from(found.fits());
     found
 }
 

@@ -157,23 +157,44 @@ pub async fn look_after(core: Arc<Core>) {
     }
 }
 
+/// What can't be done of it keeps nothing else from being done.
 async fn look(core: &Arc<Core>) -> Result<(), ApiError> {
-    let since = tracked_since(core, clock::now()).await?;
-    if let Some(kind) = core.registry.find("", "v1", "secrets") {
-        // Others stay sealed.
-        let listed = core.store.list(&kind.scope(""), ListAt::Latest, Page::default()).await;
-        let listed = listed.map_err(|error| storage::store_failure(&error))?;
-        let mut secrets = Vec::new();
-        for entry in listed.items.iter().filter(|entry| storage::entry_field(entry, "type") == TYPE) {
-            secrets.push(core.value(kind, entry).await?);
-        }
-        secrets.iter().for_each(|secret| follow(core, secret));
-        unused_tokens::clean(core, &secrets, &since).await?;
-    }
+    let renewed = renew(core).await;
     if let Some(kind) = core.registry.find("certificates.k8s.io", "v1", "certificatesigningrequests") {
-        bootstrap::all(core, kind).await?.iter().for_each(|request| super::signers::follow(core, request));
+        match bootstrap::all(core, kind).await {
+            Ok(requests) => requests.iter().for_each(|request| super::signers::follow(core, request)),
+            Err(error) => tracing::warn!(%error, "certificate requests could not be looked at"),
+        }
+    }
+    let secrets = renewed?;
+    match tracked_since(core, clock::now()).await {
+        Ok(since) => unused_tokens::clean(core, &secrets, &since).await,
+        Err(error) => tracing::warn!(%error, "it is not known since when the use of tokens in Secrets is noted"),
     }
     Ok(())
+}
+
+/// Renews the tokens of Secrets; answers these Secrets without what they hold.
+async fn renew(core: &Arc<Core>) -> Result<Vec<Value>, ApiError> {
+    let Some(kind) = core.registry.find("", "v1", "secrets") else { return Ok(Vec::new()) };
+    let listed = core.store.list(&kind.scope(""), ListAt::Latest, Page::default()).await;
+    let listed = listed.map_err(|error| storage::store_failure(&error))?;
+    let mut secrets = Vec::new();
+    // Others stay sealed.
+    for entry in listed.items.iter().filter(|entry| storage::entry_field(entry, "type") == TYPE) {
+        match core.value(kind, entry).await {
+            Ok(mut secret) => {
+                follow(core, &secret);
+                object::remove(&mut secret, &[], "data");
+                secrets.push(secret);
+            }
+            Err(error) => {
+                let (namespace, name) = (entry.key.namespace(), entry.key.name());
+                tracing::warn!(namespace, name, %error, "a Secret with a token could not be read");
+            }
+        }
+    }
+    Ok(secrets)
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ async fn run(core: &Core, ttl: Duration) -> Result<std::convert::Infallible, Sto
     listed.items.iter().for_each(|entry| lifetimes.note(entry, clock::now()));
     let mut watch = core.store.watch(&scope, listed.revision).await?;
     loop {
+        lifetimes.heed(clock::now());
         tokio::select! {
             batch = watch.next() => {
                 let batch = batch?;

@@ -1,7 +1,10 @@
 //! Tokens that were made for accounts without being asked for and that nobody uses any more: their Secrets are marked, so that
 //! they count no longer, and go when nobody missed them, as upstream's cleaner sees to.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use k8s_openapi::api::core::v1::PodSpec;
@@ -9,10 +12,11 @@ use martello_api::{clock, status::ApiError};
 use martello_policy::node::{Referenced, references};
 use serde_json::{Value, json};
 
-use super::{Core, account_tokens, bootstrap, followup};
+use super::{Core, account_tokens, followup};
 use crate::{
     authn::secret_tokens::{INVALID_SINCE, LAST_USED, day},
-    registry::object,
+    registry::{object, storage},
+    store::{ListAt, Page},
 };
 
 /// A token that was not used for so long is marked, and one that was marked for so long goes (upstream's default).
@@ -26,30 +30,54 @@ enum Step {
     Delete,
 }
 
-/// Looks at the Secrets with tokens; `since` is the day from which on their use is noted.
-pub(super) async fn clean(core: &Arc<Core>, secrets: &[Value], since: &str) -> Result<(), ApiError> {
+/// Looks at the Secrets with tokens; `since` is the day from which on their use is noted. One that nothing can be done about
+/// does not keep the others.
+pub(super) async fn clean(core: &Arc<Core>, secrets: &[Value], since: &str) {
     let now = clock::now();
+    let mut mounted = HashMap::new();
     for secret in secrets {
         let step = step(secret, since, now);
-        if step == Step::Keep || !is_listed(core, secret).await? || is_mounted(core, secret).await? {
+        if step == Step::Keep {
             continue;
         }
         let (namespace, name) = (object::namespace(secret), object::name(secret));
-        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
-        let uid = object::uid(secret);
-        let done = if step == Step::Mark {
-            let body = json!({"metadata": {"uid": uid, "labels": {INVALID_SINCE: day(now)}}});
-            followup::patch(&core.own_client(), &path, &body).await
-        } else {
-            followup::delete(&core.own_client(), &format!("{path}?uid={uid}")).await
-        };
-        match done {
-            Ok(()) => tracing::info!(namespace, name, ?step, "a token that nobody uses"),
+        match take(core, secret, step, now, &mut mounted).await {
+            Ok(true) => tracing::info!(namespace, name, ?step, "a token that nobody uses"),
+            Ok(false) => {}
             Err(error) if matches!(error.code, 404 | 409) => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(namespace, name, ?step, %error, "a token that nobody uses could not be cleaned up");
+            }
         }
     }
-    Ok(())
+}
+
+/// Takes a step, unless somebody still needs the Secret; answers whether it was taken.
+async fn take(
+    core: &Arc<Core>,
+    secret: &Value,
+    step: Step,
+    now: Timestamp,
+    mounted: &mut HashMap<String, Mounted>,
+) -> Result<bool, ApiError> {
+    if !is_listed(core, secret).await? {
+        return Ok(false);
+    }
+    let (namespace, name, uid) = (object::namespace(secret), object::name(secret), object::uid(secret));
+    if !mounted.contains_key(namespace) {
+        mounted.insert(namespace.to_owned(), mounted_in(core, namespace).await?);
+    }
+    if mounted.get(namespace).is_none_or(|mounted| mounted.holds(name)) {
+        return Ok(false);
+    }
+    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+    if step == Step::Mark {
+        let body = json!({"metadata": {"uid": uid, "labels": {INVALID_SINCE: day(now)}}});
+        followup::patch(&core.own_client(), &path, &body).await?;
+    } else {
+        followup::delete(&core.own_client(), &format!("{path}?uid={uid}")).await?;
+    }
+    Ok(true)
 }
 
 /// What the age, the use and the mark of a Secret ask for.
@@ -92,18 +120,29 @@ async fn is_listed(core: &Arc<Core>, secret: &Value) -> Result<bool, ApiError> {
     Ok((uid.is_empty() || uid == &*entry.uid) && listed.any(|listed| listed == object::name(secret)))
 }
 
-/// Whether a pod refers to a Secret.
-async fn is_mounted(core: &Arc<Core>, secret: &Value) -> Result<bool, ApiError> {
+/// The Secrets that the pods of a namespace refer to; none if that can't be told, since some pod can't be read.
+struct Mounted(Option<HashSet<Referenced>>);
+
+impl Mounted {
+    /// What can't be read may refer to anything.
+    fn holds(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|secrets| secrets.contains(&Referenced::Secret(name.to_owned())))
+    }
+}
+
+async fn mounted_in(core: &Arc<Core>, namespace: &str) -> Result<Mounted, ApiError> {
     let kind = core.registry.find("", "v1", "pods").ok_or_else(ApiError::no_such_route)?;
-    let wanted = Referenced::Secret(object::name(secret).to_owned());
-    Ok(bootstrap::all(core, kind).await?.into_iter().any(|mut pod| {
-        let is_here = object::namespace(&pod) == object::namespace(secret);
-        let name = object::name(&pod).to_owned();
+    let listed = core.store.list(&kind.scope(namespace), ListAt::Latest, Page::default()).await;
+    let listed = listed.map_err(|error| storage::store_failure(&error))?;
+    let mut secrets = HashSet::new();
+    for entry in &listed.items {
+        let mut pod = core.value(kind, entry).await?;
         let spec = pod.get_mut("spec").map(Value::take).unwrap_or_default();
-        // What can't be read may refer to anything.
-        is_here
-            && serde_json::from_value::<PodSpec>(spec).map_or(true, |spec| references(&spec, &name).contains(&wanted))
-    }))
+        let Ok(spec) = serde_json::from_value::<PodSpec>(spec) else { return Ok(Mounted(None)) };
+        let referenced = references(&spec, object::name(&pod)).into_iter();
+        secrets.extend(referenced.filter(|one| matches!(one, Referenced::Secret(_))));
+    }
+    Ok(Mounted(Some(secrets)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::Hash,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -44,6 +45,8 @@ struct Told {
     count: i32,
     /// When it was told first.
     first: Timestamp,
+    /// When it was told last.
+    last: Timestamp,
     note: String,
 }
 
@@ -67,9 +70,7 @@ struct Memory {
 impl Memory {
     /// The event to write; none where too much was told of the object.
     fn observe(&mut self, kind: Kind, object_name: &str, note: &str, now: Timestamp) -> Option<Told> {
-        bound(&mut self.events);
-        bound(&mut self.similar);
-        bound(&mut self.left);
+        bound(&mut self.similar, &kind, |(_, last)| *last);
         let (notes, last) = self.similar.entry(kind.clone()).or_insert_with(|| (HashSet::new(), now));
         if now.as_second() - last.as_second() > SIMILAR_SECONDS {
             notes.clear();
@@ -81,19 +82,24 @@ impl Memory {
         };
         let shown = if combined { format!("(combined from similar events): {note}") } else { note.to_owned() };
         let object = kind.object.clone();
-        let told = self.events.entry((kind, (!combined).then(|| note.to_owned()))).or_insert_with(|| Told {
+        let event = (kind, (!combined).then(|| note.to_owned()));
+        bound(&mut self.events, &event, |told| told.last);
+        let told = self.events.entry(event).or_insert_with(|| Told {
             name: format!("{object_name}.{:x}", now.as_nanosecond()),
             count: 0,
             first: now,
+            last: now,
             note: String::new(),
         });
         told.count = told.count.saturating_add(1);
+        told.last = now;
         told.note = shown;
         let told = told.clone();
         self.may_tell(object, now).then_some(told)
     }
 
     fn may_tell(&mut self, object: String, now: Timestamp) -> bool {
+        bound(&mut self.left, &object, |(_, since)| *since);
         let (left, since) = self.left.entry(object).or_insert((BURST, now));
         let refilled = (now.as_second() - since.as_second()) / REFILL_SECONDS;
         if refilled > 0 {
@@ -108,10 +114,14 @@ impl Memory {
     }
 }
 
-/// What is known is forgotten when it is too much: then events are told anew.
-fn bound<K, V>(known: &mut HashMap<K, V>) {
-    if known.len() >= MAX_KNOWN {
-        known.clear();
+/// Makes room for `key`: the oldest is forgotten when too much is known, and then told anew.
+fn bound<K: Clone + Eq + Hash, V>(known: &mut HashMap<K, V>, key: &K, time: impl Fn(&V) -> Timestamp) {
+    if known.len() < MAX_KNOWN || known.contains_key(key) {
+        return;
+    }
+    let oldest = known.iter().min_by_key(|(_, value)| time(value)).map(|(oldest, _)| oldest.clone());
+    if let Some(oldest) = oldest {
+        known.remove(&oldest);
     }
 }
 
@@ -219,6 +229,18 @@ mod tests {
         assert_eq!(combined.len(), 3);
         assert_eq!(combined.last().map(|told| told.count), Some(3));
         assert!(!memory.observe(kind("a"), "a", "no 99", at(1000)).unwrap().note.starts_with("(combined"));
+    }
+
+    #[test]
+    fn of_too_much_the_oldest_is_forgotten() {
+        let mut memory = Memory::default();
+        let mut told = |object: i64, second| {
+            let name = object.to_string();
+            memory.observe(kind(&name), &name, "no", at(second)).unwrap().count
+        };
+        assert!((0..4196).all(|object| told(object, object) == 1));
+        assert_eq!([100, 4195, 99].map(|object| told(object, 4196)), [2, 2, 1]);
+        assert_eq!((memory.events.len(), memory.similar.len(), memory.left.len()), (4096, 4096, 4096));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, Resource, ResourceExt, api::Patch, runtime::events::EventType};
 use martello_api::clock;
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,8 +28,13 @@ use crate::{
     workloads::pods,
 };
 
-/// How often what waits is looked at again and told of again, as upstream's default: its events count up, and outlive others.
+/// How often what waits is looked at again, and told of again if it is few, as upstream's default: its events count up,
+/// and outlive others.
 const RESYNC: Duration = Duration::from_secs(15);
+/// So many claims are told of again at about every look; the more there are, the less often.
+const FEW: usize = 100;
+/// Most notes that wait to be written; what is too much is told at a later look.
+const MAX_UNWRITTEN: usize = 1024;
 /// One at a time: two claims must not get one volume.
 const WORKERS: usize = 1;
 const PROVISIONER: [&str; 2] =
@@ -51,18 +56,21 @@ struct Binder {
     cache: Arc<Volumes>,
     pods: Informer<Pod>,
     events: EventSink,
+    /// What is to be told of claims: written elsewhere, so that no binding waits for it.
+    notes: mpsc::Sender<(ObjectReference, Note)>,
     told: Arc<Mutex<Told>>,
 }
 
-/// What was last told of each claim, by uid, and when.
+/// What was last told of each claim that isn't bound, by uid, and when.
 #[derive(Default)]
 struct Told(HashMap<String, (String, Timestamp)>);
 
 impl Told {
-    /// Whether this is to be told: the same is told again only after a while.
+    /// Whether this is to be told: the same is told again only after a while, which is longer the more claims wait.
     fn is_due(&mut self, uid: &str, message: &str, now: Timestamp) -> bool {
-        let (period, last) = (SignedDuration::try_from(RESYNC).unwrap_or_default(), self.0.get(uid));
-        let is_due = last.is_none_or(|(told, at)| told != message || now.duration_since(*at) >= period);
+        let looks = u32::try_from(self.0.len() / FEW).unwrap_or(u32::MAX).saturating_add(1);
+        let period = SignedDuration::try_from(RESYNC.saturating_mul(looks)).unwrap_or(SignedDuration::MAX);
+        let is_due = self.0.get(uid).is_none_or(|(told, at)| told != message || now.duration_since(*at) >= period);
         if is_due {
             self.0.insert(uid.to_owned(), (message.to_owned(), now));
         }
@@ -93,16 +101,22 @@ pub(super) fn spawn(
             claims_of(pod).into_iter().for_each(|claim| on_pod.add(Item::Claim(Key::new(&*namespace, claim))));
         }
     });
-    let binder = Binder {
-        client: client.clone(),
-        cache: Arc::clone(cache),
-        pods: caches.pods.clone(),
-        events: EventSink::new(client, "persistentvolume-controller"),
-        told,
-    };
+    let (notes, unwritten) = mpsc::channel(MAX_UNWRITTEN);
+    let events = EventSink::new(client, "persistentvolume-controller");
+    tasks.spawn(write(unwritten, events.clone(), shutdown.clone()));
+    let binder =
+        Binder { client: client.clone(), cache: Arc::clone(cache), pods: caches.pods.clone(), events, notes, told };
     work(tasks, "persistentvolume-binder", &queue, WORKERS, shutdown, binder, |binder, item| async move {
         binder.look(&item).await
     });
+}
+
+/// Writes what is told.
+async fn write(mut unwritten: mpsc::Receiver<(ObjectReference, Note)>, events: EventSink, stop: CancellationToken) {
+    while let Some(Some((about, note))) = stop.run_until_cancelled(unwritten.recv()).await {
+        let type_ = if note.warning { EventType::Warning } else { EventType::Normal };
+        events.publish(&about, type_, note.reason, note.message).await;
+    }
 }
 
 /// What changes when, and is to be looked at then.
@@ -116,8 +130,9 @@ fn watch(queue: &Queue<Item>, cache: &Arc<Volumes>, told: &Arc<Mutex<Told>>) {
                 on_claim.add(Item::Volume(volume));
             }
         }
-        if let (Some(gone), None) = (before, after) {
-            told.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&gone.uid().unwrap_or_default());
+        let done = after.is_none_or(|claim| phase(claim) == "Bound");
+        if let Some(claim) = before.filter(|_| done) {
+            told.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&claim.uid().unwrap_or_default());
         }
     });
     let (on_volume, claims) = (queue.clone(), Arc::clone(cache));
@@ -172,16 +187,16 @@ impl Binder {
                     Some(note) if note.reason == bind::FIRST_CONSUMER => Some(self.waiting_for(key).unwrap_or(note)),
                     other => other,
                 };
-                self.tell(&claim, note).await;
+                self.tell(&claim, note);
                 self.set_phase(&claim, "Pending").await
             }
             ClaimStep::Provision(provisioner, note) => {
                 self.ask_provisioner(&claim, &provisioner).await?;
-                self.tell(&claim, note).await;
+                self.tell(&claim, note);
                 self.set_phase(&claim, "Pending").await
             }
             ClaimStep::Lose(note) => {
-                self.tell(&claim, note).await;
+                self.tell(&claim, note);
                 self.set_phase(&claim, "Lost").await
             }
         }
@@ -376,15 +391,13 @@ impl Binder {
         write_status(&Api::all(self.client.clone()), &self.cache.volumes, volume, updated).await
     }
 
-    async fn tell(&self, claim: &PersistentVolumeClaim, note: Option<Note>) {
-        let Some(Note { warning, reason, message }) = note else { return };
-        let is_due = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.is_due(&claim.uid().unwrap_or_default(), &message, clock::now())
-        };
-        if is_due {
-            let type_ = if warning { EventType::Warning } else { EventType::Normal };
-            self.events.publish(&claim.object_ref(&()), type_, reason, message).await;
+    fn tell(&self, claim: &PersistentVolumeClaim, note: Option<Note>) {
+        let Some(note) = note else { return };
+        let uid = claim.uid().unwrap_or_default();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_due(&uid, &note.message, clock::now());
+        if is_due && self.notes.try_send((claim.object_ref(&()), note)).is_err() {
+            told.0.remove(&uid);
         }
     }
 }
@@ -401,5 +414,13 @@ mod tests {
         assert!(!told.is_due("a", "none fits", at(14)));
         assert!(told.is_due("a", "none fits", at(15)) && !told.is_due("a", "none fits", at(29)));
         assert!(told.is_due("a", "no class", at(29)) && told.is_due("a", "none fits", at(29)));
+    }
+
+    #[test]
+    fn the_more_claims_wait_the_less_often_they_are_told_of() {
+        let mut told = Told::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!((0..2 * FEW).all(|claim| told.is_due(&claim.to_string(), "none fits", at(0))));
+        assert!(!told.is_due("0", "none fits", at(44)) && told.is_due("0", "none fits", at(45)));
     }
 }

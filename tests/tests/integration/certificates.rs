@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::{done, refused},
+    impersonation::grant,
     node_agent::until,
 };
 
@@ -84,16 +85,6 @@ async fn endpoint(cluster: &mut Cluster, pem: &str, key: &KeyPair) -> Endpoint {
 
 async fn whoami(user: &Endpoint) -> Value {
     done(&user.ask("POST", WHOAMI, "{}").await.unwrap())["status"]["userInfo"].clone()
-}
-
-/// Gives somebody these rules in the whole cluster.
-async fn grant(admin: &Endpoint, user: &str, rules: Value) {
-    let group = "rbac.authorization.k8s.io";
-    let role = json!({"metadata": {"name": user}, "rules": rules});
-    done(&admin.ask("POST", &format!("{RBAC}/clusterroles"), role.to_string()).await.unwrap());
-    let binding = json!({"metadata": {"name": user}, "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
-        "roleRef": {"kind": "ClusterRole", "name": user, "apiGroup": group}});
-    done(&admin.ask("POST", &format!("{RBAC}/clusterrolebindings"), binding.to_string()).await.unwrap());
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Gives a user these rules in the whole cluster.
-async fn grant(admin: &Endpoint, user: &str, rules: Value) {
+pub(crate) async fn grant(admin: &Endpoint, user: &str, rules: Value) {
     let group = "rbac.authorization.k8s.io";
     let role = json!({"metadata": {"name": user}, "rules": rules});
     done(&admin.ask("POST", &format!("{RBAC}/clusterroles"), role.to_string()).await.unwrap());

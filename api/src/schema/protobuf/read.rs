@@ -365,8 +365,7 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, ProtobufError> {
     let fraction = SignedDuration::from_nanos(if micro { i64::from(nanos) } else { 0 });
     let since = SignedDuration::from_secs(seconds).checked_add(fraction);
     let time = since.and_then(|since| EPOCH.checked_add(since).ok()).ok_or_else(out_of_range)?;
-    let text = written(time, micro);
-    if text.starts_with('-') { Err(out_of_range()) } else { Ok(text.into()) }
+    written(time, micro).map(Value::String).ok_or_else(out_of_range)
 }
 
 /// JSON that protobuf carries as it is. Whose fields were set is carried unread: what can't be read is text.

@@ -38,7 +38,7 @@ pub(crate) struct Caller {
     target: Target,
     tls: Result<Arc<ClientConfig>, String>,
     idle: Mutex<Option<Sender>>,
-    /// When it was last waited for in vain.
+    /// When a part of the system last waited for it in vain.
     silent: Mutex<Option<Instant>>,
 }
 
@@ -55,19 +55,36 @@ impl Caller {
         Self { target, tls, idle: Mutex::default(), silent: Mutex::default() }
     }
 
-    /// Whether somebody waited for it in vain a moment ago: who may go on without it need not try again so soon.
+    /// Whether a part of the system waited for it in vain a moment ago: who may go on without it need not try again so
+    /// soon.
     pub(crate) fn is_silent(&self) -> bool {
         self.silent.lock().is_some_and(|since| since.elapsed() < SILENCE)
     }
 
     /// Sends a review; the error is upstream's reason why nothing came back.
     pub(crate) async fn call(&self, core: &Core, review: &Value, timeout: Duration) -> Result<Answer, String> {
+        self.call_for(core, review, timeout, false).await
+    }
+
+    /// The same. `open` says that who asks may go on without it: only they tell each other that it is silent, since what
+    /// a user waited for in vain must not let others pass.
+    pub(crate) async fn call_for(
+        &self,
+        core: &Core,
+        review: &Value,
+        timeout: Duration,
+        open: bool,
+    ) -> Result<Answer, String> {
         let body = Bytes::from(review.to_string());
         let seconds = timeout.as_secs();
         let url = format!("{}?timeout={seconds}s", self.target.url());
         let posted = |why: &str| format!("Post {url:?}: {why}");
         let answered = tokio::time::timeout(timeout, self.exchange(core, body, seconds)).await;
-        *self.silent.lock() = answered.is_err().then(Instant::now);
+        if answered.is_ok() {
+            *self.silent.lock() = None;
+        } else if open {
+            *self.silent.lock() = Some(Instant::now());
+        }
         match answered {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(why)) => Err(posted(&why)),

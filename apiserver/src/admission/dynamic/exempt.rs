@@ -25,8 +25,11 @@ const REVIEWS: [(&str, &str); 6] = [
 ];
 /// The namespace of what the cluster itself needs.
 const SYSTEM_NAMESPACE: &str = "kube-system";
-/// What runs users' containers: here a webhook that can't be reached decides as its failure policy says, whoever asks.
-const WORKLOADS: [(&str, &str); 8] = [
+/// What runs users' containers, and what they get by users' templates: here a webhook that can't be reached decides as its
+/// failure policy says, whoever asks.
+const WORKLOADS: [(&str, &str); 11] = [
+    ("", "bindings"),
+    ("", "persistentvolumeclaims"),
     ("", "pods"),
     ("", "replicationcontrollers"),
     ("apps", "daemonsets"),
@@ -35,6 +38,7 @@ const WORKLOADS: [(&str, &str); 8] = [
     ("apps", "statefulsets"),
     ("batch", "cronjobs"),
     ("batch", "jobs"),
+    ("resource.k8s.io", "resourceclaims"),
 ];
 
 /// Whether a resource is not admitted by configuration.
@@ -54,7 +58,8 @@ pub(super) fn fails_open(request: &Request<'_>) -> bool {
     let system = [API_SERVER, CONTROLLER_MANAGER, SCHEDULER].contains(&user.name.as_str())
         || user.groups.iter().any(|group| group == GROUP_NODES);
     let kind = request.kind;
-    let workload = request.subresource().is_empty() && WORKLOADS.contains(&(kind.group(), &*kind.resource.plural));
+    let whole = matches!(request.subresource(), "" | "binding");
+    let workload = whole && WORKLOADS.contains(&(kind.group(), &*kind.resource.plural));
     let own = request.namespace == SYSTEM_NAMESPACE;
     system && (own || !workload || request.is_delete())
 }

@@ -169,15 +169,28 @@ struct Form<'f, 'a> {
 
 impl Form<'_, '_> {
     /// Shows the object in the version that a policy sees.
-    fn show(&mut self, matched: &Matched) {
+    fn show(&mut self, matched: &Matched) -> Result<(), ApiError> {
         let gvk = |matched: &Matched| matched.kind(self.request).resource.gvk.clone();
         if gvk(matched) == gvk(&self.matched) {
-            return;
+            return Ok(());
         }
+        let back = self.back()?;
+        self.value = equivalent::shown(self.request.kind, matched, &back).into_owned();
+        self.matched = matched.clone();
+        Ok(())
+    }
+
+    /// Takes the object in the version of the request: what policies made of it in another one gets the defaults of its own,
+    /// and loses what that does not know.
+    fn back(&mut self) -> Result<Value, ApiError> {
         let own = self.request.kind;
         let back = equivalent::back(own, &self.matched, std::mem::take(&mut self.value));
-        self.value = equivalent::shown(own, matched, &back).into_owned();
-        self.matched = matched.clone();
+        match &self.matched {
+            Matched::Other(_) if self.made => {
+                codec::remade(own, back).map_err(|why| ApiError::internal(format!("failed to convert object: {why}")))
+            }
+            _ => Ok(back),
+        }
     }
 
     fn run(
@@ -187,7 +200,7 @@ impl Form<'_, '_> {
         again: bool,
         failures: &mut Vec<Failure>,
     ) -> Result<(), ApiError> {
-        self.show(&work.matched);
+        self.show(&work.matched)?;
         let (policy, binding) = (work.policy, Some(work.binding));
         let scene = Scene::of(self, work);
         match conditions::met(&policy.conditions, &policy.variables, &scene.input(&self.value)) {
@@ -222,21 +235,13 @@ impl Form<'_, '_> {
     }
 
     /// Takes over what the policies made.
-    fn finish(self, object: &mut Value, called: &mut Called) -> Result<(), ApiError> {
+    fn finish(mut self, object: &mut Value, called: &mut Called) -> Result<(), ApiError> {
         if !self.made {
             return Ok(());
         }
         // All that may be called again see the result once more, the last of them too.
         called.change();
-        let own = self.request.kind;
-        *object = match &self.matched {
-            Matched::Own => self.value,
-            Matched::Other(_) => {
-                let back = equivalent::back(own, &self.matched, self.value);
-                codec::remade(own, back)
-                    .map_err(|why| ApiError::internal(format!("failed to convert object: {why}")))?
-            }
-        };
+        *object = self.back()?;
         Ok(())
     }
 }

@@ -257,7 +257,7 @@ impl<'w, 'a> Asked<'w, 'a> {
             return Err(Failure::Call("failed to call webhook: it did not answer in time a moment ago".to_owned()));
         }
         let patience = if open { webhook.timeout.min(SYSTEM_PATIENCE) } else { webhook.timeout };
-        let answered = webhook.caller.call(self.request.core, &review, patience).await;
+        let answered = webhook.caller.call_for(self.request.core, &review, patience, open).await;
         let answered = answered.map_err(|why| Failure::Call(format!("failed to call webhook: {why}")))?;
         let answer = review::read(&answered, version, &uid, mutating).map_err(|unusable| match unusable {
             review::Unusable::Unreadable(why) => Failure::Call(format!("failed to call webhook: {why}")),

@@ -15,7 +15,7 @@ impl Checker {
             let mut validated = 0;
             for rules in &rules.all_of {
                 let found = self.judged(rules, value, old);
-                validated += usize::from(found.faults.is_empty());
+                validated += usize::from(found.fits());
                 main.merge(found);
             }
             if validated != rules.all_of.len() {
@@ -25,7 +25,7 @@ impl Checker {
         }
         if let Some(not) = &rules.not {
             let mut found = self.judged(not, value, old);
-            if found.faults.is_empty() {
+            if found.fits() {
                 self.pathless(format!("{:?} must not validate the schema (not)", self.path), &mut main);
             }
             self.forget(&mut found);
@@ -38,7 +38,7 @@ impl Checker {
         let mut best: Option<Found> = None;
         for rules in alternatives {
             let found = self.judged(rules, value, old);
-            if found.faults.is_empty() {
+            if found.fits() {
                 best.iter_mut().for_each(|best| self.forget(best));
                 main.merge(found);
                 return;
@@ -58,7 +58,7 @@ impl Checker {
         let (mut best, mut first, mut validated): (Option<Found>, Option<Found>, usize) = (None, None, 0);
         for rules in alternatives {
             let found = self.judged(rules, value, old);
-            if found.faults.is_empty() {
+            if found.fits() {
                 validated += 1;
                 first.get_or_insert(found);
             } else {
@@ -82,6 +82,7 @@ impl Checker {
             best.into_iter().for_each(|found| main.merge(found));
         }
     }
+
     /// Of alternatives that fail, the one of which most was found fit is kept.
     fn closest(&self, best: &mut Option<Found>, mut found: Found) {
         match best {

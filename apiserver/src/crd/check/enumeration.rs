@@ -12,6 +12,10 @@ impl Checker {
         if values.is_empty() || values.iter().any(|one| same(one, value)) {
             return;
         }
+        if self.is_full() {
+            found.untold = true;
+            return;
+        }
         let quoted = |one: &Value| match one {
             Value::String(text) => go::quoted(text),
             other => go::quoted(&go::json(&sorted(other))),

@@ -172,6 +172,28 @@ fn what_is_told_of_a_million_faults_is_bounded() {
 }
 
 #[test]
+fn what_is_wrong_counts_whatever_was_found_before() {
+    // Values that fit leave nothing behind, however many alternatives were tried.
+    let ways = json!([{"pattern": "^a"}, {"pattern": "^x"}, {"maxLength": 1}]);
+    let fields = json!({
+        "a": {"type": "array", "items": {"type": "string", "anyOf": ways}},
+        "b": {"type": "string", "enum": ["good"]},
+    });
+    let schema = in_spec(json!({"type": "object", "properties": fields}));
+    let value = json!({"spec": {"a": {"a": vec!["x"; 100_000], "b": "bad"}}});
+    assert_eq!(faults(&schema, &value, None), [r#"spec.a.b: Unsupported value: "bad": supported values: "good""#]);
+    // An alternative that fills all room leaves the next one to be judged.
+    let items = |pattern: &str| json!({"properties": {"a": {"items": {"pattern": pattern}}}});
+    let list = json!({"type": "array", "items": {"type": "string"}});
+    for ways in ["anyOf", "oneOf"] {
+        let schema = in_spec(json!({"type": "object", "properties": {"a": list}, ways: [items("^a"), items("^b")]}));
+        let told = faults(&schema, &json!({"spec": {"a": {"a": vec!["x"; 60_000]}}}), None);
+        assert!(!told.is_empty(), "{ways}");
+        assert!(faults(&schema, &json!({"spec": {"a": {"a": vec!["b"; 60_000]}}}), None).is_empty(), "{ways}");
+    }
+}
+
+#[test]
 fn what_fits_another_alternative_does_not_count_as_wrong_however_often() {
     let values: Vec<String> = (0..20).map(|at| at.to_string().repeat(2000)).collect();
     let list = |items: Value| in_spec(json!({"type": "array", "items": items}));

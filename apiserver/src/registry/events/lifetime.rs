@@ -59,6 +59,17 @@ impl Lifetimes {
         }
     }
 
+    /// Brings ends that were noted while the clock was ahead back to as long from `now` as any event lasts: what is behind them
+    /// would wait for them.
+    pub fn heed(&mut self, now: Timestamp) {
+        let latest = now.as_millisecond().saturating_add(self.last);
+        if self.events.values().next().is_some_and(|(_, ends)| *ends > latest) {
+            for (_, ends) in self.events.values_mut() {
+                *ends = (*ends).min(latest);
+            }
+        }
+    }
+
     /// When the next event ends.
     #[must_use]
     pub fn next_end(&self) -> Option<Timestamp> {
@@ -174,6 +185,17 @@ mod tests {
         let store = MemoryStore::default();
         store.commit(vec![event("ahead", Some(mark(at(100_000))), "")]).await.unwrap();
         assert_eq!(learned(&store, at(5)).await.next_end(), Some(at(65)));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_meanwhile_holds_up_no_event_behind() {
+        let store = MemoryStore::default();
+        for (minute, name) in [(100_000, "ahead"), (1, "behind")] {
+            store.commit(vec![event(name, Some(mark(at(minute))), "")]).await.unwrap();
+        }
+        let mut lifetimes = learned(&store, at(100_000)).await;
+        lifetimes.heed(at(2));
+        assert_eq!(names(&lifetimes.ended(at(62), 9)), ["ahead", "behind"]);
     }
 
     #[tokio::test]

@@ -48,7 +48,9 @@ pub fn mend(core: &Arc<Core>) {
         let mut addresses: BTreeSet<Ipv4Addr> = core.services.addresses().into_iter().collect();
         addresses.extend(told);
         for address in addresses {
-            settle(&core, address).await?;
+            if let Err(error) = settle(&core, address).await {
+                tracing::warn!(%address, %error, "the IPAddress of an address could not be mended");
+            }
         }
         Ok(())
     });
@@ -83,7 +85,8 @@ async fn settle(core: &Arc<Core>, address: Ipv4Addr) -> Result<(), ApiError> {
         if !is_managed(&told) || parent.as_ref().is_some_and(|parent| names(&told, parent)) {
             return Ok(());
         }
-        match followup::delete(&client, &format!("{PATH}/{name}")).await {
+        // Not another one that bears the name by now.
+        match followup::delete(&client, &format!("{PATH}/{name}?uid={}", entry.uid)).await {
             Err(error) if error.code != 404 => return Err(error),
             _ => {}
         }

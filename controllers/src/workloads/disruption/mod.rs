@@ -76,6 +76,9 @@ impl Controller {
         self.caches.budgets.synced().await;
         self.caches.pods.synced().await;
         self.caches.replica_sets.synced().await;
+        self.caches.deployments.synced().await;
+        self.caches.stateful_sets.synced().await;
+        self.caches.replication_controllers.synced().await;
         let Some(budget) = self.caches.budgets.get(&key) else { return Ok(()) };
         let selector = selector_of(&budget);
         let pods: Vec<Arc<Pod>> = self

@@ -16,7 +16,7 @@ use crate::{
 const FLOWS: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// How long anything may take before a test fails; a debug build on a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_too_much_harms_nobody_else() {
@@ -84,7 +84,7 @@ async fn seats(server: &Server, level: &str) -> usize {
     line.parse().unwrap_or_default()
 }
 
-/// Begins a request whose body does not come, and waits until it has its seat.
+/// Begins a request whose body does not come: it takes a seat in a moment.
 async fn seated(admin: &Endpoint, user: &str) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
     let mut stream = admin.open(&[b"http/1.1"]).await.unwrap();
     let head =

@@ -42,7 +42,7 @@ async fn a_watch_ends_in_time_and_with_a_bookmark_where_one_was_asked_for(server
     let maps = format!("{}/configmaps", server.namespace("ends").await);
     let one = server.post(&maps, &config_map("one")).await;
     let from = version(&one);
-    let query = format!("watch=1&fieldSelector=metadata.name%3Done&resourceVersion={from}&timeoutSeconds=2");
+    let query = format!("watch=1&fieldSelector=metadata.name%3Done&resourceVersion={from}&timeoutSeconds=5");
     let began = Instant::now();
     let unasked = tokio::spawn(all_of(server.watch(&format!("{maps}?{query}")).await));
     let asked = tokio::spawn(all_of(server.watch(&format!("{maps}?{query}&allowWatchBookmarks=true")).await));
@@ -50,7 +50,7 @@ async fn a_watch_ends_in_time_and_with_a_bookmark_where_one_was_asked_for(server
     // Nobody is told of this one, but that it was.
     let other: u64 = version(&server.post(&maps, &config_map("two")).await).parse().unwrap();
     let (unasked, asked) = (unasked.await.unwrap(), asked.await.unwrap());
-    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(began.elapsed() >= Duration::from_secs(5));
     assert_eq!((shown(&unasked), unasked.len()), (vec![("MODIFIED", "one")], 1));
     assert_eq!((shown(&asked), asked.len()), (vec![("MODIFIED", "one")], 2));
     let (kind, bookmark) = asked.last().unwrap();
@@ -73,7 +73,7 @@ async fn a_watch_of_one_object_shows_that_one(server: Server) {
     ];
     let mut watches = Vec::new();
     for path in &paths {
-        watches.push(tokio::spawn(all_of(server.watch(&format!("{path}&timeoutSeconds=2")).await)));
+        watches.push(tokio::spawn(all_of(server.watch(&format!("{path}&timeoutSeconds=6")).await)));
     }
     for name in ["two", "one"] {
         server.merge(&format!("{maps}/{name}"), &json!({"data": {"key": "new"}})).await;
@@ -95,7 +95,7 @@ async fn a_watch_may_begin_with_the_state_or_not(server: Server) {
     let old = version(&first);
     server.post(&maps, &config_map("two")).await;
     let rule = "resourceVersionMatch=NotOlderThan";
-    let selected = "fieldSelector=metadata.name%21%3Dkube-root-ca.crt&timeoutSeconds=1";
+    let selected = "fieldSelector=metadata.name%21%3Dkube-root-ca.crt&timeoutSeconds=4";
     let state = vec![("ADDED", "one"), ("ADDED", "two")];
     let later = vec![("ADDED", "two")];
     let mut watches = Vec::new();
