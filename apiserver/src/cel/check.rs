@@ -243,7 +243,7 @@ impl Checker<'_> {
             return Type::optional(self.selected(expr, &inner, field));
         }
         match &of {
-            Type::Dyn | Type::Error => Type::Dyn,
+            Type::Dyn | Type::Any | Type::Error => Type::Dyn,
             Type::Map(_, value) => (**value).clone(),
             Type::Object(fields) => match fields.field_type(field) {
                 Some(ty) => ty,
@@ -285,7 +285,7 @@ impl Checker<'_> {
         let ty = self.bound.resolve(ty, false);
         match ty.optional_of() {
             Some(inner) => inner.clone(),
-            None if matches!(ty, Type::Dyn) => Type::Dyn,
+            None if matches!(ty, Type::Dyn | Type::Any) => ty,
             None => {
                 self.mismatch(expr.at, &Type::optional(ty.clone()), &ty);
                 ty

@@ -290,18 +290,22 @@ impl<'a> Estimator<'a> {
         expr.ident().and_then(|name| self.local(name)).and_then(|local| local.size)
     }
 
-    /// What the schema says of what is reached by a path.
+    /// What the schema says of what is reached by a path. In rules, a path begins at the schema whatever its variable: what a
+    /// list in the expression holds is taken to be as large as `self`, as upstream does.
     fn size_at(&self, path: &[Arc<str>]) -> Option<Cost> {
-        let (_, rest) = path.split_first()?;
-        let mut schema = Arc::clone(self.root?);
+        let (variable, rest) = path.split_first()?;
+        let mut schema = Arc::clone(self.root.filter(|root| root.is_of(variable))?);
         for part in rest {
             schema = match &**part {
                 "@items" | "@values" => Arc::clone(schema.item()?),
                 "@keys" => {
                     schema.item()?;
-                    return (part == rest.last()?).then_some(Cost::default());
+                    return (part == rest.last()?).then(|| Cost { min: 0, max: schema.longest_key() });
                 }
-                name => schema.field(name)?.schema,
+                name => match schema.bounded_entry() {
+                    Some(entry) => Arc::clone(entry),
+                    None => schema.field(name)?.schema,
+                },
             };
         }
         Some(Cost { min: 0, max: schema.max_elements().unwrap_or(0) })

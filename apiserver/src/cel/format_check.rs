@@ -52,7 +52,7 @@ fn misfit(clause: char, item: &Expr, types: &[Type]) -> Option<(u32, String)> {
     let ty = usize::try_from(item.id).ok().and_then(|id| types.get(id)).unwrap_or(&Type::Dyn);
     let is_fit = match (clause, ty) {
         (_, Type::Dyn | Type::Error | Type::Param(_)) => true,
-        ('s', Type::Object(_) | Type::Opaque(..)) => false,
+        ('s', Type::Any | Type::Object(_) | Type::Opaque(..)) => false,
         ('s', _) => true,
         ('d' | 'o', Type::Int | Type::Uint) => true,
         ('f' | 'e', Type::Double | Type::String) => true,

@@ -136,6 +136,13 @@ impl Environment {
         Self { names: Names { variables, mutation: false }, variables: Vec::new(), root: None }
     }
 
+    /// Tells how large what the variables hold can get, for estimates.
+    #[must_use]
+    pub fn sized(mut self, root: Arc<Schema>) -> Self {
+        self.root = Some(root);
+        self
+    }
+
     /// Declares one more variable of a policy, as `variables.name`.
     #[must_use]
     pub fn with_variable(mut self, name: &str, ty: Type) -> Self {

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::types::Type;
 
+mod device;
 mod escape;
 mod open_api;
 
@@ -32,6 +33,10 @@ pub struct Schema {
     pub shape: Shape,
     /// Most items, entries or characters it can have.
     max_elements: Option<u64>,
+    /// Most characters that the keys of a map are known to have: 0 where nothing says so, as upstream counts.
+    longest_key: u64,
+    /// The variable whose it is; none where it stands for all.
+    variable: Option<&'static str>,
     /// Fewest bytes that it takes as JSON.
     min_bytes: u64,
 }
@@ -123,7 +128,7 @@ impl Schema {
             Shape::Map(value) => (Some((MAX_REQUEST_BYTES - 2) / (value.min_bytes + 6)), 2),
             Shape::Object(_) => (None, 2),
         };
-        Self { shape, max_elements, min_bytes }
+        Self { shape, max_elements, longest_key: 0, variable: None, min_bytes }
     }
 
     /// What an OpenAPI schema says; none where expressions may not look. `root` has metadata and its like besides.
@@ -206,6 +211,24 @@ impl Schema {
     #[must_use]
     pub fn max_elements(&self) -> Option<u64> {
         self.max_elements
+    }
+
+    /// Whether it says how large this variable gets.
+    #[must_use]
+    pub fn is_of(&self, variable: &str) -> bool {
+        self.variable.is_none_or(|own| own == variable)
+    }
+
+    /// Most characters that the keys of a map are known to have.
+    #[must_use]
+    pub fn longest_key(&self) -> u64 {
+        self.longest_key
+    }
+
+    /// What a name reaches in a map of anything, where how large that gets is known whatever the name.
+    #[must_use]
+    pub fn bounded_entry(&self) -> Option<&Arc<Self>> {
+        self.item().filter(|item| matches!(item.shape, Shape::Any) && item.max_elements.is_some())
     }
 
     /// Fewest bytes that it takes as JSON.

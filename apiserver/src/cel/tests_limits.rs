@@ -115,6 +115,24 @@ fn estimates_are_those_by_which_upstream_refuses_rules() {
     assert_eq!(program.estimate().max, 3552);
 }
 
+/// As upstream's 1.36.4 library estimates.
+#[test]
+fn things_of_the_libraries_are_equal_at_once() {
+    for (expression, cost) in [
+        ("quantity('1') == quantity('2')", 3),
+        ("ip('1.2.3.4') == ip('1.2.3.4')", 3),
+        ("cidr('1.2.3.4/8') == cidr('1.2.3.4/8')", 3),
+        ("semver('1.2.3') == semver('1.2.3')", 3),
+        ("url('https://a') == url('https://b')", 3),
+        ("format.dns1123Label() == format.uri()", 9),
+        ("quantity('1') != quantity('2')", 1_844_674_407_370_955_266),
+    ] {
+        let schema = Schema::of(&json!({"type": "string"}), false).unwrap();
+        let program = Environment::rules(schema, Old::None).compile(expression).unwrap();
+        assert_eq!(program.estimate().max, cost, "{expression}");
+    }
+}
+
 #[test]
 fn a_small_stack_is_enough_for_the_deepest_expression() {
     let handle = std::thread::Builder::new().stack_size(1 << 20).spawn(|| {

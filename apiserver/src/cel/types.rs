@@ -9,6 +9,8 @@ use super::schema::Fields;
 pub enum Type {
     /// Anything, checked when evaluated.
     Dyn,
+    /// Anything too, of a value that is no list and no map: nothing walks over it.
+    Any,
     /// Of something that is wrong; fits everywhere, so that one mistake is told once.
     Error,
     /// Of `null`.
@@ -77,7 +79,7 @@ impl Type {
     /// Whether anything goes.
     #[must_use]
     pub fn is_dyn(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Error)
+        matches!(self, Self::Dyn | Self::Any | Self::Error)
     }
 
     /// Whether its values have one size.
@@ -95,6 +97,7 @@ impl Type {
     pub fn runtime_name(&self) -> String {
         match self {
             Self::Null => "null_type".to_owned(),
+            Self::Any => "google.protobuf.Any".to_owned(),
             Self::Timestamp => "google.protobuf.Timestamp".to_owned(),
             Self::Duration => "google.protobuf.Duration".to_owned(),
             Self::List(of) => format!("list({})", of.runtime_name()),
@@ -113,6 +116,7 @@ impl fmt::Display for Type {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Dyn => "dyn",
+            Self::Any => "any",
             Self::Error => "!error!",
             Self::Null => "null",
             Self::Bool => "bool",
@@ -272,8 +276,8 @@ impl Bound {
 #[must_use]
 pub(crate) fn less_specific(a: &Type, b: &Type) -> bool {
     match (a, b) {
-        (Type::Dyn | Type::Param(_), _) => true,
-        (_, Type::Dyn | Type::Param(_)) => false,
+        (Type::Dyn | Type::Any | Type::Param(_), _) => true,
+        (_, Type::Dyn | Type::Any | Type::Param(_)) => false,
         (Type::List(a), Type::List(b)) => less_specific(a, b),
         (Type::Map(a, b), Type::Map(c, d)) => less_specific(a, c) && less_specific(b, d),
         (Type::Opaque(a, parts), Type::Opaque(b, others)) => {

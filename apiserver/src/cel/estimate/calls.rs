@@ -4,7 +4,7 @@ use super::{Cost, Entry, Estimator, Node, PER_CHAR, UNKNOWN, pattern_cost};
 use crate::cel::{
     ast::{Expr, ExprKind, Literal},
     charge,
-    types::Type,
+    types::{OPTIONAL, Type},
 };
 
 /// A call of one signature.
@@ -21,6 +21,8 @@ type Estimate = (Cost, Option<Cost>);
 
 /// How long the patterns of formats are taken to be.
 const FORMAT_PATTERN: f64 = 128.0;
+/// How long the names of formats are taken to be.
+const MAX_FORMAT_BYTES: u64 = 64;
 /// Functions that always cost the same.
 const FIXED: [&str; 30] = [
     "serviceAccount",
@@ -124,6 +126,22 @@ impl<'a> Estimator<'a> {
                 self.arranged(call)
             }
             "semver" | "isSemver" => read(self.arg(call, 0)),
+            "_==_" => self.equality(call),
+            _ => None,
+        }
+    }
+
+    /// Things of the libraries are told apart at once, by `==` alone: of `!=` upstream knows nothing.
+    fn equality(&self, call: &Call<'_, 'a>) -> Option<Estimate> {
+        let [left, right] = call.args else { return None };
+        let (left, right) = (self.ty(left), self.ty(right));
+        match left {
+            Type::Opaque(OPTIONAL, _) => None,
+            Type::Opaque(..) if left != right => None,
+            Type::Opaque("kubernetes.NamedFormat", _) => {
+                Some((Cost { min: 1, max: MAX_FORMAT_BYTES }.scaled(PER_CHAR), None))
+            }
+            Type::Opaque(..) => Some((Cost::fixed(1), None)),
             _ => None,
         }
     }

@@ -51,8 +51,7 @@ pub(super) async fn told(core: &Core, call: &Call, claim: &Value, old: &Value) -
     {
         causes.push(unlabeled(format!("status.allocation.devices.results[{place}].adminAccess")));
     }
-    let part = |claim: &Value, key: &str| object::at(claim, &["status", key]).cloned();
-    let same = |key: &str| object::semantically_equal(part(claim, key).as_ref(), part(old, key).as_ref());
+    let same = |key: &str| object::same_at("io.k8s.api.resource.v1.ResourceClaim", &["status", key], claim, old);
     if !(same("allocation") && same("reservedFor")) {
         let target = ResourceTarget {
             subresource: BINDING.to_owned(),
@@ -124,7 +123,9 @@ fn changed_drivers<'a>(claim: &'a Value, old: &'a Value) -> BTreeSet<&'a str> {
     let key = |device: &'a Value| ["driver", "pool", "device", "shareID"].map(|key| object::text(device, &[key]));
     let differs = |device: &'a Value, others: &'a [Value]| {
         let same = others.iter().find(|other| key(other) == key(device));
-        !same.is_some_and(|other| object::semantically_equal(Some(device), Some(other)))
+        !same.is_some_and(|other| {
+            object::same_of("io.k8s.api.resource.v1.AllocatedDeviceStatus", Some(device), Some(other))
+        })
     };
     let (now, before) = (devices(claim), devices(old));
     let changed = now.iter().filter(|device| differs(device, before));

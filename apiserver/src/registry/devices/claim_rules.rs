@@ -70,7 +70,7 @@ pub fn check(spec: &Field<'_>, causes: &mut Vec<Cause>) {
     each(&devices, "constraints", MAX_ITEMS, causes, |one, causes| constraint(one, &names, causes));
     each(&devices, "config", MAX_ITEMS, causes, |one, causes| {
         references(one, &names, causes);
-        configuration(one, causes);
+        configuration(one, false, causes);
     });
 }
 
@@ -104,7 +104,7 @@ fn request(request: &Field<'_>, causes: &mut Vec<Cause>) {
 
 fn asked(request: &Field<'_>, causes: &mut Vec<Cause>) {
     class(&request.at("deviceClassName"), causes);
-    selectors(request, causes);
+    selectors(request, false, causes);
     let (mode, count) = (request.at("allocationMode"), request.at("count"));
     let number = count.int().unwrap_or(0);
     match mode.text() {
@@ -137,10 +137,13 @@ fn tolerations(owner: &Field<'_>, causes: &mut Vec<Cause>) {
     });
 }
 
-/// Checks selectors of devices.
-pub fn selectors(owner: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks selectors of devices. Expressions that are `stored` already were found sound before, and stay.
+pub fn selectors(owner: &Field<'_>, stored: bool, causes: &mut Vec<Cause>) {
     each(owner, "selectors", MAX_ITEMS, causes, |selector, causes| {
         let Some(cel) = selector.get("cel") else { return selector.at("cel").required("", causes) };
+        if stored {
+            return;
+        }
         let text = cel.at("expression");
         if text.text().len() > MAX_EXPRESSION_BYTES {
             return causes.push(Cause::too_long(text.path, MAX_EXPRESSION_BYTES));
@@ -161,11 +164,11 @@ fn constraint(constraint: &Field<'_>, names: &Requests, causes: &mut Vec<Cause>)
     }
 }
 
-/// Checks what a driver is told.
-pub fn configuration(config: &Field<'_>, causes: &mut Vec<Cause>) {
+/// Checks what a driver is told. Parameters that are `stored` already may be as long as they are.
+pub fn configuration(config: &Field<'_>, stored: bool, causes: &mut Vec<Cause>) {
     let Some(opaque) = config.get("opaque") else { return config.at("opaque").required("", causes) };
     driver(&opaque.at("driver"), causes);
-    raw(&opaque.at("parameters"), MAX_PARAMETER_BYTES, causes);
+    raw(&opaque.at("parameters"), if stored { usize::MAX } else { MAX_PARAMETER_BYTES }, causes);
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ const MAX_DATA_BYTES: usize = 10 * 1024;
 const MAX_ADDRESSES: usize = 16;
 const MAX_INTERFACE_BYTES: usize = 256;
 const MAX_HARDWARE_BYTES: usize = 128;
+const ALLOCATION: &str = "io.k8s.api.resource.v1.AllocationResult";
 
 /// Checks the status of a claim against what it was.
 pub fn check(claim: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -55,8 +56,8 @@ pub fn check(claim: &Value, old: &Value, causes: &mut Vec<Cause>) {
     }
     let before = object::at(old, &["status", "allocation"]).filter(|one| !one.is_null());
     match (allocation, before) {
-        (Some(new), Some(old)) if !object::semantically_equal(Some(new.value), Some(old)) => {
-            let shown = internal::of("io.k8s.api.resource.v1.AllocationResult", new.value);
+        (Some(new), Some(old)) if !object::same_of(ALLOCATION, Some(new.value), Some(old)) => {
+            let shown = internal::of(ALLOCATION, new.value);
             causes.push(Cause::invalid(new.path, &shown, "field is immutable"));
         }
         (Some(new), None) => allocated(&new, &names, causes),
@@ -89,7 +90,7 @@ fn allocated(allocation: &Field<'_>, names: &Requests, causes: &mut Vec<Cause>) 
     each(&devices, "config", MAX_CONFIG, causes, |config, causes| {
         config.at("source").needs_one_of(&["FromClaim", "FromClass"], causes);
         references(config, names, causes);
-        configuration(config, causes);
+        configuration(config, false, causes);
     });
     if let Some(selector) = allocation.get("nodeSelector") {
         node_selector(&selector, causes);

@@ -49,7 +49,7 @@ impl Strategy for PoolStatusRequests {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same(object.get("spec"), old.get("spec")) {
             let shown = object.get("spec").cloned().unwrap_or_default();
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
@@ -58,7 +58,7 @@ impl Strategy for PoolStatusRequests {
     fn validate_status(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let status = Field::new(object, "").at("status");
         match old.get("status").filter(|before| !before.is_null()) {
-            Some(before) if object::semantically_equal(Some(status.value), Some(before)) => {}
+            Some(before) if object::same(Some(status.value), Some(before)) => {}
             Some(_) => causes.push(Cause::invalid("status", &capitalized(status.value), "field is immutable")),
             None if status.value.is_null() => {}
             None => check_answer(&status, causes),
