@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{GeneralPurpose, GeneralPurposeConfig},
+};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 const START: &[u8] = b"-----BEGIN ";
-const END: &[u8] = b"-----END ";
+const END: &[u8] = b"\n-----END ";
 const DASHES: &[u8] = b"-----";
+/// Go reads what letters are left over at the end, whatever their last bits are.
+const LETTERS: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// One block of PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,74 +28,101 @@ pub struct Block {
     pub contents: Vec<u8>,
 }
 
-/// The blocks of a text; what is between them, and what only looks like one, is passed over.
+/// The blocks of a text; what is between them, and what only looks like one, is passed over. Every step leaves an end behind
+/// for good and looks at nothing before it again, so that all of them take as long as the text is.
 #[must_use]
 pub fn blocks(text: &[u8]) -> Vec<Block> {
     let mut found = Vec::new();
     let mut rest = text;
-    while let Some(start) = start_of(rest) {
-        match block(start) {
-            Some((block, after)) => {
+    while let Some((before, after)) = split_at_end(rest) {
+        match block(before, after) {
+            Reading::Block(block) => {
                 found.push(block);
-                rest = after;
+                rest = line(after).1.unwrap_or_default();
             }
-            None => rest = line(start).1,
+            Reading::None => rest = after,
+            Reading::Nothing => break,
         }
     }
     found
 }
 
-/// What follows the next line that begins a block.
-fn start_of(text: &[u8]) -> Option<&[u8]> {
-    let mut rest = text;
-    loop {
-        if let Some(after) = rest.strip_prefix(START) {
-            return Some(after);
-        }
-        let at = rest.iter().position(|byte| *byte == b'\n')?;
-        rest = rest.get(at + 1..)?;
-    }
+/// What is before and after the next end; the line break before an end belongs to it.
+fn split_at_end(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.windows(END.len()).position(|window| window == END)?;
+    Some((text.get(..at)?, text.get(at + END.len()..)?))
 }
 
-/// The block whose label `text` begins with, and what follows it.
-fn block(text: &[u8]) -> Option<(Block, &[u8])> {
-    let (first, mut rest) = line(text);
-    let label = first.strip_suffix(DASHES)?;
+/// What there is before an end.
+enum Reading {
+    /// A block.
+    Block(Block),
+    /// No block.
+    None,
+    /// No block, and nothing behind it is looked at.
+    Nothing,
+}
+
+/// The block that ends between these two, and begins at the last start: others have no end of their own.
+fn block(before: &[u8], after: &[u8]) -> Reading {
+    let Some(at) = before.windows(START.len()).rposition(|window| window == START) else { return Reading::None };
+    let (lead, started) = before.split_at(at);
+    if lead.last().is_some_and(|byte| *byte != b'\n') {
+        return Reading::None;
+    }
+    let (first, mut body) = line(started.get(START.len()..).unwrap_or_default());
+    let first = if body.is_none() { ended(first) } else { first };
+    let Some(label) = first.strip_suffix(DASHES) else { return Reading::None };
     let mut has_headers = false;
-    loop {
-        let (next, after) = line(rest);
-        if rest.is_empty() || !next.contains(&b':') {
+    while let Some(text) = body {
+        let (next, behind) = line(text);
+        if !next.contains(&b':') {
             break;
         }
         has_headers = true;
-        rest = after;
+        body = behind;
     }
-    if rest.is_empty() {
-        return None;
+    if body.is_none() {
+        // The end itself is taken for a header then.
+        if line(after).0.contains(&b':') {
+            return Reading::Nothing;
+        }
+        if has_headers {
+            return Reading::None;
+        }
     }
-    let (body, ended) = if !has_headers && rest.starts_with(END) {
-        (&[][..], rest.get(END.len()..)?)
-    } else {
-        let wanted: Vec<u8> = [b"\n", END].concat();
-        let at = rest.windows(wanted.len()).position(|window| window == wanted)?;
-        (rest.get(..at)?, rest.get(at + wanted.len()..)?)
-    };
-    let (last, after) = line(ended);
-    if last.strip_prefix(label) != Some(DASHES) {
-        return None;
+    let trailer = after.strip_prefix(label).and_then(|after| after.strip_prefix(DASHES));
+    if trailer.is_none_or(|trailer| !line(trailer).0.is_empty()) {
+        return Reading::None;
     }
+    let body = body.unwrap_or_default();
     let letters: Vec<u8> = body.iter().filter(|byte| !b" \t\r\n".contains(byte)).copied().collect();
-    let contents = STANDARD.decode(letters).ok()?;
-    Some((Block { label: String::from_utf8_lossy(label).into_owned(), has_headers, contents }, after))
+    match LETTERS.decode(letters) {
+        Ok(contents) => {
+            Reading::Block(Block { label: String::from_utf8_lossy(label).into_owned(), has_headers, contents })
+        }
+        Err(_) => Reading::None,
+    }
 }
 
-/// The first line, without white space at its end, and what follows it.
-fn line(text: &[u8]) -> (&[u8], &[u8]) {
-    let (first, rest) = match text.iter().position(|byte| *byte == b'\n') {
-        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default()),
-        None => (text, &[][..]),
-    };
-    (first.trim_ascii_end(), rest)
+/// The first line, without blanks at its end, and what follows it, if it ends at all.
+fn line(text: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match text.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (ended(text.get(..at).unwrap_or_default()), text.get(at + 1..)),
+        None => (without_blanks(text), None),
+    }
+}
+
+/// A line that ends with a line break.
+fn ended(line: &[u8]) -> &[u8] {
+    without_blanks(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn without_blanks(mut line: &[u8]) -> &[u8] {
+    while let [left @ .., b' ' | b'\t'] = line {
+        line = left;
+    }
+    line
 }
 
 /// What is wrong with a bundle: each block is the certificate of an authority, there is at least one, and each only once.
@@ -183,6 +217,37 @@ mod tests {
         }
         assert_eq!(blocks(b"-----BEGIN A-----\nAAAA\n-----END B-----\n"), []);
         assert_eq!(blocks(b"-----BEGIN A-----\n-----END A-----\n").len(), 1);
+    }
+
+    #[test]
+    fn starts_without_an_end_are_left_behind_at_once() {
+        let starts = "-----BEGIN A-----\n".repeat(60_000);
+        assert_eq!(blocks(starts.as_bytes()), []);
+        let found = blocks(format!("{starts}AAAA\n-----END A-----\n{starts}").as_bytes());
+        let block = Block { label: "A".to_owned(), has_headers: false, contents: vec![0; 3] };
+        assert_eq!(found, [block]);
+        assert_eq!(blocks("\n-----END A-----".repeat(60_000).as_bytes()), []);
+    }
+
+    #[test]
+    fn blocks_are_told_as_by_go() {
+        let count = |text: &str| blocks(text.as_bytes()).len();
+        for (text, expected) in [
+            ("-----BEGIN A-----\nAAAA\n-----END A-----", 1),
+            ("-----BEGIN A-----\r\nAAAA\r\n-----END A-----\r\n", 1),
+            ("-----BEGIN A----- \t\nAA AA\n-----END A----- \t\n", 1),
+            ("-----BEGIN A-----\nAAAA\n-----END A----- x\n", 0),
+            ("-----BEGIN A-----\nAAB=\n-----END A-----\n", 1),
+            ("-----BEGIN A-----\nAAAA-----END A-----\n", 0),
+            ("-----BEGIN A-----\nK: v\n\nAAAA\n-----END A-----\n", 1),
+            ("-----BEGIN A-----\nK: v\n-----END A-----\n", 0),
+            ("-----BEGIN A-----\nK: v\n\n-----END A-----\n", 1),
+            ("-----BEGIN A:B-----\nAAAA\n-----END A:B-----\n", 1),
+            ("-----BEGIN A:B-----\n-----END A:B-----\n-----BEGIN A-----\n-----END A-----\n", 0),
+            ("x-----BEGIN A-----\n-----END A-----\n-----BEGIN A-----\n-----END A-----\n", 1),
+        ] {
+            assert_eq!(count(text), expected, "{text:?}");
+        }
     }
 
     proptest! {

@@ -10,9 +10,12 @@ use serde_json::Value;
 
 use super::{
     Peer,
-    secret_tokens::{self, SecretUse},
+    secret_tokens::{self, Marked, SecretUse},
 };
-use crate::{registry::object, server::Core};
+use crate::{
+    registry::{call::Note, object},
+    server::Core,
+};
 
 /// A user of a token, and for whom the token is.
 #[derive(Clone, Debug)]
@@ -35,8 +38,8 @@ pub enum Refused {
     #[error("{0}")]
     Bound(String),
     /// The Secret that it stands in was marked invalid.
-    #[error("{0}")]
-    Marked(String),
+    #[error(transparent)]
+    Marked(#[from] Marked),
     /// An identity provider or a webhook should know it, and does not.
     #[error("{0}")]
     Foreign(String),
@@ -52,10 +55,20 @@ impl Refused {
             Self::Token(TokenError::NotYetValid(_)) => "service account token is not valid yet".to_owned(),
             Self::Token(error @ TokenError::Audience { .. }) => error.to_string(),
             Self::Token(_) => return INVALID.to_owned(),
-            Self::Foreign(why) | Self::Marked(why) => why.clone(),
+            Self::Foreign(why) => why.clone(),
+            Self::Marked(marked) => marked.to_string(),
             Self::Bound(_) => "service account token has been invalidated".to_owned(),
         };
         format!("[{INVALID}, {more}]")
+    }
+
+    /// What the audit trail says of it besides.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        match self {
+            Self::Marked(marked) => marked.notes().into(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -129,7 +142,10 @@ async fn check_bound(core: &Arc<Core>, claims: &Claims, now: Timestamp) -> Resul
     }
     let Some(secret) = &bound.secret else { return Ok(None) };
     let secret = same(core, "secrets", namespace, secret, now).await?;
-    secret_tokens::used(core, &account, &secret, now).map_err(Refused::Marked)
+    if !claims.stands_in_secret {
+        return Ok(None);
+    }
+    Ok(Some(secret_tokens::used(core, &account, &secret, now)?))
 }
 
 async fn same(

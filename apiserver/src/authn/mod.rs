@@ -6,8 +6,8 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 use martello_api::identity::User;
 
-use self::secret_tokens::SecretUse;
-use crate::server::Core;
+use self::{credentials::Refused, secret_tokens::SecretUse};
+use crate::{registry::call::Note, server::Core};
 
 pub mod bearer;
 pub mod config;
@@ -62,14 +62,28 @@ pub enum AuthnError {
     /// The client certificate, and there is no token besides.
     #[error("{0}")]
     Certificate(Arc<str>),
+    /// The bearer token has a length that none has.
+    #[error("the bearer token was refused: it has {0} bytes")]
+    TokenLength(usize),
     /// The bearer token.
     #[error("the bearer token was refused: {0}")]
-    Token(String),
+    Token(Refused),
     /// There are none, and the configuration lets nobody in without them.
     #[error(
         "there are no credentials, and requests without are not let in here (anonymous of --authentication-config)"
     )]
     Nothing,
+}
+
+impl AuthnError {
+    /// What the audit trail says of it besides.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        match self {
+            Self::Token(refused) => refused.notes(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 const EXPIRED: &str = "the client certificate has expired since the connection was made";
@@ -96,11 +110,11 @@ pub async fn authenticate(
         (None, None) => Ok(Arc::new(User::anonymous()).into()),
         (None, Some(why)) => Err(AuthnError::Certificate(why)),
         (Some(token), _) if token.is_empty() || token.len() > MAX_TOKEN_BYTES => {
-            Err(AuthnError::Token(format!("it has {} bytes", token.len())))
+            Err(AuthnError::TokenLength(token.len()))
         }
         (Some(token), _) => {
             let accepted = credentials::token_user(core, &token, &[], now).await;
-            let accepted = accepted.map_err(|error| AuthnError::Token(error.to_string()))?;
+            let accepted = accepted.map_err(AuthnError::Token)?;
             Ok(Known { user: Arc::new(accepted.user), secret: accepted.secret })
         }
     }

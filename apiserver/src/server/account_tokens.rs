@@ -122,6 +122,7 @@ fn issue(
         uid: account_uid.to_owned(),
         lifetime: MAX_TOKEN_LIFETIME,
         secret: Some(BoundObject { name: name.to_owned(), uid: uid.to_owned() }),
+        stands_in_secret: true,
         ..TokenSpec::default()
     };
     Ok(core.pki.tokens().issue(spec, now).map_err(ApiError::internal)?.token)

@@ -25,6 +25,8 @@ pub struct TokenSpec {
     pub node: Option<BoundObject>,
     /// The Secret that it dies with.
     pub secret: Option<BoundObject>,
+    /// Whether it stands in that Secret for whoever may read it, as upstream's legacy tokens.
+    pub stands_in_secret: bool,
     /// After how long its use is noted as stale.
     pub warn_after: Option<SignedDuration>,
 }
@@ -57,6 +59,9 @@ pub struct Claims {
     pub kubernetes: KubernetesClaims,
     /// When it begins to hold, in seconds since 1970.
     pub nbf: i64,
+    /// Whether it stands in the Secret that it is bound to; one that somebody asked for, and had bound to a Secret, does not.
+    #[serde(rename = "martello.dev/stands-in-secret", default, skip_serializing_if = "std::ops::Not::not")]
+    pub stands_in_secret: bool,
     /// Whose it is: `system:serviceaccount:<namespace>:<name>`.
     pub sub: String,
 }
@@ -94,6 +99,7 @@ impl Claims {
             iss: issuer.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),
             nbf: issued,
+            stands_in_secret: spec.stands_in_secret,
             sub: subject(&spec.namespace, &spec.service_account),
             kubernetes: KubernetesClaims {
                 namespace: spec.namespace,

@@ -47,6 +47,18 @@ fn a_token_names_account_pod_and_node_as_upstream_does() {
 }
 
 #[test]
+fn a_token_that_stands_in_a_secret_says_so_and_no_other() {
+    let (_dir, pki) = pki();
+    for stands_in_secret in [true, false] {
+        let secret = Some(BoundObject { name: "token".to_owned(), uid: "secret-uid".to_owned() });
+        let token = pki.tokens().issue(TokenSpec { secret, stands_in_secret, ..spec() }, at(0)).unwrap().token;
+        assert_eq!(part(&token, 1).get("martello.dev/stands-in-secret").is_some(), stands_in_secret);
+        let verified = pki.tokens().verify(&token, &[], at(0)).unwrap();
+        assert_eq!(verified.claims.stands_in_secret, stands_in_secret);
+    }
+}
+
+#[test]
 fn a_token_holds_from_its_issue_to_its_expiry_also_when_it_was_seen_before() {
     let (_dir, pki) = pki();
     let token = pki.tokens().issue(spec(), at(0)).unwrap().token;

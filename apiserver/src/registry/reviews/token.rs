@@ -35,9 +35,16 @@ impl Review for Tokens {
             object::list(&review, &["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let status = match token_user(core, &token, &audiences, call.now).await {
             Ok(accepted) => {
+                if let Some(used) = &accepted.secret {
+                    call.notes.lock().extend(used.notes());
+                    used.warning().into_iter().for_each(|warning| call.warn(warning));
+                }
                 json!({"authenticated": true, "user": accepted.user, "audiences": accepted.audiences})
             }
-            Err(refused) => json!({"user": {}, "error": refused.upstream()}),
+            Err(refused) => {
+                call.notes.lock().extend(refused.notes());
+                json!({"user": {}, "error": refused.upstream()})
+            }
         };
         object::set(&mut review, &[], "status", status);
         Ok(review)
