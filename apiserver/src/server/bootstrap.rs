@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use super::{Core, Server};
 use crate::{
     flow::upkeep,
-    registry::{Kind, apiregistration, core::service_allocation, object, scheduling::priority_class},
+    registry::{
+        Kind, apiregistration, core::service_allocation, networking::service_addresses, object,
+        scheduling::priority_class,
+    },
     store::{ListAt, Page},
 };
 
@@ -60,6 +63,11 @@ pub async fn learn(core: &Arc<Core>) -> Result<(), ApiError> {
     if let Some(kind) = core.registry.find("", "v1", "services") {
         for object in all(core, kind).await? {
             service_allocation::learn(core, &object);
+        }
+    }
+    if let Some(kind) = core.registry.find("networking.k8s.io", "v1", "ipaddresses") {
+        for object in all(core, kind).await? {
+            service_addresses::learn(core, &object, true, revision(&object));
         }
     }
     for plural in ["prioritylevelconfigurations", "flowschemas"] {

@@ -1,8 +1,12 @@
 //! Addresses and node ports of Services: each is given once.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
+use martello_api::order::Order;
 use parking_lot::Mutex;
 use rand::Rng as _;
 
@@ -23,6 +27,15 @@ struct State {
     addresses: HashMap<Ipv4Addr, String>,
     /// Port → `namespace/name/uid` of its Service.
     ports: HashMap<u16, String>,
+    /// Addresses of which an IPAddress tells that somebody else keeps: no Service gets them.
+    reserved: HashSet<Ipv4Addr>,
+    told: Order<Ipv4Addr>,
+}
+
+impl State {
+    fn is_taken(&self, address: Ipv4Addr) -> bool {
+        self.addresses.contains_key(&address) || self.reserved.contains(&address)
+    }
 }
 
 /// Why an address or port was not given.
@@ -88,6 +101,19 @@ impl Allocator {
         self.state.lock().addresses.keys().copied().collect()
     }
 
+    /// Notes whether somebody else keeps an address for themselves, as of this revision. A Service that has it keeps it.
+    pub fn reserve(&self, address: Ipv4Addr, is_kept: bool, revision: u64) {
+        let mut state = self.state.lock();
+        if !state.told.admits(address, !is_kept, revision) {
+            return;
+        }
+        if is_kept {
+            state.reserved.insert(address);
+        } else {
+            state.reserved.remove(&address);
+        }
+    }
+
     /// Gives `wanted` to `owner`, or any free address.
     pub fn address(&self, owner: &str, wanted: Option<Ipv4Addr>, keep: bool) -> Result<Ipv4Addr, AllocationError> {
         let mut state = self.state.lock();
@@ -102,7 +128,7 @@ impl Allocator {
                     range: self.network.to_string(),
                 });
             }
-            if state.addresses.contains_key(&address) {
+            if state.is_taken(address) {
                 return Err(AllocationError::Taken("IP"));
             }
             if keep {
@@ -128,8 +154,8 @@ impl Allocator {
         let mut random = rand::rng();
         let lucky = (0..RANDOM_TRIES)
             .map(|_| Ipv4Addr::from(random.random_range(low..=high)))
-            .find(|address| !state.addresses.contains_key(address));
-        lucky.or_else(|| (low..=high).map(Ipv4Addr::from).find(|address| !state.addresses.contains_key(address)))
+            .find(|address| !state.is_taken(*address));
+        lucky.or_else(|| (low..=high).map(Ipv4Addr::from).find(|address| !state.is_taken(*address)))
     }
 
     /// Gives port `wanted` to `owner`, or any free port.
@@ -203,6 +229,25 @@ mod tests {
             "the provided IP (10.0.0.0) is not in the valid range. The range of valid IPs is 10.0.0.0/29"
         );
     }
+
+    #[test]
+    fn an_address_that_somebody_else_keeps_is_given_to_no_service() {
+        let allocator = Allocator::new("10.0.0.0/30".parse().unwrap(), (30000, 30001));
+        let last: Ipv4Addr = "10.0.0.2".parse().unwrap();
+        allocator.reserve(last, true, 3);
+        assert_eq!(allocator.address("ns/x", Some(last), true), Err(AllocationError::Taken("IP")));
+        assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
+        allocator.reserve(last, false, 2);
+        assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full), "that is late word");
+        allocator.reserve(last, false, 4);
+        assert_eq!(allocator.address("ns/x", None, true), Ok(last));
+        // One that has it keeps it, and gives it back to whoever keeps it.
+        allocator.reserve(last, true, 5);
+        assert_eq!(allocator.owner(last).as_deref(), Some("ns/x"));
+        allocator.take_back("ns/x", &[last], &[]);
+        assert_eq!(allocator.address("ns/x", None, true), Err(AllocationError::Full));
+    }
+
     #[test]
     fn a_port_outside_the_range_is_refused_in_upstreams_words() {
         let allocator = Allocator::new("10.0.0.0/29".parse().unwrap(), (30000, 30001));

@@ -90,6 +90,13 @@ async fn each_address_tells_who_has_it_whatever_is_made_and_deleted_at_once() {
     server.gone(&format!("{ADDRESSES}/10.96.201.1")).await;
     server.get(&format!("{ADDRESSES}/10.96.201.2")).await;
     assert_eq!(&server.get(&format!("{ADDRESSES}/{address}")).await["spec"]["parentRef"]["name"], owner);
+
+    // What somebody else keeps no Service gets, as long as that is told.
+    let wanted = service("wanted", json!({"clusterIP": "10.96.201.2", "ports": [{"port": 80}]}));
+    let refusal = refused(&server.ask("POST", SERVICES, &wanted).await, 422, "Invalid");
+    assert!(refusal.contains("provided IP is already allocated"), "{refusal}");
+    server.delete(&format!("{ADDRESSES}/10.96.201.2")).await;
+    server.post(SERVICES, &wanted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

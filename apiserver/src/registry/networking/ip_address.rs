@@ -45,7 +45,7 @@ impl Strategy for IpAddresses {
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
         let path = ["spec", "parentRef"];
         let (new, was) = (object::at(object, &path), object::at(old, &path));
-        if !object::semantically_equal(new, was) {
+        if !object::same(new, was) {
             let unset = |key: &'static str, name: &'static str| (key, name, json!(""));
             let fields = [
                 unset("group", "Group"),
@@ -58,7 +58,10 @@ impl Strategy for IpAddresses {
         }
     }
 
-    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, _revision: u64) {
+    fn after_commit(&self, core: &Arc<Core>, object: Option<&Value>, old: Option<&Value>, revision: u64) {
+        if let Some(told) = object.or(old) {
+            service_addresses::learn(core, told, object.is_some(), revision);
+        }
         if let (None, Some(gone)) = (object, old) {
             service_addresses::follow_end(core, gone);
         }

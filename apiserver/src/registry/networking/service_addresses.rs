@@ -28,11 +28,16 @@ pub fn follow(core: &Arc<Core>, service: Option<&Value>, old: Option<&Value>) {
     }
 }
 
-/// Follows the end of an IPAddress: where a Service still has the address, somebody took it by mistake.
+/// Notes what an IPAddress tells since this revision: one that somebody else keeps takes the address from all Services to come.
+pub fn learn(core: &Core, told: &Value, is_there: bool, revision: u64) {
+    if let Ok(address) = object::name(told).parse() {
+        core.services.reserve(address, is_there && !is_managed(told), revision);
+    }
+}
+
+/// Follows the end of an IPAddress: where a Service still has the address, one is made that tells so.
 pub fn follow_end(core: &Arc<Core>, gone: &Value) {
-    if is_managed(gone)
-        && let Ok(address) = object::name(gone).parse()
-    {
+    if let Ok(address) = object::name(gone).parse() {
         settle_later(core, address);
     }
 }
