@@ -20,6 +20,7 @@ mod conformance;
 mod conventions;
 mod crash;
 mod custom;
+mod dead_conversion;
 mod dead_webhooks;
 mod events;
 mod extension_servers;

@@ -36,6 +36,9 @@ const WORKERS: usize = 4;
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 /// How long changes of what is served are waited for that come one after the other.
 const SETTLING: Duration = Duration::from_millis(300);
+/// How long everything waits for the first list of a resource, as upstream's collector. Then it goes on without: owners that
+/// are not known are asked for one by one, and are never taken for gone unasked.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A first list that takes longer than this is worth a line in the log, and another one each time it has passed again.
 const LIST_PATIENCE: Duration = Duration::from_secs(15);
 /// Stands among the resources that have not been listed for discovery, which tells which ones there are.
@@ -59,7 +62,9 @@ async fn collect(client: Client, shutdown: CancellationToken) {
         resources: Arc::default(),
         graph: Arc::default(),
         queue: Queue::new(),
+        awaited: watch::Sender::new(BTreeSet::from([DISCOVERY])),
         unlisted: watch::Sender::new(BTreeSet::from([DISCOVERY])),
+        deferred: Arc::default(),
     };
     let mut tasks = JoinSet::new();
     let worker = collector.clone();
@@ -78,7 +83,7 @@ async fn collect(client: Client, shutdown: CancellationToken) {
         match deletable(&collector.client).await {
             Ok(resources) => {
                 collector.follow_only(resources, &shutdown, &mut tasks);
-                collector.unlisted.send_if_modified(|unlisted| unlisted.remove(&DISCOVERY));
+                collector.listed(DISCOVERY);
             }
             Err(error) => {
                 let why = Chain(&error).to_string();
@@ -116,8 +121,13 @@ struct Collector {
     resources: Arc<RwLock<Vec<Arc<Followed>>>>,
     graph: Arc<Mutex<Graph>>,
     queue: Queue<Uid>,
-    /// The resources whose first list is not there yet: nothing is deleted before all are.
+    /// The resources whose first list is waited for: nothing is deleted as long as there are any.
+    awaited: watch::Sender<BTreeSet<usize>>,
+    /// The resources whose first list is not there yet, however long that has taken: there may be dependents among their
+    /// objects that nobody knows, so that no owner is told as long as there are any that its dependents are gone.
     unlisted: watch::Sender<BTreeSet<usize>>,
+    /// Owners that wait for these lists.
+    deferred: Arc<Mutex<HashSet<Uid>>>,
 }
 
 impl Collector {
@@ -152,8 +162,10 @@ impl Collector {
                 resources.len() - 1
             };
             self.unlisted.send_if_modified(|unlisted| unlisted.insert(index));
-            let collector = self.clone();
-            tasks.spawn(async move { collector.follow(index).await });
+            self.awaited.send_if_modified(|awaited| awaited.insert(index));
+            let (following, waiting) = (self.clone(), self.clone());
+            tasks.spawn(async move { following.follow(index).await });
+            tasks.spawn(async move { waiting.wait_at_most(index).await });
         }
     }
 
@@ -178,7 +190,7 @@ impl Collector {
                     let look = self.graph().with_unknown_owners();
                     look.into_iter().for_each(|uid| self.queue.add(uid));
                     if std::mem::take(&mut first) {
-                        self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
+                        self.listed(index);
                     }
                 }
                 Ok(Event::Apply(object)) => self.observe(index, object),
@@ -193,11 +205,49 @@ impl Collector {
         let left = self.graph().of_resource(index);
         left.iter().for_each(|uid| self.forget(uid));
         if first {
-            self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
+            self.listed(index);
         }
     }
 
-    /// Says again and again for which lists collection waits, until it waits for none.
+    /// A resource has been listed, or is served no longer.
+    fn listed(&self, index: usize) {
+        self.unlisted.send_if_modified(|unlisted| unlisted.remove(&index));
+        self.awaited.send_if_modified(|awaited| awaited.remove(&index));
+        let ready = {
+            let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.knows_all() { std::mem::take(&mut *deferred) } else { HashSet::new() }
+        };
+        ready.into_iter().for_each(|uid| self.queue.add(uid));
+    }
+
+    /// Whether every resource has been listed.
+    fn knows_all(&self) -> bool {
+        self.unlisted.borrow().is_empty()
+    }
+
+    /// Looks at an object again when every resource has been listed.
+    fn defer(&self, uid: &str) {
+        let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.knows_all() {
+            self.queue.add(uid.to_owned());
+        } else {
+            deferred.insert(uid.to_owned());
+        }
+    }
+
+    /// Lets everything wait for a resource's first list for a while, and no longer: one conversion webhook that is gone does
+    /// not keep all that belongs to nobody.
+    async fn wait_at_most(&self, index: usize) {
+        let Some(followed) = self.resource(index) else { return };
+        let mut awaited = self.awaited.subscribe();
+        let listed = async { awaited.wait_for(|awaited| !awaited.contains(&index)).await.is_ok() };
+        let waited = followed.end.run_until_cancelled(tokio::time::timeout(LONGEST_WAIT, listed)).await;
+        if let Some(Err(_)) = waited {
+            self.awaited.send_if_modified(|awaited| awaited.remove(&index));
+        }
+    }
+
+    /// Says again and again which lists are missing, until none is.
     async fn tell_what_is_awaited(&self) {
         let mut unlisted = self.unlisted.subscribe();
         while tokio::time::timeout(LIST_PATIENCE, unlisted.wait_for(BTreeSet::is_empty)).await.is_err() {
@@ -205,7 +255,10 @@ impl Collector {
             let names = waiting.iter().filter_map(|index| self.resource(*index));
             let names: Vec<String> =
                 names.map(|one| format!("{}.{}", one.kind.resource.plural, one.kind.resource.group)).collect();
-            tracing::warn!(?names, "garbage collection waits for the first list of these resources");
+            tracing::warn!(
+                ?names,
+                "garbage collection lacks the first list of these resources; owners that wait for their dependents wait for it"
+            );
         }
     }
 
@@ -226,8 +279,8 @@ impl Collector {
     }
 
     async fn reconcile(&self, uid: &str) -> Result<(), RequestError> {
-        let mut unlisted = self.unlisted.subscribe();
-        if unlisted.wait_for(BTreeSet::is_empty).await.is_err() {
+        let mut awaited = self.awaited.subscribe();
+        if awaited.wait_for(BTreeSet::is_empty).await.is_err() {
             return Ok(());
         }
         let Some(object) = self.graph().get(uid).cloned() else { return Ok(()) };
@@ -243,9 +296,15 @@ impl Collector {
         } else {
             HashSet::new()
         };
+        // Before the plan, which knows no more than there is by then.
+        let knows_all = self.knows_all();
         let action = self.graph().plan(uid, &existing);
         match action {
             Action::Keep => Ok(()),
+            Action::Finalize(_) | Action::Orphan(_) if !knows_all => {
+                self.defer(uid);
+                Ok(())
+            }
             Action::Delete(policy) => self.delete(&object, policy).await,
             Action::Drop(owners) => self.drop_owners(&object, &owners).await,
             Action::Unblock => self.unblock(&object).await,
