@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use martello_api::{selector::LabelSelector, status::ApiError};
+use serde_json::Value;
 
 use super::{
     kind::Kind,
@@ -44,6 +45,13 @@ struct Term {
     path: String,
     value: String,
     equal: bool,
+}
+
+impl Term {
+    /// Whether it is about what an entry is kept under.
+    fn is_of_key(&self) -> bool {
+        matches!(self.path.as_str(), "metadata.name" | "metadata.namespace")
+    }
 }
 
 impl Selection {
@@ -108,14 +116,36 @@ impl Selection {
     /// Whether an entry is selected; its labels and fields were read when it was stored.
     #[must_use]
     pub fn selects(&self, entry: &Entry) -> bool {
-        self.fields.iter().all(|term| self.has(entry, term) == term.equal)
-            && self.labels.as_ref().is_none_or(|labels| labels.matches_by(|key| entry.labels.get(key)))
+        self.fields.iter().all(|term| self.has(entry, term) == term.equal) && self.selects_labels(entry)
+    }
+
+    /// Whether an entry is to be selected by fields that only what the kind shows of it has, and not ruled out without them.
+    #[must_use]
+    pub fn needs_shown(&self, kind: &Kind, entry: &Entry) -> bool {
+        let holds = |term: &Term| !term.is_of_key() || self.has(entry, term) == term.equal;
+        self.fields.iter().any(|term| !term.is_of_key())
+            && kind.hides_fields(entry)
+            && self.fields.iter().all(holds)
+            && self.selects_labels(entry)
+    }
+
+    /// Whether an entry that [needs it](Self::needs_shown) is selected, by what the kind shows of it.
+    #[must_use]
+    pub fn selects_shown(&self, kind: &Kind, shown: &Value) -> bool {
+        self.fields.iter().filter(|term| !term.is_of_key()).all(|term| {
+            let found = kind.field(shown, &term.path).unwrap_or_default();
+            (found == term.value) == term.equal
+        })
+    }
+
+    fn selects_labels(&self, entry: &Entry) -> bool {
+        self.labels.as_ref().is_none_or(|labels| labels.matches_by(|key| entry.labels.get(key)))
     }
 
     /// Whether the field of a term has the term's value.
     fn has(&self, entry: &Entry, term: &Term) -> bool {
-        let by_key = matches!(term.path.as_str(), "metadata.name" | "metadata.namespace");
-        let read = self.reader.as_ref().filter(|_| !by_key).and_then(|FieldReader(read)| read(entry, &term.path));
+        let read =
+            self.reader.as_ref().filter(|_| !term.is_of_key()).and_then(|FieldReader(read)| read(entry, &term.path));
         read.map_or_else(|| entry_field(entry, &term.path) == term.value, |value| value == term.value)
     }
 

@@ -265,6 +265,11 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether the fields of an entry can't be read from what is stored: what this kind shows of it has other ones.
+    fn hides_fields(&self, _entry: &Entry) -> bool {
+        false
+    }
+
     /// What a field selector sees.
     fn field(&self, object: &Value, path: &str) -> String {
         plain_field(object, path)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer,
+    chosen::chosen,
     list_for_people::{self, Style},
 };
 use crate::{
@@ -92,13 +93,14 @@ pub async fn select(
         let listed = core.store.list(&scope, at, page).await.map_err(|error| list_failure(&error, options))?;
         found.revision = listed.revision;
         let last = listed.items.last().map(|entry| Arc::clone(entry.key.path()));
-        for entry in listed.items {
+        let is_chosen = chosen(core, kind, selection, &listed.items).await?;
+        for (entry, is_chosen) in listed.items.into_iter().zip(is_chosen) {
             // A full page goes on where there is anything behind it, selected or not.
             if is_full(&found, options) {
                 found.next = found.items.last().map(|last| token(found.revision, last.key.path()));
                 return Ok(found);
             }
-            if selection.selects(&entry) {
+            if is_chosen {
                 found.items.push(entry);
             }
         }

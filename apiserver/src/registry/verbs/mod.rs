@@ -7,6 +7,7 @@ use martello_api::status::ApiError;
 
 pub mod answer;
 pub mod change;
+pub mod chosen;
 pub mod computed;
 pub mod create;
 pub mod delete;
@@ -157,7 +158,10 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resu
     if !kind.is_custom() && name != "proxy" && !call.rest.trim_matches('/').is_empty() {
         return Err(ApiError::no_such_route());
     }
-    let offered = subresource.verbs.iter().any(|own| own == call.verb);
+    // Upstream's router goes by the method, which its handler of custom kinds does not.
+    let nameless = call.name().is_empty() && matches!(call.verb, "list" | "watch");
+    let wanted = if nameless && !kind.is_custom() { "get" } else { call.verb };
+    let offered = subresource.verbs.iter().any(|own| own == wanted);
     if !offered {
         return Err(not_offered(kind, call.verb));
     }

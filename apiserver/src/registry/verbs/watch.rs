@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
-use super::{answer, list::select};
+use super::{answer, chosen::is_chosen, list::select};
 use crate::{
     http::{
         body::{BoxError, ReplyBody},
@@ -309,9 +309,13 @@ impl Watcher {
     }
 
     async fn seen(&mut self, event: &Event) -> Result<Option<Bytes>, ApiError> {
-        let now = event.kind != EventKind::Deleted && self.selection.selects(&event.entry);
+        let now = event.kind != EventKind::Deleted
+            && is_chosen(&self.core, &self.kind, &self.selection, &event.entry).await?;
         let last = if event.kind == EventKind::Deleted { Some(&event.entry) } else { event.previous.as_ref() };
-        let before = last.is_some_and(|last| self.selection.selects(last));
+        let before = match last {
+            Some(last) => is_chosen(&self.core, &self.kind, &self.selection, last).await?,
+            None => false,
+        };
         let unfiltered = self.selection.is_everything();
         match (before, now) {
             (true, true) if unfiltered => self.shared("MODIFIED", event).await.map(Some),

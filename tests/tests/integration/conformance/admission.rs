@@ -39,6 +39,7 @@ async fn what_users_put_before_the_store_decides() {
         webhooks_are_deleted_together,
         a_condition_that_does_not_compile_is_refused,
         objects_are_converted_by_a_webhook,
+        fields_that_only_a_webhook_knows_may_be_selected_by,
         a_policy_judges_by_expressions,
         a_policy_changes_by_expressions,
     );
@@ -253,20 +254,36 @@ async fn a_condition_that_does_not_compile_is_refused(server: Server, hook: Arc<
     }
 }
 
-async fn objects_are_converted_by_a_webhook(server: Server, hook: Arc<Hook>) {
-    server.namespace("converted").await;
+/// Defines a kind whose second version splits a field of the first in two, which only a webhook knows.
+async fn define_converted(server: &Server, hook: &Hook, name: &str) -> impl Fn(&str) -> String {
+    server.namespace(name).await;
+    let (group, name) = (format!("{name}.example.com"), name.to_owned());
     let text = json!({"type": "string"});
     let schema = |properties: Value| json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
-    let mut two = definition("converted.example.com", json!({"hostPort": text}));
-    let second =
-        json!({"name": "v2", "served": true, "storage": false, "schema": schema(json!({"host": text, "port": text}))});
+    let mut two = definition(&group, json!({"hostPort": text}));
+    two["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".hostPort"}]);
+    let second = json!({
+        "name": "v2", "served": true, "storage": false, "schema": schema(json!({"host": text, "port": text})),
+        "selectableFields": [{"jsonPath": ".host"}, {"jsonPath": ".port"}],
+    });
     two["spec"]["versions"].as_array_mut().unwrap().push(second);
     let client = json!({"url": format!("https://127.0.0.1:{}/convert", hook.port), "caBundle": hook.authority});
     two["spec"]["conversion"] =
         json!({"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}});
     server.post(DEFINITIONS, &two).await;
-    let foos = |version: &str| format!("/apis/converted.example.com/{version}/namespaces/converted/foos");
+    let foos = move |version: &str| format!("/apis/{group}/{version}/namespaces/{name}/foos");
     server.until_answered(&foos("v2"), |answer| answer.status == 200).await;
+    foos
+}
+
+/// What a collection holds, by name.
+async fn names(server: &Server, path: &str) -> Vec<String> {
+    let list = server.get(path).await;
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn objects_are_converted_by_a_webhook(server: Server, hook: Arc<Hook>) {
+    let foos = define_converted(&server, &hook, "converted").await;
     let old = json!({"apiVersion": "converted.example.com/v1", "kind": "Foo", "metadata": {"name": "one"}, "hostPort": "localhost:8080"});
     server.post(&foos("v1"), &old).await;
     let read = server.get(&format!("{}/one", foos("v2"))).await;
@@ -290,6 +307,36 @@ async fn objects_are_converted_by_a_webhook(server: Server, hook: Arc<Hook>) {
     let both = server.get(&foos("v1")).await;
     let joined: Vec<&Value> = both["items"].as_array().unwrap().iter().map(|item| &item["hostPort"]).collect();
     assert_eq!(joined, [&json!("localhost:8080"), &json!("other:1")]);
+}
+
+async fn fields_that_only_a_webhook_knows_may_be_selected_by(server: Server, hook: Arc<Hook>) {
+    let foos = define_converted(&server, &hook, "splitting").await;
+    let (by_host, by_both) = ("fieldSelector=host%3Dhost1", "fieldSelector=host%3Dhost1%2Cport%3D80");
+    let mut of_host = server.watch(&format!("{}?watch=1&{by_host}", foos("v2"))).await;
+    let mut of_both = server.watch(&format!("{}?watch=1&{by_both}", foos("v2"))).await;
+    let mut joined = server.watch(&format!("{}?watch=1&fieldSelector=hostPort%3Dhost1%3A80", foos("v1"))).await;
+    for (name, host, port) in [("one", "host1", "80"), ("two", "host1", "8080"), ("three", "host2", "80")] {
+        let object = json!({"apiVersion": "splitting.example.com/v2", "kind": "Foo", "metadata": {"name": name}, "host": host, "port": port});
+        server.post(&foos("v2"), &object).await;
+    }
+    assert_eq!(names(&server, &format!("{}?{by_host}", foos("v2"))).await, ["one", "two"]);
+    assert_eq!(names(&server, &format!("{}?{by_host}&limit=1", foos("v2"))).await, ["one"]);
+    assert_eq!(names(&server, &format!("{}?{by_both}", foos("v2"))).await, ["one"]);
+    assert_eq!(names(&server, &format!("{}?fieldSelector=host!%3Dhost1", foos("v2"))).await, ["three"]);
+    assert_eq!(names(&server, &format!("{}?fieldSelector=hostPort%3Dhost1%3A8080", foos("v1"))).await, ["two"]);
+
+    server.delete(&format!("{}?{by_both}", foos("v2"))).await;
+    server.merge(&format!("{}/two", foos("v2")), &json!({"host": "host2"})).await;
+    assert_eq!(names(&server, &foos("v2")).await, ["three", "two"]);
+    let mut told = Vec::new();
+    for (events, count) in [(&mut of_host, 4), (&mut of_both, 2), (&mut joined, 2)] {
+        for _ in 0..count {
+            let (kind, object) = events.next().await;
+            told.push(format!("{kind} {}", object["metadata"]["name"].as_str().unwrap()));
+        }
+    }
+    assert_eq!(told[..4], ["ADDED one", "ADDED two", "DELETED one", "DELETED two"]);
+    assert_eq!(told[4..], ["ADDED one", "DELETED one", "ADDED one", "DELETED one"]);
 }
 
 fn deployment(name: &str, replicas: u32) -> Value {
