@@ -261,8 +261,11 @@ fn third(headers: &HeaderMap, query: &Query, place: &str, openapi: &OpenApi) -> 
     let mut answer = document(headers, &told, made, media_type);
     if !asked.is_empty() {
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-        if let Ok(expires) = clock::now().checked_add(SignedDuration::from_secs(KEPT_SECONDS)) {
-            put_time(&mut answer, header::EXPIRES, expires);
+        // Upstream names the zone as its clock does, and not as HTTP has it.
+        if let Ok(expires) = clock::now().checked_add(SignedDuration::from_secs(KEPT_SECONDS))
+            && let Ok(expires) = HeaderValue::from_str(&rfc1123(expires).replace("GMT", "UTC"))
+        {
+            answer.headers_mut().insert(header::EXPIRES, expires);
         }
     }
     answer
@@ -365,7 +368,7 @@ mod tests {
         let ask = |query: &str| third(&HeaderMap::new(), &Query::parse(query), "version", &openapi);
         let kept = ask(&format!("hash={hash}"));
         assert_eq!(kept.headers()[header::CACHE_CONTROL], "public, immutable");
-        assert!(kept.headers()[header::EXPIRES].to_str().unwrap().ends_with(" GMT"));
+        assert!(kept.headers()[header::EXPIRES].to_str().unwrap().ends_with(" UTC"));
         let old = ask("hash=CD");
         assert_eq!(old.status().as_u16(), 301);
         assert_eq!(old.headers()[header::LOCATION], format!("/openapi/v3/version?hash={hash}"));

@@ -123,7 +123,8 @@ impl Arrival<'_> {
             .map_err(|error| self.turned_away(&request, &error, "asks for a time that is none"))?;
         let authenticated = self.authenticated((request.uri().path(), request.headers())).await;
         let Known { user: authenticated, secret } = authenticated.map_err(|why| {
-            self.turned_away(&request, &ApiError::unauthorized(), &format!("not authenticated: {why}"))
+            let record = self.record(&request, &Arc::new(User::anonymous())).noted(why.notes().into_iter());
+            Box::new(record.refused(&ApiError::unauthorized(), &format!("not authenticated: {why}")))
         })?;
         let Acting { user, constraint } = self.impersonated(&request, &authenticated)?;
         let upgrade = request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
@@ -132,8 +133,8 @@ impl Arrival<'_> {
         let switches = upgrade_wanted(request.headers());
         let target = &self.info.target;
         let acts = takes_over(target, switches) || is_proxied(target) || extension_of(core, &self.info).is_some();
-        let record = self.record(&request, &user).made_by(authenticated, constraint).acting(acts);
-        let record = record.noted(secret.iter().map(SecretUse::note));
+        let record = self.record(&request, &user).made_by(Arc::clone(&authenticated), constraint).acting(acts);
+        let record = record.noted(secret.iter().flat_map(SecretUse::notes));
         let (flow, seat) = match seated(core, &self.origin.peer, &user, &self.info).await {
             Ok(seated) => seated,
             Err(flow) => return Err(too_many(record, &flow)),
@@ -147,8 +148,9 @@ impl Arrival<'_> {
         let notes = Arc::default();
         let Self { origin, info, query, now, .. } = self;
         let address = origin.address;
+        let told = Arc::clone(&notes);
         let passed =
-            Passed { user, info, query, limit, headers, permit, upgrade, now, notes: Arc::clone(&notes), address };
+            Passed { user, authenticated, info, query, limit, headers, permit, upgrade, now, notes: told, address };
         let served = handle(core, passed, request).await;
         drop(seat);
         let mut reply = served.unwrap_or_else(|(error, warnings)| {

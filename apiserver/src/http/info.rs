@@ -110,9 +110,12 @@ fn strip_namespace<'a>(parts: &'a [&'a str], target: &mut ResourceTarget) -> &'a
 
 /// A verb on an object becomes the one on its collection where no name is given.
 fn collection_verb(verb: &'static str, target: &mut ResourceTarget, query: &Query) -> &'static str {
-    // A name in the path makes it a get, whatever else is asked.
-    if target.subresource.is_empty() && verb == "get" && target.name.is_empty() {
-        if let Some(name) = pinned_name(query) {
+    // A name in the path makes it a get, whatever else is asked. What is below an object without a name is never read, so that
+    // no name need be looked for.
+    if verb == "get" && target.name.is_empty() {
+        if target.subresource.is_empty()
+            && let Some(name) = pinned_name(query)
+        {
             target.name = name;
         }
         return if query.flag("watch").unwrap_or(false) { "watch" } else { "list" };
@@ -245,6 +248,13 @@ mod tests {
         let nameless = info("/api/v1/namespaces/shop/pods//log");
         assert!(!nameless.has_gap);
         assert_eq!(nameless.resource().map(|target| target.subresource.as_str()), Some("log"));
+        assert_eq!(nameless.verb, "list");
+        let pinned = RequestInfo::parse(
+            &Method::GET,
+            "/api/v1/namespaces/shop/pods//log",
+            &Query::parse("fieldSelector=metadata.name%3Dweb&watch=1"),
+        );
+        assert_eq!((pinned.verb, pinned.resource().map(|target| target.name.as_str())), ("watch", Some("")));
     }
 
     #[test]

@@ -19,5 +19,6 @@ pub mod rewrite;
 pub mod routes;
 pub mod track;
 pub mod websocket;
+pub mod yaml;
 
 pub use martello_api::query;

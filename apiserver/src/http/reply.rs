@@ -146,7 +146,7 @@ pub fn negotiate_failure(response: &mut Reply, accept: &str, for_people: bool) {
 /// A value as YAML.
 #[must_use]
 pub fn yaml(code: u16, value: &Value) -> Reply {
-    match serde_saphyr::to_string(value) {
+    match super::yaml::encode(value) {
         Ok(text) => reply(code, YAML, ReplyBody::full(text)),
         Err(error) => failure(&ApiError::internal(format!("encoding the answer as YAML: {error}"))),
     }
@@ -286,7 +286,7 @@ mod tests {
         for in_lines in [told("", true), told("text/plain", false)] {
             assert!(in_lines.starts_with("{\n  \"kind\": ") && in_lines.ends_with("\n}"), "{in_lines}");
         }
-        assert!(told("application/yaml", true).starts_with("kind: Status"));
+        assert!(told("application/yaml", true).starts_with("apiVersion: v1\ncode: 400\nkind: Status\n"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::http::{negotiate::Accepted, outbound::Takeover, query::Query};
 pub struct Call {
     /// Who asks.
     pub user: Arc<User>,
+    /// Who proved to be somebody: the same, or the one who acts as `user`.
+    pub authenticated: Arc<User>,
     /// `create`, `get` …
     pub verb: &'static str,
     /// On what.

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -19,6 +19,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use self::pace::{CALM, Pace};
 use super::{
     Core,
     backends::{self, Asker, Backend},
@@ -29,11 +30,10 @@ use crate::{
     registry::{apiregistration::api_service, object},
 };
 
+mod pace;
+
 /// The name under which this server speaks for others; extension servers trust it to say who asks.
 pub const FRONT_PROXY: &str = "front-proxy-client";
-/// How often servers are looked at: those that answer, and those that don't.
-const CALM: Duration = Duration::from_secs(30);
-const ANXIOUS: Duration = Duration::from_secs(2);
 /// How many are looked at at once: one that is slow does not hold up the others.
 const LOOKS_AT_ONCE: usize = 8;
 /// How long a server may take to say what it serves.
@@ -260,18 +260,23 @@ fn escaped(key: &str) -> String {
 
 /// Looks at extension servers until the server drains, and writes down what it finds.
 pub async fn look_after(core: Arc<Core>) {
+    let mut pace = Pace::default();
     loop {
         if let Err(error) = publish(&core).await {
             tracing::warn!(%error, "what extension servers need to know could not be published");
         }
         let all = core.extensions.all();
-        let looked_at = futures::stream::iter(all.clone());
+        let wait = |pace: &Pace, one: &Extension, now| pace.wait(&one.name, one.is_available(), now);
+        let now = Instant::now();
+        let due: Vec<_> = all.iter().filter(|one| wait(&pace, one, now).is_zero()).cloned().collect();
+        pace.look(due.iter().map(|one| one.name.as_str()), now);
+        let looked_at = futures::stream::iter(due);
         looked_at.for_each_concurrent(LOOKS_AT_ONCE, |extension| check(Arc::clone(&core), extension)).await;
-        let anxious = all.iter().any(|one| !one.is_available());
-        let pause = tokio::time::sleep(if anxious { ANXIOUS } else { CALM });
+        let now = Instant::now();
+        let pause = all.iter().map(|one| wait(&pace, one, now)).min().unwrap_or(CALM);
         tokio::select! {
-            () = pause => {}
-            () = core.extensions.changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = core.extensions.changed.notified() => pace.urge(),
             () = core.drain.cancelled() => return,
         }
     }

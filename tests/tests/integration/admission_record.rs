@@ -9,7 +9,7 @@ use martello_tests::{
 use serde_json::{Value, json};
 
 use crate::{
-    answers::{ask_as_user, done, refused},
+    answers::{done, refused},
     audit::tail,
     webhooks::Hook,
 };
@@ -209,9 +209,8 @@ async fn what_a_part_of_the_system_did_without_a_webhook_is_recorded() {
         configure(&admin, &hook, kind, "closed", &[("/fails", json!({}))]).await;
     }
     until(&admin, |answer| answer.status == 500).await;
-    let manager = "system:kube-controller-manager";
-    let made = ask_as_user(&admin, manager, &["system:masters"], "POST", MAPS, Some(&map("healed"))).await;
-    done(&made);
+    let manager = cluster.another_admin("system:kube-controller-manager").await.unwrap();
+    done(&manager.ask("POST", MAPS, map("healed").to_string()).await.unwrap());
     let found = recorded(&mut cluster, "healed").await;
     for key in ["failed-open.mutation.webhook", "failed-open.validating.webhook"] {
         assert_eq!(found[&format!("{key}.admission.k8s.io/round_0_index_0")], "closed-0.example.com");

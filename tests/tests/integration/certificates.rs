@@ -83,6 +83,17 @@ async fn endpoint(cluster: &mut Cluster, pem: &str, key: &KeyPair) -> Endpoint {
     Endpoint::with_certificate("127.0.0.1", cluster.port(), &authority, pem, &key.serialize_pem()).unwrap()
 }
 
+/// A node that proves with a certificate of its own which one it is.
+pub(crate) async fn node(cluster: &mut Cluster, name: &str) -> Endpoint {
+    let admin = cluster.admin().await.unwrap();
+    let user = format!("system:node:{name}");
+    // Whoever may ask for nodes needs nobody's approval.
+    let wanted = asking(name, KUBELET, (&user, "system:nodes"), &[], &["client auth", "digital signature"]);
+    done(&ask(&admin, &wanted).await);
+    let pem = issued(&admin, name).await;
+    endpoint(cluster, &pem, &wanted.key).await
+}
+
 async fn whoami(user: &Endpoint) -> Value {
     done(&user.ask("POST", WHOAMI, "{}").await.unwrap())["status"]["userInfo"].clone()
 }

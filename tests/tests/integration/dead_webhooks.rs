@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     answers::{ask_as_user, done, pod, refused},
+    certificates,
     conformance::Server,
     webhooks::Hook,
 };
@@ -55,32 +56,37 @@ fn replica_set(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": spec})
 }
 
-async fn as_node(server: &Server, method: &str, path: &str, body: &Value) -> Value {
-    done(&ask_as_user(&server.admin, "system:node:n1", &["system:nodes"], method, path, Some(body)).await)
+async fn as_node(node: &Endpoint, method: &str, path: &str, body: &Value) -> Value {
+    done(&node.ask(method, path, body.to_string()).await.unwrap())
 }
 
 /// A node joins, tells that it is well, and goes on telling it.
-async fn a_node_goes_on(server: &Server) {
-    as_node(server, "POST", "/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).await;
+async fn a_node_goes_on(server: &Server, own: &Endpoint) {
+    as_node(own, "POST", "/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).await;
     let spec = json!({"holderIdentity": "n1", "leaseDurationSeconds": 40});
-    let mut lease = as_node(server, "POST", LEASES, &json!({"metadata": {"name": "n1"}, "spec": spec})).await;
+    let mut lease = as_node(own, "POST", LEASES, &json!({"metadata": {"name": "n1"}, "spec": spec})).await;
     lease["spec"]["renewTime"] = json!("2026-01-01T00:00:00.000000Z");
-    as_node(server, "PUT", &format!("{LEASES}/n1"), &lease).await;
+    as_node(own, "PUT", &format!("{LEASES}/n1"), &lease).await;
     let mut node = server.get("/api/v1/nodes/n1").await;
     // Controllers write it, too, and a conflict with them is not what is looked at.
     node["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     node["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
-    let told = as_node(server, "PUT", "/api/v1/nodes/n1/status", &node).await;
+    let told = as_node(own, "PUT", "/api/v1/nodes/n1/status", &node).await;
     assert_eq!(told["status"]["conditions"][0]["type"], "Ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_is_gone_does_not_keep_the_cluster_from_healing() {
-    let (cluster, server) = Server::start().await;
+    let (mut cluster, server) = Server::start().await;
     let other = cluster.another_admin("other").await.unwrap();
+    let node = certificates::node(&mut cluster, "n1").await;
     // In force before the namespace goes, and before anything is made.
     everything_asks(&server, &other, (1, ""), 10).await;
-    a_node_goes_on(&server).await;
+    a_node_goes_on(&server, &node).await;
+    // Who only acts as a node is no part of the cluster.
+    let (lease, groups) = (json!({"metadata": {"name": "n1"}}), ["system:nodes", "system:masters"]);
+    let masked = ask_as_user(&server.admin, "system:node:n1", &groups, "POST", LEASES, Some(&lease)).await;
+    refused(&masked, 500, "InternalError");
 
     // New namespaces get what belongs to them, and old ones go with all that is in them.
     let namespace = server.namespace("heals").await;
@@ -127,8 +133,9 @@ async fn a_webhook_that_is_gone_does_not_keep_the_cluster_from_healing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_never_answers_does_not_keep_the_cluster_from_healing() {
-    let (cluster, server) = Server::start().await;
+    let (mut cluster, server) = Server::start().await;
     let other = cluster.another_admin("other").await.unwrap();
+    let node = certificates::node(&mut cluster, "n1").await;
     // It takes connections, and never says a word.
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = Hook::start().await.authority;
@@ -137,16 +144,16 @@ async fn a_webhook_that_never_answers_does_not_keep_the_cluster_from_healing() {
         server.change(&format!("{path}/everything"), |found| found["webhooks"][0]["timeoutSeconds"] = json!(30)).await;
     }
     let began = Instant::now();
-    a_node_goes_on(&server).await;
+    a_node_goes_on(&server, &node).await;
     assert!(began.elapsed() < SOON, "a node waited {:?}", began.elapsed());
     // Whom one of the system's own did not hear a moment ago none of them waits for: ten waits would take a minute.
     let path = format!("{LEASES}/n1");
     let lease = server.get(&path).await;
-    let mut lease = as_node(&server, "PUT", &path, &lease).await;
+    let mut lease = as_node(&node, "PUT", &path, &lease).await;
     let began = Instant::now();
     for second in 10..20 {
         lease["spec"]["renewTime"] = json!(format!("2026-01-01T00:00:{second}.000000Z"));
-        lease = as_node(&server, "PUT", &path, &lease).await;
+        lease = as_node(&node, "PUT", &path, &lease).await;
     }
     assert!(began.elapsed() < SOON, "a node's Leases waited {:?}", began.elapsed());
     let began = Instant::now();

@@ -47,6 +47,7 @@ use crate::{
 /// What got through identity and authorization.
 pub(super) struct Passed {
     pub(super) user: Arc<User>,
+    pub(super) authenticated: Arc<User>,
     pub(super) info: RequestInfo,
     pub(super) query: Query,
     pub(super) limit: Option<Duration>,
@@ -140,7 +141,7 @@ async fn on_objects(
     passed: Passed,
     request: Request<RequestBody>,
 ) -> Result<Reply, Refused> {
-    let Passed { user, info, query, limit, headers, permit, upgrade, now, notes, address } = passed;
+    let Passed { user, authenticated, info, query, limit, headers, permit, upgrade, now, notes, address } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
@@ -154,6 +155,7 @@ async fn on_objects(
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let call = Call {
         user,
+        authenticated,
         verb: info.verb,
         target,
         rest: info.rest,

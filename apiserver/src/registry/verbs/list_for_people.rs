@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::list::without_kind;
 use crate::{
-    http::{body::BoxError, joined::Part, negotiate::Encoding},
+    http::{body::BoxError, joined::Part, negotiate::Encoding, yaml},
     registry::call::Call,
 };
 
@@ -35,20 +35,20 @@ impl Style {
 
     fn text(self, value: &Value) -> Result<String, BoxError> {
         match self {
-            Self::Yaml => serde_saphyr::to_string(value).map_err(|error| BoxError::from(error.to_string())),
+            Self::Yaml => yaml::encode(value).map_err(BoxError::from),
             Self::Lines => Ok(serde_json::to_string_pretty(value)?),
         }
     }
 
-    /// A list without items up to where its first would stand; `items` is its last field.
-    fn opened(self, list: &Value) -> Result<String, BoxError> {
-        let (empty, begun) = match self {
-            Self::Yaml => ("items: []\n", ITEMS),
-            Self::Lines => ("[]\n}", "[\n"),
-        };
+    /// A list without items: up to where its first would stand, and from there on. In lines, `items` is its last field.
+    fn around(self, list: &Value) -> Result<[String; 2], BoxError> {
         let whole = self.text(list)?;
-        let head = whole.strip_suffix(empty).ok_or("a list does not end with its items")?;
-        Ok(format!("{head}{begun}"))
+        let parts = match self {
+            Self::Yaml => whole.split_once("\nitems: []\n").map(|(head, tail)| (format!("{head}\n{ITEMS}"), tail)),
+            Self::Lines => whole.strip_suffix("[]\n}").map(|head| (format!("{head}[\n"), "\n  ]\n}")),
+        };
+        let (head, tail) = parts.ok_or("a list does not say where its items are")?;
+        Ok([head, tail.to_owned()])
     }
 
     /// An object in its place in a list.
@@ -64,13 +64,6 @@ impl Style {
             }
         }
     }
-
-    fn closed(self) -> &'static str {
-        match self {
-            Self::Yaml => "",
-            Self::Lines => "\n  ]\n}",
-        }
-    }
 }
 
 /// The frames of a list: `list` without items, and the JSON of its objects. Those of custom kinds say what they are.
@@ -83,16 +76,13 @@ pub fn frames(
     objects: Vec<Bytes>,
     is_custom: bool,
 ) -> Result<impl Iterator<Item = Part> + Send + use<>, BoxError> {
-    let is_empty = objects.is_empty();
-    let head = if is_empty { style.text(list)? } else { style.opened(list)? };
+    let around = if objects.is_empty() { [style.text(list)?, String::new()] } else { style.around(list)? };
     let items = objects.into_iter().enumerate().map(move |(at, json)| {
         let object: Value = serde_json::from_slice(&json)?;
         let object = if is_custom { object } else { without_kind(object) };
         style.item(object, at == 0).map(Bytes::from)
     });
-    let end = if is_empty { "" } else { style.closed() };
-    let ends = [head, end.to_owned()].map(|text| Ok(Bytes::from(text)));
-    let [head, end]: [Part; 2] = ends;
+    let [head, end]: [Part; 2] = around.map(|text| Ok(Bytes::from(text)));
     Ok(std::iter::once(head).chain(items).chain(std::iter::once(end)))
 }
 
