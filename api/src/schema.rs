@@ -36,7 +36,7 @@ pub use normalize::{normalize, zero};
 pub use protobuf::{
     Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event,
 };
-pub use same::{same, same_member};
+pub use same::{same, same_at, same_member};
 pub use yaml::{Yaml, parse as parse_yaml};
 
 /// A message: the fields of one object type.

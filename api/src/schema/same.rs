@@ -26,6 +26,17 @@ pub fn same_member(schema: &Schema, name: &str, left: Option<&Value>, right: Opt
     schema.field(name).map_or_else(|| present(left) == present(right), |field| same_field(field, left, right))
 }
 
+/// The same of what stands at `path` in two values of a schema.
+#[must_use]
+pub fn same_at(schema: &Schema, path: &[&str], left: Option<&Value>, right: Option<&Value>) -> bool {
+    let Some((key, rest)) = path.split_first() else { return same(schema, left, right) };
+    let [left, right] = [left, right].map(|owner| object(owner).and_then(|owner| owner.get(*key)));
+    match schema.field(key).map(|field| &field.kind) {
+        Some(Kind::Message(link)) if !rest.is_empty() => same_at(link.get(), rest, left, right),
+        _ => same_member(schema, key, left, right),
+    }
+}
+
 fn same_field(field: &Field, left: Option<&Value>, right: Option<&Value>) -> bool {
     match (present(left), present(right)) {
         (None, None) => true,
@@ -57,6 +68,8 @@ fn alike(kind: &Kind, left: Option<&Value>, right: Option<&Value>) -> bool {
             (Some(left), Some(right)) => left == right,
             _ => present(left) == present(right),
         },
+        // No bytes are none, as no items are.
+        Kind::Bytes => text(left) == text(right),
         _ => present(left) == present(right),
     }
 }
@@ -71,6 +84,10 @@ fn object(value: Option<&Value>) -> Option<&Map<String, Value>> {
 
 fn items(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text(value: Option<&Value>) -> &str {
+    value.and_then(Value::as_str).unwrap_or_default()
 }
 
 fn amount(value: Option<&Value>) -> Option<Quantity> {
@@ -139,6 +156,30 @@ mod tests {
         assert!(!pods(json!({"automountServiceAccountToken": false}), json!({})));
         assert!(!pods(json!({"terminationGracePeriodSeconds": 0}), json!({})));
         assert!(!pods(json!({"nodeName": "a"}), json!({})));
+    }
+
+    #[test]
+    fn no_bytes_are_none() {
+        let secret = |data: Value| json!({"data": data});
+        assert!(equal("io.k8s.api.core.v1.Secret", secret(json!({"a": ""})), secret(json!({"a": null}))));
+        assert!(!equal("io.k8s.api.core.v1.Secret", secret(json!({"a": ""})), secret(json!({}))));
+        assert!(!equal("io.k8s.api.core.v1.Secret", secret(json!({"a": ""})), secret(json!({"a": "YQ=="}))));
+    }
+
+    #[test]
+    fn what_stands_deep_within_is_compared_as_its_field_is() {
+        let schema = Schemas::builtin().named("io.k8s.api.core.v1.Pod").unwrap();
+        let same = |path: &[&str], left: Value, right: Value| same_at(schema, path, Some(&left), Some(&right));
+        let pod = |amount: &str| json!({"spec": {"nodeName": "a", "overhead": {"cpu": amount}}});
+        assert!(same(&["spec", "overhead"], pod("1"), pod("1000m")));
+        assert!(!same(&["spec", "overhead"], pod("1"), pod("2")) && same(&["spec", "tolerations"], pod("1"), pod("2")));
+        assert!(
+            !same(&["spec", "overhead"], pod("1"), json!({})) && same(&["spec", "overhead"], json!({}), Value::Null)
+        );
+        let claims = |claims: Value| json!({"status": {"resourceClaimStatuses": claims}});
+        let path = ["status", "resourceClaimStatuses"];
+        assert!(same(&path, claims(json!([])), json!({})));
+        assert!(!same(&path, claims(json!([{"name": "a"}])), claims(json!([{"name": "a", "resourceClaimName": ""}]))));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use martello_api::status::ApiError;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::forbidden;
 use crate::{
@@ -34,7 +34,7 @@ pub async fn fill(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &mut Value) -
     let Some(class) = class_of(core, kind, call, pod).await? else { return Ok(()) };
     if let Some(overhead) = object::at(&class, &["overhead", "podFixed"]).filter(|own| !own.is_null()) {
         let own = object::at(pod, &["spec", "overhead"]).filter(|own| !own.is_null());
-        if own.is_some_and(|own| !object::semantically_equal(Some(own), Some(overhead))) {
+        if own.is_some() && !same_overhead(own, overhead) {
             return Err(forbidden(kind, call, pod, UNLIKE));
         }
         object::set(pod, &["spec"], "overhead", overhead.clone());
@@ -104,6 +104,12 @@ fn covers(wide: &Value, one: &Value) -> bool {
     }
 }
 
+/// Whether a pod has the overhead of its class, however the amounts are written.
+fn same_overhead(own: Option<&Value>, of_class: &Value) -> bool {
+    let pod = |overhead: Option<&Value>| json!({"overhead": overhead});
+    object::same_of("io.k8s.api.core.v1.PodSpec", Some(&pod(own)), Some(&pod(Some(of_class))))
+}
+
 /// Refuses a pod whose overhead is not that of its class.
 pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> Result<(), ApiError> {
     if !call.target.subresource.is_empty() {
@@ -113,7 +119,7 @@ pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> R
     let of_class = class.as_ref().and_then(|class| object::at(class, &["overhead", "podFixed"]));
     let own = object::at(pod, &["spec", "overhead"]).filter(|own| !own.is_null());
     let why = match (of_class.filter(|amounts| !amounts.is_null()), own) {
-        (Some(wanted), own) if !object::semantically_equal(Some(wanted), own) => UNLIKE,
+        (Some(wanted), own) if !same_overhead(own, wanted) => UNLIKE,
         (None, Some(_)) => WITHOUT,
         _ => return Ok(()),
     };
@@ -122,8 +128,6 @@ pub async fn check(core: &Arc<Core>, kind: &Kind, call: &Call, pod: &Value) -> R
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -102,13 +102,17 @@ fn repaired(found: &Value, wanted: &Value, mandatory: bool) -> Option<Value> {
 
 /// Whether an object has the spec that it should have. What the exempt level lends is everybody's own affair.
 fn has_spec(found: &Value, wanted: &Value) -> bool {
+    let schema = match object::text(wanted, &["kind"]) {
+        "FlowSchema" => "io.k8s.api.flowcontrol.v1.FlowSchemaSpec",
+        _ => "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec",
+    };
     let mut spec = wanted.get("spec").cloned().unwrap_or_default();
     if let Some(exempt) = object::at(found, &["spec", "exempt"]).filter(|exempt| exempt.is_object())
         && spec.get("exempt").is_some()
     {
         object::set(&mut spec, &[], "exempt", exempt.clone());
     }
-    object::semantically_equal(found.get("spec"), Some(&spec))
+    object::same_of(schema, found.get("spec"), Some(&spec))
 }
 
 /// What the annotation says of whether the server keeps the spec; nothing where it says nothing that can be read.

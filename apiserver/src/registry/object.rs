@@ -134,6 +134,13 @@ pub fn is_terminating(object: &Value) -> bool {
     !text(object, &["metadata", "deletionTimestamp"]).is_empty()
 }
 
+/// Whether an object is still what it was in all that its kind counts as a new generation.
+#[must_use]
+pub fn same_generation(object: &Value, old: &Value) -> bool {
+    let of = |object| int(object, &["metadata", "generation"]);
+    of(object) == of(old)
+}
+
 /// Whether a value is what Kubernetes takes as unset: null, empty text, zero, false, an empty list or map.
 #[must_use]
 pub fn is_zero(value: &Value) -> bool {
@@ -157,29 +164,7 @@ pub fn same_but_for_owners(left: &Value, right: &Value) -> bool {
         }
         bare
     };
-    semantically_equal(Some(&bare(left)), Some(&bare(right)))
-}
-
-/// Whether two values say the same, taking null, an empty list and an empty map for absence: Go's semantic equality.
-#[must_use]
-pub fn semantically_equal(left: Option<&Value>, right: Option<&Value>) -> bool {
-    let absent = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => true,
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(map)) => map.values().all(is_absent),
-        _ => false,
-    };
-    match (left, right) {
-        (left, right) if absent(left) && absent(right) => true,
-        (Some(Value::Object(left)), Some(Value::Object(right))) => {
-            left.keys().chain(right.keys()).all(|key| semantically_equal(left.get(key), right.get(key)))
-        }
-        (Some(Value::Array(left)), Some(Value::Array(right))) => {
-            left.len() == right.len()
-                && left.iter().zip(right).all(|(left, right)| semantically_equal(Some(left), Some(right)))
-        }
-        (left, right) => left == right,
-    }
+    same(Some(&bare(left)), Some(&bare(right)))
 }
 
 /// Whether two values that were decoded are the same to Go's semantic equality: null and an empty list are absence. An empty
@@ -215,12 +200,12 @@ pub fn same_of(name: &str, left: Option<&Value>, right: Option<&Value>) -> bool 
     }
 }
 
-fn is_absent(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.values().all(is_absent),
-        _ => false,
+/// The same of what stands at `path` in two values of such a type.
+#[must_use]
+pub fn same_at(name: &str, path: &[&str], left: &Value, right: &Value) -> bool {
+    match Schemas::builtin().named(name) {
+        Some(schema) => schema::same_at(schema, path, Some(left), Some(right)),
+        None => same(at(left, path), at(right, path)),
     }
 }
 
@@ -251,9 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn emptiness_and_absence_are_equal() {
-        assert!(semantically_equal(Some(&json!({"a": {}, "b": [], "c": 1})), Some(&json!({"c": 1, "d": null}))));
-        assert!(!semantically_equal(Some(&json!({"c": 1})), Some(&json!({"c": 2}))));
-        assert!(!semantically_equal(Some(&json!({"c": 1})), None));
+    fn what_garbage_collection_writes_is_no_change() {
+        let role = |metadata: Value, rule: Value| json!({"metadata": metadata, "aggregationRule": rule});
+        let old = role(json!({"name": "a"}), Value::Null);
+        let kept = json!({"name": "a", "finalizers": ["a/b"], "ownerReferences": [{"name": "b"}]});
+        assert!(same_but_for_owners(&role(kept, Value::Null), &old));
+        assert!(!same_but_for_owners(&role(json!({"name": "a", "labels": {"a": "b"}}), Value::Null), &old));
+        assert!(!same_but_for_owners(&role(json!({"name": "a"}), json!({"clusterRoleSelectors": [{}]})), &old));
+    }
+
+    #[test]
+    fn what_stands_at_a_path_is_compared_by_its_type() {
+        let pod = |amount: &str| json!({"spec": {"overhead": {"cpu": amount}}});
+        let same =
+            |left: &str, right: &str| same_at("io.k8s.api.core.v1.Pod", &["spec", "overhead"], &pod(left), &pod(right));
+        assert!(same("0.5", "500m") && !same("0.5", "501m"));
     }
 }

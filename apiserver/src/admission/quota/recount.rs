@@ -121,8 +121,8 @@ async fn sum(
 
 async fn write(core: &Arc<Core>, kind: &Kind, quota: &Value, used: &Amounts) -> Result<(), ApiError> {
     let hard = object::at(quota, &["spec", "hard"]).cloned().unwrap_or_else(|| Value::Object(Default::default()));
-    let status = |part: &str| object::at(quota, &["status", part]);
-    if object::semantically_equal(status("hard"), Some(&hard)) && read(status("used")) == *used {
+    let status = |part: &str| read(object::at(quota, &["status", part]));
+    if status("hard") == read(Some(&hard)) && status("used") == *used {
         return Ok(());
     }
     let mut new = quota.clone();

@@ -52,8 +52,8 @@ pub fn check(policies: Policies, policy: &Value, old: Option<&Value>, causes: &m
         }
     }
     let unchanged = |key: &str| {
-        let part = |policy: &Value| object::at(policy, &["spec", key]).cloned();
-        old.is_some_and(|old| object::semantically_equal(part(old).as_ref(), part(policy).as_ref()))
+        let part = |policy| object::at(policy, &["spec", key]);
+        old.is_some_and(|old| object::same(part(old), part(policy)))
     };
     if !(unchanged("paramKind") && unchanged("matchConditions")) {
         rules::conditions(&spec, &scope, causes);

@@ -45,9 +45,8 @@ impl Strictness {
     pub fn after(old: &Value, new: &Value) -> Self {
         let hooks = object::list(old, &["webhooks"]);
         let now = object::list(new, &["webhooks"]);
-        let same = |left: &Value, right: &Value| {
-            object::semantically_equal(left.get("matchConditions"), right.get("matchConditions"))
-        };
+        let same =
+            |left: &Value, right: &Value| object::same(left.get("matchConditions"), right.get("matchConditions"));
         let names: Vec<&str> = hooks.iter().map(|hook| object::text(hook, &["name"])).collect();
         let versions = |hook: &Value| -> Vec<String> {
             object::list(hook, &["admissionReviewVersions"])

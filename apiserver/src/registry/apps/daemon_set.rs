@@ -109,8 +109,7 @@ impl Strategy for DaemonSets {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let template = |value| object::at(value, &["spec", "template"]);
-        if old.is_some_and(|old| object::semantically_equal(template(object), template(old))) {
+        if old.is_some_and(|old| template_generation(object) == template_generation(old)) {
             return Vec::new();
         }
         workload::template_warnings(object, None, &["spec", "template"], "spec.template")

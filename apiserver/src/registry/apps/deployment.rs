@@ -130,11 +130,7 @@ impl Strategy for Deployments {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        let mut said = workload::name_warnings(object, old);
-        // The template is looked at in every new generation.
-        let same = old.filter(|old| same_annotations(object, old));
-        said.extend(workload::template_warnings(object, same, &["spec", "template"], "spec.template"));
-        said
+        workload::warnings(object, old)
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -169,8 +165,7 @@ impl Strategy for Deployments {
 }
 
 fn same_annotations(object: &Value, old: &Value) -> bool {
-    let of = |deployment| object::at(deployment, &["metadata", "annotations"]);
-    object::semantically_equal(of(object), of(old))
+    object::same_at("io.k8s.api.apps.v1.Deployment", &["metadata", "annotations"], object, old)
 }
 
 fn check_strategy(object: &Value, causes: &mut Vec<Cause>) {

@@ -72,11 +72,10 @@ pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
     said
 }
 
-/// Warnings about the pod template at `at`; on an update only where the spec changed.
+/// Warnings about the pod template at `at`; on an update only of a new generation.
 #[must_use]
 pub fn template_warnings(object: &Value, old: Option<&Value>, at: &[&str], path: &str) -> Vec<String> {
-    let spec = |value| object::at(value, &["spec"]);
-    if old.is_some_and(|old| object::semantically_equal(spec(object), spec(old))) {
+    if old.is_some_and(|old| object::same_generation(object, old)) {
         return Vec::new();
     }
     pod::template_warnings(object, at, path)
@@ -122,7 +121,7 @@ pub fn count_field(object: &Value, path: &str) -> String {
 /// The selector is for ever.
 pub fn check_selector(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let (new, was) = (object::at(object, &["spec", "selector"]), object::at(old, &["spec", "selector"]));
-    if !object::semantically_equal(new, was) {
+    if !object::same(new, was) {
         let shown = selector_shown(new.unwrap_or(&Value::Null));
         causes.push(Cause::invalid("spec.selector", &shown, "field is immutable"));
     }

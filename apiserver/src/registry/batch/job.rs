@@ -177,7 +177,7 @@ impl Strategy for Jobs {
 /// Warnings about the spec of a Job at `at`.
 #[must_use]
 pub(super) fn spec_warnings(object: &Value, old: Option<&Value>, at: &[&str]) -> Vec<String> {
-    if old.is_some_and(|old| object::semantically_equal(old.get("spec"), object.get("spec"))) {
+    if old.is_some_and(|old| object::same_generation(object, old)) {
         return Vec::new();
     }
     let path = at.join(".");

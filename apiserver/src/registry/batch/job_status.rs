@@ -28,8 +28,7 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn changed(&self, key: &str) -> bool {
-        let of = |job| object::at(job, &["status", key]);
-        !object::semantically_equal(of(self.job), of(self.old))
+        !object::same_at("io.k8s.api.batch.v1.Job", &["status", key], self.job, self.old)
     }
 
     fn turned(&self, condition: &str) -> bool {
@@ -253,6 +252,21 @@ mod tests {
             faults(json!({"startTime": "2026-01-01T00:00:00Z"}), done)[0],
             "status.conditions: Invalid value: cannot disable the terminal Complete=True condition"
         );
+    }
+
+    #[test]
+    fn a_job_is_complete_once() {
+        let done = |second: u8| {
+            let conditions =
+                json!([{"type": "Complete", "status": "True"}, {"type": "SuccessCriteriaMet", "status": "True"}]);
+            json!({"conditions": conditions, "startTime": "2026-01-01T00:00:00Z",
+                "completionTime": format!("2026-01-01T00:00:0{second}Z")})
+        };
+        assert_eq!(
+            faults(done(6), done(5)),
+            [r#"status.completionTime: Invalid value: "2026-01-01T00:00:06Z": field is immutable"#]
+        );
+        assert_eq!(faults(done(5), done(5)), Vec::<String>::new());
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Strategy for PodRequests {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same_of(SPEC, object.get("spec"), old.get("spec")) {
             let shown = internal::of(SPEC, object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }

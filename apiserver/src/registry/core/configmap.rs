@@ -45,7 +45,7 @@ impl Strategy for ConfigMaps {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        immutable(object, old, &["data", "binaryData"], causes);
+        immutable(object, old, "io.k8s.api.core.v1.ConfigMap", &["data", "binaryData"], causes);
         self.validate_create(object, causes);
     }
 
@@ -80,8 +80,8 @@ fn check_key(field: &str, key: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-/// What was once immutable stays as it is. Of Secrets too.
-pub fn immutable(object: &Value, old: &Value, fields: &[&str], causes: &mut Vec<Cause>) {
+/// What was once immutable stays as it is. Of Secrets too: `of` is the type of both.
+pub fn immutable(object: &Value, old: &Value, of: &str, fields: &[&str], causes: &mut Vec<Cause>) {
     const WHY: &str = "field is immutable when `immutable` is set";
     if !object::flag(old, &["immutable"]) {
         return;
@@ -90,7 +90,7 @@ pub fn immutable(object: &Value, old: &Value, fields: &[&str], causes: &mut Vec<
         causes.push(Cause::forbidden("immutable", WHY));
     }
     for field in fields {
-        if !object::semantically_equal(object.get(field), old.get(field)) {
+        if !object::same_at(of, &[field], object, old) {
             causes.push(Cause::forbidden(*field, WHY));
         }
     }

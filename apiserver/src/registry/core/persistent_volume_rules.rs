@@ -182,6 +182,8 @@ fn is_root(path: &str) -> bool {
     path.starts_with('/') && depth == 0
 }
 
+const AFFINITY: &str = "io.k8s.api.core.v1.VolumeNodeAffinity";
+
 /// Checks a changed volume.
 pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     // Upstream checks the spec of an update twice, and lists what it finds twice.
@@ -192,7 +194,7 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if had(&["csi"]) && !had(&["csi", "controllerExpandSecretRef"]) {
         object::remove(&mut compared, &["csi"], "controllerExpandSecretRef");
     }
-    if !object::same(Some(&compared), Some(&before)) {
+    if !object::same_of("io.k8s.api.core.v1.PersistentVolumeSpec", Some(&compared), Some(&before)) {
         let shown = |source: &Value| volume_sources::shown(source);
         let diff = difference::unified(&shown(&before), &shown(&compared));
         let why = format!("spec.persistentvolumesource is immutable after creation\n{diff}");
@@ -203,8 +205,8 @@ pub fn check_update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         causes.push(Cause::invalid("volumeMode", &of(new, "volumeMode"), "field is immutable"));
     }
     let (now, before) = (of(new, "nodeAffinity"), of(old, "nodeAffinity"));
-    if !before.is_null() && !object::semantically_equal(Some(&now), Some(&renamed(before, &now))) {
-        let shown = internal::of("io.k8s.api.core.v1.VolumeNodeAffinity", &now);
+    if !before.is_null() && !object::same_of(AFFINITY, Some(&now), Some(&renamed(before, &now))) {
+        let shown = if now.is_null() { Value::Null } else { internal::of(AFFINITY, &now) };
         let why = "field is immutable, except for updating from beta label to GA";
         causes.push(Cause::invalid("nodeAffinity", &shown, why));
     }
@@ -288,6 +290,14 @@ mod tests {
         let (old, new) = (volume("beta.kubernetes.io/os"), volume("kubernetes.io/os"));
         assert_eq!(told(&new, &old), Vec::<String>::new());
         assert_eq!(told(&old, &new), ["nodeAffinity"]);
+        let mut gone = new.clone();
+        gone["spec"]["nodeAffinity"] = Value::Null;
+        let mut causes = Vec::new();
+        check_update(&gone, &new, &mut causes);
+        assert_eq!(
+            causes[0].message,
+            "Invalid value: null: field is immutable, except for updating from beta label to GA"
+        );
     }
 
     #[test]

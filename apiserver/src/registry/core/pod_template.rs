@@ -32,7 +32,7 @@ impl Strategy for PodTemplates {
     }
 
     fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
-        if old.is_some_and(|old| object::same(old.get("template"), object.get("template"))) {
+        if old.is_some_and(|old| object::same_generation(object, old)) {
             return Vec::new();
         }
         pod::template_warnings(object, &["template"], "template")

@@ -17,6 +17,7 @@ use crate::registry::{
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 const SPEC: &str = "io.k8s.api.core.v1.PodSpec";
+const EPHEMERAL: &str = "io.k8s.api.core.v1.EphemeralContainer";
 
 /// Checks a changed pod against what it was.
 pub fn check(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
@@ -196,8 +197,8 @@ pub fn check_ephemeral(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
                 let why = format!("existing ephemeral containers {name:?} may not be removed\n");
                 causes.push(Cause::forbidden(PATH, &why));
             }
-            Some(own) if !object::same(Some(own), Some(before)) => {
-                let shown = |container: &Value| internal::of("io.k8s.api.core.v1.EphemeralContainer", container);
+            Some(own) if !object::same_of(EPHEMERAL, Some(own), Some(before)) => {
+                let shown = |container: &Value| internal::of(EPHEMERAL, container);
                 let diff = difference::unified(&shown(before), &shown(own));
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");
                 causes.push(Cause::forbidden(PATH, &why));

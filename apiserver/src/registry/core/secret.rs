@@ -103,7 +103,7 @@ impl Strategy for Secrets {
         if object.get("type") != old.get("type") {
             causes.push(Cause::invalid("type", object.get("type").unwrap_or(&Value::Null), "field is immutable"));
         }
-        immutable(object, old, &["data"], causes);
+        immutable(object, old, "io.k8s.api.core.v1.Secret", &["data"], causes);
         self.validate_create(object, causes);
     }
 

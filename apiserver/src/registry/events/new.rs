@@ -120,7 +120,7 @@ impl Strategy for Events {
             stored
         });
         let [new, old] = &stored;
-        if !object::semantically_equal(new.get("series"), old.get("series")) {
+        if !object::same(new.get("series"), old.get("series")) {
             rules::check_series(new, causes);
         }
         rules::check_kept(new, old, causes);

@@ -20,7 +20,7 @@ use crate::{
 
 /// Checks the rules of a role that is about to be written.
 pub fn check_role(core: &Arc<Core>, call: &Call, role: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    if old.is_some_and(|old| helps_collection_only(role, old))
+    if old.is_some_and(|old| object::same_but_for_owners(role, old))
         || call.user.is_in(GROUP_MASTERS)
         || holds(core, call, "escalate", &call.target)
     {
@@ -43,7 +43,7 @@ pub async fn check_binding(
     binding: &Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    if old.is_some_and(|old| helps_collection_only(binding, old)) || call.user.is_in(GROUP_MASTERS) {
+    if old.is_some_and(|old| object::same_but_for_owners(binding, old)) || call.user.is_in(GROUP_MASTERS) {
         return Ok(());
     }
     let name = object::text(binding, &["roleRef", "name"]);
@@ -72,18 +72,6 @@ pub async fn check_binding(
     core.authorizer
         .may_grant(&call.user, call.namespace(), &rules_of(&role))
         .map_err(|error| ApiError::forbidden(GROUP, &call.target.resource, object::name(binding), &error.to_string()))
-}
-
-/// Whether nothing was changed but what garbage collection changes: owners and finalizers.
-fn helps_collection_only(new: &Value, old: &Value) -> bool {
-    let rest = |object: &Value| {
-        let mut rest = object.clone();
-        for key in ["ownerReferences", "finalizers", "managedFields"] {
-            object::remove(&mut rest, &["metadata"], key);
-        }
-        rest
-    };
-    object::semantically_equal(Some(&rest(new)), Some(&rest(old)))
 }
 
 /// Whether a role takes its rules from others.
@@ -119,8 +107,8 @@ mod tests {
         let old = json!({"metadata": {"name": "r", "finalizers": ["a"], "resourceVersion": "1"}, "rules": []});
         let freed = json!({"metadata": {"name": "r", "resourceVersion": "1"}, "rules": []});
         let labeled = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": []});
-        assert!(helps_collection_only(&freed, &old));
-        assert!(!helps_collection_only(&labeled, &old));
+        assert!(object::same_but_for_owners(&freed, &old));
+        assert!(!object::same_but_for_owners(&labeled, &old));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn check(own: &Field<'_>, old: Option<&Value>, causes: &mut Vec<Cause>) {
 pub fn changed<'a>(owner: &Field<'a>, key: &str, old: Option<&Value>, causes: &mut Vec<Cause>) -> Option<Field<'a>> {
     let field = owner.at(key);
     let Some(old) = old else { return Some(field) };
-    if !object::semantically_equal(Some(field.value), old.get(key)) {
+    if !object::same(Some(field.value), old.get(key)) {
         field.invalid("field is immutable", causes);
     }
     None

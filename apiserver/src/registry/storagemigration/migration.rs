@@ -51,7 +51,7 @@ impl Strategy for Migrations {
     }
 
     fn validate_update(&self, object: &Value, old: &Value, causes: &mut Vec<Cause>) {
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same(object.get("spec"), old.get("spec")) {
             let shown = capitalized(object.get("spec").unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }

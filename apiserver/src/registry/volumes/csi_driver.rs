@@ -58,7 +58,7 @@ impl Strategy for CsiDrivers {
             object::remove(object, &["spec"], GATED);
         }
         // The first change makes the first generation.
-        if !object::semantically_equal(object.get("spec"), old.get("spec")) {
+        if !object::same_at("io.k8s.api.storage.v1.CSIDriver", &["spec"], object, old) {
             let before = object::int(old, &["metadata", "generation"]).unwrap_or(0);
             object::set(object, &["metadata"], "generation", before + 1);
         }

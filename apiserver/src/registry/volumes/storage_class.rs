@@ -139,7 +139,7 @@ pub(super) fn parameters(parameters: &Field<'_>, may_be_empty: bool, causes: &mu
 /// Forbids a change of `key`.
 pub(super) fn unchanged(new: &Field<'_>, old: &Field<'_>, key: &str, causes: &mut Vec<Cause>) {
     let (now, before) = (new.at(key), old.at(key));
-    if !object::semantically_equal(Some(now.value), Some(before.value)) {
+    if !object::same(Some(now.value), Some(before.value)) {
         now.forbidden(&format!("updates to {key} are forbidden."), causes);
     }
 }

@@ -17,6 +17,7 @@ const MAX_METADATA_BYTES: usize = 256 * 1024;
 /// Longest message of an error.
 const MAX_MESSAGE: usize = 1024;
 const ONE_SOURCE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+const SPEC: &str = "io.k8s.api.storage.v1.VolumeAttachmentSpec";
 
 /// VolumeAttachments.
 pub struct VolumeAttachments;
@@ -55,8 +56,8 @@ impl Strategy for VolumeAttachments {
         // Upstream looks at all of it once more.
         self.validate(object, causes);
         let (new, before) = (object.get("spec"), old.get("spec"));
-        if !object::same(new, before) {
-            let shown = internal::of("io.k8s.api.storage.v1.VolumeAttachmentSpec", new.unwrap_or(&Value::Null));
+        if !object::same_of(SPEC, new, before) {
+            let shown = internal::of(SPEC, new.unwrap_or(&Value::Null));
             causes.push(Cause::invalid("spec", &shown, "field is immutable"));
         }
     }
