@@ -1,6 +1,7 @@
 //! Work that may take long on the processor: what others asked for goes on beside it, on other threads.
 
 use std::{
+    cell::Cell,
     num::NonZero,
     pin::Pin,
     sync::{Arc, LazyLock},
@@ -21,8 +22,14 @@ use tokio_util::sync::PollSemaphore;
 static TURNS: LazyLock<Arc<Semaphore>> =
     LazyLock::new(|| Arc::new(Semaphore::new((thread::available_parallelism().map_or(1, NonZero::get) / 2).max(1))));
 
+thread_local! {
+    /// Whether what this thread does just now has a turn.
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Work that takes a turn each time it goes on, and the thread that it is on with it: the other tasks of that thread go on
-/// elsewhere. While it waits for something it takes neither.
+/// elsewhere. While it waits for something it takes neither. Such work within such work goes on in the turn of the outer: one
+/// of its own it would wait for in vain where there is but one.
 pub(super) struct Roomy<T> {
     work: BoxFuture<'static, T>,
     turns: PollSemaphore,
@@ -39,13 +46,32 @@ impl<T> Future for Roomy<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let this = self.get_mut();
+        if HAS_TURN.get() {
+            return this.work.as_mut().poll(cx);
+        }
         // It is never closed, and there would be no turns to wait for if it were.
         let _turn = ready!(this.turns.poll_acquire(cx));
-        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-            block_in_place(|| this.work.as_mut().poll(cx))
-        } else {
+        let mut go_on = || {
+            let _end = HasTurn::begin();
             this.work.as_mut().poll(cx)
-        }
+        };
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread { block_in_place(go_on) } else { go_on() }
+    }
+}
+
+/// As long as this is there, what this thread does has a turn.
+struct HasTurn;
+
+impl HasTurn {
+    fn begin() -> Self {
+        HAS_TURN.set(true);
+        Self
+    }
+}
+
+impl Drop for HasTurn {
+    fn drop(&mut self) {
+        HAS_TURN.set(false);
     }
 }
 
@@ -74,6 +100,21 @@ mod tests {
         // The runtime has one thread, and that is taken.
         tokio::spawn(async move { over.store(true, Ordering::Relaxed) }).await.unwrap();
         assert_eq!(long.await.unwrap(), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn work_within_work_waits_for_no_turn_of_its_own() {
+        let all = TURNS.available_permits();
+        let deep = |depth: usize| {
+            let innermost: BoxFuture<'static, usize> = Box::pin(async {
+                tokio::task::yield_now().await;
+                1
+            });
+            (1..depth)
+                .fold(innermost, |work, _| Box::pin(Roomy::new(Box::pin(async move { Roomy::new(work).await + 1 }))))
+        };
+        let done = tokio::time::timeout(std::time::Duration::from_secs(60), tokio::spawn(deep(all + 2))).await;
+        assert_eq!(done.expect("it waits for itself").unwrap(), all + 2);
     }
 
     #[tokio::test]
