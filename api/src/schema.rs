@@ -30,7 +30,7 @@ pub use decode::{
 };
 pub use defaults::apply_defaults;
 pub use descriptions::Descriptions;
-pub use json::{JsonError, MAX_DEPTH, MAX_VALUES, Raw, parse as parse_json};
+pub use json::{JsonError, MAX_DEPTH, MAX_VALUES, Raw, parse as parse_json, parse_up_to as parse_json_up_to};
 pub use loose::prune;
 pub use normalize::{normalize, zero};
 pub use protobuf::{

@@ -10,8 +10,9 @@ use parser::Parser;
 
 /// Values nested deeper than this are refused, so that no body can exhaust the stack; real objects stay below 40.
 pub const MAX_DEPTH: usize = 256;
-/// More values than this are refused, whatever form they come in: an empty one takes two or three bytes of a body, and a
-/// hundred and more in memory. An object that is small enough to be stored has fewer.
+/// An object of more values than this is refused, whatever form it comes in: an empty one takes two or three bytes of a body,
+/// and a hundred and more in memory. One that is small enough to be stored could have more only if it had hardly anything but
+/// numbers and empty values in it, of which upstream has no limit.
 pub const MAX_VALUES: usize = 400_000;
 
 /// Malformed JSON.
@@ -31,9 +32,9 @@ pub enum JsonError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("invalid character {} exceeded max depth", quoted(*.0))]
     Depth(char),
-    /// More values than [`MAX_VALUES`].
-    #[error("more than {MAX_VALUES} values, which is more than an object may have")]
-    Many,
+    /// More values than may be read: [`MAX_VALUES`] of one object.
+    #[error("more than {0} values, which is more than an object may have")]
+    Many(usize),
 }
 
 /// A parsed but not yet typed value.
@@ -58,7 +59,15 @@ pub enum Raw<'a> {
 /// # Errors
 /// The first thing that is malformed.
 pub fn parse(bytes: &[u8]) -> Result<Raw<'_>, JsonError> {
-    let mut parser = Parser { bytes, at: 0, values: 0 };
+    parse_up_to(MAX_VALUES, bytes)
+}
+
+/// The same, of so many values at most: for what holds more than one object.
+///
+/// # Errors
+/// The first thing that is malformed.
+pub fn parse_up_to(most_values: usize, bytes: &[u8]) -> Result<Raw<'_>, JsonError> {
+    let mut parser = Parser { bytes, at: 0, values: 0, most_values };
     let value = parser.value(0)?;
     parser.blank();
     match parser.peek() {
@@ -210,9 +219,10 @@ mod tests {
     fn a_body_of_very_many_values_is_refused() {
         let list = |values: usize| format!("[{}]", vec!["{}"; values].join(","));
         assert!(parse(list(MAX_VALUES - 1).as_bytes()).is_ok());
-        assert_eq!(parse(list(MAX_VALUES).as_bytes()), Err(JsonError::Many));
+        assert_eq!(parse(list(MAX_VALUES).as_bytes()), Err(JsonError::Many(MAX_VALUES)));
+        assert!(parse_up_to(MAX_VALUES + 1, list(MAX_VALUES).as_bytes()).is_ok());
         let map = format!("{{{}}}", vec!["\"\":0"; MAX_VALUES].join(","));
-        assert_eq!(parse(map.as_bytes()), Err(JsonError::Many));
+        assert_eq!(parse(map.as_bytes()), Err(JsonError::Many(MAX_VALUES)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use martello_api::{
     go,
-    schema::{DecodeError, Raw, check_head, parse_json, parse_yaml},
+    schema::{DecodeError, MAX_VALUES, Raw, check_head, parse_json_up_to, parse_yaml},
     status::ApiError,
 };
 use serde_json::{Map, Value};
@@ -13,6 +13,9 @@ use crate::registry::object;
 
 /// Most bytes of a failure's body that are told.
 const MAX_FAILURE_BYTES: usize = 2048;
+/// For how many bytes of an answer it may have a value more than one object has: it may hold all objects of a list, and is
+/// bounded by what was asked.
+const BYTES_OF_VALUE: usize = 4;
 /// What an answer is that does not say it.
 const JSON: &str = "application/json";
 const PROTOBUF_OR_NONE: &str = "no serialization format matched the provided data";
@@ -189,7 +192,7 @@ fn is_status(value: &Value) -> bool {
 /// What begins as a JSON object is JSON; anything else is YAML, where JSON is a part of it.
 fn parse(body: &[u8]) -> Result<Value, DecodeError> {
     let raw = if body.trim_ascii_start().starts_with(b"{") {
-        parse_json(body)?
+        parse_json_up_to(MAX_VALUES + body.len() / BYTES_OF_VALUE, body)?
     } else if body.starts_with(b"k8s\0") {
         return Err(DecodeError::Type(PROTOBUF_OR_NONE.to_owned()));
     } else {
@@ -285,6 +288,15 @@ mod tests {
         let yaml = read(201, None, "apiVersion: g.io/v1\nkind: Review\nresponse: {}\n");
         assert_eq!(json.unwrap(), yaml.unwrap());
         assert_eq!(read(200, None, "null").unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn an_answer_may_hold_more_than_one_object() {
+        let object = format!("[{}]", vec!["{\"a\":0}"; MAX_VALUES / 4].join(","));
+        let many = format!(r#"{{"response": {{"convertedObjects": [{}]}}}}"#, [object.as_str(); 4].join(","));
+        assert!(read(200, None, &many).is_ok());
+        let empty = format!("{{\"x\": [{}]}}", vec!["0"; 3 * MAX_VALUES].join(","));
+        assert!(read(200, None, &empty).unwrap_err().contains("values, which is more than an object may have"));
     }
 
     #[test]

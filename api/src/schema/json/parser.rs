@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{JsonError, MAX_DEPTH, MAX_VALUES, Raw, lossy};
+use super::{JsonError, MAX_DEPTH, Raw, lossy};
 
 /// Where reading is.
 pub(super) struct Parser<'a> {
@@ -10,6 +10,8 @@ pub(super) struct Parser<'a> {
     pub(super) at: usize,
     /// How many values have begun.
     pub(super) values: usize,
+    /// How many may.
+    pub(super) most_values: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -33,8 +35,8 @@ impl<'a> Parser<'a> {
 
     pub(super) fn value(&mut self, depth: usize) -> Result<Raw<'a>, JsonError> {
         self.values += 1;
-        if self.values > MAX_VALUES {
-            return Err(JsonError::Many);
+        if self.values > self.most_values {
+            return Err(JsonError::Many(self.most_values));
         }
         self.blank();
         match self.peek() {

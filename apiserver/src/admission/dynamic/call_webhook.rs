@@ -25,7 +25,8 @@ use crate::{
     },
 };
 
-/// Most bytes of an answer: as much as a request may have.
+/// Most bytes of an answer: as much as a request may have, and twice what was asked about, which may be the objects of a whole
+/// list that are converted, or one that is told again as a patch in base64.
 const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 
 /// How long a webhook that did not answer in time is taken to be silent.
@@ -104,6 +105,7 @@ impl Caller {
     }
 
     async fn send(&self, mut sender: Sender, body: Bytes, seconds: u64) -> Result<Answer, String> {
+        let most = MAX_ANSWER_BYTES + 2 * body.len();
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("{}?timeout={seconds}s", self.target.path()))
@@ -118,7 +120,7 @@ impl Caller {
         let status = answer.status();
         let content_type = answer.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let body = Limited::new(answer.into_body(), most).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes().to_vec();
         if !sender.is_closed() {
             *self.idle.lock() = Some(sender);
