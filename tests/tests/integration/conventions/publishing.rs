@@ -1,9 +1,6 @@
 //! Kinds that users define: how soon they are told of, and what their rules may cost.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{DEFINITIONS, define, failure, thing, told};
 use crate::{
@@ -17,9 +14,9 @@ async fn kinds_of_users_are_served_in_time_and_within_their_cost() {
     facts!(server;
         a_rule_that_costs_too_much_when_it_runs_ends_there,
     );
-    // Alone, since it is timed.
+    // Alone, since others would keep it waiting.
     facts!(server;
-        a_kind_is_published_within_a_second,
+        a_kind_is_published_at_once,
     );
 }
 
@@ -40,31 +37,24 @@ async fn is_published(server: &Server, group: &str) -> bool {
     answers.iter().all(|answer| answer.status == 200 && answer.text().contains(group))
 }
 
-async fn a_kind_is_published_within_a_second(server: Server) {
-    const LIMIT: Duration = Duration::from_secs(1);
-    /// A machine that does much else may be late for some of them.
-    const ATTEMPTS: usize = 5;
-    let mut took = Vec::new();
-    for attempt in 0..ATTEMPTS {
-        let group = format!("soon{attempt}.example.com");
-        let names = json!({"plural": "things", "singular": "thing", "kind": "Thing"});
-        let schema = json!({"type": "object", "properties": {"spec": {"type": "object"}}});
-        let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
-        let definition = json!({"metadata": {"name": format!("things.{group}")},
-            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}});
-        assert!(!is_published(&server, &group).await);
-        let began = Instant::now();
-        server.post(DEFINITIONS, &definition).await;
-        while !is_published(&server, &group).await {
-            assert!(began.elapsed() < Duration::from_secs(60), "{group} was never published");
-            tokio::task::yield_now().await;
-        }
-        took.push(began.elapsed());
-        if took.last().is_some_and(|took| *took <= LIMIT) {
+async fn a_kind_is_published_at_once(server: Server) {
+    /// Looks that follow each other. A machine that does nothing else has done them within a second; where much else is done,
+    /// they take as much longer as the publishing does.
+    const LOOKS: usize = 100;
+    let group = "soon.example.com";
+    let names = json!({"plural": "things", "singular": "thing", "kind": "Thing"});
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object"}}});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let definition = json!({"metadata": {"name": format!("things.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}});
+    assert!(!is_published(&server, group).await);
+    server.post(DEFINITIONS, &definition).await;
+    for _ in 0..LOOKS {
+        if is_published(&server, group).await {
             return;
         }
     }
-    panic!("it took {took:?}");
+    panic!("it is not published after {LOOKS} looks");
 }
 
 async fn a_rule_that_costs_too_much_when_it_runs_ends_there(server: Server) {
