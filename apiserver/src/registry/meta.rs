@@ -68,10 +68,6 @@ pub fn drop_system_fields(object: &mut Value) {
 
 /// Metadata of a new object.
 pub fn prepare_create(kind: &Kind, object: &mut Value, now: Timestamp) {
-    let generated = object::text(object, &["metadata", "generateName"]).to_owned();
-    if !generated.is_empty() && object::name(object).is_empty() {
-        object::set(object, &["metadata"], "name", generate_name(&generated));
-    }
     drop_system_fields(object);
     object::set(object, &["metadata"], "uid", uuid::Uuid::new_v4().to_string());
     object::set(object, &["metadata"], "creationTimestamp", rfc3339_seconds(now));

@@ -40,12 +40,18 @@ pub async fn create_object(
     object: Value,
     dry_run: bool,
 ) -> Result<answer::Written, ApiError> {
-    let generated =
-        object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty();
-    if !generated {
-        return create_once(core, kind, call, object, dry_run).await;
+    let object = admitted(core, kind, call, object).await?;
+    // Only now: who fills in what a new object lacks sees that it has no name yet, and is asked once, however many are taken.
+    let base = object::text(&object, &["metadata", "generateName"]).to_owned();
+    if !object::name(&object).is_empty() || base.is_empty() {
+        return create_named(core, kind, call, object, dry_run).await;
     }
-    until_free(|| create_once(core, kind, call, object.clone(), dry_run)).await
+    until_free(|| {
+        let mut named = object.clone();
+        object::set(&mut named, &["metadata"], "name", meta::generate_name(&base));
+        create_named(core, kind, call, named, dry_run)
+    })
+    .await
 }
 
 /// Tries anew, a few times, as long as the name is one that is taken.
@@ -59,13 +65,8 @@ async fn until_free<T, F: Future<Output = Result<T, ApiError>>>(create: impl Fn(
     create().await
 }
 
-async fn create_once(
-    core: &Arc<Core>,
-    kind: &Arc<Kind>,
-    call: &Call,
-    mut object: Value,
-    dry_run: bool,
-) -> Result<answer::Written, ApiError> {
+/// A new object, as those who may change it leave it.
+async fn admitted(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, mut object: Value) -> Result<Value, ApiError> {
     meta::fit_namespace(kind, call, &mut object)?;
     meta::drop_system_fields(&mut object);
     if call.verb != "patch" {
@@ -76,13 +77,18 @@ async fn create_once(
     kind.guard(core, call, &object, None).await?;
     // Who changes the object may have taken the namespace out, or moved it to another.
     meta::fit_namespace(kind, call, &mut object)?;
-    // Only now: who fills in what a new object lacks sees that it has no name yet.
-    if object::name(&object).is_empty() && !object::text(&object, &["metadata", "generateName"]).is_empty() {
-        let name = meta::generate_name(object::text(&object, &["metadata", "generateName"]));
-        object::set(&mut object, &["metadata"], "name", name);
-    }
-    call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::dedup_owners(call, &mut object, true);
+    Ok(object)
+}
+
+async fn create_named(
+    core: &Arc<Core>,
+    kind: &Arc<Kind>,
+    call: &Call,
+    mut object: Value,
+    dry_run: bool,
+) -> Result<answer::Written, ApiError> {
+    call.note(vec![(OBJECT_NAME, object::name(&object).to_owned())]);
     meta::prepare_create(kind, &mut object, call.now);
     kind.early_warnings(&object).into_iter().for_each(|warning| call.warn(warning));
     kind.prepare_create(&mut object, call.now);
