@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -11,6 +12,10 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use crate::metrics::Lasting;
 
@@ -84,12 +89,49 @@ impl ReplyBody {
         }
     }
 
+    /// Lets what is made as it is sent have `held`, which is for what its request does, until it is made or given up, and at most
+    /// until `ends`: from then on no more of it is made. Of all else it is let go at once.
+    pub fn made_with<H: Send + 'static>(&mut self, held: H, ends: Instant) {
+        let Self::Made(frames) = self else { return };
+        let (making, over) = oneshot::channel();
+        // Who doesn't read what was made keeps it from being looked at, and must not keep what others wait for.
+        tokio::spawn(async move {
+            drop(timeout_at(ends, over).await);
+            drop(held);
+        });
+        let frames = std::mem::replace(frames, Box::new(std::iter::empty()));
+        *self = Self::Made(Box::new(Making { frames, making: Some(making) }));
+    }
+
     /// Lets a stream count until it is dropped; what is all there counts no longer.
     pub fn hold(&mut self, counted: Arc<Lasting>) {
         *self = match std::mem::replace(self, Self::empty()) {
             Self::Stream(stream) => Self::Lasting(stream, counted),
             other => other,
         };
+    }
+}
+
+/// Frames that are made only in the time that their request has.
+struct Making {
+    frames: Frames,
+    /// Open as long as there is time; none once no more is made.
+    making: Option<oneshot::Sender<Infallible>>,
+}
+
+impl Iterator for Making {
+    type Item = Result<Bytes, BoxError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.making.as_ref()?.is_closed() {
+            self.making = None;
+            return Some(Err("the answer was not read within the time that its request may take".into()));
+        }
+        let next = self.frames.next();
+        if next.is_none() {
+            self.making = None;
+        }
+        next
     }
 }
 
@@ -127,6 +169,8 @@ impl Body for ReplyBody {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -136,6 +180,45 @@ mod tests {
         assert_eq!(ReplyBody::made(frames(0)).unwrap().ready_len(), Some(0));
         let ReplyBody::Made(all) = ReplyBody::made(frames(9)).unwrap() else { panic!("much was made at once") };
         assert_eq!(all.map(|frame| frame.unwrap().len()).sum::<usize>(), 9 * SMALL_BYTES / 4);
+    }
+
+    /// A body that is made as it is sent, and what tells that it lets go of what it holds.
+    fn held(ends: Duration) -> (ReplyBody, oneshot::Receiver<()>) {
+        let frames = (0..9).map(|_| Ok::<_, BoxError>(Bytes::from_static(&[b' '; SMALL_BYTES / 4])));
+        let mut body = ReplyBody::made(frames).unwrap();
+        let (seat, freed) = oneshot::channel();
+        body.made_with(seat, Instant::now() + ends);
+        (body, freed)
+    }
+
+    fn next(body: &mut ReplyBody) -> Option<Result<Bytes, BoxError>> {
+        let ReplyBody::Made(frames) = body else { panic!("it is made as it is sent") };
+        frames.next()
+    }
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn what_is_made_as_it_is_sent_keeps_its_seat_until_it_is_made_or_given_up() {
+        let (mut body, mut freed) = held(LONG);
+        for _ in 0..9 {
+            assert!(next(&mut body).unwrap().is_ok());
+            assert!(matches!(freed.try_recv(), Err(oneshot::error::TryRecvError::Empty)), "the seat is free too soon");
+        }
+        assert!(next(&mut body).is_none() && next(&mut body).is_none());
+        freed.await.unwrap_err();
+        let (body, freed) = held(LONG);
+        drop(body);
+        freed.await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn what_is_not_read_in_time_lets_its_seat_go_and_is_made_no_further() {
+        let (mut body, freed) = held(Duration::from_millis(1));
+        assert!(next(&mut body).unwrap().is_ok());
+        freed.await.unwrap_err();
+        assert!(next(&mut body).unwrap().is_err());
+        assert!(next(&mut body).is_none());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use martello_api::{
     status::ApiError,
 };
 use martello_policy::{Decision, Permit};
+use tokio::time::Instant;
 
 use super::{
     body::BoxError,
@@ -34,6 +35,7 @@ use crate::{
 mod acceptable;
 mod dispatch;
 mod request_body;
+mod room;
 mod roomy;
 
 pub(super) use acceptable::not_acceptable;
@@ -148,16 +150,19 @@ impl Arrival<'_> {
         let notes = Arc::default();
         let Self { origin, info, query, now, .. } = self;
         let address = origin.address;
+        let ends = limit.map(|limit| Instant::now() + limit);
         let told = Arc::clone(&notes);
         let passed =
-            Passed { user, authenticated, info, query, limit, headers, permit, upgrade, now, notes: told, address };
+            Passed { user, authenticated, info, query, ends, headers, permit, upgrade, now, notes: told, address };
         let served = handle(core, passed, request).await;
-        drop(seat);
         let mut reply = served.unwrap_or_else(|(error, warnings)| {
             let mut reply = reply::failure(&error);
             reply::warn(&mut reply, &warnings);
             reply
         });
+        if let Some(ends) = ends {
+            reply.body_mut().made_with(seat, ends);
+        }
         if let Some(flow) = &flow {
             reply::belongs(&mut reply, flow);
         }

@@ -135,6 +135,14 @@ impl Core {
         self.store.get(&key).await.map_err(|error| store_failure(&error))
     }
 
+    /// The object under a name as this server knows it, which may be a little old: nobody else is asked, and nothing that was
+    /// found here may be relied on.
+    pub async fn at_hand(&self, kind: &Kind, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        let scope = Scope::object(&kind.key(namespace, name));
+        let listed = self.store.list(&scope, ListAt::NotOlderThan(0), Page::default()).await;
+        listed.ok().and_then(|listed| listed.items.into_iter().next())
+    }
+
     /// The object under a name, or 404.
     pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Arc<Entry>, ApiError> {
         self.find(kind, namespace, name).await?.ok_or_else(|| kind.not_found(name))

@@ -1,6 +1,6 @@
 //! What a request comes to that may be served: by whom, and how.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -15,11 +15,13 @@ use martello_api::{
 };
 use martello_policy::Permit;
 use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     RequestBody,
     acceptable::accepted,
     request_body::{BODY_TIMEOUT, read_body},
+    room::{LARGE_BYTES, OBJECTS, Part},
     roomy::Roomy,
 };
 use crate::{
@@ -50,7 +52,8 @@ pub(super) struct Passed {
     pub(super) authenticated: Arc<User>,
     pub(super) info: RequestInfo,
     pub(super) query: Query,
-    pub(super) limit: Option<Duration>,
+    /// Until when it must be answered, unless it lasts.
+    pub(super) ends: Option<Instant>,
     pub(super) headers: HeaderMap,
     pub(super) permit: Permit,
     pub(super) upgrade: Option<Takeover>,
@@ -111,24 +114,25 @@ async fn delegated(
     passed: Passed,
     request: Request<RequestBody>,
 ) -> Result<Reply, ApiError> {
-    let Passed { user, info, limit, headers, upgrade, address, .. } = passed;
+    let Passed { user, info, ends, headers, upgrade, address, .. } = passed;
     refuse_detours(&info.path)?;
     let method = request.method().clone();
     let target = request.uri().path_and_query().map_or_else(String::new, |target| target.as_str().to_owned());
-    let body = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
-        Bytes::new()
+    let (body, _part) = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
+        (Bytes::new(), None)
     } else {
         read_body(request, BODY_TIMEOUT).await?
     };
     let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade, address };
-    within(limit, extension::serve(core, extension, asked)).await
+    within(ends, extension::serve(core, extension, asked)).await
 }
 
 /// Serves what is no object: discovery, health, and the like.
 async fn beside_objects(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, ApiError> {
     let Passed { user, info, query, headers, .. } = passed;
     let method = request.method().clone();
-    let body = if method == Method::GET { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await? };
+    let is_read = method == Method::GET;
+    let (body, _part) = if is_read { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT).await? };
     let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
     Ok(compress(takes_gzip(&headers), reply))
 }
@@ -141,7 +145,7 @@ async fn on_objects(
     passed: Passed,
     request: Request<RequestBody>,
 ) -> Result<Reply, Refused> {
-    let Passed { user, authenticated, info, query, limit, headers, permit, upgrade, now, notes, address } = passed;
+    let Passed { user, authenticated, info, query, ends, headers, permit, upgrade, now, notes, address } = passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
@@ -150,7 +154,8 @@ async fn on_objects(
     let content_type = if method == Method::PATCH { media_type(sent_as) } else { content_type(sent_as) }.to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
     let has_none = method == Method::GET || (upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH));
-    let body = if has_none { Bytes::new() } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
+    let read = if has_none { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
+    let (body, part) = read;
     let (spoken, upgrade) = Spoken::of(&headers, info.verb, &target, upgrade);
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let call = Call {
@@ -175,7 +180,7 @@ async fn on_objects(
         headers,
         method,
     };
-    let served = carried_out(core, kind, call, limit).await;
+    let served = carried_out(core, kind, (call, part), ends).await;
     let told = std::mem::take(&mut *warnings.lock());
     match served {
         Ok(mut reply) => {
@@ -189,51 +194,50 @@ async fn on_objects(
     }
 }
 
-/// From how many bytes on a change may keep a processor for long: to decode, merge and compare an object of megabytes takes
-/// seconds, and each of a few threads is all that many others have.
-const LARGE_BYTES: usize = 64 * 1024;
-
-/// Whether a change is of a large object, or makes one.
-async fn is_large(core: &Core, kind: &Kind, call: &Call) -> bool {
-    if call.body.len() >= LARGE_BYTES {
-        return true;
+/// How many bytes a change is about: those of its body, or of the object as it was a moment ago.
+async fn size_of(core: &Core, kind: &Kind, call: &Call) -> usize {
+    if call.name().is_empty() || call.body.len() >= LARGE_BYTES {
+        return call.body.len();
     }
-    if call.name().is_empty() {
-        return false;
-    }
-    let found = core.find(kind, call.namespace(), call.name()).await;
-    found.is_ok_and(|entry| entry.is_some_and(|entry| entry.bytes().len() >= LARGE_BYTES))
+    let there = core.at_hand(kind, call.namespace(), call.name()).await;
+    there.map_or(0, |entry| entry.bytes().len()).max(call.body.len())
 }
 
-/// Serves a call within the time that it may take.
+/// Serves a call within the time that it may take; its body has a part of the room for bodies. A change of what is large waits
+/// for room and goes on in turns: to decode, merge and compare an object of megabytes takes seconds, and each of a few threads
+/// is all that many others have.
 async fn carried_out(
     core: &Arc<Core>,
     kind: Arc<Kind>,
-    call: Call,
-    limit: Option<Duration>,
+    (call, part): (Call, Part),
+    ends: Option<Instant>,
 ) -> Result<Reply, ApiError> {
     let changes = !matches!(call.verb, "get" | "list" | "watch");
+    let size = if changes { size_of(core, &kind, &call).await } else { 0 };
+    // What lasts would keep its room from others.
+    let room = if let Some(ends) = ends { OBJECTS.part(size, ends).await? } else { None };
     let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
     let under_way = binds.then(|| core.unsettled.begin());
-    let is_large = changes && is_large(core, &kind, &call).await;
     let work = verbs::serve(Arc::clone(core), kind, call);
-    let work: BoxFuture<'static, _> = if is_large { Box::pin(Roomy::new(work)) } else { work };
-    match (limit, changes) {
+    let work: BoxFuture<'static, _> = if size >= LARGE_BYTES { Box::pin(Roomy::new(work)) } else { work };
+    let held = (under_way, room, part);
+    match (ends, changes) {
         (None, _) => {
+            let (under_way, _room, _part) = held;
             drop(under_way);
             work.await
         }
-        (_, false) => within(limit, work).await,
+        (_, false) => within(ends, work).await,
         // A change that has begun goes on to its end, whether or not anybody waits for the answer: what is stored must
         // become known to the authorizer.
         (_, true) => {
             let work = tokio::spawn(async move {
                 let served = work.await;
-                drop(under_way);
+                drop(held);
                 served
             });
             let work = async { work.await.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic())) };
-            within(limit, work).await
+            within(ends, work).await
         }
     }
 }
@@ -256,13 +260,10 @@ pub(super) fn extension_of(core: &Core, info: &RequestInfo) -> Option<Arc<Extens
     core.extensions.of(&info.path).filter(|extension| !core.registry.has_version(&extension.group, &extension.version))
 }
 
-/// What `work` comes to, if it doesn't take longer than it may.
-async fn within(
-    limit: Option<Duration>,
-    work: impl Future<Output = Result<Reply, ApiError>>,
-) -> Result<Reply, ApiError> {
-    let Some(limit) = limit else { return work.await };
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Ok(reply::late()))
+/// What `work` comes to, if it comes to an end in time.
+async fn within(ends: Option<Instant>, work: impl Future<Output = Result<Reply, ApiError>>) -> Result<Reply, ApiError> {
+    let Some(ends) = ends else { return work.await };
+    timeout_at(ends, work).await.unwrap_or_else(|_| Ok(reply::late()))
 }
 
 pub(super) fn upgrade_wanted(headers: &HeaderMap) -> bool {
@@ -287,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_never_answered_ends_at_its_deadline() {
-        let ended = within(Some(Duration::from_millis(1)), std::future::pending()).await;
+        let ended = within(Some(Instant::now()), std::future::pending()).await;
         assert_eq!(ended.unwrap().status(), 504);
     }
 }

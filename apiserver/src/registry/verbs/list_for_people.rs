@@ -1,5 +1,6 @@
-//! Lists in forms for people, YAML and JSON in lines: made object by object while they are sent. A large collection as a value in
-//! memory takes ten times its bytes, for each who asks, and for as long as they take to read it.
+//! Lists in forms for people, YAML and JSON in lines: made object by object while they are sent, in the request's seat and time.
+//! A large collection as a value in memory takes ten times its bytes, for each who asks, and for as long as they take to read
+//! it.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
