@@ -37,6 +37,7 @@ pub use protobuf::{
     Envelope, ProtobufError, ProtobufList, decode_protobuf, encode_protobuf, has_protobuf, protobuf_event,
 };
 pub use same::{same, same_at, same_member};
+pub use time::canonical as canonical_time;
 pub use yaml::{Yaml, parse as parse_yaml};
 
 /// A message: the fields of one object type.
@@ -301,7 +302,9 @@ impl Field {
     pub fn go_type_below(&self, kind: &Kind, depth: usize) -> String {
         let mut name = self.go_type.as_deref();
         for _ in 0..depth {
-            name = name.and_then(|name| name.strip_prefix("[]").or_else(|| name.strip_prefix("map[string]")));
+            name = name.and_then(|name| {
+                name.strip_prefix("[]").or_else(|| Some(name.strip_prefix("map[")?.split_once(']')?.1))
+            });
         }
         name.map_or_else(|| kind.go_type(), |name| name.trim_start_matches('*').to_owned())
     }

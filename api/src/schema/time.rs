@@ -18,7 +18,7 @@ pub(super) const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 ///
 /// # Errors
 /// What could not be read as what, in Go's words.
-pub(super) fn canonical(text: &str, micro: bool) -> Result<String, String> {
+pub fn canonical(text: &str, micro: bool) -> Result<String, String> {
     let mut reader = Reader { text, rest: text, layout: if micro { MICROS } else { SECONDS } };
     let year: i16 = reader.number("2006", 4, 4)?;
     reader.literal("-")?;

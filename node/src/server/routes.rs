@@ -180,7 +180,8 @@ fn options(query: &Query) -> Result<Options, Refusal> {
             let epoch = jiff::Timestamp::UNIX_EPOCH;
             Some(backoff::later(epoch, backoff::between(epoch, clock::now()).saturating_sub(ago)))
         }
-        (None, "") => None,
+        // Old clients write `null` for none.
+        (None, "" | "null") => None,
         (None, text) => Some(text.parse().map_err(|_| Refusal::bad(format!("invalid sinceTime: {text:?}")))?),
     };
     let stream = match query.get("stream") {
@@ -208,5 +209,6 @@ mod tests {
         let made = read("follow=true&tailLines=10&timestamps=true&limitBytes=5").ok().unwrap();
         assert_eq!((made.follow, made.tail, made.limit_bytes), (true, Some(10), Some(5)));
         assert!(read("tailLines=-1").is_err() && read("sinceTime=yesterday").is_err());
+        assert!(read("sinceTime=null").is_ok());
     }
 }
