@@ -179,7 +179,8 @@ resource.v1beta1.CounterSet.counters resource.v1beta1.DeviceCounterConsumption.c
 resource.v1beta2.CounterSet.counters resource.v1beta2.DeviceCounterConsumption.counters
     """.split(),
     "p": """
-core.v1.GlusterfsPersistentVolumeSource.endpointsNamespace core.v1.ResourceHealth.message
+autoscaling.v2.HPAScalingRules.policies core.v1.GlusterfsPersistentVolumeSource.endpointsNamespace
+core.v1.ResourceHealth.message
     """.split(),
     "v": """
 admissionregistration.v1.MutatingWebhook.name admissionregistration.v1.ValidatingWebhook.name

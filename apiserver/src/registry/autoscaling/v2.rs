@@ -88,3 +88,30 @@ fn default_behavior(object: &mut Value) {
         object::set_default(object, &path, "policies", policies);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use martello_api::schema::{Schemas, decode_value};
+
+    use super::*;
+
+    #[test]
+    fn policies_are_filled_in_where_none_are_given_and_an_empty_list_is_refused() {
+        let faults = |up: Value| {
+            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+            let spec = json!({"maxReplicas": 1, "scaleTargetRef": target, "behavior": {"scaleUp": up}});
+            let schema = Schemas::builtin().named("io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler").unwrap();
+            let mut object = decode_value(schema, json!({ "spec": spec })).unwrap().value;
+            Autoscalers.default(&mut object);
+            let mut causes = Vec::new();
+            Autoscalers.validate_create(&object, &mut causes);
+            causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
+        };
+        assert!(faults(json!({})).is_empty());
+        assert!(faults(json!({"policies": null})).is_empty());
+        assert_eq!(
+            faults(json!({"policies": []})),
+            ["spec.behavior.scaleUp.policies: Required value: must specify at least one Policy"]
+        );
+    }
+}
