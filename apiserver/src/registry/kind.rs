@@ -22,7 +22,7 @@ mod strategy;
 
 pub use change::{Begun, Change};
 pub use name_rule::NameRule;
-pub use strategy::{Checked, Connect, Deleted, Generation, Served, Strategy, Told, plain_field};
+pub use strategy::{Checked, Connect, Deleted, Generation, Judged, Served, Strategy, Told, plain_field};
 
 pub use super::{
     cell::Cell,

@@ -177,6 +177,20 @@ fn refusals_name_types_as_go_does() {
         volume(json!({"capacity": []})),
         "json: cannot unmarshal array into Go struct field PersistentVolumeSpec.spec.capacity of type v1.ResourceList"
     );
+    let device = |device: Value| error("resource.k8s.io", "ResourceSlice", &json!({"spec": {"devices": [device]}}));
+    assert_eq!(
+        device(json!({"attributes": 1})),
+        "json: cannot unmarshal number into Go struct field Device.spec.devices.attributes of type map[v1.QualifiedName]v1.DeviceAttribute"
+    );
+    assert_eq!(
+        device(json!({"attributes": {"a": 1}})),
+        "json: cannot unmarshal number into Go struct field Device.spec.devices.attributes of type v1.DeviceAttribute"
+    );
+    let claim = json!({"allocatedResourceStatuses": {"a": 1}});
+    assert_eq!(
+        error("", "PersistentVolumeClaim", &json!({"status": claim})),
+        "json: cannot unmarshal number into Go struct field PersistentVolumeClaimStatus.status.allocatedResourceStatuses of type v1.ClaimResourceStatus"
+    );
     assert_eq!(
         volume(json!({"hostPath": 5})),
         "json: cannot unmarshal number into Go struct field PersistentVolumeSpec.spec.PersistentVolumeSource.hostPath of type v1.HostPathVolumeSource"

@@ -11,7 +11,6 @@ use martello_api::{
 use martello_policy::Decision;
 use serde_json::Value;
 
-use super::GROUP;
 use crate::{
     registry::{call::Call, object, validation::text},
     server::Core,
@@ -28,23 +27,22 @@ const ANY_NODE: &str = "arbitrary-node:";
 const BINDING: &str = "binding";
 const DRIVER: &str = "driver";
 
-/// Checks what a new claim asks for, whose spec is under `spec` in an object of `kind`.
-pub(super) async fn asked(core: &Core, call: &Call, object: &Value, kind: &str, spec: &[&str]) -> Result<(), ApiError> {
+/// What is wrong with what a new claim asks for, whose spec is under `spec` in an object.
+pub(super) async fn asked(core: &Core, call: &Call, object: &Value, spec: &[&str]) -> Result<Vec<Cause>, ApiError> {
     let spec = object::at(object, spec).unwrap_or(&Value::Null);
     let mut requests = object::list(spec, &["devices", "requests"]).iter();
     let Some(place) = requests.position(|request| object::flag(request, &["exactly", "adminAccess"])) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     if is_labeled(core, call).await? {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // Upstream's path is that of older versions, of templates too.
-    let cause = unlabeled(format!("spec.devices.requests[{place}].adminAccess"));
-    Err(ApiError::invalid(GROUP, kind, object::name(object), vec![cause]))
+    Ok(vec![unlabeled(format!("spec.devices.requests[{place}].adminAccess"))])
 }
 
-/// Checks what a changed status says of devices.
-pub(super) async fn told(core: &Core, call: &Call, claim: &Value, old: &Value) -> Result<(), ApiError> {
+/// What is wrong with what a changed status says of devices.
+pub(super) async fn told(core: &Core, call: &Call, claim: &Value, old: &Value) -> Result<Vec<Cause>, ApiError> {
     let mut causes = Vec::new();
     if let (None, Some(place)) = (granted(old), granted(claim))
         && !is_labeled(core, call).await?
@@ -84,10 +82,7 @@ pub(super) async fn told(core: &Core, call: &Call, claim: &Value, old: &Value) -
             causes.push(Cause::forbidden("status.devices", &why));
         }
     }
-    if causes.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::invalid(GROUP, "ResourceClaim", object::name(claim), causes))
+    Ok(causes)
 }
 
 fn unlabeled(path: String) -> Cause {

@@ -10,7 +10,7 @@ use super::{GROUP, authority, claim_rules, claim_status, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Checked, Column, Deleted, Strategy, resource},
+        kind::{Cell, Column, Deleted, Judged, Strategy, resource},
         object, table,
         validation::field::Field,
     },
@@ -82,11 +82,17 @@ impl Strategy for Claims {
         vec![object::name(object).into(), state(object).into(), table::age(object)]
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
+    fn judged<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        object: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Judged<'a> {
         Box::pin(async move {
-            match change.old {
-                Some(old) => authority::told(core, call, change.object, old).await,
-                None => authority::asked(core, call, change.object, "ResourceClaim", &["spec"]).await,
+            match old {
+                Some(old) => authority::told(core, call, object, old).await,
+                None => authority::asked(core, call, object, &["spec"]).await,
             }
         })
     }

@@ -16,7 +16,7 @@ use super::defaults;
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Checked, Column, Deleted, Generation, Strategy},
+        kind::{Cell, Column, Deleted, Generation, Judged, Strategy},
         object,
     },
     server::Core,
@@ -144,12 +144,17 @@ impl<S: Strategy> Strategy for Flat<S> {
         self.stored.row(&self.stored(object))
     }
 
-    /// The rules of version 1 look at an object as it is stored, and change nothing of it.
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
+    /// The rules of version 1 look at an object as it is stored.
+    fn judged<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        object: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Judged<'a> {
         Box::pin(async move {
-            let (mut object, old) = (self.stored(change.object), change.old.map(|old| self.stored(old)));
-            let change = Change { object: &mut object, old: old.as_ref(), dry_run: change.dry_run };
-            self.stored.before_commit(core, call, change).await
+            let (object, old) = (self.stored(object), old.map(|old| self.stored(old)));
+            self.stored.judged(core, call, &object, old.as_ref()).await
         })
     }
 

@@ -9,7 +9,7 @@ use super::{GROUP, authority, claim_rules, defaults, go_form};
 use crate::{
     registry::{
         call::Call,
-        kind::{Cell, Change, Checked, Column, Deleted, Strategy, resource},
+        kind::{Cell, Column, Deleted, Judged, Strategy, resource},
         object, table,
         validation::{field::Field, pod::volumes::template_metadata},
     },
@@ -56,12 +56,18 @@ impl Strategy for Templates {
         table::name_and_age(object)
     }
 
-    fn before_commit<'a>(&'a self, core: &'a Arc<Core>, call: &'a Call, change: Change<'a>) -> Checked<'a> {
+    fn judged<'a>(
+        &'a self,
+        core: &'a Arc<Core>,
+        call: &'a Call,
+        object: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Judged<'a> {
         Box::pin(async move {
-            if change.old.is_some() {
-                return Ok(());
+            if old.is_some() {
+                return Ok(Vec::new());
             }
-            authority::asked(core, call, change.object, "ResourceClaimTemplate", &["spec", "spec"]).await
+            authority::asked(core, call, object, &["spec", "spec"]).await
         })
     }
 }

@@ -54,6 +54,9 @@ pub struct Told {
 /// Whether a write goes on.
 pub type Checked<'a> = BoxFuture<'a, Result<(), ApiError>>;
 
+/// What is wrong with an object, as far as could be looked.
+pub type Judged<'a> = BoxFuture<'a, Result<Vec<Cause>, ApiError>>;
+
 /// What a subresource answers.
 pub type Served<'a> = BoxFuture<'a, Result<Reply, ApiError>>;
 
@@ -326,6 +329,17 @@ pub trait Strategy: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// What is wrong with a new or changed object that other objects or rights tell: told before its own faults.
+    fn judged<'a>(
+        &'a self,
+        _core: &'a Arc<Core>,
+        _call: &'a Call,
+        _object: &'a Value,
+        _old: Option<&'a Value>,
+    ) -> Judged<'a> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// Before a change is stored; may fill in or refuse.
     fn before_commit<'a>(&'a self, _core: &'a Arc<Core>, _call: &'a Call, _change: Change<'a>) -> Checked<'a> {
         Box::pin(async { Ok(()) })
@@ -372,6 +386,12 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Where its scale is, where that is not in `replicas` of spec and status.
     fn scale_paths(&self) -> Option<&ScalePaths> {
+        None
+    }
+
+    /// Where the number of replicas is in a version of a custom kind: an empty path where that has no scale, nothing where there
+    /// is no such version.
+    fn replicas_in(&self, _api_version: &str) -> Option<Vec<String>> {
         None
     }
 
