@@ -221,6 +221,26 @@ async fn a_backend_that_does_not_switch_says_so_in_its_own_words() {
     }
 }
 
+#[tokio::test]
+async fn every_method_passes_through_every_proxy() {
+    let backend = Backend::start().await;
+    let mut cluster = Cluster::start().await.unwrap();
+    let admin = cluster.admin_with_pods().await.unwrap();
+    for proxy in publish(&admin, &backend).await {
+        for method in ["GET", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] {
+            let answer = admin.ask(method, &format!("{proxy}/page/{method}"), "").await.unwrap();
+            assert_eq!((answer.status, answer.text()), (200, "ok".into()), "{method} {proxy}");
+            let asked = backend.last_head();
+            assert!(asked.starts_with(&format!("{method} /page/{method} HTTP/1.1\r\n")), "{asked}");
+        }
+        let refused = admin.ask("TRACE", &format!("{proxy}/page"), "").await.unwrap();
+        assert_eq!(refused.status, 405, "{proxy}");
+    }
+    // An object itself has no options to tell.
+    let refused = admin.ask("OPTIONS", &format!("{NAMESPACE}/pods/web"), "").await.unwrap();
+    assert_eq!(refused.status, 405);
+}
+
 /// What the extension server of these tests says.
 fn extension(request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let asked = request.uri().path().rsplit('/').next().unwrap_or_default();

@@ -84,8 +84,13 @@ pub(super) async fn handle(core: &Arc<Core>, passed: Passed, request: Request<Re
         }
         return Ok(reply::nothing_here(core));
     };
-    // Custom kinds have no router that knows methods.
-    let is_odd = (*request.method() == Method::HEAD && target.subresource != "proxy") || passed.info.verb.is_empty();
+    // Custom kinds have no router that knows methods. What is proxied may be asked for its head and its options, too.
+    let is_nameless = passed.info.verb.is_empty();
+    let is_odd = match *request.method() {
+        Method::OPTIONS => target.subresource != "proxy",
+        Method::HEAD => target.subresource != "proxy" || is_nameless,
+        _ => is_nameless,
+    };
     if is_odd && !kind.is_custom() {
         return Err(plain(ApiError::method_not_allowed()));
     }

@@ -160,7 +160,9 @@ async fn subresource(core: &Arc<Core>, kind: &Arc<Kind>, mut call: Call) -> Resu
     }
     // Upstream's router goes by the method, which its handler of custom kinds does not.
     let nameless = call.name().is_empty() && matches!(call.verb, "list" | "watch");
-    let wanted = if nameless && !kind.is_custom() { "get" } else { call.verb };
+    // There is no verb for options; they are what a proxy leads to says.
+    let asks_options = name == "proxy" && call.method == http::Method::OPTIONS;
+    let wanted = if (nameless || asks_options) && !kind.is_custom() { "get" } else { call.verb };
     let offered = subresource.verbs.iter().any(|own| own == wanted);
     if !offered {
         return Err(not_offered(kind, call.verb));
