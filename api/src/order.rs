@@ -61,6 +61,16 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_came_again_is_remembered_whatever_became_of_the_one_before() {
+        let mut order = Order::default();
+        assert!(order.admits(0, true, 1) && order.admits(0, false, 20_000));
+        for number in 1..=MOST_GONE as u64 {
+            order.admits(number, true, number + 1);
+        }
+        assert!(!order.admits(0, false, 15_000), "older than what was told of the new one");
+    }
+
+    #[test]
     fn what_is_remembered_of_the_gone_is_bounded() {
         let mut order = Order::default();
         for number in 0..MOST_GONE as u64 + 10 {

@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf};
+use std::{fs, io::Write as _, path::PathBuf};
 
 use martello_api::{
     attributes::{Attributes, ResourceTarget, Target},
@@ -197,6 +197,33 @@ async fn a_missing_file_a_missing_head_and_a_foreign_key_are_found() {
     fs::remove_file(directory.path().join("head")).unwrap();
     assert_eq!(found(directory.path()).damage, Damage::HeadMissing);
     assert!(matches!(Log::open(directory.path(), &keys(), &Config::default(), now()), Err(LogError::Damaged(_))));
+}
+
+#[tokio::test]
+async fn a_log_whose_files_are_all_gone_is_not_begun_anew() {
+    let directory = written(3, 1 << 20).await;
+    for file in files(directory.path()) {
+        fs::remove_file(file).unwrap();
+    }
+    assert_eq!(found(directory.path()).damage, Damage::CutOff { last: 3 });
+    assert!(matches!(Log::open(directory.path(), &keys(), &Config::default(), now()), Err(LogError::Damaged(_))));
+}
+
+#[test]
+fn an_event_tells_whether_the_request_failed() {
+    for (code, status) in [(200, ""), (302, ""), (400, "Failure"), (404, "Failure"), (500, "Failure")] {
+        let completed = event("a").completed(code, "Why", now()).response_status.unwrap();
+        assert_eq!((completed.status.as_str(), completed.code), (status, code));
+    }
+}
+
+#[tokio::test]
+async fn a_file_to_which_somebody_else_adds_stops_the_log() {
+    let directory = written(1, 1 << 20).await;
+    let (log, _) = open(directory.path(), 1 << 20);
+    let file = files(directory.path()).remove(0);
+    fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"more\n").unwrap();
+    assert!(matches!(log.begin(event("x")).await.err(), Some(LogError::Unwritable(why)) if why.contains("changed")));
 }
 
 #[tokio::test]

@@ -207,6 +207,27 @@ mod tests {
         assert!(matches!(keyring.rotated(at(2)), Err(KeyringError::Full)));
     }
 
+    #[test]
+    fn generations_that_are_out_of_order_or_too_many_are_refused() {
+        let keyring = Keyring::create(at(100)).unwrap().rotated(at(200)).unwrap().rotated(at(300)).unwrap();
+        let refused = |keyring: &Keyring| match Keyring::decode(&keyring.encode()) {
+            Err(KeyringError::Malformed(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let mut swapped = keyring.clone();
+        swapped.retired.swap(0, 1);
+        assert_eq!(refused(&swapped), "its generations are out of order");
+        let twice = Keyring { retired: vec![keyring.active.clone()], ..keyring.clone() };
+        assert_eq!(refused(&twice), "its generations are out of order");
+        let counted = |count: u32| {
+            let generation = |id| Generation { id: GenerationId(id), ..keyring.active.clone() };
+            Keyring { retired: (1..count).map(generation).collect(), active: generation(count), ..keyring.clone() }
+        };
+        let most = u32::try_from(MAX_GENERATIONS).unwrap();
+        assert!(Keyring::decode(&counted(most).encode()).is_ok());
+        assert_eq!(refused(&counted(most + 1)), "its length is wrong");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -266,6 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_old_epochs_that_are_kept_are_bounded() {
+        let kms = kms();
+        let cipher = kms.record_cipher("store").unwrap();
+        for _ in 0..MAX_READY_EPOCHS + 10 {
+            let sealed = kms.record_cipher("store").unwrap().seal(b"", b"x").unwrap();
+            assert_eq!(cipher.open(b"", &sealed).unwrap(), b"x");
+        }
+        let kept = cipher.0.ready.read().len();
+        assert!((1..=MAX_READY_EPOCHS).contains(&kept), "{kept}");
+    }
+
+    #[test]
     fn garbage_leaves_no_key_behind() {
         let cipher = kms().record_cipher("store").unwrap();
         let mut sealed = cipher.seal(b"", b"x").unwrap();

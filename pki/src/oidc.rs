@@ -159,6 +159,64 @@ mod tests {
         assert_eq!(claimed_issuer("garbage"), None);
     }
 
+    /// A token of a key of its own, and that key as a provider tells it.
+    fn signed(claims: &Value) -> (String, Value) {
+        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+        use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+        let random = ring::rand::SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let text = format!("{}.{}", encode(br#"{"alg":"ES256","kid":"k"}"#), encode(claims.to_string().as_bytes()));
+        let signature = pair.sign(&random, text.as_bytes()).unwrap();
+        let point = pair.public_key().as_ref();
+        let key = serde_json::json!({"kty": "EC", "crv": "P-256", "kid": "k", "alg": "ES256", "use": "sig",
+            "x": encode(&point[1..33]), "y": encode(&point[33..])});
+        (format!("{text}.{}", encode(signature.as_ref())), key)
+    }
+
+    #[test]
+    fn a_token_holds_for_its_audience_in_its_time() {
+        let judged = |claims: Value, second: i64| {
+            let (token, key) = signed(&claims);
+            let keys = Keys::read(serde_json::json!({"keys": [key]}).to_string().as_bytes()).unwrap();
+            verify(&token, &keys, "i", &["a".to_owned(), "b".to_owned()], Timestamp::from_second(second).unwrap())
+                .map(drop)
+        };
+        let claims = serde_json::json!({"iss": "i", "aud": ["x", "b"], "nbf": 1000, "exp": 2000});
+        let with = |key: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[key] = value;
+            claims
+        };
+        assert_eq!(judged(claims.clone(), 1500), Ok(()));
+        // Clocks may differ by a little.
+        for (second, holds) in [(989, false), (990, true), (2009, true), (2010, false)] {
+            assert_eq!(judged(claims.clone(), second).is_ok(), holds, "{second}");
+        }
+        for (key, value, why) in [
+            ("exp", Value::Null, OidcError::Time),
+            ("exp", "2000".into(), OidcError::Time),
+            ("aud", "c".into(), OidcError::Audience(vec!["a".to_owned(), "b".to_owned()])),
+            ("iss", "j".into(), OidcError::Issuer),
+        ] {
+            assert_eq!(judged(with(key, value), 1500), Err(why), "{key}");
+        }
+        assert_eq!(judged(with("aud", "a".into()), 1500), Ok(()));
+        let (token, _) = signed(&claims);
+        let keys = Keys::read(serde_json::json!({"keys": [signed(&claims).1]}).to_string().as_bytes()).unwrap();
+        let other = verify(&token, &keys, "i", &["b".to_owned()], Timestamp::from_second(1500).unwrap());
+        assert_eq!(other.map(drop), Err(OidcError::Signature), "another key of the same name");
+    }
+
+    #[test]
+    fn a_provider_has_so_many_keys_and_no_more() {
+        let (_, key) = signed(&Value::Null);
+        let read =
+            |count: usize| Keys::read(serde_json::json!({"keys": vec![key.clone(); count]}).to_string().as_bytes());
+        assert!(read(MAX_KEYS).is_ok() && matches!(read(MAX_KEYS + 1), Err(OidcError::Keys(_))));
+    }
+
     #[test]
     fn unsigned_tokens_and_shared_keys_are_refused() {
         let keys = Keys::default();

@@ -339,6 +339,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_servers_certificate_has_so_many_names_and_so_long_a_life() {
+        let server =
+            |count: usize| Profile::Server { names: (0..count).map(|at| format!("n{at}").as_str().into()).collect() };
+        assert_eq!(server(MAX_SERVER_NAMES).check(), Ok(()));
+        assert!(matches!(server(MAX_SERVER_NAMES + 1).check(), Err(ProfileError::TooMany { what: "names", .. })));
+        let node = |count: usize| Profile::NodeServing { node: "n1".to_owned(), names: server(count).server_names() };
+        assert!(node(MAX_SERVER_NAMES).check().is_ok() && node(MAX_SERVER_NAMES + 1).check().is_err());
+        assert_eq!(server(1).max_lifetime(), SignedDuration::from_hours(7 * 24));
+        assert_eq!(node(1).max_lifetime(), LONGEST_LEAF);
+        let groups: Vec<String> = (0..=MAX_GROUPS).map(|at| format!("g{at}")).collect();
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        assert!(user("jane", &groups[1..]).check().is_ok() && user("jane", &groups).check().is_err());
+    }
+
     proptest! {
         #[test]
         fn any_name_is_judged(name in "\\PC{0,300}") {

@@ -267,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_late_signs_only_when_it_was_trusted_for_as_long_as_any() {
+        let mut state = Rotating::default();
+        settle(&mut state, at(0));
+        settle(&mut state, at(400));
+        assert_eq!(phases(&state), [(1, Phase::Active), (2, Phase::Next)], "it was off, and nobody knows the next one");
+        settle(&mut state, at(429));
+        assert_eq!(phases(&state), [(1, Phase::Active), (2, Phase::Next)]);
+        settle(&mut state, at(430));
+        assert_eq!(phases(&state), [(1, Phase::Retired), (2, Phase::Active)]);
+    }
+
+    #[test]
+    fn what_retires_stays_as_long_as_the_last_that_it_issued() {
+        let mut state = Rotating::default();
+        for day in [0, 335, 365] {
+            settle(&mut state, at(day));
+        }
+        let end = at(365 + 31);
+        for (now, left) in [(end, 2), (end + BACKDATE, 2), (end + BACKDATE + SignedDuration::from_secs(1), 1)] {
+            settle(&mut state, now);
+            assert_eq!(state.iter().count(), left, "{now}");
+        }
+    }
+
+    #[test]
     fn a_clock_that_went_back_changes_nothing() {
         let mut state = Rotating::default();
         settle(&mut state, at(100));

@@ -89,3 +89,22 @@ impl<K: Key, V: Clone> Cache<K, V> {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let cache = Cache::new();
+        let users: Vec<User> =
+            (0..3 * SHARDS * SHARD_CAPACITY).map(|number| User::authenticated(format!("u{number}"), ["g"])).collect();
+        for user in &users {
+            cache.put(user, 1, ());
+        }
+        let kept: usize = cache.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!((1..=SHARDS * SHARD_CAPACITY).contains(&kept), "{kept}");
+        let last = users.last().unwrap();
+        assert!(cache.get(last, 1).is_some() && cache.get(last, 2).is_none(), "it holds for its revision only");
+    }
+}

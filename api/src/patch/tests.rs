@@ -41,6 +41,15 @@ fn items_are_deleted_replaced_and_ordered_by_directives() {
 }
 
 #[test]
+fn an_item_that_goes_has_no_place_in_the_order() {
+    let target = containers(&["a", "b"]);
+    let patch =
+        json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a", "$patch": "delete"}]});
+    let patched = strategic("io.k8s.api.core.v1.PodSpec", &target, &patch).unwrap();
+    assert_eq!(names(&patched), ["b"]);
+}
+
+#[test]
 fn maps_are_replaced_deleted_and_retained_by_directives() {
     let target = json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}], "nodeSelector": {"a": "1"}});
     let retained =
@@ -219,6 +228,33 @@ fn json_patches_are_read_as_upstreams_library_reads_them() {
 }
 
 #[test]
+fn numbers_of_a_test_are_compared_by_value() {
+    let target = json!({"whole": 1, "list": [{"half": 1.5}], "float": 2.0});
+    let holds = |path: &str, value: &str| {
+        json_patch(&target, format!(r#"[{{"op":"test","path":"{path}","value":{value}}}]"#).as_bytes()).is_ok()
+    };
+    assert!(holds("/whole", "1") && holds("/list/0/half", "1.5") && holds("/list", r#"[{"half":1.5}]"#));
+    assert!(!holds("/whole", "2") && !holds("/whole", "\"1\"") && !holds("/list/0/half", "1"));
+    assert!(holds("/float", "2"), "a whole number of a float is written without a point");
+}
+
+#[test]
+fn a_pointer_is_unescaped_once() {
+    let target = json!({"~1": "a", "/": "b", "~": "c"});
+    let holds = |path: &str, value: &str| {
+        json_patch(&target, json!([{"op": "test", "path": path, "value": value}]).to_string().as_bytes()).is_ok()
+    };
+    assert!(holds("/~01", "a") && holds("/~1", "b") && holds("/~0", "c"));
+}
+
+#[test]
+fn an_item_moves_into_the_one_that_takes_its_place() {
+    let target = json!({"list": [{"a": 1}, {"b": 2}]});
+    let moved = json_patch(&target, br#"[{"op":"move","from":"/list/0","path":"/list/0/c"}]"#).unwrap();
+    assert_eq!(moved.value, json!({"list": [{"b": 2, "c": {"a": 1}}]}));
+}
+
+#[test]
 fn json_patches_that_fail_are_refused_without_a_word() {
     let target = json!({"data": {"a": "1"}, "list": [1]});
     for patch in [
@@ -352,8 +388,9 @@ proptest! {
         let mut theirs = target.clone();
         let outcome = json_patch::patch(&mut theirs, &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap());
         let ours = json_patch(&target, patch.to_string().as_bytes());
-        // Upstream's library takes a key that is not there, which the standard refuses.
-        if outcome.is_err() && matches!(op.as_str(), "replace" | "copy") {
+        // Upstream's library takes a key that is not there, and moves an item into the next one; the standard refuses both.
+        let within = op == "move" && path.starts_with(&format!("{from}/"));
+        if outcome.is_err() && (within || matches!(op.as_str(), "replace" | "copy")) {
             return Ok(());
         }
         prop_assert_eq!(ours.is_ok(), outcome.is_ok());

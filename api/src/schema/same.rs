@@ -151,6 +151,15 @@ mod tests {
     }
 
     #[test]
+    fn what_no_field_declares_is_compared_as_it_is_written() {
+        assert!(pods(json!({"unknown": {"a": [1]}}), json!({"unknown": {"a": [1]}})));
+        assert!(!pods(json!({"unknown": 1}), json!({"unknown": 2})) && !pods(json!({"unknown": 1}), json!({})));
+        assert!(!pods(json!({"unknown": 1}), json!({"other": 1})));
+        // Nor is one map another because all that it has is there.
+        assert!(!pods(json!({"nodeSelector": {"a": "b"}}), json!({"nodeSelector": {"a": "b", "c": "d"}})));
+    }
+
+    #[test]
     fn what_is_left_out_is_zero_where_there_is_no_pointer() {
         assert!(pods(json!({"nodeName": "", "hostNetwork": false}), json!({})));
         assert!(!pods(json!({"automountServiceAccountToken": false}), json!({})));

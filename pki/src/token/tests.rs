@@ -102,6 +102,15 @@ fn a_changed_token_is_not_ours() {
 }
 
 #[test]
+fn a_subject_is_that_of_the_account() {
+    let claims = Claims::new("i", spec(), at(0));
+    assert!(claims.is_consistent());
+    for sub in ["system:serviceaccount:shop:admin", "system:serviceaccount:kube-system:web", "web", ""] {
+        assert!(!Claims { sub: sub.to_owned(), ..claims.clone() }.is_consistent(), "{sub}");
+    }
+}
+
+#[test]
 fn the_token_does_not_choose_the_algorithm() {
     let (_dir, pki) = pki();
     let token = pki.tokens().issue(spec(), at(0)).unwrap().token;

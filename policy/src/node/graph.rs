@@ -221,6 +221,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_refers_to_what_each_of_its_parts_names() {
+        let spec = json!({
+            "containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "from"}}, {"configMapRef": {"name": "map"}}]}],
+            "initContainers": [{"name": "i", "envFrom": [{"secretRef": {"name": "init"}}]}],
+            "ephemeralContainers": [{"name": "e", "env": [
+                {"name": "A", "valueFrom": {"secretKeyRef": {"name": "ephemeral", "key": "k"}}}]}],
+            "imagePullSecrets": [{"name": "pull"}],
+            "volumes": [
+                {"name": "csi", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "csi"}}},
+                {"name": "claim", "persistentVolumeClaim": {"claimName": "own"}},
+                {"name": "scratch", "ephemeral": {}},
+                {"name": "map", "configMap": {"name": "volume"}},
+                {"name": "both", "projected": {"sources": [{"secret": {"name": "projected"}}]}},
+            ],
+            "resourceClaims": [{"name": "r", "resourceClaimName": "device"}],
+        });
+        let secrets =
+            ["from", "init", "ephemeral", "pull", "csi", "projected"].map(|name| Referenced::Secret(name.into()));
+        let maps = ["map", "volume"].map(|name| Referenced::ConfigMap(name.into()));
+        let claims = ["own", "p-scratch"].map(|name| Referenced::Claim(name.into()));
+        let rest = [Referenced::ServiceAccount("default".into()), Referenced::ResourceClaim("device".into())];
+        let wanted: BTreeSet<Referenced> = secrets.into_iter().chain(maps).chain(claims).chain(rest).collect();
+        assert_eq!(references(&serde_json::from_value(spec).unwrap(), "p"), wanted);
+    }
+
+    #[test]
     fn the_last_pod_that_refers_takes_the_relation_with_it() {
         let mut graph = Graph::default();
         graph.set(pod("a", "n1", "env"));

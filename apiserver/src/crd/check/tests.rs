@@ -221,3 +221,44 @@ fn what_fits_another_alternative_does_not_count_as_wrong_however_often() {
         "what was wrong before is tolerated"
     );
 }
+
+#[test]
+fn the_edges_of_rules_have_words_of_their_own() {
+    for (schema, value, told) in [
+        (json!({"type": "string", "maxLength": 1}), json!("ab"), "spec.a: Too long: may not be more than 1 byte"),
+        (json!({"type": "array", "maxItems": -1}), json!([1]), "spec.a: Too many: 1: has too many items"),
+        (
+            json!({"type": "number", "maximum": 2, "exclusiveMaximum": true}),
+            json!(2),
+            "spec.a: Invalid value: 2: spec.a in body should be less than 2",
+        ),
+        (
+            json!({"type": "integer", "multipleOf": -3}),
+            json!(3),
+            "spec.a: Invalid value: -3: factor MultipleOf declared for spec.a must be positive: -3",
+        ),
+        (
+            json!({"type": "number", "format": "float"}),
+            json!(1e300),
+            r#"<nil>: Invalid value: "": Checked value must be of type number with format float in spec.a"#,
+        ),
+        (
+            json!({"type": "string", "nullable": true, "enum": ["a", null]}),
+            Value::Null,
+            r#"spec.a: Unsupported value: null: supported values: "a", "null""#,
+        ),
+    ] {
+        assert_eq!(faults(&in_spec(schema), &json!({"spec": {"a": value}}), None), [told]);
+    }
+    let ways = json!({"type": "string", "anyOf": [{"pattern": "^a"}, {"pattern": "^b"}]});
+    let told = faults(&in_spec(ways), &json!({"spec": {"a": "x"}}), None);
+    let first = r#"spec.a: Invalid value: "x": spec.a in body should match '^a'"#;
+    assert_eq!(told.last().map(String::as_str), Some(first), "of two that are as close the first is told of");
+    let all = json!({"type": "string", "allOf": [{"pattern": "^a"}, {"pattern": "^b"}]});
+    let told = faults(&in_spec(all), &json!({"spec": {"a": "x"}}), None);
+    let none = r#"<nil>: Invalid value: "": "spec.a" must validate all the schemas (allOf). None validated"#;
+    assert!(told.iter().any(|told| told == none), "{told:?}");
+    let open = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let told = faults(&open, &json!({"x": 1}), None);
+    assert_eq!(told, [r#"x: Invalid value: "integer": .x in body must be of type string: "integer""#]);
+}
