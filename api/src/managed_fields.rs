@@ -10,6 +10,7 @@ mod element;
 mod entries;
 mod last_applied;
 mod merge;
+mod scale;
 mod set;
 mod shape;
 mod versions;
@@ -22,6 +23,7 @@ use crate::schema::{Kind, Link, Schema, zero};
 use crate::status::{ApiError, Cause, Details};
 
 pub use apply::{apply, check as check_config, merged};
+pub use scale::{ReplicasIn, SCALE_VERSION, owners_after_scale, owners_of_scale};
 pub use set::FieldSet;
 pub use versions::{Convert, Unconverted};
 
@@ -214,28 +216,21 @@ fn tracked(
         return Ok(Vec::new());
     }
     managed.reconcile(versions, live)?;
-    managed.update(changes, Differences::new(versions, (live, new)), writer)?;
+    managed.update(changes, Differences::new(versions, (live, new), writer.reset_fields), writer)?;
     Ok(managed.encode())
 }
 
-/// Gives the entries of `subresource` in `new` the times that they have in `live`, or none: upstream carries what is written
-/// through a scale into its object with the times that the object knows already.
-pub fn keep_times(live: &Value, new: &mut Value, subresource: &str) {
-    let entries = |object: &Value| object.pointer("/metadata/managedFields").and_then(Managed::decode);
-    let Some(mut managed) = entries(new) else { return };
-    managed.keep_times(&entries(live).unwrap_or_default(), subresource);
-    put_managed(new, managed.encode());
-}
-
-/// Whether `new` is `live`, but for the times in their `managedFields`: such a write is kept from the store.
+/// Whether `new` is `live`, but for the times in their `managedFields`, or that there are none: such a write is kept from
+/// the store.
 #[must_use]
 pub fn same_but_for_times(live: &Value, new: &Value) -> bool {
     fn same(live: &Value, new: &Value, path: &[&str]) -> bool {
         match (live, new, path) {
             (Value::Object(live), Value::Object(new), [here, below @ ..]) => {
-                live.len() == new.len()
-                    && live.iter().all(|(name, ours)| match new.get(name) {
-                        Some(_) if name == here && below.is_empty() => true,
+                let counts = |name: &String| !below.is_empty() || name != here;
+                let (ours, theirs) = (live.keys().filter(|name| counts(name)), new.keys().filter(|name| counts(name)));
+                ours.count() == theirs.count()
+                    && live.iter().filter(|(name, _)| counts(name)).all(|(name, ours)| match new.get(name) {
                         Some(theirs) if name == here => same(ours, theirs, below),
                         Some(theirs) => ours == theirs,
                         None => false,

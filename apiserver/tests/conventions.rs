@@ -168,7 +168,7 @@ async fn a_scale_is_applied_and_conflicts_as_its_object() {
         async move { rig.raw(Method::PATCH, &path, &[("content-type", APPLY)], &config).await }
     };
     let conflict = apply("fieldManager=two").await;
-    let words = "Apply failed with 1 conflict: conflict with \"one\" using apps/v1: .spec.replicas";
+    let words = "Apply failed with 1 conflict: conflict with \"one\" using autoscaling/v1: .spec.replicas";
     assert_eq!((conflict.status, conflict.message().as_str()), (409, words));
     let scale = apply("fieldManager=two&force=true").await.json();
     assert_eq!((scale["kind"].as_str(), scale["spec"]["replicas"].as_i64()), (Some("Scale"), Some(3)));
@@ -383,4 +383,18 @@ async fn what_is_sent_to_a_subresource_is_of_the_namespace_and_the_object_of_its
     let start =
         "Operation cannot be fulfilled on deployments/scale.apps \"d\": Precondition failed: UID in precondition: x,";
     assert!(code == 409 && words.starts_with(start), "{code} {words}");
+}
+
+#[tokio::test]
+async fn what_a_namespace_says_of_a_claim_is_told_with_its_other_faults() {
+    let rig = Rig::new().await;
+    let request = json!({"name": "A", "exactly": {"deviceClassName": "c", "adminAccess": true}});
+    let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "a"},
+        "spec": {"devices": {"requests": [request]}}});
+    let path = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let (status, answer) = rig.admin(Method::POST, path, Some(&claim)).await;
+    let causes = answer["details"]["causes"].as_array().unwrap();
+    let fields: Vec<&str> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
+    let expected = vec!["spec.devices.requests[0].adminAccess", "spec.devices.requests[0].name"];
+    assert_eq!((status.as_u16(), fields), (422, expected), "{answer}");
 }

@@ -42,7 +42,7 @@ pub fn apply(
         let blank = empty_object(schema, &base);
         let mut changes = compare_objects(schema, &blank, &base);
         changes.exclude(writer.reset_fields);
-        managed.update(changes, Differences::new(versions, (&blank, &base)), &first)?;
+        managed.update(changes, Differences::new(versions, (&blank, &base), writer.reset_fields), &first)?;
     }
     managed.reconcile(versions, &base)?;
     let before = managed.applied(writer).cloned();
@@ -71,7 +71,7 @@ pub fn apply(
     changed.exclude(writer.reset_fields);
     let allowed = live.filter(|_| !force && writer.manager == last_applied::MANAGER);
     let allowed = allowed.and_then(|live| last_applied::owned(schema, live, writer.api_version)).unwrap_or_default();
-    let mut differences = Differences::new(versions, (&base, &value));
+    let mut differences = Differences::new(versions, (&base, &value), writer.reset_fields);
     differences.know(writer.api_version, changed);
     let conflicts = take_over(&mut managed, differences, &allowed, writer)?;
     if !force && !conflicts.is_empty() {

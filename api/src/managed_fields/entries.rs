@@ -1,5 +1,7 @@
 //! The entries of `metadata.managedFields`: read, changed, ordered and written.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::compare::Changes;
@@ -15,7 +17,7 @@ const MAX_UPDATE_ENTRIES: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 
 /// By what an entry came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Operation {
     Apply,
     Update,
@@ -54,7 +56,7 @@ impl Entry {
     }
 
     /// What upstream tells managers apart by, and sorts them by when it lists conflicts: JSON as Go writes it.
-    fn identifier(&self) -> String {
+    pub(super) fn identifier(&self) -> String {
         let (operation, version) = match self.operation {
             Operation::Apply => ("Apply", ""),
             Operation::Update => ("Update", self.api_version.as_str()),
@@ -99,12 +101,14 @@ pub(super) fn is_reset(value: &Value) -> bool {
 }
 
 impl Managed {
-    /// Nothing where any entry is malformed.
+    /// Nothing where any entry is malformed. Of entries of one manager the last counts.
     pub(super) fn decode(value: &Value) -> Option<Self> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut places = HashMap::new();
         for entry in value.as_array()? {
-            let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let operation = match text("operation").as_str() {
+            let told = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+            let text = |name: &str| told(name).to_owned();
+            let operation = match told("operation") {
                 "Apply" => Operation::Apply,
                 "Update" => Operation::Update,
                 _ => return None,
@@ -122,7 +126,13 @@ impl Managed {
                 time: Some(text("time")).filter(|time| !time.is_empty()),
                 set,
             };
-            entries.push(found);
+            let version = if operation == Operation::Apply { "" } else { told("apiVersion") };
+            let place =
+                places.entry((operation, told("manager"), version, told("subresource"))).or_insert(entries.len());
+            match entries.get_mut(*place) {
+                Some(former) => *former = found,
+                None => entries.push(found),
+            }
         }
         Some(Self { entries })
     }
@@ -140,15 +150,6 @@ impl Managed {
             ))
         });
         self.entries.into_iter().map(encode_entry).collect()
-    }
-
-    /// Gives the entries of `subresource` the times that they have in `before`, or none.
-    pub(super) fn keep_times(&mut self, before: &Self, subresource: &str) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.subresource == subresource) {
-            let own = entry.identifier();
-            let same = before.entries.iter().find(|other| other.identifier() == own);
-            entry.time = same.and_then(|other| other.time.clone());
-        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -173,6 +174,18 @@ impl Managed {
 
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
+    pub(super) fn keep(&mut self, whether: impl FnMut(&Entry) -> bool) {
+        self.entries.retain(whether);
+    }
+
+    pub(super) fn join(&mut self, other: Self) {
+        self.entries.extend(other.entries);
     }
 
     /// Gives the writer what it changed, and takes that, and what is gone, from the others: from each in its own version.

@@ -163,6 +163,75 @@ fn many_updates_are_joined() {
     let owners = owners(&live);
     assert_eq!(owners.len(), 10);
     assert_eq!(owners.first().unwrap().0, "ancient-changes");
+    // The bucket is as old as the youngest that is in it.
+    let latest = rfc3339_seconds(writer("", 4).now);
+    assert_eq!(live["metadata"]["managedFields"][0]["time"], latest);
+}
+
+#[test]
+fn updates_through_a_part_are_joined_with_those_of_the_whole() {
+    let part = |at: i64| Writer { subresource: "status", ..writer("m", at) };
+    let mut live = decoded(CONFIG_MAP, json!({"data": {"k0": "v"}}));
+    track_update(schema(CONFIG_MAP), None, &mut live, &part(0)).unwrap();
+    live["metadata"]["uid"] = json!("u");
+    for at in 1..14 {
+        let mut new = live.clone();
+        new["data"][format!("k{at}")] = json!("v");
+        let manager = format!("m{at:02}");
+        track_update(schema(CONFIG_MAP), Some(&live), &mut new, &Writer { manager: &manager, ..part(at) }).unwrap();
+        live = new;
+    }
+    let bucket = &live["metadata"]["managedFields"][0];
+    assert_eq!((&bucket["manager"], &bucket["subresource"]), (&json!("ancient-changes"), &Value::Null));
+}
+
+#[test]
+fn who_writes_at_another_version_owns_what_it_wrote_by_itself() {
+    let event = "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler";
+    let at = |version: &'static str, second: i64| Writer { api_version: version, ..writer("m", second) };
+    let scaler = |version: &str, most: i64, annotation: &str| {
+        decoded(
+            event,
+            json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "a", "annotations": {"a": annotation}}, "spec": {"maxReplicas": most, "scaleTargetRef": {"kind": "D", "name": "d"}}}),
+        )
+    };
+    let mut live = scaler("autoscaling/v2", 1, "x");
+    track_update(schema(event), None, &mut live, &at("autoscaling/v2", 0)).unwrap();
+    let mut new = scaler("autoscaling/v2", 2, "x");
+    track_update(schema(event), Some(&live), &mut new, &at("autoscaling/v1", 1)).unwrap();
+    let entries = new["metadata"]["managedFields"].as_array().unwrap().clone();
+    let versions: Vec<&Value> = entries.iter().map(|entry| &entry["apiVersion"]).collect();
+    assert_eq!(versions, ["autoscaling/v2", "autoscaling/v1"]);
+}
+
+#[test]
+fn what_was_there_before_the_first_apply_is_owned_but_for_what_is_reset() {
+    let live = decoded(POD, json!({"metadata": {"name": "a", "labels": {"x": "y"}}, "status": {"phase": "Running"}}));
+    let config = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"z": "w"}}});
+    let made = apply(schema(POD), Some(&live), &config, &writer("m", 5), false).unwrap().value;
+    let owned = owners(&made);
+    let names: Vec<&str> = owned.iter().map(|(manager, ..)| manager.as_str()).collect();
+    assert_eq!(names, ["m", "before-first-apply"]);
+    let before = &owned.last().unwrap().2;
+    assert_eq!(before["f:metadata"]["f:labels"], json!({".": {}, "f:x": {}}));
+    assert_eq!(before.get("f:status"), None);
+}
+
+#[test]
+fn what_an_applier_removes_is_no_longer_owned_by_those_who_changed_it() {
+    let spec = |containers: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": containers}});
+    let both = json!([{"name": "c", "image": "i"}, {"name": "d", "image": "i"}]);
+    let mut live = apply(schema(POD), None, &spec(both), &writer("m", 5), false).unwrap().value;
+    live["metadata"]["uid"] = json!("u");
+    let mut new = live.clone();
+    new["spec"]["containers"][1]["imagePullPolicy"] = json!("Always");
+    track_update(schema(POD), Some(&live), &mut new, &writer("other", 6)).unwrap();
+    assert_eq!(owners(&new).len(), 2);
+    let one = json!([{"name": "c", "image": "i"}]);
+    let left = apply(schema(POD), Some(&new), &spec(one), &writer("m", 7), false).unwrap().value;
+    assert_eq!(left["spec"]["containers"].as_array().unwrap().len(), 1);
+    assert_eq!(owners(&left).len(), 1, "nobody owns what is gone");
 }
 
 fn applied(live: Option<&Value>, config: &Value, manager: &str, force: bool) -> Result<Value, ApplyError> {
@@ -232,6 +301,8 @@ fn a_write_that_only_touches_times_is_told_from_one_that_changes_something() {
     let mut new = live.clone();
     new["metadata"]["managedFields"][0]["time"] = json!("2030-01-01T00:00:00Z");
     assert!(same_but_for_times(&live, &new));
+    new["metadata"]["managedFields"][0].as_object_mut().unwrap().remove("time");
+    assert!(same_but_for_times(&live, &new) && same_but_for_times(&new, &live));
     new["data"]["k"] = json!("w");
     assert!(!same_but_for_times(&live, &new));
 }
@@ -250,6 +321,25 @@ fn untyped() -> Schema {
         Field::new("metadata", Kind::Any),
         Field::new("spec", Kind::Message(Link::to(Arc::new(spec)))),
     ])
+}
+
+#[test]
+fn what_an_endpoint_ignores_takes_nothing_from_who_owns_it_in_another_version() {
+    let owned = json!([{"manager": "m1", "operation": "Apply", "apiVersion": "g/v1", "fieldsType": "FieldsV1",
+        "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:any": {}}}}]);
+    let live = json!({"apiVersion": "g/v2", "kind": "X", "metadata": {"uid": "u", "managedFields": owned},
+        "spec": {"any": 1}});
+    let config = json!({"apiVersion": "g/v2", "kind": "X", "metadata": {}, "spec": {"any": 2}});
+    let writer = Writer {
+        manager: "m2",
+        api_version: "g/v2",
+        subresource: "status",
+        reset_fields: Ignored::Paths(&[&["spec"]]),
+        now: Timestamp::UNIX_EPOCH,
+        versions: None,
+    };
+    let applied = apply(&untyped(), Some(&live), &config, &writer, false).unwrap();
+    assert_eq!(applied.value["metadata"]["managedFields"], owned);
 }
 
 #[test]
@@ -295,38 +385,6 @@ fn object_without_owners(object: &Value) -> Value {
     let mut bare = object.clone();
     bare["metadata"].as_object_mut().unwrap().remove("managedFields");
     bare
-}
-
-/// As upstream's 1.36.4 shows an object after its scale was written.
-#[test]
-fn what_was_written_through_a_scale_has_no_time() {
-    let entry = |manager: &str, subresource: &str, time: Option<&str>, fields: Value| {
-        let mut entry = json!({"manager": manager, "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
-            "fieldsV1": fields});
-        if let Some(time) = time {
-            entry["time"] = json!(time);
-        }
-        if !subresource.is_empty() {
-            entry["subresource"] = json!(subresource);
-        }
-        entry
-    };
-    let spec = |field: &str| json!({"f:spec": {field: {}}});
-    let object = |entries: &[Value]| json!({"metadata": {"managedFields": entries}});
-    let (then, now) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:09Z"));
-    let live = object(&[entry("a", "", then, spec("f:a")), entry("old", "scale", then, spec("f:b"))]);
-    let mut new = object(&[
-        entry("a", "", then, spec("f:a")),
-        entry("old", "scale", now, spec("f:b")),
-        entry("z", "scale", now, spec("f:r")),
-    ]);
-    keep_times(&live, &mut new, "scale");
-    let wanted = object(&[
-        entry("z", "scale", None, spec("f:r")),
-        entry("a", "", then, spec("f:a")),
-        entry("old", "scale", then, spec("f:b")),
-    ]);
-    assert_eq!(new, wanted);
 }
 
 /// As upstream's 1.36.4 filters what `pods/resize` and `pods/ephemeralcontainers` write.

@@ -9,7 +9,7 @@ use super::compare::{Changes, compare_objects};
 use super::entries::has_version;
 use super::set::FieldSet;
 use super::shape::{Shape, shape};
-use super::{Kind, Schema};
+use super::{Ignored, Kind, Schema};
 use crate::schema::Field;
 
 /// The other versions of a kind: field sets are compared in the version in which they were written down.
@@ -86,13 +86,14 @@ pub(super) struct Differences<'v> {
     versions: &'v dyn Convert,
     old: &'v Value,
     new: &'v Value,
+    ignored: Ignored<'v>,
     known: Vec<(String, Changes)>,
 }
 
 impl<'v> Differences<'v> {
-    /// Of two objects.
-    pub(super) fn new(versions: &'v dyn Convert, (old, new): (&'v Value, &'v Value)) -> Self {
-        Self { versions, old, new, known: Vec::new() }
+    /// Of two objects, but for what the endpoint ignores, which it does in every version.
+    pub(super) fn new(versions: &'v dyn Convert, (old, new): (&'v Value, &'v Value), ignored: Ignored<'v>) -> Self {
+        Self { versions, old, new, ignored, known: Vec::new() }
     }
 
     /// Those in a version, which were found before.
@@ -116,7 +117,8 @@ impl<'v> Differences<'v> {
                 };
                 let old = seen(self.versions, self.old, version).map_err(prefixed("old"))?;
                 let new = seen(self.versions, self.new, version).map_err(prefixed("new"))?;
-                let changes = compare_objects(old.schema, &old.value, &new.value);
+                let mut changes = compare_objects(old.schema, &old.value, &new.value);
+                changes.exclude(self.ignored);
                 self.known.push((version.to_owned(), changes));
                 self.known.len() - 1
             }

@@ -87,6 +87,7 @@ fn quoted(found: char) -> String {
         other if other.is_control() && u32::from(other) < 0x80 && !"\n\r\t".contains(other) => {
             format!("'\\x{:02x}'", u32::from(other))
         }
+        other if other.is_control() && u32::from(other) >= 0x80 => format!("'\\u{:04x}'", u32::from(other)),
         other => format!("'{}'", other.escape_debug()),
     }
 }
@@ -212,6 +213,11 @@ mod tests {
         assert_eq!(error("nul1"), "invalid character '1' in literal null (expecting 'l')");
         assert_eq!(error("'a'"), "invalid character '\\'' looking for beginning of value");
         assert_eq!(error("\"a\nb\""), "invalid character '\\n' in string literal");
+        assert_eq!(
+            parse(b"\x81").unwrap_err().to_string(),
+            "invalid character '\\u0081' looking for beginning of value",
+            "a byte is told as the letter of its number"
+        );
         assert_eq!(error(&"[".repeat(300)), "invalid character '[' exceeded max depth");
     }
 

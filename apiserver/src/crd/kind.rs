@@ -230,6 +230,12 @@ impl Strategy for Objects {
         self.version().scale.as_ref()
     }
 
+    fn replicas_in(&self, api_version: &str) -> Option<Vec<String>> {
+        let version = api_version.strip_prefix(self.definition.group.as_str())?.strip_prefix('/')?;
+        let version = self.definition.version(version)?;
+        Some(version.scale.as_ref().map(|paths| paths.spec_replicas.clone()).unwrap_or_default())
+    }
+
     fn before_commit<'a>(&'a self, core: &'a Arc<Core>, _call: &'a Call, change: Change<'a>) -> Checked<'a> {
         let refused = change.old.is_none() && self.definition.terminating;
         let refusal = refused.then(|| {

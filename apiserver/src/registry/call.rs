@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use martello_api::{attributes::ResourceTarget, identity::User, status::ApiError};
 use martello_policy::Permit;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::{
     codec::Conversions,
     core::connect_options::ConnectOptions,
+    object,
     options::{MAX_MANAGER_BYTES, is_printable},
 };
 use crate::http::{negotiate::Accepted, outbound::Takeover, query::Query};
@@ -76,6 +78,26 @@ impl Call {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.target.name
+    }
+
+    /// Whether an object bears the namespace and the name that are in the path. The namespace may be left out, and is passed
+    /// over where the path has none.
+    pub fn check_identity(&self, object: &Value) -> Result<(), ApiError> {
+        let namespace = object::namespace(object);
+        if !namespace.is_empty() && !self.namespace().is_empty() && namespace != self.namespace() {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        let name = object::name(object);
+        if name == self.name() {
+            return Ok(());
+        }
+        Err(ApiError::bad_request(if name.is_empty() {
+            format!("the name of the object ({} based on URL) was undeterminable: name must be provided", self.name())
+        } else {
+            format!("the name of the object ({name}) does not match the name on the URL ({})", self.name())
+        }))
     }
 
     /// Tells the client something besides, once.

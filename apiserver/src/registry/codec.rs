@@ -5,6 +5,7 @@ mod foreign;
 mod former;
 mod ownership;
 mod patches;
+mod scaled;
 mod type_meta;
 mod versions;
 
@@ -23,11 +24,12 @@ use super::{
 };
 use crate::http::negotiate::PROTOBUF;
 
-pub use apply::{apply_config, apply_through_scale};
+pub use apply::apply_config;
 pub use foreign::Foreign;
 pub use ownership::{track, track_foreign};
 pub use patches::{Patch, is_apply};
-pub use type_meta::internal_package;
+pub use scaled::{apply_scale, carry, own_scale, track_scale};
+pub use type_meta::{check_custom_type, internal_package};
 pub use versions::Conversions;
 
 use type_meta::{check_custom, check_kind, still_is};
@@ -83,8 +85,12 @@ fn decode_as(
     })
 }
 
-fn finish(kind: &Kind, mut value: Value) -> Value {
-    object::set(&mut value, &[], "kind", kind.name());
+/// An object as its kind keeps it: it says what it is, and has its defaults.
+pub fn finish(kind: &Kind, mut value: Value) -> Value {
+    // A custom object that calls itself something else is refused when all else is checked.
+    if !kind.is_custom() || object::text(&value, &["kind"]).is_empty() {
+        object::set(&mut value, &[], "kind", kind.name());
+    }
     object::set(&mut value, &[], "apiVersion", kind.resource.gvk.api_version());
     object::map_mut(&mut value, &["metadata"]);
     schema::apply_defaults(schema_of(kind), &mut value);

@@ -17,9 +17,9 @@ use crate::flow::PATIENCE;
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
 /// Bytes of large bodies that are held at once: 170 of the largest. Who sends slowly holds them longer, but no more of them.
 const BODIES_BYTES: usize = 512 * 1024 * 1024;
-/// Bytes of large objects that are changed at once: ten of the largest bodies. As values, of which there are several while it
+/// Bytes of large objects that are changed at once: five of the largest bodies. As values, of which there are several while it
 /// is decoded, changed and compared, an object may take fifty times its bytes.
-const OBJECTS_BYTES: usize = 32 * 1024 * 1024;
+const OBJECTS_BYTES: usize = 16 * 1024 * 1024;
 
 /// The room for bodies.
 pub(super) static BODIES: LazyLock<Room> = LazyLock::new(|| Room::new(BODIES_BYTES));

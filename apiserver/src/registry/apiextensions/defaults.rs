@@ -14,7 +14,16 @@ const META_FIELDS: [&str; 3] = ["metadata", "kind", "apiVersion"];
 
 /// Checks every default of a whole object's schema.
 pub fn check(root: &Field<'_>, causes: &mut Vec<Cause>) {
-    below(root, true, &Place::of(root.value), causes);
+    let place = Place::of(root.value);
+    if let Some(default) = root.get("default") {
+        // It is never filled in, and held against the schema as that of an object within another.
+        let mut whole = root.value.clone();
+        if let Value::Object(map) = &mut whole {
+            map.insert("x-kubernetes-embedded-resource".to_owned(), json!(true));
+        }
+        one(&Field::new(&whole, ""), &default, &place, causes);
+    }
+    below(root, true, &place, causes);
 }
 
 /// Where a schema stands within the whole object that it belongs to.
@@ -144,6 +153,14 @@ mod tests {
         let either = json!({"type": "object", "properties": {
             "a": {"x-kubernetes-int-or-string": true, "default": 1.5}}});
         assert_eq!(faults(&either), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_default_of_a_whole_object_is_one() {
+        let of = |default: Value| faults(&json!({"type": "object", "default": default}));
+        assert_eq!(of(json!([])), ["default: Invalid value: \"array\":  in body must be of type object: \"array\""]);
+        assert_eq!(of(json!({})), ["default.apiVersion: Required value", "default.kind: Required value"]);
+        assert_eq!(of(json!({"apiVersion": "v1", "kind": "X"})), Vec::<String>::new());
     }
 
     #[test]

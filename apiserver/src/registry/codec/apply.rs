@@ -69,29 +69,6 @@ pub fn apply_config(
     config: &Value,
     subresource: &str,
 ) -> Result<Value, ApiError> {
-    Ok(finish(kind, apply_unfinished(kind, call, current, config, subresource)?))
-}
-
-/// The same through a scale, whose number is zero where nobody sets it any more.
-pub fn apply_through_scale(
-    kind: &Kind,
-    call: &Call,
-    current: &Value,
-    config: &Value,
-    replicas: (&[&str], &str),
-) -> Result<Value, ApiError> {
-    let mut applied = apply_unfinished(kind, call, Some(current), config, "scale")?;
-    object::set_default(&mut applied, replicas.0, replicas.1, 0);
-    Ok(finish(kind, applied))
-}
-
-fn apply_unfinished(
-    kind: &Kind,
-    call: &Call,
-    current: Option<&Value>,
-    config: &Value,
-    subresource: &str,
-) -> Result<Value, ApiError> {
     let (manager, version) = (call.manager(), kind.resource.gvk.api_version());
     let reset_fields = reset_fields(kind, subresource);
     let versions = Versions { kind, conversions: &call.conversions };
@@ -102,7 +79,7 @@ fn apply_unfinished(
     let mut value = applied.map_err(|error| error.to_api_error())?.value;
     // It is as if it had been decoded.
     schema::normalize(schema_of(kind), &mut value);
-    Ok(value)
+    Ok(finish(kind, value))
 }
 
 /// An applied object says of itself what it is.

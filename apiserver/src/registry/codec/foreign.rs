@@ -7,14 +7,13 @@ use super::{
     apply::Config,
     check_media, decode_as,
     patches::{Form, Patch},
+    scaled,
 };
 use crate::registry::{call::Call, martello::open_schema, meta, options::WriteOptions};
 
 /// What upstream says of a scale of a custom object that it can't decode.
 const UNNAMED_SCALE: &str =
     "no kind is registered for the type v1.Scale in scheme \"pkg/apiserver/customresource_handler.go:781\"";
-/// What it says of one that is to be applied.
-const UNAPPLIED_SCALE: &str = "failed to create manager for existing fields: failed to convert live object (/; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1";
 
 /// A body that speaks of an object through a kind of another group (Scale): a whole one, or a patch of one.
 pub struct Foreign {
@@ -50,7 +49,7 @@ impl Foreign {
     }
 
     /// Reads the scale of a custom object. Upstream's handler of these has no strategic patches, fails to say what a scale is
-    /// that it can't decode, and fails to apply one.
+    /// that it can't decode, and applies one only as far as [`Self::owned`] goes.
     pub fn read_custom_scale(call: &Call) -> Result<Self, ApiError> {
         if call.verb == "patch" {
             let form = Form::read(call, false)?;
@@ -85,16 +84,22 @@ impl Foreign {
         }
     }
 
+    /// The `scale` of a custom object with the owners that an apply patch leaves it, where it is one.
+    pub fn owned(&self, call: &Call, scale: &Value) -> Result<Option<Value>, ApiError> {
+        let is_apply = |patch: &&Patch| patch.form == Form::Apply && self.config.is_none();
+        let Some(patch) = self.patch.as_ref().filter(is_apply) else { return Ok(None) };
+        let config = Config::read(&self.gvk, call)?;
+        let owned = scaled::own_by_apply(call, scale, &config.value)?;
+        config.judge(call, patch.strictness)?;
+        Ok(Some(owned))
+    }
+
     /// What it makes of the current one.
     pub fn apply(&self, call: &Call, current: &Value) -> Result<Value, ApiError> {
         let schema = Schemas::builtin().get(&self.gvk).unwrap_or_else(|| open_schema());
         let Some(patch) = &self.patch else { return Ok(self.value.clone()) };
         if let Some(config) = self.applied() {
             return Ok(config.clone());
-        }
-        if patch.form == Form::Apply {
-            Config::read(&self.gvk, call)?;
-            return Err(ApiError::new(500, "", UNAPPLIED_SCALE));
         }
         patch.decoded(Some(&self.gvk), schema, call, patch.patched(schema, current)?)
     }

@@ -109,6 +109,7 @@ impl Patch {
         let value = self.decoded((!kind.is_custom()).then_some(gvk), schema, call, patched)?;
         // A status brings no more than itself, whatever the rest calls itself.
         if kind.is_custom() && subresource != "status" {
+            call.check_identity(&value)?;
             check_custom_type(kind, &value)?;
         }
         Ok(finish(kind, value))

@@ -15,7 +15,7 @@ use crate::{
         object,
         verbs::{
             answer,
-            change::{Part, Plan, change, check_identity},
+            change::{Part, Plan, change},
             get,
         },
     },
@@ -124,7 +124,7 @@ async fn part(
     let body = if updates { Some(codec::decode(kind, call, "UpdateOptions")?) } else { None };
     let patch = if updates { None } else { Some(codec::Patch::read(kind, call)?) };
     let dry_run = call.dry_run(if updates { "UpdateOptions" } else { "PatchOptions" })?;
-    body.as_ref().map_or(Ok(()), |body| check_identity(call, body))?;
+    body.as_ref().map_or(Ok(()), |body| call.check_identity(body))?;
     let plan = Plan {
         part: Part::Whole(name),
         dry_run,

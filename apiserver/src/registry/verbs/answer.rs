@@ -43,14 +43,21 @@ pub async fn stored(
 ) -> Result<Reply, ApiError> {
     match written {
         Written::Unchanged(entry) => one(core, kind, call, code, &entry).await,
-        Written::Only(object) => value(kind, call, code, object),
-        Written::Stored(entry, _) if kind.is_custom() && kind.converts() => one(core, kind, call, code, &entry).await,
+        Written::Only(mut object) => {
+            if kind.converts() && !kind.is_custom() {
+                kind.to_stored(&mut object);
+                kind.show_stored(&mut object);
+            }
+            value(kind, call, code, object)
+        }
+        // What is stored may say less than what was sent, or say it elsewhere.
+        Written::Stored(entry, _) if kind.converts() => one(core, kind, call, code, &entry).await,
         Written::Stored(entry, mut object) => {
             if !is_plain(call) {
                 set_revision(&mut object, entry.revision);
                 return value(kind, call, code, object);
             }
-            if entry.is_sealed() || kind.converts() {
+            if entry.is_sealed() {
                 return Ok(reply::json(code, with_revision(&kind.encode(&object), entry.revision)));
             }
             Ok(reply::json(code, entry.bytes().clone()))

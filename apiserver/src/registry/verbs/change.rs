@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use martello_api::{
     attributes::{Attributes, Target},
-    managed_fields::{keep_times, same_but_for_times},
+    managed_fields::same_but_for_times,
     status::{ApiError, Cause},
 };
 use martello_policy::Decision;
@@ -134,7 +134,8 @@ async fn attempt(
         Part::Main => kind.begin(core, Change { object: &mut new, old: Some(current), dry_run: plan.dry_run })?,
         _ => Begun::default(),
     };
-    check(kind, plan, &new, current)?;
+    let judged = kind.judged(core, call, &new, Some(current)).await?;
+    check(kind, plan, &new, current, judged)?;
     if matches!(plan.part, Part::Main | Part::Whole("scale")) {
         kind.warnings(&new, Some(current)).into_iter().for_each(|warning| call.warn(warning));
     }
@@ -190,7 +191,7 @@ async fn make(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, plan: &Plan<'_>) 
     if call.verb == "update" && !matches!(object::text(&new, &["metadata", "resourceVersion"]), "" | "0") {
         return Err(kind.not_found(call.name()));
     }
-    check_identity(call, &new)?;
+    call.check_identity(&new)?;
     object::remove(&mut new, &["metadata"], "resourceVersion");
     may_create(core, call)?;
     create::create_object(core, kind, call, new, plan.dry_run).await
@@ -235,7 +236,7 @@ fn check_preconditions(
     current: &Value,
     plan: &Plan<'_>,
 ) -> Result<bool, ApiError> {
-    check_identity(call, new)?;
+    call.check_identity(new)?;
     let uid = object::uid(new);
     if !uid.is_empty() && uid != object::uid(current) && call.verb != "patch" {
         let why = uid_precondition(kind, call, plan.dry_run, uid, object::uid(current));
@@ -254,26 +255,6 @@ fn check_preconditions(
         Some(_) if wanted == object::text(current, &["metadata", "resourceVersion"]) => Ok(call.verb == "update"),
         Some(_) => Err(kind.conflict(call.name(), MODIFIED)),
     }
-}
-
-/// Whether the object bears the namespace and the name that are in the path. The namespace may be left out, and is
-/// passed over where the path has none.
-pub fn check_identity(call: &Call, new: &Value) -> Result<(), ApiError> {
-    let namespace = object::namespace(new);
-    if !namespace.is_empty() && !call.namespace().is_empty() && namespace != call.namespace() {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    let name = object::name(new);
-    if name == call.name() {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(if name.is_empty() {
-        format!("the name of the object ({} based on URL) was undeterminable: name must be provided", call.name())
-    } else {
-        format!("the name of the object ({name}) does not match the name on the URL ({})", call.name())
-    }))
 }
 
 /// Restores what this part may not change, and writes down whose fields were set.
@@ -306,9 +287,9 @@ async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut
     if call.verb != "patch" {
         meta::dedup_owners(call, new, false);
     }
-    codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await;
-    if plan.part == Part::Whole("scale") {
-        keep_times(current, new, "scale");
+    if plan.part != Part::Whole("scale") {
+        // Whose the number is that is written through a scale was found out of the scale.
+        codec::track(core, kind, call, Some(current), new, plan.part.subresource()).await;
     }
     if plan.part == Part::Status {
         if kind.status_keeps_metadata() {
@@ -320,8 +301,10 @@ async fn shape(core: &Core, kind: &Kind, call: &Call, plan: &Plan<'_>, new: &mut
     }
 }
 
-fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value) -> Result<(), ApiError> {
-    let mut causes = Vec::new();
+fn check(kind: &Kind, plan: &Plan<'_>, new: &Value, current: &Value, mut causes: Vec<Cause>) -> Result<(), ApiError> {
+    if plan.part == Part::Main {
+        codec::check_custom_type(kind, new)?;
+    }
     validation::metadata::update(kind, new, current, plan.part == Part::Main, &mut causes);
     match plan.part {
         Part::Main => {

@@ -106,7 +106,8 @@ async fn store(
     object: &mut Value,
     dry_run: bool,
 ) -> Result<answer::Written, ApiError> {
-    let mut causes = Vec::new();
+    codec::check_custom_type(kind, object)?;
+    let mut causes = kind.judged(core, call, object, None).await?;
     validation::metadata::create(kind, object, &mut causes);
     kind.validate(object, &mut causes);
     kind.validate_create(object, &mut causes);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer,
-    change::{Part, Plan, change, check_identity},
+    change::{Part, Plan, change},
 };
 use crate::{
     http::{negotiate::Form, reply::Reply},
@@ -31,7 +31,7 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         false => codec::Foreign::read(call, "autoscaling", "v1", "Scale")?,
     };
     let dry_run = call.dry_run(options)?;
-    edit.sent().map_or(Ok(()), |scale| check_identity(call, scale))?;
+    edit.sent().map_or(Ok(()), |scale| call.check_identity(scale))?;
     let plan = Plan {
         part: Part::Whole("scale"),
         dry_run,
@@ -39,13 +39,20 @@ pub async fn serve(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call) -> Result<Re
         unconditional: true,
         transform: &|current| {
             let Some(current) = current else { return Err(kind.not_found(call.name())) };
+            let mut scale = scale_made_of(kind, current, true)?;
+            codec::own_scale(kind, current, &mut scale);
             if let Some(config) = edit.applied() {
-                let applied = apply_scale(kind, call, current, config)?;
+                let applied = apply_scale(kind, call, (current, &scale), config)?;
                 edit.judge_applied(call)?;
                 return Ok(applied);
             }
-            let scale = edit.apply(call, &scale_made_of(kind, current, true)?)?;
-            apply(kind, call, current, &scale)
+            if let Some(owned) = edit.owned(call, &scale)? {
+                let mut new = current.clone();
+                codec::carry(kind, (current, &mut new), &owned);
+                return Ok(new);
+            }
+            let written = edit.apply(call, &scale)?;
+            apply(kind, call, (current, &scale), &written)
         },
     };
     let (written, _) = change(core, kind, call, &plan).await?;
@@ -67,24 +74,24 @@ fn told(kind: &Kind, call: &Call, scale: Value) -> Result<Reply, ApiError> {
     }
 }
 
-/// What an applied scale says of its object: that is the number, and who may change which object.
-fn apply_scale(kind: &Kind, call: &Call, current: &Value, config: &Value) -> Result<Value, ApiError> {
-    check_identity(call, config)?;
+/// The object with the number that is applied through its `scale`, which is zero where nobody sets it any more.
+fn apply_scale(
+    kind: &Kind,
+    call: &Call,
+    (current, scale): (&Value, &Value),
+    config: &Value,
+) -> Result<Value, ApiError> {
+    call.check_identity(config)?;
     check_replicas(config)?;
-    let mut own = json!({
-        "kind": kind.name(),
-        "apiVersion": kind.resource.gvk.api_version(),
-        "metadata": {"name": call.name()},
-    });
-    let (above, last) = (["spec"].as_slice(), "replicas");
-    if let Some(replicas) = object::at(config, &["spec", "replicas"]).cloned() {
-        object::set(&mut own, above, last, replicas);
-    }
+    let applied = codec::apply_scale(call, scale, config)?;
     check_uid(kind, call, config, current)?;
+    let mut new = current.clone();
+    set_replicas(kind, &mut new, object::int(&applied, &["spec", "replicas"]).unwrap_or(0));
     if let Some(version) = object::at(config, &["metadata", "resourceVersion"]) {
-        object::set(&mut own, &["metadata"], "resourceVersion", version.clone());
+        object::set(&mut new, &["metadata"], "resourceVersion", version.clone());
     }
-    codec::apply_through_scale(kind, call, current, &own, (above, last))
+    codec::carry(kind, (current, &mut new), &applied);
+    Ok(new)
 }
 
 /// Whether a scale that says whose it is speaks of this object. An update pins the uid in its preconditions already.
@@ -106,30 +113,32 @@ fn check_replicas(scale: &Value) -> Result<(), ApiError> {
     Err(ApiError::invalid("autoscaling", "Scale", object::name(scale), vec![cause]))
 }
 
-/// The object with the scale's number and revision.
-fn apply(kind: &Kind, call: &Call, current: &Value, scale: &Value) -> Result<Value, ApiError> {
-    check_identity(call, scale)?;
+/// The object with the number and revision that were `written` of its `scale`.
+fn apply(kind: &Kind, call: &Call, (current, scale): (&Value, &Value), written: &Value) -> Result<Value, ApiError> {
+    call.check_identity(written)?;
     if !kind.is_custom() {
         // A custom object is judged as a whole.
-        check_replicas(scale)?;
+        check_replicas(written)?;
     }
-    check_uid(kind, call, scale, current)?;
-    let replicas = object::int(scale, &["spec", "replicas"]).unwrap_or(0);
+    check_uid(kind, call, written, current)?;
+    let replicas = object::int(written, &["spec", "replicas"]).unwrap_or(0);
     let mut new = current.clone();
     if let Some(paths) = kind.scale_paths().filter(|_| replicas == UNSET) {
         let path = paths.spec_replicas.join(".");
         return Err(ApiError::bad_request(format!("the spec replicas field \".{path}\" cannot be empty")));
     }
     set_replicas(kind, &mut new, replicas);
+    codec::track_scale(kind, call, (current, &mut new), scale, replicas);
     for key in ["resourceVersion", "uid"] {
-        match object::at(scale, &["metadata", key]).cloned() {
+        match object::at(written, &["metadata", key]).cloned() {
             Some(value) => object::set(&mut new, &["metadata"], key, value),
             None => {
                 object::remove(&mut new, &["metadata"], key);
             }
         }
     }
-    Ok(new)
+    // What the number is in may be new, and has defaults then.
+    Ok(if kind.is_custom() { codec::finish(kind, new) } else { new })
 }
 
 fn set_replicas(kind: &Kind, value: &mut Value, replicas: i64) {

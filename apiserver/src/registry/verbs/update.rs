@@ -6,7 +6,7 @@ use martello_api::status::ApiError;
 
 use super::{
     answer,
-    change::{Part, Plan, change, check_identity},
+    change::{Part, Plan, change},
 };
 use crate::{
     http::reply::Reply,
@@ -18,7 +18,7 @@ use crate::{
 pub async fn update(core: &Arc<Core>, kind: &Arc<Kind>, call: &Call, part: Part) -> Result<Reply, ApiError> {
     let body = codec::decode(kind, call, "UpdateOptions")?;
     let dry_run = call.dry_run("UpdateOptions")?;
-    check_identity(call, &body)?;
+    call.check_identity(&body)?;
     let plan = Plan {
         part,
         dry_run,

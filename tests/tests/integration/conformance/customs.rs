@@ -400,6 +400,22 @@ async fn a_scale_of_a_custom_object_is_served(server: Server) {
     let found = server.get(&one).await;
     assert_eq!((&found["spec"]["size"], &found["metadata"]["generation"]), (&json!(3), &json!(2)));
 
+    // Applied, it may say who owns the number, and not change it.
+    let apply = async |replicas: i64, force: bool| {
+        let path = format!("{one}/scale?fieldManager=hpa&force={force}");
+        let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "spec": {"replicas": replicas}});
+        server.admin.ask_as("PATCH", &path, "application/apply-patch+yaml", scale.to_string()).await.unwrap()
+    };
+    assert!(refused(&apply(4, false).await, 409, "Conflict").contains("using autoscaling/v1: .spec.replicas"));
+    let forced = apply(4, true).await;
+    assert!(forced.status == 500 && forced.text().contains("failed to convert new object (/; "), "{}", forced.text());
+    assert_eq!(apply(3, false).await.status, 200);
+    let found = server.get(&one).await;
+    let owners = found["metadata"]["managedFields"].as_array().unwrap();
+    let own = owners.iter().find(|entry| entry["manager"] == "hpa").unwrap();
+    assert_eq!((&own["operation"], &own["subresource"]), (&json!("Apply"), &json!("scale")));
+    assert_eq!((&own["fieldsV1"], &found["spec"]), (&json!({"f:spec": {"f:size": {}}}), &json!({"size": 3})));
+
     // One that does not say how many it wants has no scale, and a patch has to say it.
     let bare = format!("{foos}/bare");
     server.post(&foos, &object("scaled.example.com", "Foo", "bare", &json!({"spec": {}}))).await;
