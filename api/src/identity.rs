@@ -63,6 +63,13 @@ impl User {
         Self { name: ANONYMOUS.to_owned(), groups: vec![GROUP_UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
+    /// Whether it is a part of the system itself: what runs the cluster, or a node.
+    #[must_use]
+    pub fn is_part_of_system(&self) -> bool {
+        [API_SERVER, CONTROLLER_MANAGER, SCHEDULER].contains(&self.name.as_str())
+            || self.groups.iter().any(|group| group == GROUP_NODES)
+    }
+
     /// The user of a service account.
     #[must_use]
     pub fn service_account(namespace: &str, name: &str) -> Self {
@@ -114,5 +121,18 @@ mod tests {
         let user = User::service_account("shop", "web");
         assert_eq!(user.as_service_account(), Some(("shop", "web")));
         assert!(user.is_in("system:serviceaccounts:shop") && user.is_in(GROUP_AUTHENTICATED));
+    }
+
+    #[test]
+    fn nodes_and_what_runs_the_cluster_are_parts_of_the_system() {
+        for (name, groups, expected) in [
+            (API_SERVER, &[][..], true),
+            (SCHEDULER, &[], true),
+            ("system:node:n1", &[GROUP_NODES], true),
+            ("system:node:n1", &["system:masters"], false),
+            ("admin", &["system:masters"], false),
+        ] {
+            assert_eq!(User::authenticated(name, groups.iter().copied()).is_part_of_system(), expected, "{name}");
+        }
     }
 }

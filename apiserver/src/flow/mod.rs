@@ -54,8 +54,16 @@ pub struct FlowControl {
 
 /// A request's place among those that are served; it is free again when this is dropped.
 pub struct Place {
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
     _counted: Executing,
+}
+
+impl Place {
+    /// Whether it is one of those that are counted: requests of exempt levels are served however many there are.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.seat.is_some()
+    }
 }
 
 /// Where a request belongs.
@@ -154,10 +162,10 @@ impl FlowControl {
     pub async fn seat(&self, request: &Classified) -> Result<Place, Turned> {
         let waiting = Waiting::start(&request.figures);
         if request.exempt {
-            return Ok(Place { _seat: None, _counted: waiting.execute() });
+            return Ok(Place { seat: None, _counted: waiting.execute() });
         }
         match self.hall.seat(&request.name, request.flow, PATIENCE).await {
-            Ok(seat) => Ok(Place { _seat: Some(seat), _counted: waiting.execute() }),
+            Ok(seat) => Ok(Place { seat: Some(seat), _counted: waiting.execute() }),
             Err(turned) => {
                 waiting.reject(turned.reason());
                 Err(turned)

@@ -151,9 +151,20 @@ impl Arrival<'_> {
         let Self { origin, info, query, now, .. } = self;
         let address = origin.address;
         let ends = limit.map(|limit| Instant::now() + limit);
-        let told = Arc::clone(&notes);
-        let passed =
-            Passed { user, authenticated, info, query, ends, headers, permit, upgrade, now, notes: told, address };
+        let passed = Passed {
+            user,
+            waits: seat.as_ref().is_some_and(Place::is_limited) && !authenticated.is_part_of_system(),
+            authenticated,
+            info,
+            query,
+            ends,
+            headers,
+            permit,
+            upgrade,
+            now,
+            notes: Arc::clone(&notes),
+            address,
+        };
         let served = handle(core, passed, request).await;
         let mut reply = served.unwrap_or_else(|(error, warnings)| {
             let mut reply = reply::failure(&error);

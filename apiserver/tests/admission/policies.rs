@@ -127,3 +127,22 @@ async fn a_condition_that_does_not_hold_goes_before_one_that_can_not_be_worked_o
     assert!(why.contains("resulted in error: no such key"), "{why}");
     done(&rig, Method::POST, &dry(&maps), map("other")).await;
 }
+
+#[tokio::test]
+async fn a_policy_of_scales_sees_the_scale() {
+    let rig = Rig::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let template = pod("", json!({}));
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": template["spec"]});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    done(&rig, Method::POST, deployments, json!({"metadata": {"name": "d"}, "spec": spec})).await;
+    let expression = "object.kind == 'Scale' && oldObject.spec.replicas == 1 && object.spec.replicas < 3";
+    let validations = json!([{"expression": expression, "message": "too many"}]);
+    police(&rig, "scales", json!({"resources": ["deployments/scale"]}), json!({"validations": validations})).await;
+    let (own, replicas) = (format!("{deployments}/d"), |replicas: u32| json!({"spec": {"replicas": replicas}}));
+    let scale = format!("{own}/scale");
+    let (code, why) = until_refused(&rig, Method::PATCH, &scale, replicas(3)).await;
+    assert!(code == 422 && why.ends_with("denied request: too many"), "{code} {why}");
+    assert_eq!(patch(&rig, &dry(&scale), MERGE, replicas(2)).await.status, 200);
+    assert_eq!(patch(&rig, &dry(&own), MERGE, replicas(3)).await.status, 200);
+}

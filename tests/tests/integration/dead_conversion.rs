@@ -71,14 +71,17 @@ async fn a_conversion_webhook_that_is_gone_stops_the_collection_of_nothing_else(
     let uid = &owner["metadata"]["uid"];
     map(&admin, "owned", json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}])).await;
     map(&admin, "waits", json!([])).await;
-    let foreground = format!("{MAPS}/waits?propagationPolicy=Foreground");
-    done(&admin.ask("DELETE", &foreground, "").await.unwrap());
-    done(&admin.ask("DELETE", &format!("{MAPS}/owner?propagationPolicy=Background"), "").await.unwrap());
-    until(&admin, ("GET", &format!("{MAPS}/owned")), "", 404).await;
+    map(&admin, "last", json!([])).await;
+    for (name, policy) in [("waits", "Orphan"), ("last", "Foreground"), ("owner", "Background")] {
+        done(&admin.ask("DELETE", &format!("{MAPS}/{name}?propagationPolicy={policy}"), "").await.unwrap());
+    }
+    for gone in ["owned", "last"] {
+        until(&admin, ("GET", &format!("{MAPS}/{gone}")), "", 404).await;
+    }
 
-    // One that goes after all that it owns waits: some of that may be among what nobody could list.
+    // One that lets go of what it owns waits: some of that may be among what nobody could list.
     let waits = done(&admin.ask("GET", &format!("{MAPS}/waits"), "").await.unwrap());
-    assert_eq!(waits["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(waits["metadata"]["finalizers"], json!(["orphan"]));
     let mended = json!({"spec": {"conversion": {"strategy": "None", "webhook": null}}}).to_string();
     let path = format!("{DEFINITIONS}/relics.example.com");
     done(&admin.ask_as("PATCH", &path, "application/merge-patch+json", mended).await.unwrap());

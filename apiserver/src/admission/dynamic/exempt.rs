@@ -1,7 +1,5 @@
 //! What configured admission does not touch, so that a mistake in it can be mended and the cluster can heal.
 
-use martello_api::identity::{API_SERVER, CONTROLLER_MANAGER, GROUP_NODES, SCHEDULER, User};
-
 use super::request::Request;
 use crate::registry::kind::Kind;
 
@@ -55,33 +53,10 @@ pub(super) fn question(kind: &Kind) -> bool {
 /// the system itself, and is not a workload of a user.
 pub(super) fn fails_open(request: &Request<'_>) -> bool {
     // Who only acts as such a part is none.
-    let system = is_part_of_system(&request.call.authenticated);
+    let system = request.call.authenticated.is_part_of_system();
     let kind = request.kind;
     let whole = matches!(request.subresource(), "" | "binding");
     let workload = whole && WORKLOADS.contains(&(kind.group(), &*kind.resource.plural));
     let own = request.namespace == SYSTEM_NAMESPACE;
     system && (own || !workload || request.is_delete())
-}
-
-fn is_part_of_system(user: &User) -> bool {
-    [API_SERVER, CONTROLLER_MANAGER, SCHEDULER].contains(&user.name.as_str())
-        || user.groups.iter().any(|group| group == GROUP_NODES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_and_what_runs_the_cluster_are_parts_of_the_system() {
-        for (name, groups, expected) in [
-            (API_SERVER, &[][..], true),
-            (SCHEDULER, &[], true),
-            ("system:node:n1", &[GROUP_NODES], true),
-            ("system:node:n1", &["system:masters"], false),
-            ("admin", &["system:masters"], false),
-        ] {
-            assert_eq!(is_part_of_system(&User::authenticated(name, groups.iter().copied())), expected, "{name}");
-        }
-    }
 }

@@ -54,6 +54,8 @@ pub(super) struct Passed {
     pub(super) query: Query,
     /// Until when it must be answered, unless it lasts.
     pub(super) ends: Option<Instant>,
+    /// Whether it waits for room; those of exempt levels and of the system itself do not.
+    pub(super) waits: bool,
     pub(super) headers: HeaderMap,
     pub(super) permit: Permit,
     pub(super) upgrade: Option<Takeover>,
@@ -126,7 +128,7 @@ async fn delegated(
     let (body, _part) = if upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH) {
         (Bytes::new(), None)
     } else {
-        read_body(request, BODY_TIMEOUT).await?
+        read_body(request, BODY_TIMEOUT, ends).await?
     };
     let asked = extension::Asked { user: &user, method, target, headers: &headers, body, upgrade, address };
     within(ends, extension::serve(core, extension, asked)).await
@@ -134,10 +136,10 @@ async fn delegated(
 
 /// Serves what is no object: discovery, health, and the like.
 async fn beside_objects(core: &Arc<Core>, passed: Passed, request: Request<RequestBody>) -> Result<Reply, ApiError> {
-    let Passed { user, info, query, headers, .. } = passed;
+    let Passed { user, info, query, ends, headers, .. } = passed;
     let method = request.method().clone();
     let is_read = method == Method::GET;
-    let (body, _part) = if is_read { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT).await? };
+    let (body, _part) = if is_read { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT, ends).await? };
     let reply = routes::serve(core, &user, &method, &info, &query, &headers, body).await;
     Ok(compress(takes_gzip(&headers), reply))
 }
@@ -150,7 +152,8 @@ async fn on_objects(
     passed: Passed,
     request: Request<RequestBody>,
 ) -> Result<Reply, Refused> {
-    let Passed { user, authenticated, info, query, ends, headers, permit, upgrade, now, notes, address } = passed;
+    let Passed { user, authenticated, info, query, ends, waits, headers, permit, upgrade, now, notes, address } =
+        passed;
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let gzip = takes_gzip(&headers);
     let method = request.method().clone();
@@ -158,8 +161,10 @@ async fn on_objects(
     let sent_as = text(header::CONTENT_TYPE);
     let content_type = if method == Method::PATCH { media_type(sent_as) } else { content_type(sent_as) }.to_owned();
     let user_agent = text(header::USER_AGENT).to_owned();
-    let has_none = method == Method::GET || (upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH));
-    let read = if has_none { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT).await.map_err(plain)? };
+    let is_read = method == Method::GET || info.verb == "watch";
+    let has_none = is_read || (upgrade_wanted(&headers) && !headers.contains_key(header::CONTENT_LENGTH));
+    let read =
+        if has_none { (Bytes::new(), None) } else { read_body(request, BODY_TIMEOUT, ends).await.map_err(plain)? };
     let (body, part) = read;
     let (spoken, upgrade) = Spoken::of(&headers, info.verb, &target, upgrade);
     let warnings = Arc::new(Mutex::new(Vec::new()));
@@ -185,7 +190,7 @@ async fn on_objects(
         headers,
         method,
     };
-    let served = carried_out(core, kind, (call, part), ends).await;
+    let served = carried_out(core, kind, (call, part), (ends, waits)).await;
     let told = std::mem::take(&mut *warnings.lock());
     match served {
         Ok(mut reply) => {
@@ -208,19 +213,23 @@ async fn size_of(core: &Core, kind: &Kind, call: &Call) -> usize {
     there.map_or(0, |entry| entry.bytes().len()).max(call.body.len())
 }
 
-/// Serves a call within the time that it may take; its body has a part of the room for bodies. A change of what is large waits
+/// Serves a call within the time that it may take; the body of one that lasts has a part of the room for such. A change of what is large waits
 /// for room and goes on in turns: to decode, merge and compare an object of megabytes takes seconds, and each of a few threads
 /// is all that many others have.
 async fn carried_out(
     core: &Arc<Core>,
     kind: Arc<Kind>,
     (call, part): (Call, Part),
-    ends: Option<Instant>,
+    (ends, waits): (Option<Instant>, bool),
 ) -> Result<Reply, ApiError> {
     let changes = !matches!(call.verb, "get" | "list" | "watch");
+    // Its body came too late: nothing has begun.
+    if ends.is_some_and(|ends| ends <= Instant::now()) {
+        return Ok(reply::late());
+    }
     let size = if changes { size_of(core, &kind, &call).await } else { 0 };
     // What lasts would keep its room from others.
-    let room = if let Some(ends) = ends { OBJECTS.part(size, ends).await? } else { None };
+    let room = if let Some(ends) = ends.filter(|_| waits) { OBJECTS.part(size, ends).await? } else { None };
     let binds = changes && call.target.group.is_empty() && matches!(&*call.target.resource, "pods" | "bindings");
     let under_way = binds.then(|| core.unsettled.begin());
     let work = verbs::serve(Arc::clone(core), kind, call);

@@ -1,4 +1,5 @@
-//! Bodies of requests: read whole, within their limits, and within the room that there is for all of them.
+//! Bodies of requests: read whole, within their limits, and, of requests without a seat, within the room that there is for all
+//! of them.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     RequestBody,
-    room::{BODIES, LARGE_BYTES, Part, Room},
+    room::{LARGE_BYTES, LASTING, Part, Room},
 };
 
 /// Largest body of a request, as upstream's.
@@ -19,12 +20,22 @@ const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// How long a client may take to send its body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads a body, bounded in bytes and in time. It has its part of the room for bodies as long as that is kept.
-pub(super) async fn read_body(request: Request<RequestBody>, patience: Duration) -> Result<(Bytes, Part), ApiError> {
-    read_into(&BODIES, request, patience).await
+/// Reads a body, bounded in bytes and in time. Seats bound how many bodies there are at once; that of a request without an end,
+/// which has none, has a part of the room for such as long as that is kept.
+pub(super) async fn read_body(
+    request: Request<RequestBody>,
+    patience: Duration,
+    ends: Option<Instant>,
+) -> Result<(Bytes, Part), ApiError> {
+    let room = if ends.is_none() { Some(&*LASTING) } else { None };
+    read_into(room, request, patience).await
 }
 
-async fn read_into(room: &Room, request: Request<RequestBody>, patience: Duration) -> Result<(Bytes, Part), ApiError> {
+async fn read_into(
+    room: Option<&Room>,
+    request: Request<RequestBody>,
+    patience: Duration,
+) -> Result<(Bytes, Part), ApiError> {
     let ends = Instant::now() + patience;
     match timeout_at(ends, collect(room, request.into_body(), ends)).await {
         Ok(collected) => collected,
@@ -32,7 +43,7 @@ async fn read_into(room: &Room, request: Request<RequestBody>, patience: Duratio
     }
 }
 
-async fn collect(room: &Room, mut body: RequestBody, ends: Instant) -> Result<(Bytes, Part), ApiError> {
+async fn collect(room: Option<&Room>, mut body: RequestBody, ends: Instant) -> Result<(Bytes, Part), ApiError> {
     let told = body.size_hint().exact().and_then(|told| usize::try_from(told).ok());
     let mut first = Bytes::new();
     let mut more = Vec::new();
@@ -44,7 +55,10 @@ async fn collect(room: &Room, mut body: RequestBody, ends: Instant) -> Result<(B
             return Err(ApiError::too_large(format!("Request entity too large: limit is {MAX_BODY_BYTES}")));
         }
         // All of it at once: of two that each have half of what they need, none would be read to its end.
-        if part.is_none() && first.len() + more.len() + data.len() >= LARGE_BYTES {
+        if let Some(room) = room
+            && part.is_none()
+            && first.len() + more.len() + data.len() >= LARGE_BYTES
+        {
             part = room.part(told.unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES), ends).await?;
         }
         if first.is_empty() {
@@ -79,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_come_in_time_is_not_waited_for() {
         let dawdling = futures::stream::iter([Bytes::from_static(b"{")]).chain(futures::stream::pending());
-        let error = read_body(body(dawdling), Duration::from_millis(10)).await.unwrap_err();
+        let error = read_body(body(dawdling), Duration::from_millis(10), None).await.unwrap_err();
         assert_eq!((error.code, error.reason.as_str()), (408, "Timeout"));
     }
 
@@ -87,23 +101,27 @@ mod tests {
     async fn a_large_body_has_room_for_all_of_it_before_it_is_read_further() {
         let room = Room::new(MAX_BODY_BYTES);
         let large = || body(futures::stream::iter([Bytes::from(vec![b' '; LARGE_BYTES])]));
-        let (_, part) = read_into(&room, large(), BODY_TIMEOUT).await.unwrap();
+        let (_, part) = read_into(Some(&room), large(), BODY_TIMEOUT).await.unwrap();
         assert!(part.is_some());
-        let error = read_into(&room, large(), Duration::from_millis(10)).await.unwrap_err();
+        let error = read_into(Some(&room), large(), Duration::from_millis(10)).await.unwrap_err();
         assert!([408, 429].contains(&error.code), "{error:?}");
         let small = body(futures::stream::iter([Bytes::from(vec![b' '; LARGE_BYTES - 1])]));
-        assert!(read_into(&room, small, BODY_TIMEOUT).await.unwrap().1.is_none());
+        assert!(read_into(Some(&room), small, BODY_TIMEOUT).await.unwrap().1.is_none());
+        // Who has a seat does not wait for what others without one hold.
+        let seated = Some(Instant::now() + BODY_TIMEOUT);
+        assert!(read_body(large(), BODY_TIMEOUT, seated).await.unwrap().1.is_none());
+        assert!(read_body(large(), BODY_TIMEOUT, None).await.unwrap().1.is_some());
         drop(part);
-        assert!(read_into(&room, large(), BODY_TIMEOUT).await.unwrap().1.is_some());
+        assert!(read_into(Some(&room), large(), BODY_TIMEOUT).await.unwrap().1.is_some());
     }
 
     #[tokio::test]
     async fn a_body_is_cut_off_at_its_limit_whatever_its_pieces() {
         let piece = || Bytes::from(vec![b' '; MAX_BODY_BYTES / 4]);
         let fits = futures::stream::iter(std::iter::repeat_with(piece).take(4));
-        assert_eq!(read_body(body(fits), BODY_TIMEOUT).await.unwrap().0.len(), MAX_BODY_BYTES);
+        assert_eq!(read_body(body(fits), BODY_TIMEOUT, None).await.unwrap().0.len(), MAX_BODY_BYTES);
         let endless = futures::stream::iter(std::iter::repeat_with(piece));
-        let error = read_body(body(endless), BODY_TIMEOUT).await.unwrap_err();
+        let error = read_body(body(endless), BODY_TIMEOUT, None).await.unwrap_err();
         assert_eq!((error.code, error.message.as_str()), (413, "Request entity too large: limit is 3145728"));
     }
 }

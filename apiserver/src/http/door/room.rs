@@ -15,14 +15,14 @@ use crate::flow::PATIENCE;
 
 /// From how many bytes on a body or an object is large. What is smaller takes no room, and waits for none.
 pub(super) const LARGE_BYTES: usize = 64 * 1024;
-/// Bytes of large bodies that are held at once: 170 of the largest. Who sends slowly holds them longer, but no more of them.
-const BODIES_BYTES: usize = 512 * 1024 * 1024;
+/// Bytes of large bodies that requests without an end hold at once, which no seat bounds: 85 of the largest.
+const LASTING_BYTES: usize = 256 * 1024 * 1024;
 /// Bytes of large objects that are changed at once: five of the largest bodies. As values, of which there are several while it
 /// is decoded, changed and compared, an object may take fifty times its bytes.
 const OBJECTS_BYTES: usize = 16 * 1024 * 1024;
 
-/// The room for bodies.
-pub(super) static BODIES: LazyLock<Room> = LazyLock::new(|| Room::new(BODIES_BYTES));
+/// The room for bodies of requests without an end.
+pub(super) static LASTING: LazyLock<Room> = LazyLock::new(|| Room::new(LASTING_BYTES));
 /// The room for objects that are changed.
 pub(super) static OBJECTS: LazyLock<Room> = LazyLock::new(|| Room::new(OBJECTS_BYTES));
 

@@ -301,7 +301,8 @@ impl Collector {
         let action = self.graph().plan(uid, &existing);
         match action {
             Action::Keep => Ok(()),
-            Action::Finalize(_) | Action::Orphan(_) if !knows_all => {
+            // What is not let go would be taken for owned by nobody, and deleted.
+            Action::Orphan(_) if !knows_all => {
                 self.defer(uid);
                 Ok(())
             }
